@@ -1,0 +1,1 @@
+"""This package is ION as the relay sees it: bytes (wire), credentials (oauth), HTTP (endpoint)."""

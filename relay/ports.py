@@ -1,0 +1,291 @@
+"""This file is what the relay needs from the outside world, in the domain's words.
+
+Each port is pinned by a suite that every implementation passes (`tests/contract/`).
+"""
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from relay.answers import Accepted, Answer, Versions
+from relay.model import (
+    DocumentName,
+    Draft,
+    Message,
+    MessageId,
+    OrderingKey,
+    RowId,
+    Settlement,
+    TenantId,
+    TenantState,
+)
+
+
+class StoreError(Exception):
+    """The outbox could not do it; nothing of this call was stored. The text says what, where, and the mend.
+
+    `lasting`: waiting will not help (not an outbox, wrong schema); otherwise it is worth trying again.
+    """
+
+    def __init__(self, text: str, *, lasting: bool = False) -> None:
+        super().__init__(text)
+        self.lasting = lasting
+
+
+class ConflictError(Exception):
+    """A message id is already in the outbox with another content; nothing of this call was stored."""
+
+    def __init__(self, tenant: TenantId, message_id: MessageId) -> None:
+        super().__init__(
+            f"message id {message_id!r} of tenant {tenant} is already in the outbox with another content; "
+            "hand the changed document over under a new id"
+        )
+        self.tenant, self.message_id = tenant, message_id
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What persons decided about a tenant. `revision` grows with each of their changes.
+
+    `paused`: the reason the tenant is paused for, or None.
+    """
+
+    revision: int = 0
+    paused: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """A hint who has work: tenants with pending rows, and the controls of all tenants that have any."""
+
+    pending: frozenset[TenantId]
+    controls: Mapping[TenantId, Control]
+
+
+class Outbox(Protocol):
+    """The durable store, as workers see it. All tenant ids are upper case here.
+
+    Every call may raise StoreError. Calls may overlap; each is one transaction.
+    """
+
+    async def add(self, drafts: Sequence[Draft]) -> Sequence[MessageId]:
+        """Store all, or nothing; answer their ids in order. Idempotent on (tenant, message id).
+
+        The same id with the same content again is no error; with another it raises ConflictError.
+        The drafts were checked (`model.draft_problems`).
+        """
+        ...
+
+    async def due(
+        self,
+        tenant: TenantId,
+        accepted: Set[DocumentName],
+        held: Set[OrderingKey | None],
+        known: Set[RowId],
+        limit: int,
+        max_bytes: int,
+    ) -> Sequence[Message]:
+        """Pending messages of the accepted documents in the order of their rows, by state.
+
+        Not those of the `held` lanes (None: the messages without a key) nor the `known` rows. A message
+        whose own delay still runs is returned too (`holds_for` > 0): it holds its lane. At most `limit`
+        messages and about `max_bytes` of payload, but never none where there is one; a payload larger
+        than `max_bytes` stays unread (`payload` empty, `size` true).
+        """
+        ...
+
+    async def documents(self, tenant: TenantId) -> frozenset[DocumentName]:
+        """The document names of the tenant's pending messages, accepted or not; cheap at any backlog."""
+        ...
+
+    async def settle(self, settlements: Sequence[tuple[RowId, Settlement]]) -> None:
+        """Write what became of messages, all in one transaction, durable when it returns.
+
+        Delivered wins over parked and dropped; a message that is delivered stays so; Released and Parked
+        touch only what is pending. Released: reason kept, `attempts` + 1 if blamed, `not_before` = the
+        store's now + `wait`.
+        """
+        ...
+
+    async def arrivals(self, within: float) -> Signals:
+        """Return once something may have arrived or a person changed something; after `within` s anyway."""
+        ...
+
+    async def signals(self) -> Signals:
+        """The signals as they stand."""
+        ...
+
+    async def pause(self, tenant: TenantId, reason: str) -> None:
+        """Pause the tenant until a person resumes it; over restarts."""
+        ...
+
+    async def report(self, states: Sequence[TenantState]) -> None:
+        """Keep the tenants' live states where `relay status` in another process reads them."""
+        ...
+
+    async def beat(self, relay: str, details: Mapping[str, str]) -> bool:
+        """Write this relay process' heartbeat. False: it is this process' first (or it was swept)."""
+        ...
+
+    async def leave(self, relay: str) -> None:
+        """Take the heartbeat back at a clean stop, and the live states with it."""
+        ...
+
+    async def unclean(self) -> bool:
+        """Whether an earlier relay ended without `leave`, so that some posts may go out again. Asked once."""
+        ...
+
+    async def prune(self, older_than: float, limit: int) -> int:
+        """Delete at most `limit` rows settled more than `older_than` s ago (delivered, dropped); how many."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of files and connections; calls under way end first."""
+        ...
+
+
+class Endpoint(Protocol):
+    """A tenant's ION. Never raises for what the far side does; every call is bounded in time and bytes."""
+
+    async def ping(self) -> Answer:
+        """GET ping."""
+        ...
+
+    async def versions(self) -> Versions | Answer:
+        """GET versions."""
+        ...
+
+    async def accepted_documents(self) -> Accepted | Answer:
+        """GET acceptedDocuments of this tenant's logical id."""
+        ...
+
+    async def pack(self, message: Message) -> "Parcel":
+        """The post's body, built (and compressed) ahead of its launch; large ones off the loop."""
+        ...
+
+    async def post(self, parcel: "Parcel") -> Answer:
+        """POST it, once. Also waits for the tenant's rate limit."""
+        ...
+
+    def credentials_changed(self) -> bool:
+        """Whether the credential files on disk differ from what was last read."""
+        ...
+
+    async def close(self) -> None:
+        """Close the session."""
+        ...
+
+
+class Parcel(Protocol):
+    """A message ready for the wire; what is in it is the endpoint's own affair."""
+
+
+# --- the desk: what operators see and do ----------------------------------------------------------
+
+MessageState = Literal["pending", "delivered", "parked", "dropped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which messages are meant; everything set must hold. `ids` are message ids."""
+
+    tenant: TenantId | None = None
+    document: DocumentName | None = None
+    state: MessageState | None = None
+    ids: tuple[MessageId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A message as operators see it. Instants are UTC. `history`: (when, what, detail), only from `show`."""
+
+    row: RowId
+    tenant_id: TenantId
+    document_name: DocumentName
+    message_id: MessageId
+    to_logical_id: str
+    ordering_key: OrderingKey | None
+    parameters: Mapping[str, Any]
+    size: int
+    state: MessageState
+    reason: str | None
+    attempts: int
+    not_before: datetime | None
+    created_at: datetime
+    queued_at: datetime
+    settled_at: datetime | None
+    history: tuple[tuple[datetime, str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A tenant's messages by state, and the age in seconds of the oldest pending one that is due."""
+
+    pending: int = 0
+    delivered: int = 0
+    parked: int = 0
+    dropped: int = 0
+    oldest_due_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RelayBeat:
+    """A relay process: when it last beat, whether that is recent enough to call it running."""
+
+    relay: str
+    details: Mapping[str, str]
+    started_at: datetime
+    beat_at: datetime
+    alive: bool
+
+
+class Desk(Protocol):
+    """The store as operators see it. Every change bumps the tenant's revision and reaches a running relay."""
+
+    async def counts(self) -> Mapping[TenantId, Count]:
+        """By tenant, all tenants with rows."""
+        ...
+
+    async def states(self) -> Mapping[TenantId, TenantState]:
+        """The live states that workers last wrote, of relays that are alive."""
+        ...
+
+    async def relays(self) -> Sequence[RelayBeat]:
+        """The relay processes that wrote a heartbeat and did not leave."""
+        ...
+
+    async def find(self, wanted: Filter, limit: int) -> Sequence[Record]:
+        """In the order of their rows, without payload and history."""
+        ...
+
+    async def show(self, message_id: MessageId, tenant: TenantId | None) -> Sequence[Record]:
+        """With history; several where tenants use the same id."""
+        ...
+
+    async def ahead(self, record: Record) -> Record | None:
+        """The head of this pending message's lane (by ordering key), if it is another message."""
+        ...
+
+    async def retry(self, wanted: Filter) -> int:
+        """Parked and dropped ones become pending again; pending ones lose their own delay. How many.
+
+        They return to their row's place, with no attempts, queued now.
+        """
+        ...
+
+    async def park(self, wanted: Filter, reason: str) -> int:
+        """Pending ones are parked."""
+        ...
+
+    async def drop(self, wanted: Filter, reason: str) -> int:
+        """Pending and parked ones are dropped for good."""
+        ...
+
+    async def pause(self, tenant: TenantId, reason: str) -> None:
+        """The tenant sends nothing until resumed."""
+        ...
+
+    async def resume(self, tenant: TenantId) -> None:
+        """Paused or halted: initialise again at once."""
+        ...
