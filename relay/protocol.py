@@ -24,6 +24,7 @@ from relay.answers import (
     Versions,
     describe,
 )
+from relay.blame import Blame
 from relay.model import Delivered, DocumentName, Parked, Released, Settlement
 
 # --- states: the next action ----------------------------------------------------------------------
@@ -286,20 +287,6 @@ class Policy:
     max_attempts: int = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Blame:
-    """What is known about a message that may be poison.
-
-    `attempts`: blamed releases before this one. `seconds`: since the first. `delivered_elsewhere`: another
-    lane delivered since the first. `alone`: there is no other lane that could.
-    """
-
-    attempts: int = 0
-    seconds: float = 0.0
-    delivered_elsewhere: bool = False
-    alone: bool = False
-
-
 def after_post(state: Send, answer: Answer, policy: Policy, blame: Blame) -> tuple[State, Settlement]:
     """What follows from a post's answer for the tenant and for the message."""
     row, reason = row_of(answer), describe(answer)
@@ -377,8 +364,8 @@ def _next(state: Send, settlement: Settlement, reason: str) -> State:
 def _hint(answer: Answer) -> float:
     """Seconds of `Retry-After`, capped; a hint only ever lengthens a pause."""
     match answer:
-        case Reply(retry_after=float(seconds)) | TokenUnavailable(retry_after=float(seconds)):
-            return min(max(seconds, 0.0), _LONGEST_HINT)
+        case Reply(retry_after=seconds) | TokenUnavailable(retry_after=seconds) if seconds is not None:
+            return min(max(0.0, seconds), _LONGEST_HINT)  # in this order "not a number" counts as no hint
         case _:
             return 0.0
 
@@ -388,20 +375,23 @@ def _hint(answer: Answer) -> float:
 
 def worst(states: Iterable[State]) -> State:
     """Join the states that one flight's answers ask for: farthest back, longest pause, as one failure."""
-    ranked = sorted(states, key=_rank)
-    last = ranked[-1]
+    ranked = sorted(states, key=_distance)
+    last, streak = ranked[-1], _longest_streak(ranked)
+    if isinstance(last, Halt):
+        return replace(last, streak=streak)
+    then = replace(last.then if isinstance(last, Pause) else last, streak=streak)
     pauses = [state for state in ranked if isinstance(state, Pause)]
-    if not pauses or isinstance(last, Halt):
-        return last
-    then = last.then if isinstance(last, Pause) else last
+    if not pauses:
+        return then
     assert not isinstance(then, Send), "a pause ranks above Send"
-    longest = max(pauses, key=lambda pause: pause.at_least)
-    return Pause(then, pauses[-1].reason, longest.at_least, any(pause.longest for pause in pauses))
+    at_least = max(pause.at_least for pause in pauses)
+    return Pause(then, pauses[-1].reason, at_least, any(pause.longest for pause in pauses))
 
 
-def _rank(state: State) -> tuple[int, int, int]:
-    streak = state.then.streak if isinstance(state, Pause) else state.streak
-    return _distance(state), streak.failures, streak.rejected
+def _longest_streak(states: Iterable[State]) -> Streak:
+    """A delivery that landed in between was launched before the trouble, so it shortens nothing."""
+    streaks = [state.then.streak if isinstance(state, Pause) else state.streak for state in states]
+    return Streak(max(streak.failures for streak in streaks), max(streak.rejected for streak in streaks))
 
 
 def _distance(state: State) -> int:
