@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from math import inf
+from typing import cast
 
 from relay.model import DocumentName, Message, Ordering, OrderingKey, RowId
 
@@ -19,10 +20,14 @@ _TENANT_LANE = "the tenant's only lane"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the next read of the outbox should leave out, and what it was based on."""
+    """What the next read of the outbox should leave out, and what it was based on.
+
+    `closed`: the lanes of which nothing more is wanted now, whether the store is told by key or by row.
+    """
 
     held: frozenset[OrderingKey | None]
     known: frozenset[RowId]
+    closed: frozenset[Lane]
     generation: int
 
 
@@ -71,14 +76,17 @@ class Lanes:
         known = self._known.union(unsettled)
         if self.buffered_bytes >= self._ahead_bytes:
             return None
-        closed = self._holds.keys() | {lane for lane, queue in self._queues.items() if queue.full}
+        full = {lane for lane, queue in self._queues.items() if queue.full}
+        closed = frozenset(full.union(self._holds))
         match self._ordering:
             case "key":
-                return Wanted(frozenset(closed), frozenset(known), self.generation)  # type: ignore[arg-type]
+                held = cast("frozenset[OrderingKey | None]", closed)
+                return Wanted(held, frozenset(known), closed, self.generation)
             case "tenant":
-                return None if closed else Wanted(frozenset(), frozenset(known), self.generation)
+                return None if closed else Wanted(frozenset(), frozenset(known), closed, self.generation)
             case "none":
-                return Wanted(frozenset(), frozenset(known | self._holds.keys()), self.generation)  # type: ignore[arg-type]
+                rows = cast("set[RowId]", set(self._holds))
+                return Wanted(frozenset(), frozenset(known | rows), closed, self.generation)
 
     @property
     def room_bytes(self) -> int:
@@ -158,18 +166,22 @@ class Lanes:
         else:
             self._queues.pop(lane, None)
 
-    def back(self, message: Message, *, suspect: bool) -> None:
-        """It was not delivered: back to the head of its lane."""
+    def back(self, message: Message) -> None:
+        """It did not go, or was cut off: back to the head of its lane, as if nothing had been."""
         lane = self._land(message)
-        if suspect:
-            self._suspects.pop(lane, None)
-            self._suspects[lane] = None
         if lane in self._holds:
             return
         queue = self._queues.setdefault(lane, _Queue())
         queue.messages.appendleft(message)
         self._count(queue, message, 1)
         self._make_ready(lane)
+
+    def released(self, message: Message) -> None:
+        """It met trouble. Its lane is suspected, and held until `hold` says when it may be read anew."""
+        lane = self._land(message)
+        self._suspects.pop(lane, None)
+        self._suspects[lane] = None
+        self.hold(lane)
 
     def hold(self, lane: Lane, until: float = inf) -> None:
         """Nothing of this lane goes before `until`; then it is read anew."""

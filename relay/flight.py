@@ -1,0 +1,429 @@
+"""This file is the posts under way for a tenant: launch while all goes well, land what is under way, settle.
+
+It performs the state `Send`. What an answer means is `protocol.py`'s to say, which message goes next is
+`lanes.py`'s; here the two meet the network.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from relay import protocol
+from relay.ahead import Ahead, Patience
+from relay.answers import Answer, describe
+from relay.blame import Blames, Unready
+from relay.lanes import Lane, Lanes, Room
+from relay.ledger import Ledger
+from relay.logs import Log, Tally, Troubles
+from relay.model import (
+    Delivered,
+    DocumentName,
+    Message,
+    Ordering,
+    Parked,
+    Problem,
+    Released,
+    Settlement,
+    StateName,
+    TenantId,
+    parameter_problems,
+)
+from relay.nap import nap
+from relay.ports import Endpoint, Outbox
+from relay.protocol import Policy, Posting, Send, State
+from relay.retry import Schedule
+
+UNSETTLED = 128
+"""In flight and not yet settled together: what may go out again after a crash."""
+
+NOT_ACCEPTED = "waiting to be accepted by ION: "
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a tenant's messages are carried. Durations in seconds."""
+
+    tenant_id: TenantId
+    ordering: Ordering = "key"
+    max_in_flight: int = 8
+    max_message_bytes: int = 6_000_000
+    policy: Policy = field(default_factory=Policy)
+    schedule: Schedule = field(default_factory=Schedule)
+    park_after: float | None = None
+    idle: float = 60.0
+    probe: float = 900.0
+    grace: float = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a tenant's worker works with. `chance`: in [0, 1). `wall`: UTC now. `report`: the live state."""
+
+    outbox: Outbox
+    endpoint: Endpoint
+    ledger: Ledger
+    patience: Patience
+    troubles: Troubles
+    tally: Tally
+    log: Log
+    chance: Callable[[], float]
+    wall: Callable[[], datetime]
+    report: Callable[[StateName, str, float | None], None]
+    stopping: asyncio.Event
+
+
+class Flight:
+    """One tenant's flight. Its memory (lanes, suspicion, blame) outlives pauses and initialisations."""
+
+    def __init__(self, rules: Rules, parts: Parts) -> None:
+        self._rules, self._parts = rules, parts
+        self._lanes = Lanes(rules.ordering)
+        self._room = Room(rules.max_in_flight)
+        self._blames, self._unready = Blames(), Unready()
+        self._refused: set[tuple[DocumentName, Lane]] = set()
+        self._held_documents: dict[DocumentName, float] = {}
+        self._stirred = asyncio.Event()
+        self._ahead = Ahead(
+            rules.tenant_id,
+            parts.outbox,
+            self._lanes,
+            parts.patience,
+            lambda: parts.ledger.unsettled(rules.tenant_id),
+            self._job_ended,
+        )
+        self._state = Send(frozenset())
+        self._next: State | None = None
+        self._landing = True
+        self._cut_at: float | None = None
+        self._slots: set[asyncio.Task[None]] = set()
+        self._asking: asyncio.Task[None] | None = None
+        self._ask_at, self._asks = 0.0, 0
+        self._said: frozenset[DocumentName] = frozenset()
+        self._last_contact = 0.0
+        self._crash: BaseException | None = None
+        self.idle = False
+        """Nothing is under way and nothing can become due by itself."""
+
+    # --- what happens around it -----------------------------------------------------------------
+
+    def arrived(self) -> None:
+        """Messages may have arrived."""
+        self._ahead.hint()
+        self.idle = False
+        self._stirred.set()
+
+    def revised(self) -> None:
+        """A person changed messages or the tenant: what was read ahead is out of date."""
+        self._lanes.discard()
+        self._held_documents.clear()
+        self._ahead.changed()
+        self._ask_at = 0.0
+        self.idle = False
+        self._stirred.set()
+
+    def land(self, within: float | None = None) -> None:
+        """Launch nothing more; `perform` returns when what is under way has landed, or after `within` s."""
+        self._landing = True
+        if within is not None:
+            self._cut_at = self._now() + within
+        self._stirred.set()
+
+    @property
+    def unaccepted(self) -> frozenset[DocumentName]:
+        """Documents that wait and are not accepted, as far as is known."""
+        return self._ahead.unaccepted
+
+    # --- performing Send ------------------------------------------------------------------------
+
+    async def perform(self, state: Send) -> State:
+        """Carry messages until there is a reason to do something else; the next state."""
+        self._begin(state)
+        try:
+            while not self._is_ending():
+                self._stirred.clear()
+                self._go_on()
+                if not self._is_ending():
+                    await nap(self._stirred, self._until_next_timer())
+            await self._let_land()
+        finally:
+            await self._close()
+        if self._crash is not None:
+            raise self._crash
+        return self._next if self._next is not None else self._state
+
+    def _begin(self, state: Send) -> None:
+        self._state, self._next, self._landing = state, None, False
+        now = self._now()
+        self._last_contact = now
+        self._hold_what_is_not_ready(now)
+        self._lanes.discard_unaccepted(self._accepted(now))
+        self._ahead.changed()
+        self._ask_at = now + self._rules.schedule.delay(self._asks + 1, self._parts.chance())
+
+    def _go_on(self) -> None:
+        now = self._now()
+        self._ahead.start(self._accepted(now), now, 2 * self._rules.max_in_flight)
+        if self._room.full_size or not self._ahead.reading:  # while careful, know all lanes before choosing
+            self._launch(now)
+        self._ask_again(now)
+        self._tell()
+
+    def _launch(self, now: float) -> None:
+        while len(self._slots) < self._room.size and not self._is_ending():
+            if not self._slots and now - self._last_contact > self._rules.idle and self._lanes.ready:
+                self._next = protocol.Ping(self._state.accepted, self._state.streak)
+                return
+            message = self._take()
+            if message is None:
+                return
+            slot = asyncio.create_task(self._carry(message))
+            self._slots.add(slot)
+            slot.add_done_callback(self._slot_ended)
+
+    def _take(self) -> Message | None:
+        """The next message that may go, if any may; what can never be sent is parked on the way."""
+        while not self._is_ending() and self._may_launch():
+            message = self._lanes.take(cautious=not self._room.full_size)
+            if message is None:
+                return None
+            reason = self._never_sendable(message)
+            if reason is None:
+                return message
+            self._lanes.done(message)
+            self._settle(message, Parked(reason))
+        return None
+
+    def _may_launch(self) -> bool:
+        unsettled = self._parts.ledger.unsettled(self._rules.tenant_id)
+        return len(self._slots) + len(unsettled) < UNSETTLED
+
+    def _never_sendable(self, message: Message) -> str | None:
+        if message.size > self._rules.max_message_bytes:
+            return f"{message.size} bytes are more than the tenant's limit of {self._rules.max_message_bytes}"
+        if self._rules.park_after is not None and message.age > self._rules.park_after:
+            return f"older than {self._rules.park_after:g} s"
+        if message.parameters == "{}":
+            return None
+        return next((str(problem) for problem in _parameter_problems(message.parameters)), None)
+
+    async def _carry(self, message: Message | None) -> None:
+        """One post after the other, as long as all goes well."""
+        while message is not None:
+            answer = await self._post(message)
+            if answer is None:
+                return
+            self._land_one(message, answer)
+            message = self._take() if len(self._slots) <= self._room.size else None
+
+    async def _post(self, message: Message) -> Answer | None:
+        """The answer; None if it did not go, because trouble or the stop came first."""
+        answer: Answer | None = None
+        try:
+            parcel = await self._parts.endpoint.pack(message)
+            if not self._is_ending():
+                answer = await self._parts.endpoint.post(parcel)
+        finally:
+            if answer is None:
+                self._lanes.back(message)
+        return answer
+
+    def _slot_ended(self, slot: asyncio.Task[None]) -> None:
+        self._slots.discard(slot)
+        self._job_ended(slot)
+
+    def _job_ended(self, job: asyncio.Task[None]) -> None:
+        if not job.cancelled() and job.exception() is not None:
+            self._crash = job.exception()
+        self._stirred.set()
+
+    # --- landing --------------------------------------------------------------------------------
+
+    def _land_one(self, message: Message, answer: Answer) -> None:
+        now, lane = self._now(), self._lanes.lane_of(message)
+        self._last_contact = now
+        blame = self._blames.of(message.row, message.attempts, now, alone=self._lanes.alone(lane))
+        state, settlement = protocol.after_post(self._state, answer, self._rules.policy, blame)
+        match settlement:
+            case Delivered():
+                self._delivered(message, lane)
+            case Parked():
+                self._lanes.done(message)
+                self._blames.cleared(message.row)
+            case Released():
+                settlement = self._released(message, answer, settlement, now)
+        self._settle(message, settlement)
+        self._fold(state, answer)
+
+    def _delivered(self, message: Message, lane: Lane) -> None:
+        self._lanes.done(message)
+        self._blames.cleared(message.row)
+        self._blames.delivered(lane)
+        self._unready.delivered(message.document_name)
+        if self._next is None:
+            self._room.succeeded()
+            self._parts.troubles.resolved()
+        self._parts.tally.delivered(message)
+
+    def _released(self, message: Message, answer: Answer, settlement: Released, now: float) -> Released:
+        lane = self._lanes.lane_of(message)
+        self._lanes.released(message)
+        if protocol.row_of(answer).posting is Posting.START_OVER:
+            self._refused.add((message.document_name, lane))
+        if not settlement.blamed:
+            return settlement
+        self._blames.blamed(message.row, lane, now)
+        wait = self._rules.schedule.delay(message.attempts + 1, self._parts.chance())
+        return replace(settlement, wait=wait)
+
+    def _settle(self, message: Message, settlement: Settlement) -> None:
+        if isinstance(settlement, Parked):
+            self._parts.log.warning(
+                "message.parked",
+                message_id=message.message_id,
+                document=message.document_name,
+                reason=settlement.reason,
+            )
+        self._parts.ledger.enter(message, settlement, lambda: self._settled(message, settlement))
+
+    def _settled(self, message: Message, settlement: Settlement) -> None:
+        if isinstance(settlement, Released):
+            self._lanes.hold(self._lanes.lane_of(message), self._now() + settlement.wait)
+            self._ahead.hint()
+        self._stirred.set()
+
+    def _fold(self, state: State, answer: Answer) -> None:
+        if isinstance(state, Send):
+            if self._next is None:  # what lands after a trouble was launched before it: it resets nothing
+                self._state = state
+            return
+        self._note(answer)
+        self._room.troubled()
+        self._next = state if self._next is None else protocol.worst((self._next, state))
+        self._stirred.set()
+
+    def _note(self, answer: Answer) -> None:
+        row = protocol.row_of(answer)
+        self._parts.troubles.met(row.name, detail=describe(answer), fault=row.fault.value, mend=row.mend)
+
+    # --- documents that are not accepted, or accepted and yet refused -----------------------------
+
+    def _accepted(self, now: float) -> frozenset[DocumentName]:
+        """What may be sent now: accepted, and not held as a whole."""
+        over = [document for document, until in self._held_documents.items() if until <= now]
+        for document in over:
+            del self._held_documents[document]
+        if over:
+            self._ahead.changed()
+        return self._state.accepted - self._held_documents.keys()
+
+    def _hold_what_is_not_ready(self, now: float) -> None:
+        for document, lane in self._refused:
+            if document not in self._state.accepted:
+                continue
+            times, whole = self._unready.met(document, lane)
+            until = now + self._rules.schedule.delay(times, self._parts.chance())
+            if whole:
+                self._held_documents[document] = until
+            else:
+                self._lanes.hold(lane, until)
+        self._refused.clear()
+
+    def _ask_again(self, now: float) -> None:
+        """While messages wait for their document to be accepted, ask on the retry schedule."""
+        self._say_what_is_not_accepted()
+        if not self._ahead.unaccepted:
+            self._asks = 0
+        elif self._asking is None and now >= self._ask_at and not self._is_ending():
+            self._asking = asyncio.create_task(self._ask())
+            self._asking.add_done_callback(self._asked)
+
+    def _say_what_is_not_accepted(self) -> None:
+        if self._ahead.unaccepted == self._said:
+            return
+        self._said = self._ahead.unaccepted
+        if self._said:
+            mend = "add them to the connection point in ION Desk (sent by the application)"
+            self._parts.log.warning("documents.withheld", documents=sorted(self._said), mend=mend)
+
+    async def _ask(self) -> None:
+        answer = await self._parts.endpoint.accepted_documents()
+        before, state = self._state.accepted, protocol.after_accepted(self._state, answer)
+        self._asks += 1
+        self._ask_at = self._now() + self._rules.schedule.delay(self._asks + 1, self._parts.chance())
+        if not isinstance(state, Send):
+            self._fold(state, answer)
+        elif self._next is None and state.accepted != before:
+            self._state, self._asks = state, 0
+            self._last_contact = self._now()
+            self._lanes.discard_unaccepted(state.accepted)
+            self._ahead.changed()
+            self._parts.log.info("documents.changed", added=sorted(state.accepted - before))
+
+    def _asked(self, task: asyncio.Task[None]) -> None:
+        self._asking = None
+        self._job_ended(task)
+
+    # --- ending and telling -------------------------------------------------------------------------
+
+    def _is_ending(self) -> bool:
+        return (
+            self._next is not None
+            or self._landing
+            or self._crash is not None
+            or self._parts.stopping.is_set()
+        )
+
+    async def _let_land(self) -> None:
+        """What is under way lands and is settled; at a stop within the grace, then it is cut."""
+        while self._slots:
+            self._stirred.clear()
+            within = None if self._cut_at is None else self._cut_at - self._now()
+            if within is not None and within <= 0:
+                return
+            await nap(self._stirred, within)
+
+    async def _close(self) -> None:
+        await self._ahead.stop()
+        jobs = [*self._slots, *([self._asking] if self._asking else [])]
+        for job in jobs:
+            job.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*jobs, return_exceptions=True)
+
+    def _tell(self) -> None:
+        if self._slots or self._lanes.ready or self._ahead.reading:
+            self.idle = False
+            self._parts.report("sending", "", None)
+            return
+        waiting = ", ".join(sorted(self._ahead.unaccepted))
+        if self._lanes.holding or self._held_documents:
+            self._parts.report("sending", "a message waits its own delay", self._until_next_timer())
+        else:
+            self.idle = True
+            self._parts.troubles.resolved()
+            self._parts.report("idle", NOT_ACCEPTED + waiting if waiting else "", self._until_next_timer())
+
+    def _until_next_timer(self) -> float | None:
+        now = self._now()
+        times: list[float | None] = [
+            self._lanes.next_hold_end(now),
+            None if self._ahead.reading else self._ahead.next_look(now),
+            self._ask_at if self._ahead.unaccepted and self._asking is None else None,
+            *self._held_documents.values(),
+        ]
+        due = [time for time in times if time is not None]
+        return max(min(due) - now, 0.001) if due else None
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _parameter_problems(text: str) -> list[Problem]:
+    try:
+        parameters = json.loads(text)
+    except ValueError:
+        return [Problem("parameters", "is not JSON", "store a JSON object")]
+    return parameter_problems(parameters)

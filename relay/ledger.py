@@ -1,0 +1,91 @@
+"""This file is where posts are settled, many in one commit.
+
+A group is what gathered while the last commit ran. What is not yet written stays here, also while the
+outbox is down: a delivery that is known is never forgotten as long as the process lives.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+
+from relay.logs import Troubles
+from relay.model import Message, RowId, Settlement, TenantId
+from relay.nap import nap
+from relay.ports import Outbox, StoreError
+from relay.retry import Schedule
+
+GROUP = 128
+"""Settlements in one commit: unbounded groups are slower, the pipeline stalls behind one commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    message: Message
+    settlement: Settlement
+    settled: Callable[[], None]
+
+
+class Ledger:
+    """One for the whole process: all tenants' settlements share the commits."""
+
+    def __init__(
+        self, outbox: Outbox, troubles: Troubles, schedule: Schedule, chance: Callable[[], float]
+    ) -> None:
+        self._outbox, self._troubles = outbox, troubles
+        self._schedule, self._chance = schedule, chance
+        self._entries: deque[_Entry] = deque()
+        self._unsettled: dict[TenantId, set[RowId]] = {}
+        self._stirred = asyncio.Event()
+        self._emptied = asyncio.Event()
+        self._emptied.set()
+
+    def enter(self, message: Message, settlement: Settlement, settled: Callable[[], None]) -> None:
+        """Have it written soon; `settled` is called once it is durable."""
+        self._entries.append(_Entry(message, settlement, settled))
+        self._unsettled.setdefault(message.tenant_id, set()).add(message.row)
+        self._emptied.clear()
+        self._stirred.set()
+
+    def unsettled(self, tenant: TenantId) -> Set[RowId]:
+        """The rows of the tenant whose settlement is not durable yet."""
+        return self._unsettled.get(tenant, frozenset())
+
+    async def run(self) -> None:
+        """Write group after group, for ever. May be cancelled or started again at any time."""
+        failures = 0
+        while True:
+            await self._stirred.wait()
+            group = [self._entries[at] for at in range(min(GROUP, len(self._entries)))]
+            try:
+                await self._outbox.settle([(entry.message.row, entry.settlement) for entry in group])
+            except StoreError as error:
+                failures += 1
+                self._troubles.met(
+                    "outbox",
+                    detail=f"{len(self._entries)} settlements wait: {error}",
+                    fault="the outbox's",
+                    mend="mend the cause; the relay tries again by itself, nothing is lost",
+                )
+                await nap(asyncio.Event(), self._schedule.delay(failures, self._chance()))
+                continue
+            failures = 0
+            self._troubles.resolved()
+            self._strike(group)
+
+    def _strike(self, group: list[_Entry]) -> None:
+        for entry in group:
+            self._entries.popleft()
+            rows = self._unsettled[entry.message.tenant_id]
+            rows.discard(entry.message.row)
+            if not rows:
+                del self._unsettled[entry.message.tenant_id]
+            entry.settled()
+        if not self._entries:
+            self._stirred.clear()
+            self._emptied.set()
+
+    async def drained(self, within: float) -> int:
+        """Wait until all is written, at most `within` seconds; how many are left."""
+        await nap(self._emptied, within)
+        return len(self._entries)
