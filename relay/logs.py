@@ -1,0 +1,292 @@
+"""This file is the log: JSON or console lines on stderr, and the two ways the relay says much in few lines.
+
+Events are `noun.verb_past`, data are keys. What a far side wrote can neither break a line nor begin one.
+A log that cannot be written (a closed pipe, a full disk) is no reason to stop carrying messages.
+"""
+
+import json
+import logging
+import sys
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any, Literal, Protocol, TextIO, assert_never
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+from relay.digest import Digest, Line, Opened, Resolved, Summarised
+from relay.model import Message
+from relay.protocol import Fault
+
+Log = FilteringBoundLogger
+"""A bound logger; `log.bind(tenant=…)` gives one that says so in each line."""
+
+Form = Literal["json", "console"]
+
+_FIRST = ("timestamp", "level", "event", "tenant")
+_LONGEST_VALUE = 2000
+
+
+# --- lines ------------------------------------------------------------------------------------------
+
+
+def configure(level: str = "info", form: Form | None = None, stream: TextIO | None = None) -> None:
+    """Send the relay's and the libraries' logs to `stream` (stderr), once a process, before the first line.
+
+    `level`: debug, info, warning or error. `form` None: console on a terminal, json otherwise. Libraries
+    are heard from warning on, or all of them at debug.
+    """
+    out = stream if stream is not None else sys.stderr
+    number = logging.getLevelNamesMapping()[level.upper()]
+    render = _console(out) if (form or ("console" if out.isatty() else "json")) == "console" else _json
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, _stamp, structlog.processors.format_exc_info, render],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=lambda *_: _Lines(out),
+        cache_logger_on_first_use=False,
+    )
+    _hear_libraries(number if number <= logging.DEBUG else max(number, logging.WARNING))
+
+
+def logger(**facts: object) -> Log:
+    """A logger whose lines carry these facts; ask for it after `configure`."""
+    bound: Log = structlog.get_logger().bind(**facts)
+    return bound
+
+
+class _Lines:
+    """What structlog calls with a finished line. Never raises: a broken stderr must not stop the relay."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def _write(self, line: str) -> None:
+        try:
+            try:
+                self._stream.write(line + "\n")
+            except UnicodeEncodeError:
+                self._stream.write(_escaped(line, str.isascii) + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            return
+
+    debug = info = warning = warn = error = critical = fatal = exception = msg = _write
+
+
+class _Libraries(logging.Handler):
+    """Brings what libraries log into the same form."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            log = structlog.get_logger().bind(logger=record.name)
+            log.log(max(record.levelno, logging.DEBUG), record.getMessage(), exc_info=record.exc_info or None)
+        except Exception:  # noqa: BLE001  # logging's own contract: a handler reports its bugs and goes on
+            self.handleError(record)
+
+
+def _hear_libraries(level: int) -> None:
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, _Libraries)]:
+        root.removeHandler(handler)
+    root.addHandler(_Libraries())
+    root.setLevel(level)
+    logging.captureWarnings(capture=True)
+
+
+def _stamp(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"timestamp": now, **event}
+
+
+def _json(_: WrappedLogger, __: str, event: EventDict) -> str:
+    ordered = {key: _shortened(event[key]) for key in _FIRST if key in event}
+    ordered |= {key: _shortened(value) for key, value in event.items() if key not in ordered}
+    return _escaped(json.dumps(ordered, ensure_ascii=False, default=str), str.isprintable)
+
+
+def _console(stream: TextIO) -> Callable[[WrappedLogger, str, EventDict], str]:
+    from structlog.dev import ConsoleRenderer, plain_traceback
+
+    pretty = ConsoleRenderer(
+        colors=stream.isatty(), pad_event_to=22, sort_keys=False, exception_formatter=plain_traceback
+    )
+
+    def render(log: WrappedLogger, name: str, event: EventDict) -> str:
+        return str(pretty(log, name, {key: _for_console(key, value) for key, value in event.items()}))
+
+    return render
+
+
+def _for_console(key: str, value: object) -> object:
+    """A traceback keeps its lines, indented so that none can pass for a line of the log."""
+    if key == "exception" and isinstance(value, str):
+        return "\n".join("    " + _escaped(line, str.isprintable) for line in value.splitlines())
+    if not isinstance(value, str) or value.isprintable():
+        return _shortened(value)
+    return _Escaped(_escaped(_shortened(value), str.isprintable))
+
+
+class _Escaped(str):
+    """The console renderer quotes by `repr` what has a space in it; this is escaped already."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"'{self}'"
+
+
+def _shortened(value: Any) -> Any:
+    return f"{value[:_LONGEST_VALUE]}…" if isinstance(value, str) and len(value) > _LONGEST_VALUE else value
+
+
+def _escaped(text: str, keeps: Callable[[str], bool]) -> str:
+    r"""Every character that `keeps` refuses, as JSON writes it (`\n`, `\u202e`)."""
+    return text if keeps(text) else "".join(c if keeps(c) else json.dumps(c)[1:-1] for c in text)
+
+
+# --- troubles ---------------------------------------------------------------------------------------
+
+
+class Timer(Protocol):
+    """What `call_later` answers: asyncio's TimerHandle, or a test's own."""
+
+    def cancel(self) -> None:
+        """It will not ring."""
+        ...
+
+
+CallLater = Callable[[float, Callable[[], None]], Timer]
+"""`loop.call_later`: ring once, after so many seconds."""
+
+
+class Troubles:
+    """One tenant's troubles (or the process' own: tenant None): each opens, is summarised, is resolved."""
+
+    def __init__(
+        self,
+        log: Log,
+        tenant: str | None,
+        clock: Callable[[], float],
+        summary_seconds: float,
+        call_later: CallLater,
+    ) -> None:
+        self._log = log if tenant is None else log.bind(tenant=tenant)
+        self._clock, self._call_later = clock, call_later
+        self._digest = Digest(summary_seconds)
+        self._about: dict[str, tuple[str, str]] = {}
+        self._timer: Timer | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether a trouble lasts now."""
+        return self._digest.open
+
+    def met(self, kind: str, *, detail: str, fault: str, mend: str) -> None:
+        """An error happened. `kind`: one of few; `fault`: whose, `mend`: what a person can do."""
+        self._about[kind] = (fault, mend)
+        self._say(self._digest.met(self._clock(), kind, detail))
+        self._wind()
+
+    def resolved(self) -> None:
+        """It works again; cheap, and silent where there was no trouble."""
+        if self._digest.open:
+            self._say(self._digest.resolved(self._clock()))
+            self._wind()
+
+    def close(self) -> None:
+        """No more timers; a trouble that is still open stays open in the log."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._say(self._digest.tick(self._clock()))
+        self._wind()
+
+    def _wind(self) -> None:
+        due = self._digest.next_tick
+        if due is None:
+            self.close()
+        elif self._timer is None:
+            self._timer = self._call_later(max(due - self._clock(), 0.0), self._ring)
+
+    def _say(self, lines: tuple[Line, ...]) -> None:
+        for line in lines:
+            match line:
+                case Opened(kind, detail):
+                    fault, mend = self._about[kind]
+                    say = self._log.warning if fault == Fault.ION.value else self._log.error
+                    say("trouble.opened", kind=kind, detail=detail, fault=fault, mend=mend)
+                case Summarised():
+                    self._summarise(line)
+                case Resolved(seconds, count, kinds, last):
+                    self._log.info(
+                        "trouble.resolved",
+                        seconds=round(seconds, 3),
+                        count=count,
+                        kinds=list(kinds),
+                        last=last,
+                    )
+                case _:
+                    assert_never(line)
+
+    def _summarise(self, line: Summarised) -> None:
+        fault, mend = self._about[line.kind]
+        self._log.error(
+            "trouble.summarised",
+            kind=line.kind,
+            count=line.count,
+            total=line.total,
+            seconds=round(line.seconds, 3),
+            first=line.first,
+            last=line.last,
+            fault=fault,
+            mend=mend,
+        )
+
+
+# --- deliveries -------------------------------------------------------------------------------------
+
+
+class Tally:
+    """The process' deliveries: each one a line at debug, and a summary a period and tenant at info."""
+
+    def __init__(self, log: Log, summary_seconds: float, call_later: CallLater) -> None:
+        self._log, self._period, self._call_later = log, summary_seconds, call_later
+        self._each = log.is_enabled_for(logging.DEBUG)
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._timer: Timer | None = None
+
+    def delivered(self, message: Message, seconds: float | None = None) -> None:
+        """ION took it. `seconds`: how long the post took, where that is known."""
+        self._counts[message.tenant_id, message.document_name] += 1
+        if self._timer is None:
+            self._timer = self._call_later(self._period, self.flush)
+        if self._each:
+            self._say_each(message, seconds)
+
+    def flush(self) -> None:
+        """Say what was delivered since the last summary; no timer runs until the next delivery."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        counted, self._counts = sorted(self._counts.items()), Counter()
+        for tenant, group in groupby(counted, key=lambda item: item[0][0]):
+            documents = {document: count for (_, document), count in group}
+            self._log.info(
+                "messages.delivered", tenant=tenant, count=sum(documents.values()), documents=documents
+            )
+
+    def _say_each(self, message: Message, seconds: float | None) -> None:
+        took = {} if seconds is None else {"seconds": round(seconds, 4)}
+        self._log.debug(
+            "message.delivered",
+            tenant=message.tenant_id,
+            document=message.document_name,
+            message_id=message.message_id,
+            bytes=message.size,
+            **took,
+        )
