@@ -212,10 +212,11 @@ class Flight:
     async def _carry(self, message: Message | None) -> None:
         """One post after the other, as long as all goes well."""
         while message is not None:
+            began = self._now()
             answer = await self._post(message)
             if answer is None:
                 return
-            self._land_one(message, answer)
+            self._land_one(message, answer, began)
             message = self._take() if len(self._slots) <= self._room.size else None
 
     async def _post(self, message: Message) -> Answer | None:
@@ -241,14 +242,14 @@ class Flight:
 
     # --- landing --------------------------------------------------------------------------------
 
-    def _land_one(self, message: Message, answer: Answer) -> None:
+    def _land_one(self, message: Message, answer: Answer, began: float) -> None:
         now, lane = self._now(), self._lanes.lane_of(message)
         self._last_contact = now
         blame = self._blames.of(message.row, message.attempts, now, alone=self._lanes.alone(lane))
         state, settlement = protocol.after_post(self._state, answer, self._rules.policy, blame)
         match settlement:
             case Delivered():
-                self._delivered(message, lane)
+                self._delivered(message, lane, now - began)
             case Parked():
                 self._lanes.done(message)
                 self._blames.cleared(message.row)
@@ -257,7 +258,7 @@ class Flight:
         self._settle(message, settlement)
         self._fold(state, answer)
 
-    def _delivered(self, message: Message, lane: Lane) -> None:
+    def _delivered(self, message: Message, lane: Lane, seconds: float) -> None:
         self._lanes.done(message)
         self._blames.cleared(message.row)
         self._blames.delivered(lane)
@@ -265,7 +266,7 @@ class Flight:
         if self._next is None:
             self._room.succeeded()
             self._parts.troubles.resolved()
-        self._parts.tally.delivered(message)
+        self._parts.tally.delivered(message, seconds)
 
     def _released(self, message: Message, answer: Answer, settlement: Released, now: float) -> Released:
         lane = self._lanes.lane_of(message)

@@ -1,0 +1,261 @@
+"""This file is the benchmark: the relay beside a bare loop, pick-up time, memory and idle cost.
+
+Throughput is a ratio within one run: drains of the bare loop and of the relay take turns against the same
+far side. Nothing here asserts seconds; it exits 1 only when the median ratio is below `--at-least`.
+"""
+
+import argparse
+import json
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TENANT = "BENCH"
+TOOLS = Path(__file__).resolve().parent
+RELAY = [sys.executable, "-m", "relay"]
+
+
+@contextmanager
+def sink() -> Iterator[str]:
+    """A far side in a process of its own; its address."""
+    with subprocess.Popen([sys.executable, TOOLS / "sink.py"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.terminate()
+
+
+def ask(far: str, what: str) -> dict[str, Any]:
+    """What the sink knows: `summary`, `record` (arrival by message id), or `clear`."""
+    with urllib.request.urlopen(f"{far}/{what}") as answer:  # noqa: S310 — loopback
+        known: dict[str, Any] = json.load(answer)
+        return known
+
+
+def rate(far: str) -> float:
+    """Messages a second between the first arrival and the last."""
+    seen = ask(far, "summary")
+    return float((seen["count"] - 1) / (seen["last"] - seen["first"]))
+
+
+# --- the relay under test -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A folder with an outbox, and the environment that points a relay at the sink."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    @classmethod
+    def at(cls, folder: Path, far: str, in_flight: int) -> "Bench":
+        """Write an .ionapi file and create the outbox."""
+        folder.mkdir()
+        ionapi = {
+            "ti": TENANT,
+            "cn": "b",
+            "ci": "c",
+            "cs": "s",
+            "iu": far,
+            "pu": f"{far}/",
+            "oa": "a",
+            "ot": "token",
+        }
+        (folder / "bench.ionapi").write_text(json.dumps(ionapi))
+        tenant = f"RELAY_TENANTS__{TENANT}__"
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("RELAY_")},
+            "RELAY_OUTBOX__URL": f"sqlite:///{folder}/outbox.db",
+            "RELAY_LOG__LEVEL": "warning",
+            f"{tenant}LOGICAL_ID": "lid://bench.orders.1",
+            f"{tenant}IONAPI_FILE": str(folder / "bench.ionapi"),
+            f"{tenant}ORDERING": "none",
+            f"{tenant}MAX_IN_FLIGHT": str(in_flight),
+        }
+        made = cls(folder, environment)
+        subprocess.run(
+            [*RELAY, "outbox", "upgrade"], env=environment, cwd=folder, check=True, capture_output=True
+        )
+        return made
+
+    def connect(self) -> sqlite3.Connection:
+        """As an application would."""
+        return sqlite3.connect(self.folder / "outbox.db", isolation_level=None, timeout=30)
+
+    def fill(self, count: int, size: int) -> None:
+        """Hand over `count` messages by plain INSERT."""
+        connection = self.connect()
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(
+            "INSERT INTO relay_outbox (tenant_id, document_name, payload) VALUES (?, 'Sync.SalesOrder', ?)",
+            ((TENANT, b"x" * size) for _ in range(count)),
+        )
+        connection.execute("COMMIT")
+        connection.close()
+
+    def start(self, *options: str) -> subprocess.Popen[bytes]:
+        """A relay."""
+        return subprocess.Popen([*RELAY, "run", *options], env=self.environment, cwd=self.folder)
+
+
+def watch_peak(process: subprocess.Popen[bytes], until: float | None = None) -> int:
+    """The peak resident memory in KiB, at the process' end or after `until` seconds."""
+    peak, end = 0, None if until is None else time.monotonic() + until
+    while process.poll() is None and (end is None or time.monotonic() < end):
+        peak = max(peak, _status(process.pid, "VmHWM"))
+        time.sleep(0.05)
+    return peak
+
+
+def _status(pid: int, field: str) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(field)), 0)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End it as a platform would."""
+    process.terminate()
+    process.wait(60)
+
+
+# --- the measurements ---------------------------------------------------------------------------------
+
+
+def drain(folder: Path, far: str, count: int, size: int, in_flight: int) -> tuple[float, int]:
+    """Messages a second of a relay that drains a backlog, and its peak memory in KiB."""
+    bench = Bench.at(folder, far, in_flight)
+    bench.fill(count, size)
+    ask(far, "clear")
+    process = bench.start("--until-empty")
+    peak = watch_peak(process)
+    seen = ask(far, "summary")["count"]
+    if process.returncode != 0 or seen != count:
+        sys.exit(f"the relay ended with {process.returncode}, {seen} of {count} arrived")
+    return rate(far), peak
+
+
+def drain_bare(far: str, count: int, size: int, in_flight: int) -> float:
+    """Messages a second of the bare loop."""
+    ask(far, "clear")
+    words = [far, str(count), str(size), str(in_flight)]
+    subprocess.run([sys.executable, TOOLS / "bare_loop.py", *words], check=True)
+    return rate(far)
+
+
+def measure_ratio(folder: Path, options: argparse.Namespace) -> float:
+    """Interleaved pairs; the median of their ratios."""
+    ratios = []
+    with sink() as far:
+        for pair in range(options.pairs):
+            bare = drain_bare(far, options.count, options.size, options.in_flight)
+            relay, peak = drain(folder / f"pair{pair}", far, options.count, options.size, options.in_flight)
+            ratios.append(relay / bare)
+            speeds = f"bare {bare:7.0f}/s  relay {relay:7.0f}/s  ratio {relay / bare:.3f}"
+            print(f"  pair {pair + 1}: {speeds}  peak {peak // 1024} MiB")
+    median = statistics.median(ratios)
+    print(f"  median ratio {median:.3f}")
+    return median
+
+
+def measure_pick_up(folder: Path, samples: int) -> None:
+    """From the application's commit to the arrival at the far side, on an otherwise idle relay; idle CPU."""
+    with sink() as far:
+        bench = Bench.at(folder / "pickup", far, 8)
+        process = bench.start()
+        connection = bench.connect()
+        committed: dict[str, float] = {}
+        for sample in range(samples + 1):
+            name = f"pick-up-{sample}"
+            connection.execute(
+                "INSERT INTO relay_outbox (tenant_id, document_name, payload, message_id) "
+                "VALUES (?, 'Sync.SalesOrder', ?, ?)",
+                (TENANT, b"x" * 2000, name),
+            )
+            committed[name] = time.monotonic()
+            while name not in ask(far, "record"):
+                time.sleep(0.002)
+            time.sleep(0.02 + 0.0007 * (sample % 17))  # not in step with whatever the relay's watch does
+        arrived = ask(far, "record")
+        waits = sorted((arrived[name] - committed[name]) * 1000 for name in list(committed)[1:])
+        p50, p99 = waits[len(waits) // 2], waits[int(len(waits) * 0.99)]
+        print(f"  p50 {p50:.1f} ms  p99 {p99:.1f} ms  of {len(waits)}")
+        print(f"  idle CPU {_idle_share(process.pid, 10):.2f} % of a core over 10 s")
+        connection.close()
+        stop(process)
+
+
+def _idle_share(pid: int, seconds: float) -> float:
+    before = _ticks(pid)
+    time.sleep(seconds)
+    return 100 * (_ticks(pid) - before) / os.sysconf("SC_CLK_TCK") / seconds
+
+
+def _ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def measure_memory(folder: Path, size: int, backlogs: list[int], seconds: float) -> None:
+    """Peak memory and throughput by backlog, each over its first `seconds`."""
+    for backlog in backlogs:
+        with sink() as far:
+            bench = Bench.at(folder / f"backlog{backlog}", far, 16)
+            bench.fill(backlog, size)
+            process = bench.start("--until-empty")
+            peak = watch_peak(process, seconds)
+            if process.poll() is None:
+                stop(process)
+            sent = ask(far, "summary")["count"]
+            figures = f"peak {peak / 1024:.0f} MiB, {rate(far):.0f}/s over {sent:,} messages"
+            print(f"  backlog {backlog:>9,}: {figures}")
+        (bench.folder / "outbox.db").unlink()
+
+
+def main() -> int:
+    """Run what was asked for; all of it by default."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="*", choices=["ratio", "pickup", "memory", []], default=[])
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--size", type=int, default=2000, help="payload bytes")
+    parser.add_argument("--in-flight", type=int, default=16)
+    parser.add_argument("--samples", type=int, default=200, help="of the pick-up time")
+    parser.add_argument("--backlogs", type=int, nargs="+", default=[10_000, 300_000])
+    parser.add_argument("--seconds", type=float, default=60, help="at most, for each backlog")
+    parser.add_argument("--at-least", type=float, default=0.8, help="the median ratio that is good enough")
+    options = parser.parse_args()
+    what = options.what or ["ratio", "pickup", "memory"]
+    good = True
+    with tempfile.TemporaryDirectory(prefix="relay-bench-") as name:
+        folder = Path(name)
+        if "ratio" in what:
+            print(
+                f"drain of {options.count:,} messages of {options.size} bytes, {options.in_flight} in flight"
+            )
+            good = measure_ratio(folder, options) >= options.at_least
+        if "pickup" in what:
+            print("pick-up, from commit to arrival")
+            measure_pick_up(folder, options.samples)
+        if "memory" in what:
+            print("memory and throughput by backlog")
+            measure_memory(folder, options.size, options.backlogs, options.seconds)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
