@@ -1,0 +1,85 @@
+# Each target does its own set-up: the first one builds .venv from requirements-dev.lock.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# The newest Python that works here; `make PYTHON=/path/to/python …` says otherwise.
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+.PHONY: help
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- set-up ---------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: $(READY) ## build .venv (every other target does it by itself)
+
+$(READY): requirements-dev.lock pyproject.toml
+	@python='$(PYTHON)'; \
+	if [ -z "$$python" ] || ! "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+		echo 'Python 3.11 or later is needed; name one with: make PYTHON=/path/to/python3' >&2; exit 1; fi; \
+	if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+		echo "Building $(VENV) with $$("$$python" --version)"; \
+		"$$python" -m venv --clear $(VENV) || { echo 'This Python cannot build virtual environments; on Debian: apt install python3-venv' >&2; exit 1; }; fi
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+# --- every day ------------------------------------------------------------------------------------
+
+.PHONY: test
+test: $(READY) ## everything that must hold: format, lint, types, layers, coverage, mutants, tests
+	@$(BIN)/python tools/check.py
+
+.PHONY: test-long
+test-long: $(READY) ## the same with the long, seed-varied forms of the tests
+	@RELAY_TEST_LONG=1 $(BIN)/python tools/check.py
+
+check-%: $(READY)
+	@$(BIN)/python tools/check.py $*
+
+.PHONY: format
+format: $(READY) ## let the formatter and the linter mend what they can
+	@$(BIN)/ruff check --quiet --fix --exit-zero .
+	@$(BIN)/ruff format .
+
+.PHONY: demo
+demo: $(READY) ## a relay, a stand-in ION and its weather, in under a minute
+	@$(BIN)/relay demo
+
+.PHONY: bench
+bench: $(READY) ## throughput against a bare loop, pick-up time, memory
+	@$(BIN)/python tools/bench.py
+
+# --- now and then ---------------------------------------------------------------------------------
+
+.PHONY: docs
+docs: $(READY) ## write the pages that are made from the code
+	@$(BIN)/python tools/generate.py || $(BIN)/python tools/generate.py
+
+.PHONY: lock
+lock: ## resolve the dependencies anew, with hashes, for every platform
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	$(PYTHON) -m venv "$$scratch" && "$$scratch/bin/pip" install --quiet --disable-pip-version-check uv && \
+	"$$scratch/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+		pyproject.toml -o requirements.lock && \
+	"$$scratch/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+		pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+
+.PHONY: image
+image: ## build the container image ion-relay
+	@engine=$$(command -v docker || command -v podman) || { echo 'No container engine here: install docker or podman.' >&2; exit 1; }; \
+	"$$engine" info >/dev/null 2>&1 || { echo "$$engine is here, but its engine does not answer; is it running?" >&2; exit 1; }; \
+	"$$engine" build --tag ion-relay .
+
+.PHONY: clean
+clean: ## remove .venv and everything that was built or cached
+	@rm -rf $(VENV) build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,110 @@
+"""This file is what writes the pages that are made from the code: settings, and what happens when.
+
+    python tools/generate.py
+
+Writes docs/settings.md, docs/what-happens-when.md and the operators' table of README.md (between its two
+markers). Ends with 1, and says which, if a page that git knows was not up to date.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from relay import protocol, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- what-happens-when: begin -->", "<!-- what-happens-when: end -->"
+NOTE = "<!-- Written by `make docs` from {source}; edit it there. -->\n\n"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(_cell(cell) for cell in line) + " |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", "<br>")
+
+
+def what_happens_when() -> str:
+    """The whole behaviour, a row an answer, in the words of `relay.protocol.ROWS`."""
+    head = (
+        "ION answers",
+        "to ping, versions, acceptedDocuments",
+        "to a message",
+        "the message",
+        "the fault is",
+        "what to do",
+    )
+    return table(
+        head,
+        (
+            (row.answer, row.opening.value, row.posting.value, row.fate.value, row.fault.value, row.mend)
+            for row in protocol.ROWS
+        ),
+    )
+
+
+def what_happens_when_page() -> str:
+    """docs/what-happens-when.md."""
+    sources = table(("ION answers", "source"), ((row.answer, row.source) for row in protocol.ROWS))
+    return (
+        NOTE.format(source="relay/protocol.py")
+        + "# What happens when\n\n"
+        + "What the relay does with each answer, and what becomes of the message. A message that waits keeps "
+        + "its id and its place; nothing is dropped.\n\n"
+        + what_happens_when()
+        + "\nPauses grow from failure to failure, up to the longest (`RELAY_RETRY__MAX_SECONDS`); only a "
+        + "delivery resets them. `Retry-After` lengthens a pause, up to an hour, and never shortens it.\n\n"
+        + "## Where each row comes from\n\n"
+        + "[G] ION Connect developer guide · [S] Infor's IMS v3 sample code · [R] this relay's own rule "
+        + "where the sources are silent.\n\n"
+        + sources
+    )
+
+
+def settings_page() -> str:
+    """docs/settings.md, from `relay.settings.reference()`: Markdown, or rows of one dataclass."""
+    reference = settings.reference()
+    body = reference if isinstance(reference, str) else _table_of(list(reference))
+    return NOTE.format(source="relay/settings.py") + "# Settings\n\n" + body.strip("\n") + "\n"
+
+
+def _table_of(rows: Sequence[object]) -> str:
+    names = [field.name for field in dataclasses.fields(rows[0])]  # type: ignore[arg-type]
+    return table(names, ([str(getattr(row, name)) for name in names] for row in rows))
+
+
+def readme(text: str) -> str:
+    """README.md with the operators' table between the markers; as it is where they are missing."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        return text
+    return f"{before}{BEGIN}\n{what_happens_when()}{END}{after}"
+
+
+def pages() -> dict[Path, str]:
+    """Each generated page as it should be."""
+    front = ROOT / "README.md"
+    found = {
+        ROOT / "docs" / "settings.md": settings_page(),
+        ROOT / "docs" / "what-happens-when.md": what_happens_when_page(),
+    }
+    return found | ({front: readme(front.read_text())} if front.exists() else {})
+
+
+def main() -> int:
+    """Write what has changed."""
+    stale = [path for path, text in pages().items() if not path.exists() or path.read_text() != text]
+    for path in stale:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(pages()[path])
+        print(f"{path.relative_to(ROOT)} was not up to date; it is written anew")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
