@@ -1,0 +1,38 @@
+"""This file is the way into the outbox on SQLite: open it, create it, bring it up to date."""
+
+import asyncio
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from relay.outbox.sqlite import schema, trouble
+from relay.outbox.sqlite.database import connect
+from relay.outbox.sqlite.lock import Lock
+from relay.outbox.sqlite.store import SqliteOutbox
+
+__all__ = ["SqliteOutbox", "open_file", "schema", "upgrade_file"]
+
+
+async def open_file(path: Path, *, create: bool, exclusive: bool) -> SqliteOutbox:
+    """Open it and bring its schema up to date. `exclusive`: as the one relay of the file."""
+    lock = Lock(path) if exclusive else None
+    try:
+        await asyncio.to_thread(upgrade_file, path, create=create, adopt=False)
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        raise
+    return SqliteOutbox(path, lock)
+
+
+def upgrade_file(path: Path, *, create: bool, adopt: bool) -> None:
+    """Create the tables or bring them up to date. `adopt`: also in another program's database."""
+    if not path.parent.is_dir():
+        raise trouble.missing_folder(path)
+    if not create and not path.exists():
+        raise trouble.missing_file(path)
+    try:
+        with contextlib.closing(connect(path, create=create)) as connection:
+            schema.upgrade(connection, path, adopt=adopt)
+    except sqlite3.Error as error:
+        raise trouble.explain(error, path) from error

@@ -1,0 +1,161 @@
+"""This file is a SQLite file in use: one thread that writes, one that reads, each with its own connection.
+
+A connection that met an error which may last is closed; the next call opens a new one, so that the relay
+goes on by itself once the cause is mended.
+"""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from relay.outbox.sqlite import schema, trouble
+from relay.ports import StoreError
+
+CALL_SECONDS = 30.0
+"""The longest that any call may take; a disk that hangs must not hang the relay."""
+
+_JOURNAL_BYTES = 64 * 1024 * 1024  # a write-ahead log that grew in a burst shrinks to this
+
+T = TypeVar("T")
+Identity = tuple[int, int]
+
+
+def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
+    """A connection as the relay uses it everywhere: durable, patient, without hidden transactions."""
+    mode = "rwc" if create else "rw"
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=trouble.LOCK_SECONDS,
+        isolation_level=None,
+    )
+    # Text that is not UTF-8 (a producer in C can write it) must not make a tenant's rows unreadable.
+    connection.text_factory = lambda data: str(data, "utf-8", "replace")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
+    return connection
+
+
+def identity(path: Path) -> Identity | None:
+    """Which file stands at the path now."""
+    try:
+        found = os.stat(path)  # noqa: PTH116  # half the cost of Path.stat, and it is asked for each call
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+class Channel:
+    """One thread and its connection. Every call is one transaction, in the order of the calls."""
+
+    def __init__(self, path: Path, begin: Literal["BEGIN", "BEGIN IMMEDIATE"]) -> None:
+        self._path = path
+        self._begin = begin
+        self._executor = ThreadPoolExecutor(1, "outbox-writer" if "IMMEDIATE" in begin else "outbox-reader")
+        self._connection: sqlite3.Connection | None = None
+        self._opened: Identity | None = None
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do it in the channel's thread, in a transaction. Raises StoreError; then nothing was stored."""
+        return await self._within(lambda: self._transact(work))
+
+    async def close(self) -> None:
+        """After the calls under way."""
+        try:
+            await self._within(self._disconnect)
+        finally:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _within(self, job: Callable[[], T]) -> T:
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._executor, job)
+        except RuntimeError as error:
+            raise StoreError(f"the outbox {self._path} is closed", lasting=True) from error
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                return await future
+        except TimeoutError as error:
+            raise StoreError(
+                f"the disk under the outbox {self._path} did not answer within {CALL_SECONDS:g} s; "
+                "check the file system"
+            ) from error
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            connection = self._connected()
+            connection.execute(self._begin)
+            result = work(connection)
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back(reconnect=trouble.ends_connection(error))
+            raise trouble.explain(error, self._path) from error
+        except BaseException:
+            self._roll_back(reconnect=False)
+            raise
+        self._require_same_file()  # it may have gone between the look before and the commit
+        return result
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is not None:
+            self._require_same_file()
+            return self._connection
+        opened = identity(self._path)
+        if opened is None and self._path.parent.is_dir():
+            raise trouble.missing_file(self._path)
+        connection = connect(self._path)
+        try:
+            schema.verify(connection, self._path)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection, self._opened = connection, opened
+        return connection
+
+    def _require_same_file(self) -> None:
+        if identity(self._path) != self._opened:
+            self._disconnect()
+            raise trouble.replaced(self._path)
+
+    def _roll_back(self, *, reconnect: bool) -> None:
+        if self._connection is None:
+            return
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            reconnect = True
+        if reconnect:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()  # the last one of a file also writes the log back and removes it
+
+
+class Database:
+    """The file's two channels."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writer = Channel(path, "BEGIN IMMEDIATE")
+        self._reader = Channel(path, "BEGIN")
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """One durable transaction."""
+        return await self._writer.run(work)
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """One snapshot."""
+        return await self._reader.run(work)
+
+    async def close(self) -> None:
+        """The reader first, so that the writer can write the log back."""
+        try:
+            await self._reader.close()
+        finally:
+            await self._writer.close()

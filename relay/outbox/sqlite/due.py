@@ -1,0 +1,193 @@
+"""This file is which pending messages a tenant's worker reads next, and reading them.
+
+One limited sub-query a document, each along an index of pending rows, so that neither a million rows of a
+document that is not accepted nor a million in a lane that is held are walked through.
+"""
+
+import heapq
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass
+from itertools import islice
+
+from relay.model import DocumentName, LogicalId, Message, MessageId, OrderingKey, RowId, TenantId
+
+WINDOW = 4096
+"""Rows with a key that are looked through by id before going lane by lane: about a millisecond's worth."""
+
+LANES = 2048
+"""Lanes that are visited one by one, at most; more of them are walked through in the order of the ids."""
+
+_DOCUMENTS = """
+WITH RECURSIVE found(name) AS (
+    SELECT (SELECT document_name FROM relay_outbox INDEXED BY relay_outbox_lanes
+            WHERE state = 'pending' AND tenant_id = ?1 ORDER BY document_name LIMIT 1)
+    UNION ALL
+    SELECT (SELECT document_name FROM relay_outbox INDEXED BY relay_outbox_lanes
+            WHERE state = 'pending' AND tenant_id = ?1 AND document_name > found.name
+            ORDER BY document_name LIMIT 1)
+    FROM found WHERE name IS NOT NULL
+) SELECT name FROM found WHERE name IS NOT NULL
+"""
+
+_WITHOUT_KEY = """
+SELECT id FROM relay_outbox INDEXED BY relay_outbox_lanes
+WHERE state = 'pending' AND tenant_id = :tenant AND document_name = :document AND ordering_key IS NULL
+  AND id > :after AND id NOT IN (SELECT value FROM json_each(:known))
+ORDER BY id LIMIT :limit
+"""
+
+_KEYED = """
+SELECT id FROM (
+    SELECT id, ordering_key FROM relay_outbox INDEXED BY relay_outbox_keyed
+    WHERE state = 'pending' AND ordering_key IS NOT NULL AND tenant_id = :tenant AND document_name = :document
+      AND id > :after
+    ORDER BY id LIMIT :window)
+WHERE ordering_key NOT IN (SELECT value FROM json_each(:held))
+  AND id NOT IN (SELECT value FROM json_each(:known))
+LIMIT :limit
+"""
+
+_MORE_KEYED = """
+SELECT 1 FROM relay_outbox INDEXED BY relay_outbox_keyed
+WHERE state = 'pending' AND ordering_key IS NOT NULL AND tenant_id = :tenant AND document_name = :document
+  AND id > :after
+ORDER BY id LIMIT 1 OFFSET :window
+"""
+
+_FREE_LANES = """
+WITH RECURSIVE lane(key) AS (
+    SELECT (SELECT ordering_key FROM relay_outbox INDEXED BY relay_outbox_lanes
+            WHERE state = 'pending' AND tenant_id = :tenant AND document_name = :document
+              AND ordering_key IS NOT NULL ORDER BY ordering_key LIMIT 1)
+    UNION ALL
+    SELECT (SELECT ordering_key FROM relay_outbox INDEXED BY relay_outbox_lanes
+            WHERE state = 'pending' AND tenant_id = :tenant AND document_name = :document
+              AND ordering_key > lane.key ORDER BY ordering_key LIMIT 1)
+    FROM lane WHERE key IS NOT NULL
+    LIMIT :lanes
+) SELECT key, key IN (SELECT value FROM json_each(:held)) FROM lane WHERE key IS NOT NULL
+"""
+
+_IN_LANE = """
+SELECT id FROM relay_outbox INDEXED BY relay_outbox_lanes
+WHERE state = 'pending' AND tenant_id = :tenant AND document_name = :document AND ordering_key = :key
+  AND id > :after AND id NOT IN (SELECT value FROM json_each(:known))
+ORDER BY id LIMIT :limit
+"""
+
+_SIZES = """
+SELECT id, CASE typeof(payload) WHEN 'blob' THEN length(payload) ELSE length(CAST(payload AS BLOB)) END
+FROM relay_outbox WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id
+"""
+
+# `max(0, NULL)` is NULL, hence the coalesce.
+_MESSAGES = """
+SELECT id, upper(tenant_id), document_name, message_id, to_logical_id, ordering_key, parameters, attempts,
+       coalesce(max(0.0, (julianday(not_before) - julianday('now')) * 86400.0), 0.0),
+       max(0.0, (julianday('now') - julianday(queued_at)) * 86400.0),
+       CASE WHEN id IN (SELECT value FROM json_each(?2)) THEN x'' ELSE CAST(payload AS BLOB) END
+FROM relay_outbox WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which rows of a document are meant: not those of `held` lanes, not the `known`, after `after`."""
+
+    held: frozenset[OrderingKey | None]
+    known: frozenset[RowId]
+    limit: int
+    after: int = 0
+
+
+def documents(connection: sqlite3.Connection, tenant: TenantId) -> frozenset[DocumentName]:
+    """The document names of the tenant's pending rows: one step along the index for each name."""
+    return frozenset(DocumentName(name) for (name,) in connection.execute(_DOCUMENTS, (tenant,)))
+
+
+def due(
+    connection: sqlite3.Connection,
+    tenant: TenantId,
+    accepted: Set[DocumentName],
+    span: Span,
+    max_bytes: int,
+) -> Sequence[Message]:
+    """The pending messages of accepted documents in the order of their rows."""
+    wanted = documents(connection, tenant) & accepted
+    return _read(connection, pending_ids(connection, tenant, wanted, span), max_bytes)
+
+
+def pending_ids(
+    connection: sqlite3.Connection, tenant: TenantId, wanted: Iterable[DocumentName], span: Span
+) -> list[RowId]:
+    """The lowest ids over all wanted documents, ascending."""
+    values = {
+        "tenant": tenant,
+        "held": json.dumps([key for key in span.held if key is not None]),
+        "known": json.dumps(list(span.known)),
+        "limit": span.limit,
+        "after": span.after,
+    }
+    parts: list[list[RowId]] = []
+    for document in wanted:
+        values["document"] = document
+        if None not in span.held:
+            parts.append(_ids(connection, _WITHOUT_KEY, values))
+        parts.append(_keyed_ids(connection, values, span))
+    return list(islice(heapq.merge(*parts), span.limit))
+
+
+def _keyed_ids(connection: sqlite3.Connection, values: dict[str, object], span: Span) -> list[RowId]:
+    """By id while few rows must be skipped; lane by lane where a held lane has piled up; else by id again."""
+    window = values | {"window": WINDOW + span.limit}
+    found = _ids(connection, _KEYED, window)
+    if len(found) >= span.limit or connection.execute(_MORE_KEYED, window).fetchone() is None:
+        return found
+    lanes = connection.execute(_FREE_LANES, values | {"lanes": LANES + 1}).fetchall()
+    if len(lanes) > LANES:
+        return _ids(connection, _KEYED, values | {"window": -1})
+    free = [key for key, is_held in lanes if not is_held]
+    parts = [_ids(connection, _IN_LANE, values | {"key": key}) for key in free]
+    return list(islice(heapq.merge(*parts), span.limit))
+
+
+def _ids(connection: sqlite3.Connection, sql: str, values: dict[str, object]) -> list[RowId]:
+    return [RowId(row) for (row,) in connection.execute(sql, values)]
+
+
+def _read(connection: sqlite3.Connection, ids: Sequence[RowId], max_bytes: int) -> Sequence[Message]:
+    """Sizes first: what does not fit is not read at all."""
+    sizes: dict[int, int] = {}
+    unread: list[int] = []
+    room = max_bytes
+    for row, size in connection.execute(_SIZES, (json.dumps(ids),)):
+        if size > max_bytes:
+            unread.append(row)
+        elif size > room and sizes:
+            break  # not the ones behind it either: their order would be lost
+        else:
+            room -= size
+        sizes[row] = size
+    rows = connection.execute(_MESSAGES, (json.dumps(list(sizes)), json.dumps(unread)))
+    return [_message(row, sizes[row[0]]) for row in rows]
+
+
+def _message(
+    row: tuple[int, str, str, str, str, str | None, str, int, float, float, bytes], size: int
+) -> Message:
+    return Message(
+        row=RowId(row[0]),
+        tenant_id=TenantId(row[1]),
+        document_name=DocumentName(row[2]),
+        message_id=MessageId(row[3]),
+        payload=row[10],
+        size=size,
+        to_logical_id=LogicalId(row[4]),
+        ordering_key=None if row[5] is None else OrderingKey(row[5]),
+        parameters=row[6],
+        attempts=row[7],
+        holds_for=row[8],
+        age=row[9],
+    )

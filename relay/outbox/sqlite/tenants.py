@@ -1,0 +1,195 @@
+"""This file is what is kept for tenants and relays: who has work, pauses, live states, heartbeats."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from sqlite3 import Connection
+from typing import get_args
+
+from relay.model import StateName, TenantId, TenantState
+from relay.ports import Control, RelayBeat, Signals
+
+ALIVE_SECONDS = 15.0
+"""A relay whose heartbeat is older than this counts as gone; it beats at least three times in that time."""
+
+_PENDING = """
+WITH RECURSIVE found(tenant) AS (
+    SELECT (SELECT tenant_id FROM relay_outbox INDEXED BY relay_outbox_lanes
+            WHERE state = 'pending' ORDER BY tenant_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT tenant_id FROM relay_outbox INDEXED BY relay_outbox_lanes
+            WHERE state = 'pending' AND tenant_id > found.tenant ORDER BY tenant_id LIMIT 1)
+    FROM found WHERE tenant IS NOT NULL
+) SELECT upper(tenant) FROM found WHERE tenant IS NOT NULL
+"""
+
+_CONTROLS = "SELECT upper(tenant_id), revision, paused FROM relay_tenants WHERE revision > 0"
+
+_BUMP = """
+INSERT INTO relay_tenants (tenant_id, revision) VALUES (upper(?), 1)
+ON CONFLICT (tenant_id) DO UPDATE SET revision = revision + 1
+"""
+
+_PAUSED = "UPDATE relay_tenants SET paused = ? WHERE tenant_id = ?"
+
+_REPORT = """
+INSERT INTO relay_tenants (tenant_id, relay, state, reason, since, next_try)
+VALUES (upper(:tenant), :relay, :state, :reason, :since, :next_try)
+ON CONFLICT (tenant_id) DO UPDATE SET
+    relay = excluded.relay, state = excluded.state, reason = excluded.reason,
+    since = excluded.since, next_try = excluded.next_try
+"""
+
+_STATES = """
+SELECT upper(tenant_id), state, relay_tenants.reason, since, next_try
+FROM relay_tenants JOIN relay_relays USING (relay)
+WHERE state IS NOT NULL AND beat_at >= strftime('%Y-%m-%dT%H:%M:%fZ', 'now', printf('-%.3f seconds', ?))
+ORDER BY tenant_id
+"""
+
+_CLEAR_STATES = """
+UPDATE relay_tenants SET relay = NULL, state = NULL, reason = NULL, since = NULL, next_try = NULL
+WHERE relay = ?
+"""
+
+_BEAT_AGAIN = """
+UPDATE relay_relays SET beat_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), details = ?
+WHERE relay = ? AND token = ?
+"""
+
+_FIRST_BEAT = "INSERT INTO relay_relays (relay, token, details) VALUES (?, ?, ?)"
+
+_RELAYS = """
+SELECT relay, details, started_at, beat_at,
+       beat_at >= strftime('%Y-%m-%dT%H:%M:%fZ', 'now', printf('-%.3f seconds', ?))
+FROM relay_relays ORDER BY started_at, relay
+"""
+
+
+def signals(connection: Connection) -> Signals:
+    """Who has work, one step along the index for each, however many rows it has; and the controls."""
+    controls = {
+        TenantId(tenant): Control(revision, paused)
+        for tenant, revision, paused in connection.execute(_CONTROLS)
+    }
+    return Signals(pending(connection), controls)
+
+
+def pending(connection: Connection) -> frozenset[TenantId]:
+    """The tenants with pending rows."""
+    return frozenset(TenantId(tenant) for (tenant,) in connection.execute(_PENDING))
+
+
+# --- what persons decide --------------------------------------------------------------------------
+
+
+def bump(connection: Connection, tenant: TenantId) -> None:
+    """Make the tenant's worker look again at everything it has read ahead."""
+    connection.execute(_BUMP, (tenant,))
+
+
+def pause(connection: Connection, tenant: TenantId, reason: str) -> None:
+    """Until resumed."""
+    bump(connection, tenant)
+    connection.execute(_PAUSED, (reason, tenant))
+
+
+def resume(connection: Connection, tenant: TenantId) -> None:
+    """Also for a tenant that is not paused: its worker, perhaps halted, sees the revision."""
+    bump(connection, tenant)
+    connection.execute(_PAUSED, (None, tenant))
+
+
+# --- live states ----------------------------------------------------------------------------------
+
+
+def report(connection: Connection, relay: str, reported: Sequence[TenantState]) -> None:
+    """The last one of a tenant counts."""
+    connection.executemany(
+        _REPORT,
+        [
+            {
+                "tenant": state.tenant_id,
+                "relay": relay,
+                "state": state.state,
+                "reason": state.reason,
+                "since": instant_text(state.since),
+                "next_try": None if state.next_try is None else instant_text(state.next_try),
+            }
+            for state in reported
+        ],
+    )
+
+
+def states(connection: Connection) -> Mapping[TenantId, TenantState]:
+    """Of relays that are alive; what a dead one wrote is no longer true."""
+    names: dict[str, StateName] = {name: name for name in get_args(StateName)}
+    return {
+        TenantId(tenant): TenantState(
+            TenantId(tenant),
+            names[state],
+            reason,
+            instant(since),
+            None if next_try is None else instant(next_try),
+        )
+        for tenant, state, reason, since, next_try in connection.execute(_STATES, (ALIVE_SECONDS,))
+        if state in names
+    }
+
+
+# --- heartbeats -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """`again`: not this process' first. `met_another`: an earlier process of the same name did not leave."""
+
+    again: bool
+    met_another: bool = False
+
+
+def beat(connection: Connection, relay: str, token: str, details: Mapping[str, str], before: str) -> Beat:
+    """Write the heartbeat. States that were reported `before` it had a name get the name."""
+    text = json.dumps(dict(details))
+    if connection.execute(_BEAT_AGAIN, (text, relay, token)).rowcount:
+        return Beat(again=True)
+    met_another = connection.execute("DELETE FROM relay_relays WHERE relay = ?", (relay,)).rowcount > 0
+    connection.execute(_FIRST_BEAT, (relay, token, text))
+    connection.execute("UPDATE relay_tenants SET relay = ? WHERE relay = ?", (relay, before))
+    return Beat(again=False, met_another=met_another)
+
+
+def leave(connection: Connection, relay: str) -> None:
+    """Take back the heartbeat and the live states."""
+    connection.execute("DELETE FROM relay_relays WHERE relay = ?", (relay,))
+    connection.execute(_CLEAR_STATES, (relay,))
+
+
+def sweep(connection: Connection, token: str) -> bool:
+    """Remove what other processes left behind: one relay a file, so they have ended. Whether any did."""
+    left = connection.execute("SELECT relay FROM relay_relays WHERE token <> ?", (token,)).fetchall()
+    for (relay,) in left:
+        leave(connection, relay)
+    return bool(left)
+
+
+def relays(connection: Connection) -> Sequence[RelayBeat]:
+    """Those that did not leave, by start."""
+    return [
+        RelayBeat(relay, json.loads(details), instant(started), instant(beaten), bool(alive))
+        for relay, details, started, beaten, alive in connection.execute(_RELAYS, (ALIVE_SECONDS,))
+    ]
+
+
+# --- instants -------------------------------------------------------------------------------------
+
+
+def instant(text: str) -> datetime:
+    """The outbox's text for an instant, as UTC."""
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def instant_text(when: datetime) -> str:
+    """The other way; milliseconds, as SQLite's clock gives them."""
+    return when.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
