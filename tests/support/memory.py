@@ -1,0 +1,449 @@
+"""This file is an outbox in memory, for tests in virtual time: no thread, no file, the clock handed in.
+
+It passes the same contract suite as the real ones. Everything is done before a call first awaits, so calls
+are transactions; each awaits once, as a store on disk would.
+"""
+
+# ruff: noqa: D101, D102  (the ports say what the calls promise)
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, assert_never
+
+from relay.model import (
+    DEFAULT_TO,
+    Delivered,
+    DocumentName,
+    Draft,
+    LogicalId,
+    Message,
+    MessageId,
+    OrderingKey,
+    Parked,
+    Released,
+    RowId,
+    Settlement,
+    TenantId,
+    TenantState,
+    classic_message_id,
+)
+from relay.ports import (
+    ConflictError,
+    Control,
+    Count,
+    Filter,
+    MessageState,
+    Record,
+    RelayBeat,
+    Signals,
+    StoreError,
+)
+
+ALIVE_SECONDS = 15.0
+
+
+@dataclass(slots=True)
+class Row:
+    """One message, as the table has it. Instants are seconds of the handed-in clock."""
+
+    row: RowId
+    tenant_id: TenantId
+    document_name: DocumentName
+    message_id: MessageId
+    payload: bytes
+    to_logical_id: LogicalId
+    ordering_key: OrderingKey | None
+    parameters: str
+    created_at: float
+    queued_at: float
+    state: MessageState = "pending"
+    reason: str | None = None
+    attempts: int = 0
+    not_before: float | None = None
+    settled_at: float | None = None
+    history: list[tuple[float, str, str]] = field(default_factory=list)
+
+    @property
+    def content(self) -> tuple[Any, ...]:
+        return (
+            self.document_name,
+            self.payload,
+            self.to_logical_id,
+            self.ordering_key,
+            json.loads(self.parameters),
+        )
+
+
+@dataclass(slots=True)
+class Beat:
+    process: object
+    details: dict[str, str]
+    started_at: float
+    beat_at: float
+
+
+@dataclass(slots=True)
+class Shelf:
+    """What outlives a relay process: the rows and what is kept beside them."""
+
+    clock: Callable[[], float]
+    rows: dict[RowId, Row] = field(default_factory=dict)
+    controls: dict[TenantId, Control] = field(default_factory=dict)
+    states: dict[TenantId, tuple[object, TenantState]] = field(default_factory=dict)
+    beats: dict[str, Beat] = field(default_factory=dict)
+    last_row: int = 0
+    changes: int = 0
+    watchers: set[asyncio.Event] = field(default_factory=set)
+
+    def changed(self) -> None:
+        self.changes += 1
+        for watcher in self.watchers:
+            watcher.set()
+
+
+class MemoryOutbox:
+    """`ports.Outbox` and `ports.Desk`. Two of them on one `shelf` are two processes on one file."""
+
+    def __init__(self, clock: Callable[[], float], shelf: Shelf | None = None) -> None:
+        self.shelf = shelf or Shelf(clock)
+        self.broken: StoreError | None = None
+        """While set, every call raises it and stores nothing."""
+        self._process = object()
+        self._seen = -1
+        self._met_unclean = False
+        self._closed = False
+
+    @property
+    def rows(self) -> list[Row]:
+        """In the order of their ids, to look at."""
+        return [row for _, row in sorted(self.shelf.rows.items())]
+
+    def insert(self, draft: Draft, *, row: int | None = None) -> RowId:
+        """As an application's INSERT. `row`: an id that was given out earlier and commits only now."""
+        shelf, now = self.shelf, self.shelf.clock()
+        shelf.last_row = max(shelf.last_row + 1, row or 0)
+        new = RowId(shelf.last_row if row is None else row)
+        assert new not in shelf.rows
+        shelf.rows[new] = Row(
+            row=new,
+            tenant_id=TenantId(draft.tenant_id.upper()),
+            document_name=draft.document_name,
+            message_id=draft.message_id or classic_message_id(new.to_bytes(16, "big")),
+            payload=draft.payload,
+            to_logical_id=draft.to_logical_id or DEFAULT_TO,
+            ordering_key=draft.ordering_key,
+            parameters=json.dumps(dict(draft.parameters)),
+            created_at=now,
+            queued_at=now,
+        )
+        shelf.changed()
+        return new
+
+    async def _turn(self) -> None:
+        """Where a store on disk would let others run; raises before anything is done."""
+        if self._closed:
+            raise StoreError("the outbox is closed", lasting=True)
+        await asyncio.sleep(0)
+        if self.broken is not None:
+            raise self.broken
+
+    # --- ports.Outbox ---------------------------------------------------------------------------
+
+    async def add(self, drafts: Sequence[Draft]) -> Sequence[MessageId]:
+        await self._turn()
+        before, last = dict(self.shelf.rows), self.shelf.last_row
+        try:
+            return [self._add(draft) for draft in drafts]
+        except ConflictError:
+            self.shelf.rows, self.shelf.last_row = before, last
+            raise
+
+    def _add(self, draft: Draft) -> MessageId:
+        for row in self.shelf.rows.values():
+            if (row.tenant_id, row.message_id) == (draft.tenant_id.upper(), draft.message_id):
+                content = (draft.document_name, draft.payload, draft.to_logical_id, draft.ordering_key)
+                if row.content != (*content, dict(draft.parameters)):
+                    raise ConflictError(draft.tenant_id, row.message_id)
+                return row.message_id
+        return self.shelf.rows[self.insert(draft)].message_id
+
+    async def due(
+        self,
+        tenant: TenantId,
+        accepted: Set[DocumentName],
+        held: Set[OrderingKey | None],
+        known: Set[RowId],
+        limit: int,
+        max_bytes: int,
+    ) -> Sequence[Message]:
+        await self._turn()
+        found: list[Message] = []
+        room = max_bytes
+        for row in self._pending(tenant):
+            unwanted = row.ordering_key in held or row.row in known or row.document_name not in accepted
+            if unwanted:
+                continue
+            size = len(row.payload)
+            if len(found) == limit or (found and room < size <= max_bytes):
+                break
+            room -= size if size <= max_bytes else 0
+            found.append(self._message(row, row.payload if size <= max_bytes else b""))
+        return found
+
+    def _message(self, row: Row, payload: bytes) -> Message:
+        now = self.shelf.clock()
+        return Message(
+            row=row.row,
+            tenant_id=row.tenant_id,
+            document_name=row.document_name,
+            message_id=row.message_id,
+            payload=payload,
+            size=len(row.payload),
+            to_logical_id=row.to_logical_id,
+            ordering_key=row.ordering_key,
+            parameters=row.parameters,
+            attempts=row.attempts,
+            holds_for=max(0.0, (row.not_before or 0.0) - now),
+            age=max(0.0, now - row.queued_at),
+        )
+
+    def _pending(self, tenant: TenantId | None = None) -> Iterator[Row]:
+        for row in self.rows:
+            if row.state == "pending" and tenant in (None, row.tenant_id):
+                yield row
+
+    async def documents(self, tenant: TenantId) -> frozenset[DocumentName]:
+        await self._turn()
+        return frozenset(row.document_name for row in self._pending(tenant))
+
+    async def settle(self, settlements: Sequence[tuple[RowId, Settlement]]) -> None:
+        await self._turn()
+        for id_, settlement in sorted(settlements, key=lambda pair: not isinstance(pair[1], Delivered)):
+            row = self.shelf.rows.get(id_)
+            if row is not None:
+                self._settle(row, settlement)
+        self.shelf.changed()
+
+    def _settle(self, row: Row, settlement: Settlement) -> None:
+        now = self.shelf.clock()
+        match settlement:
+            case Delivered():
+                if row.state != "delivered":
+                    row.state, row.reason, row.not_before, row.settled_at = "delivered", None, None, now
+                    if row.history:
+                        row.history.append((now, "delivered", ""))
+            case Released(reason, blamed, wait) if row.state == "pending":
+                row.reason, row.attempts = reason, row.attempts + blamed
+                row.not_before = now + wait if wait > 0 else None
+                row.history.append((now, "blamed" if blamed else "released", reason))
+            case Parked(reason) if row.state == "pending":
+                row.state, row.reason, row.not_before, row.settled_at = "parked", reason, None, now
+                row.history.append((now, "parked", reason))
+            case Released() | Parked():
+                pass
+            case _:
+                assert_never(settlement)
+
+    async def arrivals(self, within: float) -> Signals:
+        if self._seen == self.shelf.changes and not self._closed:
+            await self._await_change(within)
+        self._seen = self.shelf.changes
+        return await self.signals()
+
+    async def _await_change(self, within: float) -> None:
+        watcher = asyncio.Event()
+        self.shelf.watchers.add(watcher)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within):
+                    await watcher.wait()
+        finally:
+            self.shelf.watchers.discard(watcher)
+
+    async def signals(self) -> Signals:
+        await self._turn()
+        return Signals(frozenset(row.tenant_id for row in self._pending()), dict(self.shelf.controls))
+
+    async def report(self, states: Sequence[TenantState]) -> None:
+        await self._turn()
+        for state in states:
+            self.shelf.states[state.tenant_id] = (self._process, state)
+        self.shelf.changed()
+
+    async def beat(self, relay: str, details: Mapping[str, str]) -> bool:
+        await self._turn()
+        now = self.shelf.clock()
+        before = self.shelf.beats.get(relay)
+        again = before is not None and before.process is self._process
+        started = before.started_at if before is not None and again else now
+        self._met_unclean = self._met_unclean or (before is not None and not again)
+        self.shelf.beats[relay] = Beat(self._process, dict(details), started, now)
+        self.shelf.changed()
+        return again
+
+    async def leave(self, relay: str) -> None:
+        await self._turn()
+        self._forget(relay)
+
+    def _forget(self, relay: str) -> None:
+        beat = self.shelf.beats.pop(relay, None)
+        process = None if beat is None else beat.process
+        self.shelf.states = {t: kept for t, kept in self.shelf.states.items() if kept[0] is not process}
+        self.shelf.changed()
+
+    async def unclean(self) -> bool:
+        await self._turn()
+        left = [relay for relay, beat in self.shelf.beats.items() if beat.process is not self._process]
+        for relay in left:
+            self._forget(relay)
+        return bool(left) or self._met_unclean
+
+    async def prune(self, older_than: float, limit: int) -> int:
+        await self._turn()
+        cutoff = self.shelf.clock() - older_than
+        old = [
+            (row.settled_at, row.row)
+            for row in self.rows
+            if row.state in ("delivered", "dropped")
+            and row.settled_at is not None
+            and row.settled_at < cutoff
+        ]
+        for _, row in sorted(old)[:limit]:
+            del self.shelf.rows[row]
+        self.shelf.changed()
+        return len(old[:limit])
+
+    async def close(self) -> None:
+        self._closed = True
+        await asyncio.sleep(0)
+
+    # --- ports.Desk -----------------------------------------------------------------------------
+
+    async def counts(self) -> Mapping[TenantId, Count]:
+        await self._turn()
+        return {tenant: self._count(tenant) for tenant in sorted({row.tenant_id for row in self.rows})}
+
+    def _count(self, tenant: TenantId) -> Count:
+        now = self.shelf.clock()
+        states = [row.state for row in self.rows if row.tenant_id == tenant]
+        ages = [now - row.queued_at for row in self._pending(tenant) if (row.not_before or now) <= now]
+        return Count(
+            pending=states.count("pending"),
+            delivered=states.count("delivered"),
+            parked=states.count("parked"),
+            dropped=states.count("dropped"),
+            oldest_due_seconds=max(ages, default=None),
+        )
+
+    async def states(self) -> Mapping[TenantId, TenantState]:
+        await self._turn()
+        alive = {beat.process for beat in self.shelf.beats.values() if self._alive(beat)}
+        return {tenant: state for tenant, (process, state) in self.shelf.states.items() if process in alive}
+
+    def _alive(self, beat: Beat) -> bool:
+        return beat.beat_at >= self.shelf.clock() - ALIVE_SECONDS
+
+    async def relays(self) -> Sequence[RelayBeat]:
+        await self._turn()
+        return [
+            RelayBeat(relay, beat.details, _utc(beat.started_at), _utc(beat.beat_at), self._alive(beat))
+            for relay, beat in sorted(
+                self.shelf.beats.items(), key=lambda item: (item[1].started_at, item[0])
+            )
+        ]
+
+    async def find(self, wanted: Filter, limit: int) -> Sequence[Record]:
+        await self._turn()
+        return [replace(_record(row), history=()) for row in self._meant(wanted)][:limit]
+
+    async def show(self, message_id: MessageId, tenant: TenantId | None) -> Sequence[Record]:
+        await self._turn()
+        return [_record(row) for row in self._meant(Filter(tenant=tenant, ids=(message_id,)))]
+
+    async def ahead(self, record: Record) -> Record | None:
+        await self._turn()
+        for row in self._pending(record.tenant_id):
+            if row.ordering_key == record.ordering_key and row.row < record.row:
+                return replace(_record(row), history=())
+        return None
+
+    async def retry(self, wanted: Filter) -> int:
+        await self._turn()
+        return self._decide(wanted, ("pending", "parked", "dropped"), "pending", "retried", "")
+
+    async def park(self, wanted: Filter, reason: str) -> int:
+        await self._turn()
+        return self._decide(wanted, ("pending",), "parked", "parked", reason)
+
+    async def drop(self, wanted: Filter, reason: str) -> int:
+        await self._turn()
+        return self._decide(wanted, ("pending", "parked"), "dropped", "dropped", reason)
+
+    def _decide(
+        self, wanted: Filter, states: tuple[MessageState, ...], to: MessageState, what: str, reason: str
+    ) -> int:
+        now = self.shelf.clock()
+        meant = [row for row in self._meant(wanted) if row.state in states]
+        for row in meant:
+            row.state, row.not_before, row.reason, row.settled_at = to, None, reason, now
+            row.history.append((now, what, reason))
+            if to == "pending":
+                row.attempts, row.queued_at, row.reason, row.settled_at = 0, now, None, None
+        self._bump({row.tenant_id for row in meant})
+        return len(meant)
+
+    def _meant(self, wanted: Filter) -> Iterator[Row]:
+        tenant = None if wanted.tenant is None else wanted.tenant.upper()
+        for row in self.rows:
+            fits = (
+                tenant in (None, row.tenant_id)
+                and wanted.document in (None, row.document_name)
+                and wanted.state in (None, row.state)
+            )
+            if fits and (not wanted.ids or row.message_id in wanted.ids):
+                yield row
+
+    def _bump(self, tenants: Iterable[TenantId]) -> None:
+        for tenant in tenants:
+            control = self.shelf.controls.get(tenant, Control())
+            self.shelf.controls[tenant] = replace(control, revision=control.revision + 1)
+        self.shelf.changed()
+
+    async def pause(self, tenant: TenantId, reason: str) -> None:
+        await self._turn()
+        self._bump([tenant])
+        self.shelf.controls[tenant] = replace(self.shelf.controls[tenant], paused=reason)
+
+    async def resume(self, tenant: TenantId) -> None:
+        await self._turn()
+        self._bump([tenant])
+        self.shelf.controls[tenant] = replace(self.shelf.controls[tenant], paused=None)
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _record(row: Row) -> Record:
+    return Record(
+        row=row.row,
+        tenant_id=row.tenant_id,
+        document_name=row.document_name,
+        message_id=row.message_id,
+        to_logical_id=row.to_logical_id,
+        ordering_key=row.ordering_key,
+        parameters=json.loads(row.parameters),
+        size=len(row.payload),
+        state=row.state,
+        reason=row.reason,
+        attempts=row.attempts,
+        not_before=None if row.not_before is None else _utc(row.not_before),
+        created_at=_utc(row.created_at),
+        queued_at=_utc(row.queued_at),
+        settled_at=None if row.settled_at is None else _utc(row.settled_at),
+        history=tuple((_utc(at), what, detail) for at, what, detail in row.history),
+    )
