@@ -1,0 +1,149 @@
+"""This file is what can be wrong with settings, in words for the person who set them, each with its mend.
+
+No text here ever holds a value, which may be a secret; the exception is a logical id, which is none.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from relay.model import Problem, tenant_id_problem
+
+Where = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A problem at a place in the settings."""
+
+    where: Where
+    what: str
+    mend: str
+
+
+def refuse(problem: Problem | None) -> None:
+    """Say a problem in pydantic's way; `explain` reads it back."""
+    if problem is not None:
+        raise PydanticCustomError(
+            "problem", "{what}", {"what": problem.what, "mend": problem.mend, "field": problem.field}
+        )
+
+
+# --- single values ------------------------------------------------------------------------------------
+
+
+def url_problem(text: str) -> Problem | None:
+    """An https URL without a user, a query or a fragment; plain http to loopback alone."""
+    url = _split(text)
+    if url is None or url.scheme not in ("http", "https") or not url.hostname:
+        return Problem("", "is not a URL", "write it like https://HOST/api/ion/messaging/service")
+    if url.username is not None or url.query or url.fragment:
+        mend = "write scheme, host and path alone; credentials have settings of their own"
+        return Problem("", "has a user, a query or a fragment", mend)
+    if url.scheme == "http" and not _is_loopback(url.hostname):
+        return Problem("", "is plain http", "use https; plain http goes to this machine alone (127.0.0.1)")
+    return None
+
+
+def _split(text: str) -> SplitResult | None:
+    if not text.isprintable() or " " in text:
+        return None
+    try:
+        url = urlsplit(text)
+        _ = url.port
+    except ValueError:
+        return None
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+# --- relations between a tenant's settings ------------------------------------------------------------
+
+
+def tenant_problems(tenant: str, given: object) -> Iterator[Found]:
+    """What is wrong between a tenant's settings as they were given, whatever else is wrong in them."""
+    where = ("tenants", tenant)
+    problem = tenant_id_problem(tenant)
+    if problem is not None:
+        yield Found(where, problem.what, problem.mend)
+    if not isinstance(given, Mapping):
+        return
+    oauth1 = given.get("oauth1")
+    oauth1 = oauth1 if isinstance(oauth1, Mapping) else {}
+    direct = bool(oauth1.keys() & {"consumer_key", "consumer_secret", "consumer_secret_file"})
+    gateway = "ionapi_file" in given
+    if direct and gateway:
+        what = "has both an .ionapi file and OAuth 1 credentials"
+        yield Found(where, what, "keep IONAPI_FILE or OAUTH1__…, as the tenant's ION wants it")
+    elif direct:
+        yield from _direct_problems(where, given, oauth1)
+    elif not gateway:
+        mend = "set IONAPI_FILE, or ION_URL with OAUTH1__CONSUMER_KEY and OAUTH1__CONSUMER_SECRET"
+        yield Found(where, "has no credentials", mend)
+
+
+def _direct_problems(where: Where, given: Mapping[str, Any], oauth1: Mapping[str, Any]) -> Iterator[Found]:
+    if "ion_url" not in given:
+        yield Found((*where, "ion_url"), "is missing", "set ION's base URL, ending in /service")
+    if "consumer_key" not in oauth1:
+        mend = "set the key that belongs to the consumer secret"
+        yield Found((*where, "oauth1", "consumer_key"), "is missing", mend)
+    secrets = oauth1.keys() & {"consumer_secret", "consumer_secret_file"}
+    secret = (*where, "oauth1", "consumer_secret")
+    if not secrets:
+        yield Found(secret, "is missing", "set it, or its file with …_FILE")
+    if len(secrets) == 2:
+        yield Found(secret, "is given itself and as a file", "keep one of the two")
+    if "oauth2" in given:
+        yield Found((*where, "oauth2"), "does not go with OAuth 1", "remove it, or use an .ionapi file")
+
+
+# --- what pydantic found ------------------------------------------------------------------------------
+
+
+def explain(error: ErrorDetails) -> Found:
+    """One of pydantic's errors."""
+    context = error.get("ctx", {})
+    where = tuple(str(key) for key in error["loc"] if key != "[key]")
+    if error["type"] == "problem":
+        if len(where) == 1:  # a whole group: the problem names the field
+            where = (*where, context["field"])
+        return Found(where, context["what"], context["mend"])
+    what, mend = _words(error["type"], context)
+    return Found(where, what, mend)
+
+
+def _words(kind: str, context: Mapping[str, Any]) -> tuple[str, str]:
+    match kind:
+        case "missing":
+            return "is missing", "set it"
+        case "literal_error":
+            return "is not one of its values", f"use {context['expected']}"
+        case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
+            return "is not a whole number", "write it in digits"
+        case "float_parsing" | "float_type" | "finite_number":
+            return "is not a number", "write it in digits, like 2.5"
+        case "bool_parsing" | "bool_type":
+            return "is neither true nor false", "write true or false"
+        case "greater_than":
+            return "is too small", f"give more than {context['gt']:g}"
+        case "greater_than_equal":
+            return "is too small", f"give at least {context['ge']:g}"
+        case "less_than" | "less_than_equal":
+            return "is too large", f"give at most {context['le']:g}"
+        case "string_type":
+            return "is not a text", "put it in quotes"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return "is not a group of settings", "set the variables below it"
+        case _:
+            return f"cannot be read ({kind})", "write it as docs/settings.md shows"
