@@ -100,10 +100,10 @@ class Ahead:
 
     def next_look(self, now: float) -> float | None:
         """When a read that was put off for its cost may be tried; None where none was."""
-        wanted = self._lanes.wanted(now, ())
-        if wanted is None or not self._promising(wanted):
+        if self._explore_at <= now or self.reading:
             return None
-        return self._explore_at
+        wanted = self._lanes.wanted(now, ())
+        return self._explore_at if wanted is not None and self._promising(wanted) else None
 
     async def stop(self) -> None:
         """Cut a read short."""

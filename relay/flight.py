@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 
 from relay import protocol
 from relay.ahead import Ahead, Patience
@@ -60,7 +59,10 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a tenant's worker works with. `chance`: in [0, 1). `wall`: UTC now. `report`: the live state."""
+    """What a tenant's worker works with. `chance`: in [0, 1).
+
+    `report(state, reason, next try in the loop's time)` shows the tenant's live state to operators.
+    """
 
     outbox: Outbox
     endpoint: Endpoint
@@ -70,7 +72,6 @@ class Parts:
     tally: Tally
     log: Log
     chance: Callable[[], float]
-    wall: Callable[[], datetime]
     report: Callable[[StateName, str, float | None], None]
     stopping: asyncio.Event
 
@@ -146,7 +147,8 @@ class Flight:
                 self._stirred.clear()
                 self._go_on()
                 if not self._is_ending():
-                    await nap(self._stirred, self._until_next_timer())
+                    timer = self._next_timer()
+                    await nap(self._stirred, None if timer is None else max(timer - self._now(), 0.001))
             await self._let_land()
         finally:
             await self._close()
@@ -155,7 +157,7 @@ class Flight:
         return self._next if self._next is not None else self._state
 
     def _begin(self, state: Send) -> None:
-        self._state, self._next, self._landing = state, None, False
+        self._state, self._next, self._landing, self.idle = state, None, False, False
         now = self._now()
         self._last_contact = now
         self._hold_what_is_not_ready(now)
@@ -395,28 +397,28 @@ class Flight:
             await asyncio.gather(*jobs, return_exceptions=True)
 
     def _tell(self) -> None:
-        if self._slots or self._lanes.ready or self._ahead.reading:
-            self.idle = False
+        if self._slots or self._lanes.ready:
             self._parts.report("sending", "", None)
+        elif self._ahead.reading:
             return
-        waiting = ", ".join(sorted(self._ahead.unaccepted))
-        if self._lanes.holding or self._held_documents:
-            self._parts.report("sending", "a message waits its own delay", self._until_next_timer())
+        elif self._lanes.holding or self._held_documents:
+            self._parts.report("sending", "a message waits its own delay", self._next_timer())
         else:
             self.idle = True
             self._parts.troubles.resolved()
-            self._parts.report("idle", NOT_ACCEPTED + waiting if waiting else "", self._until_next_timer())
+            waiting = ", ".join(sorted(self._ahead.unaccepted))
+            self._parts.report("idle", NOT_ACCEPTED + waiting if waiting else "", self._next_timer())
 
-    def _until_next_timer(self) -> float | None:
+    def _next_timer(self) -> float | None:
+        """The next instant at which something can become possible by itself."""
         now = self._now()
-        times: list[float | None] = [
+        times = [
             self._lanes.next_hold_end(now),
-            None if self._ahead.reading else self._ahead.next_look(now),
+            self._ahead.next_look(now),
             self._ask_at if self._ahead.unaccepted and self._asking is None else None,
             *self._held_documents.values(),
         ]
-        due = [time for time in times if time is not None]
-        return max(min(due) - now, 0.001) if due else None
+        return min((time for time in times if time is not None), default=None)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -5,18 +5,20 @@ outbox is down: a delivery that is known is never forgotten as long as the proce
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 from relay.logs import Troubles
-from relay.model import Message, RowId, Settlement, TenantId
+from relay.model import Message, Parked, RowId, Settlement, TenantId
 from relay.nap import nap
 from relay.ports import Outbox, StoreError
 from relay.retry import Schedule
 
 GROUP = 128
 """Settlements in one commit: unbounded groups are slower, the pipeline stalls behind one commit."""
+
+_HURRIED_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,10 @@ class Ledger:
         self._schedule, self._chance = schedule, chance
         self._entries: deque[_Entry] = deque()
         self._unsettled: dict[TenantId, set[RowId]] = {}
+        self.parked: Counter[TenantId] = Counter()
+        """How many messages were parked since the start."""
         self._stirred = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._emptied = asyncio.Event()
         self._emptied.set()
 
@@ -67,11 +72,17 @@ class Ledger:
                     fault="the outbox's",
                     mend="mend the cause; the relay tries again by itself, nothing is lost",
                 )
-                await nap(asyncio.Event(), self._schedule.delay(failures, self._chance()))
+                await self._rest(failures)
                 continue
             failures = 0
             self._troubles.resolved()
             self._strike(group)
+
+    async def _rest(self, failures: int) -> None:
+        if self._hurried.is_set():  # the process ends: no long delays any more
+            await asyncio.sleep(_HURRIED_SECONDS)
+        else:
+            await nap(self._hurried, self._schedule.delay(failures, self._chance()))
 
     def _strike(self, group: list[_Entry]) -> None:
         for entry in group:
@@ -80,6 +91,8 @@ class Ledger:
             rows.discard(entry.message.row)
             if not rows:
                 del self._unsettled[entry.message.tenant_id]
+            if isinstance(entry.settlement, Parked):
+                self.parked[entry.message.tenant_id] += 1
             entry.settled()
         if not self._entries:
             self._stirred.clear()
@@ -87,5 +100,6 @@ class Ledger:
 
     async def drained(self, within: float) -> int:
         """Wait until all is written, at most `within` seconds; how many are left."""
+        self._hurried.set()
         await nap(self._emptied, within)
         return len(self._entries)

@@ -11,6 +11,7 @@ from typing import assert_never
 from relay import protocol
 from relay.answers import Answer, describe
 from relay.flight import Flight, Parts, Rules
+from relay.model import DocumentName
 from relay.nap import nap, unless
 from relay.ports import Control
 from relay.protocol import Halt, Initialise, Pause, Ping, Send, State
@@ -60,9 +61,9 @@ class Worker:
         return self._flight.idle or not self._has_work.is_set()
 
     @property
-    def withheld(self) -> list[str]:
+    def withheld(self) -> frozenset[DocumentName]:
         """The documents that wait to be accepted."""
-        return sorted(self._flight.unaccepted)
+        return self._flight.unaccepted
 
     # --- the loop ---------------------------------------------------------------------------------
 

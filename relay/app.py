@@ -1,0 +1,272 @@
+"""This file is a running relay: the parts put together, signals and reloading, and how it ends."""
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+
+import relay
+from relay import logs
+from relay.ahead import Patience
+from relay.assembly import Profile, care_of, profiles_of, schedule_of
+from relay.caretaker import Caretaker, States
+from relay.flight import Parts
+from relay.ion.endpoint import IonEndpoint
+from relay.ledger import Ledger
+from relay.logs import Tally, Troubles
+from relay.model import DocumentName, StateName, TenantId
+from relay.nap import nap
+from relay.outbox import SqliteOutbox, open_outbox
+from relay.ports import Control
+from relay.service import Service
+from relay.settings import Settings, SettingsError
+from relay.supervisor import Post, Supervisor
+from relay.worker import Worker
+
+_LOOK_SECONDS = 0.1
+"""How often `--until-empty` looks whether anything is left."""
+
+Load = Callable[[], Settings]
+
+
+def run(load: Load, *, until_empty: bool = False, within: float | None = None) -> int:
+    """Carry messages until stopped, or until nothing is left; the exit code.
+
+    `load` reads the settings, now and at each SIGHUP; it raises SettingsError. Raises StoreError where the
+    outbox cannot be opened. `within`: seconds after which `until_empty` gives up, with exit code 1.
+    """
+    settings = load()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_run(settings, load, until_empty=until_empty, within=within))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # not Linux: the standard loop does the same, slower
+        return None
+    return uvloop.new_event_loop
+
+
+async def _run(settings: Settings, load: Load, *, until_empty: bool, within: float | None) -> int:
+    outbox = await open_outbox(settings.outbox.url, exclusive=True)
+    try:
+        running = Relay(settings, load, outbox)
+        return await running.run(until_empty=until_empty, within=within)
+    finally:
+        await outbox.close()
+
+
+class Relay:
+    """One relay process."""
+
+    def __init__(self, settings: Settings, load: Load, outbox: SqliteOutbox) -> None:
+        loop = asyncio.get_running_loop()
+        self._settings, self._load, self._outbox = settings, load, outbox
+        self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._log = logs.logger()
+        self._service = Service()
+        self._stop, self._at_once, self._reload = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        period, schedule = settings.log.summary_seconds, schedule_of(settings)
+        self._troubles = Troubles(self._log, None, loop.time, period, loop.call_later)
+        self._tally = Tally(self._log, period, loop.call_later)
+        self._ledger = Ledger(outbox, self._troubles, schedule, random.random)
+        self._supervisor = Supervisor(outbox, self._ledger, self._log, schedule, random.random)
+        self._states = States(outbox, _utc_now)
+        details = {"host": socket.gethostname(), "pid": str(os.getpid()), "version": relay.__version__}
+        self._caretaker = Caretaker(self._name, details, outbox, outbox, self._log)
+
+    async def run(self, *, until_empty: bool, within: float | None) -> int:
+        """From the first line of the log to the last; the exit code."""
+        self._listen_to_signals()
+        await self._start()
+        try:
+            code = await self._until_empty(within) if until_empty else await self._until_stopped()
+        finally:
+            code_of_end = await self._end()
+        return code or code_of_end
+
+    # --- starting --------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        self._log.info("relay.started", version=relay.__version__, relay=self._name)
+        for problem in self._settings.unknown:
+            self._log.warning(
+                "setting.ignored", setting=problem.field, reason=problem.what, mend=problem.mend
+            )
+        if await self._outbox.unclean():
+            self._log.warning(
+                "relay.recovered",
+                reason="the relay before this one ended without settling its last posts",
+                detail="at most 128 messages a tenant go out again, under the same message ids",
+            )
+        self._caretaker.care = care_of(self._settings)
+        await self._supervisor.assign(self._posts(self._settings))
+        self._supervisor.keep("ledger", self._ledger.run)
+        self._supervisor.keep("arrivals", self._supervisor.listen)
+        self._supervisor.keep("states", self._states.run)
+        self._supervisor.keep("heartbeat", partial(self._caretaker.beat, self._states))
+        self._supervisor.keep("care", partial(self._caretaker.look_after, self._supervisor.stopping))
+        self._supervisor.keep("reload", self._reload_when_asked)
+        self._supervisor.keep("watchdog", self._service.stay_alive)
+        self._service.ready()
+
+    def _posts(self, settings: Settings) -> dict[TenantId, Post]:
+        return {
+            tenant: Post(profile, partial(self._worker, tenant, profile))
+            for tenant, profile in profiles_of(settings).items()
+        }
+
+    def _worker(self, tenant: TenantId, profile: Profile, control: Control) -> Worker:
+        loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+        log = self._log.bind(tenant=tenant)
+        parts = Parts(
+            outbox=self._outbox,
+            endpoint=IonEndpoint(profile.connection),
+            ledger=self._ledger,
+            patience=Patience(self._troubles, profile.rules.schedule, random.random, stopping),
+            troubles=Troubles(self._log, tenant, loop.time, profile.summary_seconds, loop.call_later),
+            tally=self._tally,
+            log=log,
+            chance=random.random,
+            report=partial(self._report, tenant),
+            stopping=stopping,
+        )
+        return Worker(profile.rules, parts, control)
+
+    def _report(self, tenant: TenantId, state: StateName, reason: str, next_try: float | None) -> None:
+        self._states.report(tenant, state, reason, next_try)
+
+    # --- signals -----------------------------------------------------------------------------------------
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked_to_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+
+    def _asked_to_stop(self) -> None:
+        """The first signal lands what is under way, the second ends at once."""
+        if self._stop.is_set():
+            self._at_once.set()
+        self._stop.set()
+
+    async def _reload_when_asked(self) -> None:
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            self._service.reloading()
+            try:
+                await self._reload_settings()
+            finally:
+                self._service.ready()
+
+    async def _reload_settings(self) -> None:
+        try:
+            settings = await asyncio.to_thread(self._load)
+        except SettingsError as error:
+            for problem in error.problems:
+                self._log.error(
+                    "settings.refused", setting=problem.field, reason=problem.what, mend=problem.mend
+                )
+            return
+        if settings.outbox.url != self._settings.outbox.url:
+            mend = "restart the relay to use another outbox; the old settings go on"
+            self._log.error("settings.refused", setting="RELAY_OUTBOX__URL", reason="it changed", mend=mend)
+            return
+        self._settings = settings
+        logs.configure(settings.log.level, settings.log.format)
+        self._caretaker.care = care_of(settings)
+        changed, removed = await self._supervisor.assign(self._posts(settings))
+        for tenant in removed:
+            self._states.forget(tenant)
+        self._log.info("settings.reloaded", changed=changed, removed=removed)
+
+    # --- ending ------------------------------------------------------------------------------------------
+
+    async def _until_stopped(self) -> int:
+        await self._stop.wait()
+        return 0
+
+    async def _until_empty(self, within: float | None) -> int:
+        """Until nothing is due and nothing can become due by itself."""
+        clock = asyncio.get_running_loop().time
+        end = None if within is None else clock() + within
+        while not self._stop.is_set():
+            left = await self._left()
+            if left is not None:
+                return self._say_left(left)
+            if end is not None and clock() >= end:
+                self._log.error("relay.gave_up", reason=f"not everything was delivered within {within:g} s")
+                return 1
+            await nap(self._stop, _LOOK_SECONDS)
+        return 0
+
+    async def _left(self) -> dict[TenantId, str] | None:
+        """Why what is left cannot go without a person, by tenant; None while something still can."""
+        pending = (await self._outbox.signals()).pending
+        left: dict[TenantId, str] = {}
+        for tenant in pending:
+            reason = await self._stuck(tenant)
+            if reason is None:
+                return None
+            left[tenant] = reason
+        busy = any(self._ledger.unsettled(tenant) for tenant in self._supervisor.tenants)
+        return None if busy else left
+
+    async def _stuck(self, tenant: TenantId) -> str | None:
+        if tenant not in self._supervisor.tenants:
+            return "no tenant of this name is configured"
+        worker = self._supervisor.worker(tenant)
+        if worker is None:
+            return None
+        if worker.stuck is not None:
+            return worker.stuck
+        documents: frozenset[DocumentName] = await self._outbox.documents(tenant)
+        if worker.empty and documents and documents <= worker.withheld:
+            return f"not accepted by ION: {', '.join(sorted(documents))}"
+        if worker.empty:
+            worker.arrived()
+        return None
+
+    def _say_left(self, left: dict[TenantId, str]) -> int:
+        for tenant, reason in sorted(left.items()):
+            self._log.error("tenant.stuck", tenant=tenant, reason=reason, mend="relay status")
+        for tenant, count in sorted(self._ledger.parked.items()):
+            mend = f"relay messages list --tenant {tenant} --state parked"
+            self._log.error("messages.parked", tenant=tenant, count=count, mend=mend)
+        return 1 if left or self._ledger.parked else 0
+
+    async def _end(self) -> int:
+        """Land, settle, leave; at once if a second signal comes."""
+        self._service.stopping()
+        grace = self._settings.stop.grace_seconds
+        ending = asyncio.create_task(self._supervisor.stop(grace))
+        hurried = asyncio.create_task(self._at_once.wait())
+        await asyncio.wait({ending, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if not ending.done():
+            ending.cancel()
+            await self._supervisor.cut()
+            self._log.warning("relay.ended", reason="a second signal: posts in flight were cut")
+            return 1
+        unsettled = ending.result()
+        self._tally.flush()
+        self._troubles.close()
+        if unsettled:
+            self._log.error(
+                "relay.ended", reason=f"{unsettled} settlements could not be written", mend="see above"
+            )
+            return 1
+        await self._outbox.leave(self._name)
+        self._log.info("relay.ended")
+        return 0
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,89 @@
+"""This file is how settings become the parts' own words: rules for a worker, a connection for an endpoint."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from relay.caretaker import Care
+from relay.flight import Rules
+from relay.ion.credentials import CredentialSource, IonApiFile, OAuth1Source
+from relay.ion.endpoint import Connection
+from relay.ion.oauth import Secret
+from relay.model import LogicalId, TenantId
+from relay.protocol import Policy
+from relay.retry import Schedule
+from relay.settings import OAuth1Settings, Settings, TenantSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """All that a tenant's worker and endpoint are built from; equal profiles need no restart."""
+
+    rules: Rules
+    connection: Connection
+    summary_seconds: float
+
+
+def profiles_of(settings: Settings) -> dict[TenantId, Profile]:
+    """Every tenant's profile."""
+    return {TenantId(name): _profile(settings, TenantId(name)) for name in settings.tenants}
+
+
+def schedule_of(settings: Settings) -> Schedule:
+    """The retry delays."""
+    return Schedule(settings.retry.initial_seconds, settings.retry.max_seconds)
+
+
+def care_of(settings: Settings) -> Care:
+    """How long to keep and when to warn."""
+    return Care(settings.retention.delivered_days * 86400, settings.warn_after_seconds)
+
+
+def _profile(settings: Settings, name: TenantId) -> Profile:
+    tenant = settings.tenants[name]
+    return Profile(
+        _rules(settings, name, tenant), _connection(settings, name, tenant), settings.log.summary_seconds
+    )
+
+
+def _rules(settings: Settings, name: TenantId, tenant: TenantSettings) -> Rules:
+    return Rules(
+        tenant_id=name,
+        ordering=tenant.ordering,
+        max_in_flight=tenant.max_in_flight,
+        max_message_bytes=tenant.max_message_bytes,
+        policy=Policy(tenant.on_rejected, settings.park_nothing, settings.retry.max_attempts),
+        schedule=schedule_of(settings),
+        park_after=settings.park_after_seconds,
+        probe=settings.retry.probe_seconds,
+        grace=settings.stop.grace_seconds,
+    )
+
+
+def _connection(settings: Settings, name: TenantId, tenant: TenantSettings) -> Connection:
+    return Connection(
+        tenant_id=name,
+        logical_id=LogicalId(tenant.logical_id),
+        ion_url=tenant.ion_url,
+        credentials=_credentials(tenant),
+        connect_seconds=settings.http.connect_seconds,
+        read_seconds=settings.http.read_seconds,
+        total_seconds=settings.http.total_seconds,
+        rate_limit=tenant.rate_limit,
+        deflate_from=settings.http.deflate_from_bytes,
+        token_basic=tenant.oauth2.client_authentication == "basic",
+        token_scope=tenant.oauth2.scope,
+    )
+
+
+def _credentials(tenant: TenantSettings) -> CredentialSource:
+    if tenant.ionapi_file is not None:
+        return IonApiFile(tenant.ionapi_file)
+    keys = tenant.oauth1
+    assert keys is not None, "settings hold one of the two"
+    assert keys.consumer_key is not None
+    if keys.consumer_secret is not None:
+        secret: Secret | Path = Secret(keys.consumer_secret.get_secret_value())
+    else:
+        assert keys.consumer_secret_file is not None
+        secret = keys.consumer_secret_file
+    return OAuth1Source(keys.consumer_key, secret, keys.signature_method)

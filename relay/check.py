@@ -1,0 +1,92 @@
+"""This file is `relay check`: the outbox, and every tenant's initialisation step by step, with the mend."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from relay import protocol
+from relay.answers import Accepted, Answer, describe
+from relay.assembly import Profile, profiles_of
+from relay.ion.endpoint import IonEndpoint
+from relay.model import TenantId
+from relay.outbox import open_outbox
+from relay.ports import StoreError
+from relay.settings import Settings
+
+_AT_ONCE = 16
+"""Tenants that are tried at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that was tried: of which tenant (None: of the relay itself), and how it went."""
+
+    tenant: TenantId | None
+    what: str
+    ok: bool
+    detail: str
+    mend: str = ""
+
+
+async def check(settings: Settings) -> list[Step]:
+    """Try everything that must work before a message can go; nothing is sent, no message is touched."""
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def tried(tenant: TenantId, profile: Profile) -> list[Step]:
+        async with gate:
+            return await _initialisation(tenant, profile)
+
+    profiles = profiles_of(settings)
+    outbox = await _outbox(settings)
+    tenants = await asyncio.gather(*(tried(tenant, profile) for tenant, profile in profiles.items()))
+    return [outbox, *(step for steps in tenants for step in steps)]
+
+
+async def _outbox(settings: Settings) -> Step:
+    try:
+        outbox = await open_outbox(settings.outbox.url)
+    except StoreError as error:
+        return Step(None, "outbox", ok=False, detail=str(error), mend="mend the cause, then check again")
+    try:
+        pending = (await outbox.signals()).pending
+    except StoreError as error:
+        return Step(None, "outbox", ok=False, detail=str(error), mend="mend the cause, then check again")
+    finally:
+        await outbox.close()
+    unknown = sorted(pending - settings.tenants.keys())
+    if unknown:
+        mend = f"configure RELAY_TENANTS__{unknown[0]}__…, or drop the messages"
+        detail = f"messages wait for tenants that are not configured: {', '.join(unknown)}"
+        return Step(None, "outbox", ok=False, detail=detail, mend=mend)
+    return Step(None, "outbox", ok=True, detail=settings.outbox.url)
+
+
+async def _initialisation(tenant: TenantId, profile: Profile) -> list[Step]:
+    endpoint = IonEndpoint(profile.connection)
+    calls: list[tuple[str, Callable[[], Awaitable[Answer]]]] = [
+        ("ping", endpoint.ping),
+        ("versions", endpoint.versions),
+        ("acceptedDocuments", endpoint.accepted_documents),
+    ]
+    steps: list[Step] = []
+    try:
+        for what, call in calls:
+            answer = await call()
+            steps.append(_step(tenant, what, answer))
+            if not steps[-1].ok:
+                break
+    finally:
+        await endpoint.close()
+    return steps
+
+
+def _step(tenant: TenantId, what: str, answer: Answer) -> Step:
+    row = protocol.row_of(answer)
+    detail = describe(answer)
+    if isinstance(answer, Accepted):
+        detail = ", ".join(sorted(answer.documents))
+        if not answer.documents:
+            mend = "add the documents to the connection point in ION Desk (sent by the application)"
+            return Step(tenant, what, ok=False, detail="no document is accepted", mend=mend)
+    fine = protocol.is_fine(answer)
+    return Step(tenant, what, ok=fine, detail=detail, mend="" if fine else row.mend)
