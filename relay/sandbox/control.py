@@ -1,0 +1,180 @@
+"""This file is the stand-in's control interface over HTTP: `/_sandbox/…` on the same port, JSON both ways."""
+
+import json
+import time
+from collections.abc import Iterable
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from relay.sandbox.exchange import Ion
+from relay.sandbox.weather import WeatherError
+
+_PAGE = 1000
+
+
+class _Shown(Protocol):
+    @property
+    def number(self) -> int: ...
+    def as_json(self) -> dict[str, object]: ...
+
+
+class _NotFoundError(Exception):
+    """What was asked for is not there; the text says what is."""
+
+
+class _BadRequestError(Exception):
+    """What was sent cannot be read; the text says why."""
+
+
+class Control:
+    """Answers the control interface."""
+
+    def __init__(self, ion: Ion) -> None:
+        self._ion = ion
+
+    async def serve(self, http: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        path = http.raw_path.partition("?")[0].removeprefix("/_sandbox").strip("/")
+        segments = [unquote(segment) for segment in path.split("/")] if path else []
+        self._ion.change_tenants(time.monotonic())
+        try:
+            return await self._answer(http, segments)
+        except WeatherError as error:
+            return _json({"error": str(error), "field": error.field}, 400)
+        except _BadRequestError as error:
+            return _json({"error": str(error)}, 400)
+        except _NotFoundError as error:
+            return _json({"error": str(error)}, 404)
+
+    async def _answer(self, http: web.BaseRequest, segments: list[str]) -> web.Response:
+        match http.method, segments:
+            case "GET", []:
+                return _json(self._overview())
+            case "GET", ["tenants"]:
+                return _json({"tenants": [tenant.as_json() for tenant in self._ion.tenants]})
+            case "GET", ["weather"]:
+                return self._rules()
+            case "POST", ["weather"]:
+                return await self._order(http)
+            case "DELETE", ["weather"]:
+                self._ion.sky.clear()
+                return self._rules()
+            case "DELETE", ["weather", rule_id]:
+                if not self._ion.sky.remove(rule_id):
+                    raise _NotFoundError(f"there is no rule {rule_id}")
+                return self._rules()
+            case "GET", ["record", *rest]:
+                return self._record(http, rest)
+            case "DELETE", ["record"]:
+                self._ion.record.forget()
+                self._ion.judge.forget()
+                return _json(self._overview())
+            case "GET", ["requests"]:
+                found = self._ion.record.asked_for(_tenant(http), http.query.get("call"))
+                return _page(http, "requests", found)
+            case "GET", ["violations"]:
+                tenant = _tenant(http)
+                every = self._ion.judge.violations
+                return _page(http, "violations", (v for v in every if tenant in {None, v.tenant_id}))
+            case _:
+                raise _NotFoundError(
+                    "there is /_sandbox/ with tenants, weather, record, requests, violations"
+                )
+
+    # --- each part -------------------------------------------------------------------------------
+
+    def _overview(self) -> dict[str, object]:
+        record, judge = self._ion.record, self._ion.judge
+        counts = [
+            {"tenant_id": tenant, "call": call, "status": status, "count": count}
+            for (tenant, call, status), count in sorted(record.counts.items(), key=str)
+        ]
+        return {
+            "tenants": {
+                tenant.tenant_id: tenant.as_json()
+                | {
+                    "taken": record.count(tenant.tenant_id),
+                    "sent_twice": len(record.sent_twice(tenant.tenant_id)),
+                    "violations": sum(v.tenant_id == tenant.tenant_id for v in judge.violations),
+                    "tokens_issued": self._ion.tokens.issued.get(tenant.tenant_id, 0),
+                }
+                for tenant in self._ion.tenants
+            },
+            "taken": record.count(),
+            "requests": record.asked,
+            "violations": judge.count,
+            "counts": counts,
+        }
+
+    def _rules(self, status: int = 200) -> web.Response:
+        now = time.monotonic()
+        return _json({"weather": [rule.as_json(now) for rule in self._ion.sky.rules]}, status)
+
+    async def _order(self, http: web.BaseRequest) -> web.Response:
+        try:
+            wanted: Any = json.loads(await http.read())
+        except (ValueError, RecursionError) as error:
+            raise _BadRequestError("send JSON: a rule, or a list of rules") from error
+        now = time.monotonic()
+        made = self._ion.sky.order_all(wanted if isinstance(wanted, list) else [wanted], now)
+        self._ion.change_tenants(now)
+        return _json({"weather": [rule.as_json(now) for rule in made]}, 201)
+
+    def _record(self, http: web.BaseRequest, rest: list[str]) -> web.Response:
+        record = self._ion.record
+        if not rest:
+            document = http.query.get("document")
+            found = record.messages(_tenant(http))
+            if http.query.get("sent_twice"):
+                found = [taken for taken in found if taken.again]
+            return _page(http, "messages", (t for t in found if document in {None, t.document_name}))
+        if len(rest) == 1:
+            raise _NotFoundError(
+                "name a message as record/TENANT/MESSAGE_ID, and /payload after it for its bytes"
+            )
+        taken = record.message(rest[0], rest[1])
+        content = record.content(rest[0], rest[1])
+        if taken is None:
+            raise _NotFoundError(f"no message {rest[1]} of {rest[0]} was taken")
+        if len(rest) == 2:
+            return _json(taken.as_json() | {"parameters": content.parameters if content else None})
+        if rest[2:] != ["payload"] or content is None:
+            raise _NotFoundError(
+                "the payload is no longer kept" if content is None else "there is only /payload"
+            )
+        return web.Response(body=content.document, content_type="application/octet-stream")
+
+
+def _tenant(http: web.BaseRequest) -> str | None:
+    tenant = http.query.get("tenant")
+    return None if tenant is None else tenant.upper()
+
+
+def _page(http: web.BaseRequest, name: str, found: Iterable[_Shown]) -> web.Response:
+    """Those numbered above `after`, at most `limit`; `next` is the `after` of the next page, or null."""
+    after, limit = _number(http, "after", 0), _number(http, "limit", _PAGE)
+    shown: list[dict[str, object]] = []
+    last = after
+    for item in found:
+        if item.number <= after:
+            continue
+        if len(shown) == limit:
+            return _json({name: shown, "next": last})
+        shown.append(item.as_json())
+        last = item.number
+    return _json({name: shown, "next": None})
+
+
+def _number(http: web.BaseRequest, name: str, default: int) -> int:
+    text = http.query.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise _BadRequestError(f"{name} must be a whole number")
+    return int(text)
+
+
+def _json(content: object, status: int = 200) -> web.Response:
+    return web.Response(
+        status=status, body=json.dumps(content).encode() + b"\n", content_type="application/json"
+    )

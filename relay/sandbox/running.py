@@ -1,0 +1,85 @@
+"""This file is the stand-in as a process: read what was ordered, say where it is, serve until a signal."""
+
+import asyncio
+import json
+import os
+import signal
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from relay.model import logical_id_problem, tenant_id_problem
+from relay.sandbox.connect import export_lines, kept_credentials
+from relay.sandbox.server import Sandbox
+from relay.sandbox.tenants import Auth, SandboxTenant
+from relay.sandbox.weather import WeatherError
+
+
+def read_weather(file: Path) -> list[Mapping[str, Any]]:
+    """The rules of a TOML file (`[[weather]]` tables) or a JSON one (a list, or an object with `weather`)."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        content: Any = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise WeatherError(str(file), f"cannot be read: {error.strerror}") from error
+    except ValueError as error:  # tomllib, json and utf-8 all raise one
+        raise WeatherError(
+            str(file), f"is not {'JSON' if file.suffix == '.json' else 'TOML'}: {error}"
+        ) from error
+    if isinstance(content, dict):
+        for name in content:
+            if name != "weather":
+                raise WeatherError(str(file), f"has {name}; only weather is read")
+        content = content.get("weather", [])
+    if not isinstance(content, list):
+        raise WeatherError(str(file), "weather must be a list of rules")
+    return content
+
+
+def read_tenant(text: str, accepted: list[str], directory: Path) -> SandboxTenant:
+    """A tenant as `ID[,LOGICAL_ID][,oauth1|oauth2]`; ValueError says what is wrong."""
+    tenant_id, *more = text.split(",")
+    auth: Auth = "oauth2"
+    logical_id = ""
+    for item in more:
+        if item in {"oauth1", "oauth2"}:
+            auth = "oauth1" if item == "oauth1" else "oauth2"
+        elif problem := logical_id_problem(item):
+            raise ValueError(f"{text}: {problem}; or write oauth1 or oauth2")
+        else:
+            logical_id = item
+    if problem := tenant_id_problem(tenant_id):
+        raise ValueError(f"{text}: {problem}")
+    credentials = kept_credentials(tenant_id, directory)
+    return SandboxTenant(tenant_id, logical_id, accepted, auth, credentials=credentials)
+
+
+def announcement(sandbox: Sandbox, directory: Path, as_json: bool) -> str:
+    """What is printed once it listens: lines for a shell's `eval`, or one line of JSON."""
+    variables = sandbox.environment(directory)
+    if as_json:
+        facts = {"url": sandbox.url, "port": sandbox.port, "pid": os.getpid(), "directory": str(directory)}
+        return json.dumps(facts | {"environment": variables}) + "\n"
+    return (
+        f"# sandbox listening on {sandbox.url}, control at {sandbox.url}/_sandbox\n"
+        f"# credentials in {directory}\n" + export_lines(variables)
+    )
+
+
+async def serve(
+    sandbox: Sandbox, directory: Path, announce: Callable[[str], None], *, as_json: bool, ready: Path | None
+) -> None:
+    """Serve until SIGINT or SIGTERM. `announce` prints where it is; `ready`: a file for the same in JSON."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    async with sandbox:
+        if ready is not None:
+            new = ready.with_name(f".{ready.name}.new")
+            new.touch(mode=0o600)
+            new.write_text(announcement(sandbox, directory, True))
+            new.replace(ready)
+        announce(announcement(sandbox, directory, as_json))
+        await stopping.wait()
