@@ -68,10 +68,10 @@ docs: $(READY) ## write the pages that are made from the code
 lock: ## resolve the dependencies anew, with hashes, for every platform
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	$(PYTHON) -m venv "$$scratch" && "$$scratch/bin/pip" install --quiet --disable-pip-version-check uv && \
-	"$$scratch/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
-		pyproject.toml -o requirements.lock && \
-	"$$scratch/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
-		pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+	compile() { "$$scratch/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes "$$@"; } && \
+	compile --upgrade pyproject.toml -o requirements.lock && \
+	compile --upgrade pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock && \
+	compile --upgrade --group build -c requirements-dev.lock -o requirements-build.lock
 
 .PHONY: image
 image: ## build the container image ion-relay

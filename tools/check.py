@@ -33,6 +33,7 @@ STEPS = (
     Step("lint", "the linter has nothing to say", ("{bin}/ruff check --quiet .",)),
     Step("types", "the types are right, strictly", ("{bin}/mypy",)),
     Step("layers", "imports go downwards only; the core is pure", ("{bin}/lint-imports",)),
+    Step("length", "no function or file is too long to be one thing", ("{python} tools/longest.py",)),
     Step(
         "generated",
         "the pages made from the code are up to date",

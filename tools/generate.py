@@ -6,7 +6,6 @@ Writes docs/settings.md, docs/what-happens-when.md and the operators' table of R
 markers). Ends with 1, and says which, if a page that git knows was not up to date.
 """
 
-import dataclasses
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -66,15 +65,19 @@ def what_happens_when_page() -> str:
 
 
 def settings_page() -> str:
-    """docs/settings.md, from `relay.settings.reference()`: Markdown, or rows of one dataclass."""
-    reference = settings.reference()
-    body = reference if isinstance(reference, str) else _table_of(list(reference))
-    return NOTE.format(source="relay/settings.py") + "# Settings\n\n" + body.strip("\n") + "\n"
-
-
-def _table_of(rows: Sequence[object]) -> str:
-    names = [field.name for field in dataclasses.fields(rows[0])]  # type: ignore[arg-type]
-    return table(names, ([str(getattr(row, name)) for name in names] for row in rows))
+    """docs/settings.md, from `relay.settings.reference()`."""
+    rows = (
+        (f"`{line.name}`", f"`{line.default}`" if line.default else "", line.meaning)
+        for line in settings.reference()
+    )
+    return (
+        NOTE.format(source="relay/settings.py")
+        + "# Settings\n\n"
+        + "As environment variables, in `.env`, or in `relay.toml` (nested by `__`, in lower case: "
+        + "`RELAY_LOG__LEVEL` is `level` under `[log]`). `<TENANT>` is the tenant's id, in upper case. "
+        + "`relay check` reads them, names everything that is wrong with them, and the mend.\n\n"
+        + table(("variable", "default", "meaning"), rows)
+    )
 
 
 def readme(text: str) -> str:
