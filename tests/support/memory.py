@@ -1,7 +1,7 @@
 """This file is an outbox in memory, for tests in virtual time: no thread, no file, the clock handed in.
 
-It passes the same contract suite as the real ones. Everything is done before a call first awaits, so calls
-are transactions; each awaits once, as a store on disk would.
+It passes the same contract suite as the real ones. A call awaits once, as one to a disk would, and then
+does everything at one go: calls are transactions.
 """
 
 # ruff: noqa: D101, D102  (the ports say what the calls promise)
@@ -163,7 +163,8 @@ class MemoryOutbox:
             raise
 
     def _add(self, draft: Draft) -> MessageId:
-        for row in self.shelf.rows.values():
+        same = self.shelf.rows.values() if draft.message_id is not None else ()
+        for row in same:
             if (row.tenant_id, row.message_id) == (draft.tenant_id.upper(), draft.message_id):
                 content = (draft.document_name, draft.payload, draft.to_logical_id, draft.ordering_key)
                 if row.content != (*content, dict(draft.parameters)):

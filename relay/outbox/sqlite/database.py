@@ -58,17 +58,23 @@ class Channel:
         self._executor = ThreadPoolExecutor(1, "outbox-writer" if "IMMEDIATE" in begin else "outbox-reader")
         self._connection: sqlite3.Connection | None = None
         self._opened: Identity | None = None
+        self._closed = False
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do it in the channel's thread, in a transaction. Raises StoreError; then nothing was stored."""
         return await self._within(lambda: self._transact(work))
 
     async def close(self) -> None:
-        """After the calls under way."""
+        """After the calls under way. A thread that a hanging disk holds is left to itself."""
+        if self._closed:
+            return
+        self._closed = True
         try:
             await self._within(self._disconnect)
-        finally:
+        except StoreError:
             self._executor.shutdown(wait=False, cancel_futures=True)
+            raise
+        self._executor.shutdown()
 
     async def _within(self, job: Callable[[], T]) -> T:
         try:
