@@ -21,7 +21,7 @@ from relay.ion.access import Access, Target, open_access
 from relay.ion.credentials import CredentialSource, Stamp, stamp
 from relay.ion.exchange import Exchange, Patience, Received
 from relay.ion.oauth import IonApi, Token
-from relay.ion.token import Fetched, TokenCache
+from relay.ion.tokens import Fetched, TokenCache
 from relay.model import LogicalId, Message, TenantId
 from relay.ports import Parcel
 
