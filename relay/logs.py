@@ -103,7 +103,7 @@ def _stamp(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 def _json(_: WrappedLogger, __: str, event: EventDict) -> str:
     ordered = {key: _shortened(event[key]) for key in _FIRST if key in event}
     ordered |= {key: _shortened(value) for key, value in event.items() if key not in ordered}
-    return _escaped(json.dumps(ordered, ensure_ascii=False, default=str), str.isprintable)
+    return printable(json.dumps(ordered, ensure_ascii=False, default=str))
 
 
 def _console(stream: TextIO) -> Callable[[WrappedLogger, str, EventDict], str]:
@@ -122,10 +122,10 @@ def _console(stream: TextIO) -> Callable[[WrappedLogger, str, EventDict], str]:
 def _for_console(key: str, value: object) -> object:
     """A traceback keeps its lines, indented so that none can pass for a line of the log."""
     if key == "exception" and isinstance(value, str):
-        return "\n".join("    " + _escaped(line, str.isprintable) for line in value.splitlines())
+        return "\n".join("    " + printable(line) for line in value.splitlines())
     if not isinstance(value, str) or value.isprintable():
         return _shortened(value)
-    return _Escaped(_escaped(_shortened(value), str.isprintable))
+    return _Escaped(printable(_shortened(value)))
 
 
 class _Escaped(str):
@@ -139,6 +139,11 @@ class _Escaped(str):
 
 def _shortened(value: Any) -> Any:
     return f"{value[:_LONGEST_VALUE]}…" if isinstance(value, str) and len(value) > _LONGEST_VALUE else value
+
+
+def printable(text: str) -> str:
+    """For a line that is written elsewhere: nothing in it can break the line or move the cursor."""
+    return _escaped(text, str.isprintable)
 
 
 def _escaped(text: str, keeps: Callable[[str], bool]) -> str:

@@ -1,0 +1,123 @@
+"""This package is the command line, one file a command family; `main` is what `relay` runs.
+
+Heavy imports stand inside the commands, and the stand-in ION's and the demo's families are only imported
+when they are asked for, so that every other command starts quickly.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import relay
+from relay.cli import check, enqueue, messages, outbox, run, say, status, tenants
+
+_LATER = {
+    "sandbox": "A stand-in ION to try the relay on, with weather to order.",
+    "demo": "A relay, a stand-in ION and its weather, in under a minute.",
+}
+"""Families in files of their own name, each with its `<name>_app`; a distribution may leave them out."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit with its code: 0 fine, 1 trouble reported, 2 wrong use or configuration."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = command_line(given)(given, prog_name="relay", standalone_mode=False)
+    except KeyboardInterrupt:
+        code = 130  # as shells say it: ended by SIGINT
+    except Exception as error:  # noqa: BLE001  # sorted out there; what is a bug is raised again
+        code = _code_of(error)
+    sys.exit(code if isinstance(code, int) else say.FINE)
+
+
+def command_line(given: Sequence[str]) -> typer.Typer:
+    """All commands; those that take long to import only if they are the one that is given."""
+    app = typer.Typer(
+        help="Carry messages from the outbox to Infor ION.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich" if sys.stdout.isatty() else None,
+    )
+    app.callback()(_options)
+    app.command("run")(run.run)
+    app.command("enqueue")(enqueue.enqueue)
+    app.command("check")(check.check)
+    app.command("status")(status.status)
+    app.add_typer(messages.messages_app, name="messages")
+    app.add_typer(tenants.tenants_app, name="tenants")
+    app.add_typer(outbox.outbox_app, name="outbox")
+    for name, about in _LATER.items():
+        if importlib.util.find_spec(f"relay.cli.{name}") is not None:
+            _add_later(app, name, about, wanted=name in given[:1])
+    return app
+
+
+def _add_later(app: typer.Typer, name: str, about: str, *, wanted: bool) -> None:
+    if not wanted:
+        app.command(name, help=about)(_stand_in)
+        return
+    app.add_typer(getattr(importlib.import_module(f"relay.cli.{name}"), f"{name}_app"), name=name)
+
+
+def _stand_in() -> None:
+    """Only its line in the help is ever seen."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say.line(relay.__version__)
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[  # acted upon by its callback
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Carry messages from the outbox to Infor ION."""
+
+
+# --- errors -----------------------------------------------------------------------------------------------
+
+
+def _code_of(error: Exception) -> int:
+    """Say what went wrong in plain words; a bug is raised as it is."""
+    from relay.ports import ConflictError, StoreError
+    from relay.settings import SettingsError
+
+    match error:
+        case typer.Exit(exit_code=code):
+            return int(code)
+        case typer.Abort():
+            say.note("relay: nothing was done")
+            return say.TROUBLE
+        case typer.TyperException():
+            return _wrong_use(error)
+        case SettingsError(problems=problems):
+            for problem in problems:
+                say.note(f"relay: {problem}")
+            return say.WRONG
+        case StoreError(lasting=lasting):
+            say.note(f"relay: {error}")
+            return say.WRONG if lasting else say.TROUBLE
+        case ConflictError():
+            say.note(f"relay: {error}")
+            return say.TROUBLE
+        case BrokenPipeError():  # `relay messages list | head`: nobody listens any more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return say.TROUBLE
+        case _:
+            raise error
+
+
+def _wrong_use(error: Exception) -> int:
+    show = getattr(error, "show", None)
+    if show is not None:
+        show()
+    return int(getattr(error, "exit_code", say.WRONG))

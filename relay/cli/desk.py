@@ -1,0 +1,33 @@
+"""This file is what every command begins with: the settings as they are here, and the outbox they name."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from relay.settings import Settings, load
+
+if TYPE_CHECKING:
+    from relay.outbox import SqliteOutbox
+
+T = TypeVar("T")
+
+
+def settings() -> Settings:
+    """From this process' environment and folder. Raises SettingsError."""
+    return load(os.environ, directory=Path.cwd())
+
+
+def at_outbox(url: str, work: "Callable[[SqliteOutbox], Awaitable[T]]", *, create: bool = False) -> T:
+    """Open the outbox, do the work, close it. Raises StoreError. `create`: where there is none yet."""
+    from relay.outbox import open_outbox
+
+    async def run() -> T:
+        outbox = await open_outbox(url, create=create)
+        try:
+            return await work(outbox)
+        finally:
+            await outbox.close()
+
+    return asyncio.run(run())

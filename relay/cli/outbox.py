@@ -1,0 +1,29 @@
+"""This file is `relay outbox`: its schema, for a person or a migration, and bringing it up to date."""
+
+import sys
+
+import typer
+
+from relay.cli import say
+
+outbox_app = typer.Typer(help="The outbox itself.", no_args_is_help=True)
+
+
+@outbox_app.command("schema")
+def schema() -> None:
+    """Print the statements that create the outbox, to read or to run elsewhere."""
+    from relay import outbox
+    from relay.cli.desk import settings
+
+    sys.stdout.write(outbox.schema(settings().outbox.url).rstrip("\n") + "\n")
+
+
+@outbox_app.command("upgrade")
+def upgrade() -> None:
+    """Create the outbox, or bring its schema up to date; also within an application's own database."""
+    from relay import outbox
+    from relay.cli.desk import settings
+
+    url = settings().outbox.url
+    outbox.upgrade(url)
+    say.line(f"the outbox {url} is up to date")

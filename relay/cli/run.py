@@ -1,0 +1,34 @@
+"""This file is `relay run`: carry messages until stopped, or until nothing is left."""
+
+from typing import Annotated
+
+import typer
+
+from relay.cli import say
+
+
+def run(
+    until_empty: Annotated[
+        bool,
+        typer.Option("--until-empty", help="End once nothing is due and nothing can become due by itself."),
+    ] = False,
+    within: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="SECONDS", help="With --until-empty: give up after so long."),
+    ] = None,
+) -> None:
+    """Carry messages to ION until stopped.
+
+    Stop it with SIGTERM or Ctrl-C: what is under way lands first; a second signal ends it at once. SIGHUP reads the settings again. With --until-empty the exit code is 1 if a message was parked, a tenant
+    halted, or a document is not accepted.
+    """
+    if within is not None and not until_empty:
+        say.give_up("--within goes with --until-empty")
+    from relay import app, logs
+    from relay.cli.desk import settings
+
+    first = settings()
+    if not first.tenants:
+        say.give_up("no tenant is configured; set RELAY_TENANTS__<TENANT>__LOGICAL_ID and its credentials")
+    logs.configure(first.log.level, first.log.format)
+    raise typer.Exit(app.run(settings, until_empty=until_empty, within=within))

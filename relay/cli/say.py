@@ -1,0 +1,116 @@
+"""This file is how commands speak: results on stdout, troubles on stderr, in colour on a terminal alone."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+import typer
+
+from relay.logs import printable
+from relay.model import Problem
+
+FINE, TROUBLE, WRONG = 0, 1, 2
+"""Exit codes: fine; trouble reported; wrong use or configuration."""
+
+_STYLES = {
+    "sending": "green", "idle": "green", "delivered": "green", "ok": "green",
+    "initialising": "cyan", "pinging": "cyan", "pending": "cyan",
+    "backing-off": "yellow", "paused": "yellow", "stopped": "yellow", "unconfigured": "yellow",
+    "halted": "red", "parked": "red", "failed": "red", "dropped": "dim",
+}  # fmt: skip
+
+
+def line(text: str) -> None:
+    """One line of a result."""
+    sys.stdout.write(printable(text) + "\n")
+
+
+def note(text: str) -> None:
+    """One line beside the result."""
+    sys.stderr.write(printable(text) + "\n")
+
+
+def as_json(value: object) -> None:
+    """A result for programs."""
+    text = json.dumps(value, ensure_ascii=False, indent=2, default=_plain)
+    sys.stdout.write("\n".join(map(printable, text.split("\n"))) + "\n")
+
+
+def _plain(value: object) -> Any:
+    return instant(value) if isinstance(value, datetime) else str(value)
+
+
+def give_up(text: str, code: int = WRONG) -> NoReturn:
+    """End the command with a sentence for the person."""
+    note(f"relay: {text}")
+    raise typer.Exit(code)
+
+
+def refuse(problems: Iterable[Problem | str], code: int = WRONG) -> NoReturn:
+    """End the command with everything that is wrong, a line each."""
+    for problem in problems:
+        note(f"relay: {problem}")
+    raise typer.Exit(code)
+
+
+# --- tables ---------------------------------------------------------------------------------------------
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Aligned columns; where piped every value is whole and the last column runs free."""
+    cells = [[printable("" if cell is None else str(cell)) for cell in row] for row in rows]
+    if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+        _coloured(head, cells)
+        return
+    lines = [list(head), *cells]
+    widths = [max(len(row[at]) for row in lines) for at in range(len(head))]
+    for row in lines:
+        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write("  ".join(padded).rstrip() + "\n")
+
+
+def _coloured(head: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    for name in head:
+        shown.add_column(name, overflow="fold")
+    for row in cells:
+        shown.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+    Console().print(shown)
+
+
+# --- times ----------------------------------------------------------------------------------------------
+
+
+def instant(when: datetime | None) -> str | None:
+    """UTC, to the second's thousandth, as JSON gives it."""
+    if when is None:
+        return None
+    return when.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def duration(seconds: float) -> str:
+    """For people: `12 s`, `5 min`, `3 h`, `2 days`."""
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size or (unit == "min" and seconds >= 60):
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def ago(when: datetime | None, now: datetime) -> str:
+    """How long since."""
+    return "" if when is None else duration((now - when).total_seconds())
+
+
+def ahead(when: datetime | None, now: datetime) -> str:
+    """How long until."""
+    if when is None:
+        return ""
+    seconds = (when - now).total_seconds()
+    return f"in {duration(seconds)}" if seconds > 0 else "now"

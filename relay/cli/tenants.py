@@ -1,0 +1,89 @@
+"""This file is `relay tenants`: list them, pause one and let it go on; kept in the outbox."""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relay.cli import say
+
+if TYPE_CHECKING:
+    from relay.model import TenantId
+    from relay.outbox import SqliteOutbox
+
+tenants_app = typer.Typer(help="Pause and resume tenants.", no_args_is_help=True)
+
+TenantArgument = Annotated[str, typer.Argument(metavar="TENANT")]
+
+
+@tenants_app.command("list")
+def tenants_list(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the tenants that are configured or have messages."""
+    from relay.cli.desk import at_outbox, settings
+    from relay.cli.status import look
+
+    known = settings()
+    seen = at_outbox(known.outbox.url, look)
+    rows = [
+        {
+            "tenant_id": name,
+            "configured": tenant["configured"],
+            "state": tenant["state"],
+            "reason": tenant["reason"],
+            "logical_id": known.tenants[name].logical_id if name in known.tenants else None,
+        }
+        for name, tenant in seen.tenants(known.tenants).items()
+    ]
+    if as_json:
+        say.as_json(rows)
+    else:
+        names = ("tenant_id", "state", "logical_id", "reason")
+        say.table(
+            ("tenant", "state", "logical id", "reason"), [[row[name] for name in names] for row in rows]
+        )
+
+
+@tenants_app.command("pause")
+def pause(
+    tenant: TenantArgument,
+    reason: Annotated[str, typer.Option(help="Why; the status shows it.")] = "paused by hand",
+) -> None:
+    """Send nothing more of this tenant until it is resumed; lasts over restarts."""
+    if not reason.strip():
+        say.give_up("--reason: give one, or leave the option out")
+
+    async def decide(outbox: "SqliteOutbox", name: "TenantId") -> None:
+        await outbox.pause(name, reason)
+
+    say.line(f"{_decided(tenant, decide)} is paused: {reason}; end it with: relay tenants resume")
+
+
+@tenants_app.command("resume")
+def resume(tenant: TenantArgument) -> None:
+    """Let a paused or halted tenant begin again at once."""
+
+    async def decide(outbox: "SqliteOutbox", name: "TenantId") -> None:
+        await outbox.resume(name)
+
+    say.line(f"{_decided(tenant, decide)} is resumed")
+
+
+def _decided(given: str, decide: "Callable[[SqliteOutbox, TenantId], Awaitable[None]]") -> str:
+    """Decide about a tenant that is configured here or known to the outbox; its name."""
+    from relay.cli.desk import at_outbox, settings
+    from relay.cli.status import look
+    from relay.model import TenantId
+
+    known, name = settings(), TenantId(given.upper())
+
+    async def work(outbox: "SqliteOutbox") -> list[str]:
+        seen = await look(outbox)
+        names = sorted({*known.tenants, *seen.counts, *seen.controls})
+        if name in names:
+            await decide(outbox, name)
+        return names
+
+    names = at_outbox(known.outbox.url, work)
+    if name not in names:
+        say.give_up(f"there is no tenant {given}; there are: {', '.join(names) or 'none'}")
+    return name
