@@ -15,6 +15,8 @@ from relay.sandbox.weather_fields import Spec
 _HUGE = 64 * 1024 * 1024
 _CHUNK = b"x" * 65536
 _BODILESS = frozenset({204, 205, 304})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+"""Their Location leads nowhere: a client that follows shows up in the log as an unknown call."""
 
 _NOT_JSON = b'{"status": "OK", "code": 2'
 _NOT_UTF8 = b'\xff\xfe{"status":\xc3\x28"OK"}'
@@ -41,14 +43,15 @@ def ordered(spec: Spec, call: str) -> Reply | None:
     body: dict[str, object] = {"status": "OK" if fine else "FAIL", "code": code}
     if not fine:
         body["errors"] = [text]
-    return Reply(spec.status, json.dumps(body).encode(), code, "" if fine else text)
+    headers = {"Location": "/moved"} if spec.status in _REDIRECTS else {}
+    return Reply(spec.status, json.dumps(body).encode(), code, "" if fine else text, headers)
 
 
 def spoilt(reply: Reply, spec: Spec, call: str) -> Reply:
     """The answer with the rule's hint and body; `truncated` and `huge` are left to the sending."""
     headers = dict(reply.headers)
     if spec.retry_after is not None:
-        headers["Retry-After"] = _retry_after(spec)
+        headers["Retry-After"] = _retry_after(spec.retry_after, spec.retry_after_date)
     body, content_type = reply.body, reply.content_type
     match spec.body:
         case "not-json":
@@ -70,11 +73,12 @@ def spoilt(reply: Reply, spec: Spec, call: str) -> Reply:
     return Reply(reply.status, body, reply.code, reply.why, headers, content_type)
 
 
-def _retry_after(spec: Spec) -> str:
-    seconds = spec.retry_after or 0.0
-    if spec.retry_after_date:
-        return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
-    return f"{seconds:g}"
+def _retry_after(hint: float | str, as_date: bool) -> str:
+    if isinstance(hint, str):
+        return hint
+    if as_date:
+        return format_datetime(datetime.now(UTC) + timedelta(seconds=hint), usegmt=True)
+    return str(int(hint)) if hint == int(hint) else str(hint)
 
 
 async def send(request: web.BaseRequest, reply: Reply, how: str | None) -> web.StreamResponse:

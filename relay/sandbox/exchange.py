@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
@@ -56,7 +56,6 @@ class Ion:
             exchange.broken("the client went away, or the sandbox stopped")
             raise
         finally:
-            self.record.close(entry, time.monotonic())
             self.news()
 
     def change_tenants(self, now: float) -> None:
@@ -228,7 +227,9 @@ class Exchange:
         if spec is not None and reply is not None and not (spec.taken or reply.status < 300):
             return reply
         fair = self._fair(parcel, body or b"")
-        return reply if reply is not None and fair.status < 300 else fair
+        if reply is None or fair.status >= 300:
+            return fair
+        return reply if self._route.call == "post" or not reply.body else replace(fair, status=reply.status)
 
     def _fair(self, parcel: Parcel, body: bytes) -> Reply:
         """The answer of fair weather; takes the message."""
@@ -285,10 +286,13 @@ class Exchange:
         return "fine"
 
     def _tell(self, outcome: Outcome, status: int) -> None:
-        self._ended = True
+        now = time.monotonic()
+        if not self._ended:
+            self._ended = True
+            self._ion.record.close(self._entry, now)
         if self._step is None or self._tenant is None:
             return
         listed = None
         if self._route.call == "acceptedDocuments" and outcome == "fine":
             listed = self._tenant.accepted
-        self._ion.judge.ended(self._step, outcome, status, time.monotonic(), listed)
+        self._ion.judge.ended(self._step, outcome, status, now, listed)

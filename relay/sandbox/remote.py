@@ -11,7 +11,7 @@ _SECONDS = 10.0
 
 
 class RemoteError(Exception):
-    """The sandbox refused, or none is there; the text says so. `wrong_use`: what was asked for is at fault."""
+    """The sandbox refused, or none is there; the text says so. `wrong_use`: the asker is at fault."""
 
     def __init__(self, text: str, *, wrong_use: bool = False) -> None:
         super().__init__(text)

@@ -132,6 +132,7 @@ class Sandbox:
     @property
     def tenants(self) -> Tenants:
         """All tenants; they can be changed while it runs, and added to."""
+        self._ion.change_tenants(time.monotonic())
         return self._ion.tenants
 
     @property
@@ -141,7 +142,7 @@ class Sandbox:
 
     def tenant(self, tenant_id: str) -> SandboxTenant:
         """One tenant; KeyError where it is not there."""
-        found = self._ion.tenants.get(tenant_id)
+        found = self.tenants.get(tenant_id)
         if found is None:
             raise KeyError(tenant_id)
         return found

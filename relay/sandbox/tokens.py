@@ -89,7 +89,7 @@ class Tokens:
             {
                 "access_token": self.issue(tenant, now),
                 "token_type": "Bearer",
-                "expires_in": int(tenant.token_seconds),
+                "expires_in": max(1, int(tenant.token_seconds)),
             }
         )
         return Reply(200, reply.body, 200, headers={"Cache-Control": "no-store", "Pragma": "no-cache"})

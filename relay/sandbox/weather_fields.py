@@ -53,7 +53,7 @@ class Spec:
     late: float = 0.0
     cut: str | None = None
     body: str | None = None
-    retry_after: float | None = None
+    retry_after: float | str | None = None
     retry_after_date: bool = False
     # what changes
     add: tuple[str, ...] = ()
@@ -106,6 +106,15 @@ def _number(least: float, most: float, *, above: bool = False) -> Check:
     return check
 
 
+def _number_or_text(least: float, most: float) -> Check:
+    number = _number(least, most)
+
+    def check(value: object) -> float | str:
+        return value if isinstance(value, str) and value else float(number(value))
+
+    return check
+
+
 def _one_of(*words: str) -> Check:
     def check(value: object) -> str:
         if isinstance(value, str) and value in words:
@@ -152,7 +161,7 @@ CHECKS: Mapping[str, Check] = {
     "late": _number(0, _DAY),
     "cut": _one_of(*CUTS),
     "body": _one_of(*BODIES),
-    "retry_after": _number(0, 10 * _DAY),
+    "retry_after": _number_or_text(0, 10 * _DAY),
     "retry_after_date": _flag,
     "add": _texts,
     "withdraw": _texts,
@@ -206,7 +215,7 @@ def _check_together(spec: Spec, where: str) -> None:
             raise WeatherError(f"{where}.{name}", "needs a status beside it")
     if spec.status == 204 and spec.body is not None:
         raise WeatherError(f"{where}.body", "goes with no status 204: it has no body")
-    if spec.retry_after_date and spec.retry_after is None:
+    if spec.retry_after_date and not isinstance(spec.retry_after, float):
         raise WeatherError(
             f"{where}.retry_after_date", "needs retry_after beside it: the seconds until that date"
         )

@@ -2,8 +2,10 @@
 
 # ruff: noqa: D102
 
+import io
 import json
 import zlib
+from collections.abc import AsyncIterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -143,7 +145,7 @@ class IonClient:
         message_id: str | None = "m1",
         payload: bytes = b"<SyncSalesOrder/>",
         *,
-        body: bytes | None = None,
+        body: bytes | AsyncIterable[bytes] | None = None,
         headers: dict[str, str | None] | None = None,
         **more: Any,
     ) -> Got:
@@ -162,7 +164,7 @@ class IonClient:
             url,
             headers={name: value for name, value in given.items() if value is not None},
             skip_auto_headers=[name for name, value in given.items() if value is None],
-            data=framed(two_parts(wanted, payload)) if body is None else body,
+            data=io.BytesIO(framed(two_parts(wanted, payload))) if body is None else body,
         )
 
 
