@@ -5,7 +5,6 @@
 Without a step all of them. `RELAY_TEST_LONG=1` lets the tests run their long, seed-varied forms.
 """
 
-import os
 import shlex
 import subprocess
 import sys
@@ -58,16 +57,9 @@ def run(step: Step, scratch: str) -> bool:
         filled = command.format(python=sys.executable, bin=BIN, scratch=scratch)
         shown = command.format(python="python", bin="bin", scratch="scratch").replace("bin/", "")
         print(f"$ {shown}", flush=True)
-        if subprocess.run(shlex.split(filled), cwd=ROOT, env=_environment(), check=False).returncode != 0:
+        if subprocess.run(shlex.split(filled), cwd=ROOT, check=False).returncode != 0:
             return False
     return True
-
-
-def _environment() -> dict[str, str]:
-    """The caller's, but for settings of a relay that he may run: tests set their own."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
-    long = os.environ.get("RELAY_TEST_LONG")
-    return kept | ({"RELAY_TEST_LONG": long} if long else {})
 
 
 def main(names: list[str]) -> int:
