@@ -62,7 +62,7 @@ bench: $(READY) ## throughput against a bare loop, pick-up time, memory
 
 .PHONY: docs
 docs: $(READY) ## write the pages that are made from the code
-	@$(BIN)/python tools/generate.py || $(BIN)/python tools/generate.py
+	@$(BIN)/python -m tools.generate || $(BIN)/python -m tools.generate
 
 .PHONY: lock
 lock: ## resolve the dependencies anew, with hashes, for every platform

@@ -36,7 +36,7 @@ STEPS = (
     Step(
         "generated",
         "the pages made from the code are up to date",
-        ("{python} tools/generate.py", f"git diff --exit-code -- {GENERATED}"),
+        ("{python} -m tools.generate", f"git diff --exit-code -- {GENERATED}"),
     ),
     Step("coverage", "each pure module is covered by its own test", ("{python} tools/pure_coverage.py",)),
     Step("mutants", "no change to the core goes unnoticed", ("{python} tools/mutate.py",)),

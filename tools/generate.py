@@ -1,6 +1,6 @@
 """This file is what writes the pages that are made from the code: settings, and what happens when.
 
-    python tools/generate.py
+    python -m tools.generate
 
 Writes docs/settings.md, docs/what-happens-when.md and the operators' table of README.md (between its two
 markers). Ends with 1, and says which, if a page that git knows was not up to date.
