@@ -128,6 +128,20 @@ def test_no_module_is_called_like_one_it_could_be_taken_for() -> None:
     assert names & others <= {"token"}  # the standard library's is the parser's own, and nobody's import
 
 
+def test_nothing_is_written_twice() -> None:
+    """Two functions with the same body of some length are one function; the sandbox reads for itself."""
+    places: dict[str, list[str]] = {}
+    for path in SOURCES:
+        if "sandbox" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                if body and (body[-1].end_lineno or 0) - body[0].lineno >= 4:
+                    places.setdefault("".join(map(ast.dump, body)), []).append(f"{shown(path)} {node.name}")
+    assert [names for names in places.values() if len(names) > 1] == []
+
+
 def test_whoever_catches_everything_passes_it_on_or_says_why_not() -> None:
     """A broad `except` that swallows hides bugs: it needs its reason beside it, and there are few."""
     swallowing = [
