@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     model_validator,
@@ -180,7 +181,7 @@ class TenantSettings(_Group):
 
 
 class Settings(_Group):
-    """All of it, valid. `unknown`: names that nobody reads, each with the likely right one; not fatal."""
+    """All of it, valid; `unknown` names are no reason to refuse the rest."""
 
     outbox: OutboxSettings = OutboxSettings()
     retry: RetrySettings = RetrySettings()
@@ -195,7 +196,12 @@ class Settings(_Group):
     warn_after_seconds: Seconds = 14400.0
     """The log warns of messages that have waited so long."""
     tenants: dict[str, TenantSettings] = Field(default_factory=dict)
-    unknown: tuple[Problem, ...] = Field((), exclude=True)
+    _unknown: tuple[Problem, ...] = PrivateAttr(())
+
+    @property
+    def unknown(self) -> tuple[Problem, ...]:
+        """Names that nobody reads, each with the likely right one."""
+        return self._unknown
 
 
 class SettingsError(Exception):
@@ -226,13 +232,15 @@ def load(environ: Mapping[str, str], *, directory: Path) -> Settings:
         found += mends.tenant_problems(tenant, given)
     settings: Settings | None = None
     try:
-        settings = Settings.model_validate({**gathered.tree, "unknown": gathered.unknown})
+        settings = Settings.model_validate(gathered.tree)
     except ValidationError as error:
         found += map(mends.explain, error.errors(include_url=False, include_input=False))
     problems = [*gathered.problems, *(Problem(gathered.name(at.where), at.what, at.mend) for at in found)]
     if problems or settings is None:
         raise SettingsError(list(dict.fromkeys([*problems, *gathered.unknown])))
-    return _anchored(settings, directory)
+    settings = _anchored(settings, directory)
+    settings._unknown = gathered.unknown  # noqa: SLF001  # the one thing that is found out, not set
+    return settings
 
 
 def _anchored(settings: Settings, directory: Path) -> Settings:
@@ -248,9 +256,6 @@ def _anchored(settings: Settings, directory: Path) -> Settings:
         tenants[name] = tenant.model_copy(update=changes)
     return settings.model_copy(update={"tenants": tenants})
 
-
-_NOT_SET = "unknown"
-"""The one field that is found out, not set."""
 
 # --- the table of all settings ------------------------------------------------------------------------
 
@@ -273,8 +278,6 @@ def reference(tenant: str = "<TENANT>") -> Sequence[SettingLine]:
 def _lines(model: type[BaseModel], tenant: str, where: Where) -> Iterator[SettingLine]:
     for name, field in model.model_fields.items():
         below = _group(field)
-        if name == _NOT_SET:
-            continue
         if below is None:
             meaning = " ".join((field.description or "").split())
             yield SettingLine(variables.variable((*where, name)), _written(field.default), meaning)
@@ -307,8 +310,7 @@ def _shape(model: type[BaseModel]) -> Shape:
     for name, field in model.model_fields.items():
         below = _group(field)
         inner = None if below is None else _shape(below)
-        if name != _NOT_SET:
-            shape[name] = {ANY: inner} if _is_map(field) else inner
+        shape[name] = {ANY: inner} if _is_map(field) else inner
     return shape
 
 

@@ -76,8 +76,10 @@ def gather(environ: Mapping[str, str], directory: Path, model: type[BaseSettings
         problems += [*spelled_twice(given), *broken.values()]
         raw = _Layer(model, {name: text for name, text in given.items() if name not in broken})()
         layer, strange, _ = tidy(raw, shape)
-        inner = {variable(place): "" for place in strange}  # those inside a group's JSON
-        unknown += unknown_variables({**inner, **{name.upper(): "" for name in given}}, shape)
+        named = tuple(name.upper() for name in given)
+        inside = [variable(place) for place in strange]  # also those inside a group's JSON
+        hidden = [name for name in inside if not any(one.startswith(name) for one in named)]
+        unknown += unknown_variables([*named, *hidden], shape)
         from_variables = over(from_variables, layer)
     tree = over(from_file, from_variables)
     return Gathered(tree, tuple(problems), tuple(unknown), from_variables, from_file)
@@ -246,7 +248,7 @@ def spelled_twice(variables: Mapping[str, str]) -> list[Problem]:
     return problems
 
 
-def unknown_variables(variables: Mapping[str, str], shape: Shape) -> list[Problem]:
+def unknown_variables(variables: Sequence[str], shape: Shape) -> list[Problem]:
     """The names that nobody reads, each with the one that was probably meant."""
     problems = []
     for name in sorted(variables):

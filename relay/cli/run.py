@@ -19,8 +19,9 @@ def run(
 ) -> None:
     """Carry messages to ION until stopped.
 
-    Stop it with SIGTERM or Ctrl-C: what is under way lands first; a second signal ends it at once. SIGHUP reads the settings again. With --until-empty the exit code is 1 if a message was parked, a tenant
-    halted, or a document is not accepted.
+    SIGTERM or Ctrl-C lets what is under way land first; a second one ends it at once. SIGHUP reads the
+    settings again. With --until-empty the exit code is 1 if a message was parked, a tenant halted, or a
+    document is not accepted.
     """
     if within is not None and not until_empty:
         say.give_up("--within goes with --until-empty")
