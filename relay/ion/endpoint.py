@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
 
 import backoff
 from yarl import URL
@@ -106,7 +105,7 @@ class IonEndpoint:
         read of it, changes nothing: ION took custody.
         """
         assert isinstance(parcel, wire.Body), "a parcel comes from this endpoint's own pack"
-        received, _ = await self._send("POST", lambda access: access.post, _SMALL, parcel)
+        received, _ = await self._send(lambda access: access.post, _SMALL, parcel)
         return self._reply(received) if isinstance(received, Received) else received
 
     def credentials_changed(self) -> bool:
@@ -123,17 +122,17 @@ class IonEndpoint:
     async def _get(self, aim: Aim, limit: int) -> Received | Failure:
         """GET; once more with a fresh token where the one that was refused had been held for a while."""
         cached = self._tokens.cached
-        received, token = await self._send("GET", aim, limit)
+        received, token = await self._send(aim, limit)
         if token is None or token is not cached or not _asks_for_fresh_token(received):
             return received
         self._tokens.refuse(token)
-        received, _ = await self._send("GET", aim, limit)
+        received, _ = await self._send(aim, limit)
         return received
 
     async def _send(
-        self, method: Literal["GET", "POST"], aim: Aim, limit: int, body: wire.Body | None = None
+        self, aim: Aim, limit: int, body: wire.Body | None = None
     ) -> tuple[Received | Failure, Token | None]:
-        """One request with its credentials; also the token it was sent with, if any."""
+        """A GET, or a POST of this body, with its credentials; also the token it was sent with, if any."""
         access = self._look() if self._access is None else self._access
         token: Token | None = None
         if isinstance(access, Access) and isinstance(access.credentials, IonApi):
@@ -144,11 +143,16 @@ class IonEndpoint:
         if isinstance(access, TokenRefused):
             return access, None
         target = aim(access)
-        headers = {**self._headers, "Authorization": target.authorisation(token)}
         if body is None:
-            return await self._exchange.send(method, target.url, headers, self._patience, limit), token
+            return await self._exchange.get(
+                target.url, lambda: self._signed(target, token), self._patience, limit
+            ), token
+        headers = self._signed(target, token)
         headers["Content-Type"] = body.content_type
-        return await self._exchange.send(method, target.url, headers, self._patience, limit, body.data), token
+        return await self._exchange.post(target.url, headers, self._patience, limit, body.data), token
+
+    def _signed(self, target: Target, token: Token | None) -> dict[str, str]:
+        return {**self._headers, "Authorization": target.authorisation(token)}
 
     # --- credentials and tokens ---------------------------------------------------------------------
 
@@ -203,7 +207,7 @@ class IonEndpoint:
         headers = {**request.headers, "User-Agent": _AGENT, "Accept-Encoding": "identity"}
         total = min(_TOKEN_SECONDS, self._patience.total)
         patience = Patience(self._patience.connect, self._patience.read, total)
-        return await self._exchange.send("POST", url, headers, patience, _SMALL, request.form)
+        return await self._exchange.post(url, headers, patience, _SMALL, request.form)
 
     # --- replies ------------------------------------------------------------------------------------
 

@@ -7,9 +7,10 @@ by how much of a reply is read.
 
 import errno
 import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any, Literal
 
@@ -25,6 +26,10 @@ _KEEP_ALIVE = 15.0
 
 _IN_CHUNKS = 1024 * 1024
 """Bytes of body from which the client writes it in chunks, so that a large one does not hold the loop."""
+
+
+Headers = Callable[[], Mapping[str, str]]
+"""Made anew for each request: a signature serves once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +56,53 @@ class Exchange:
     """One session, opened by the first request. It may be used again after `close`.
 
     TLS certificates are verified always, redirects are not followed, cookies are not kept, proxies of the
-    environment are not used, and nothing is decompressed. On a connection that the far side closed while
-    it was idle, the client repeats a GET at once, once, and never a POST (aiohttp does so by itself; held
-    by `tests/contract/test_connections.py`).
+    environment are not used, and nothing is decompressed.
     """
 
     def __init__(self, rate_limit: float | None = None) -> None:
         self._pace = _pace(rate_limit)
         self._session: aiohttp.ClientSession | None = None
+        self._connector: _Connector | None = None
 
-    async def send(
+    async def get(self, url: URL, headers: Headers, patience: Patience, limit: int) -> Received | NoReply:
+        """GET; once more, at once, where a connection that had been kept broke: that is no trouble yet.
+
+        aiohttp would do so by itself, but with the same headers and also on a new connection: ION would
+        refuse the nonce that it has seen, and an outage would be asked twice each time.
+        """
+        began = time.monotonic()
+        connector = self._connector
+        made = connector.made if connector is not None else 0
+        answer = await self._once("GET", url, headers(), patience, limit, None)
+        if not isinstance(answer, _Broken):
+            return answer
+        if connector is not None and connector is self._connector and connector.made == made:
+            rest = replace(patience, total=max(0.001, patience.total - (time.monotonic() - began)))
+            answer = await self._once("GET", url, headers(), rest, limit, None)
+        return NoReply(answer.why) if isinstance(answer, _Broken) else answer
+
+    async def post(
+        self, url: URL, headers: Mapping[str, str], patience: Patience, limit: int, data: bytes
+    ) -> Received | NoReply:
+        """POST, once, whatever happens."""
+        answer = await self._once("POST", url, headers, patience, limit, data)
+        return NoReply(answer.why) if isinstance(answer, _Broken) else answer
+
+    async def close(self) -> None:
+        """Close all connections; requests under way end without a reply."""
+        session, self._session, self._connector = self._session, None, None
+        if session is not None:
+            await session.close()
+
+    async def _once(
         self,
         method: Literal["GET", "POST"],
         url: URL,
         headers: Mapping[str, str],
         patience: Patience,
         limit: int,
-        data: bytes | None = None,
-    ) -> Received | NoReply:
-        """One request. At most `limit` bytes of the reply's body are read."""
+        data: bytes | None,
+    ) -> "Received | NoReply | _Broken":
         session = self._session or self._open()
         content = BytesIO(data) if data is not None and len(data) > _IN_CHUNKS else data
         timeout = aiohttp.ClientTimeout(patience.total, patience.connect, patience.read, patience.connect)
@@ -77,27 +110,73 @@ class Exchange:
             async with (
                 self._pace(),
                 session.request(
-                    method, url, headers=headers, data=content, timeout=timeout, allow_redirects=False
+                    method,
+                    url,
+                    headers=headers,
+                    data=content,
+                    timeout=timeout,
+                    allow_redirects=False,
+                    middlewares=_ONCE if method == "GET" else (),
                 ) as response,
             ):
                 return await _received(response, limit)
+        except _BrokenError as error:
+            return _Broken(_why(error.cause, url, patience))
         except (aiohttp.ClientError, OSError, UnicodeError) as error:  # a time-out is an OSError
             return NoReply(_why(error, url, patience))
 
-    async def close(self) -> None:
-        """Close all connections; requests under way end without a reply."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
-
     def _open(self) -> aiohttp.ClientSession:
+        self._connector = _Connector(limit=0, keepalive_timeout=_KEEP_ALIVE)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE),
+            connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
         )
         return self._session
+
+
+# --- a connection that broke before the first byte of an answer --------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    why: str
+
+
+class _BrokenError(aiohttp.ClientError):
+    """Not one of those that the client answers by sending the request again."""
+
+    def __init__(self, cause: aiohttp.ClientError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+async def _once_only(
+    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    try:
+        return await send(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+        raise _BrokenError(error) from error
+
+
+_ONCE = (_once_only,)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Counts the connections it makes: a request during which none was made went over a kept one."""
+
+    made = 0
+
+    async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        self.made += 1
+        return await super()._create_connection(*args, **kwargs)
+
+
+# --- pieces -------------------------------------------------------------------------------------------
 
 
 def _pace(rate_limit: float | None) -> Callable[[], AbstractAsyncContextManager[Any]]:

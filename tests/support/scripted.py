@@ -1,0 +1,111 @@
+"""This file is an ION made of words: the port `Endpoint`, answered by a script, for tests in virtual time.
+
+What it answers by itself is fine weather. `queue` puts answers ahead of everything, `answer` is asked next.
+The contract suite (`tests/contract/test_endpoint.py`) holds it to what the real endpoint does.
+"""
+
+# ruff: noqa: D102  (the port says what the calls promise)
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from relay.answers import Accepted, Answer, Reply, Versions
+from relay.model import DocumentName, Message
+from relay.ports import Parcel
+
+Call = Literal["ping", "versions", "accepted_documents", "post"]
+Script = Callable[[Call, Message | None, float], Answer | None]
+"""Call, message of a post, loop time → the answer, or None for what fine weather answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call that reached ION, when it began (loop time), and the message of a post."""
+
+    call: Call
+    at: float
+    message: Message | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A message ready to be posted."""
+
+    message: Message
+
+
+@dataclass(slots=True)
+class ScriptedEndpoint:
+    """`delay`: seconds before each answer, a number or by call and loop time.
+
+    `asked`: every call, in order. `taken`: the messages that were answered with a 2xx, in order. `changed`:
+    what `credentials_changed` says. `closed`: how often it was closed.
+    """
+
+    documents: Iterable[str] = ("Sync.Shipment",)
+    answer: Script | None = None
+    delay: float | Callable[[Call, float], float] = 0.0
+    changed: bool = False
+    closed: int = 0
+    asked: list[Asked] = field(default_factory=list)
+    taken: list[Message] = field(default_factory=list)
+    under_way: int = 0
+    most_under_way: int = 0
+    _queues: dict[Call, deque[Answer]] = field(default_factory=dict)
+
+    def queue(self, call: Call, *answers: Answer) -> None:
+        """The next answers to this call, ahead of `answer`."""
+        self._queues.setdefault(call, deque()).extend(answers)
+
+    def calls(self, call: Call) -> list[Asked]:
+        """Those of one kind."""
+        return [asked for asked in self.asked if asked.call == call]
+
+    # --- the port -----------------------------------------------------------------------------------
+
+    async def ping(self) -> Answer:
+        return await self._ask("ping", None, Reply(200))
+
+    async def versions(self) -> Versions | Answer:
+        return await self._ask("versions", None, Versions(("v1", "v2", "v3")))
+
+    async def accepted_documents(self) -> Accepted | Answer:
+        fine = Accepted(frozenset(DocumentName(name) for name in self.documents))
+        return await self._ask("accepted_documents", None, fine)
+
+    async def pack(self, message: Message) -> Packed:
+        return Packed(message)
+
+    async def post(self, parcel: Parcel) -> Answer:
+        assert isinstance(parcel, Packed), "a parcel comes from this endpoint's own pack"
+        answer = await self._ask("post", parcel.message, Reply(202))
+        if isinstance(answer, Reply) and 200 <= answer.status < 300:
+            self.taken.append(parcel.message)
+        return answer
+
+    def credentials_changed(self) -> bool:
+        return self.changed
+
+    async def close(self) -> None:
+        self.closed += 1
+
+    async def _ask(self, call: Call, message: Message | None, fine: Answer) -> Answer:
+        now = asyncio.get_running_loop().time()
+        self.asked.append(Asked(call, now, message))
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            answer = self._next(call, message, now) or fine  # decided when it arrives, as the far side would
+            await asyncio.sleep(self.delay(call, now) if callable(self.delay) else self.delay)
+        finally:
+            self.under_way -= 1
+        return answer
+
+    def _next(self, call: Call, message: Message | None, now: float) -> Answer | None:
+        queued = self._queues.get(call)
+        if queued:
+            return queued.popleft()
+        return self.answer(call, message, now) if self.answer is not None else None
