@@ -260,6 +260,18 @@ def test_the_unit_waits_for_readiness_watches_and_leaves_the_grace() -> None:
     assert said["RestartPreventExitStatus"] == ["2"]
 
 
+def test_what_the_unit_prepares_is_an_outbox_that_the_group_may_write(tmp_path: Path) -> None:
+    (prepare,) = unit()["ExecStartPre"]
+    assert unit()["UMask"] == ["0007"]
+    for _ in range(2):  # a second start leaves it alone
+        subprocess.run(shlex.split(prepare), cwd=tmp_path, check=True, umask=0o007, timeout=10)
+        made = [sys.executable, "-m", "relay", "outbox", "upgrade"]
+        environment = {"RELAY_OUTBOX__URL": f"sqlite:///{tmp_path}/relay.db", "PYTHONPATH": str(ROOT)}
+        subprocess.run(made, cwd=tmp_path, env=environment, check=True, umask=0o007, timeout=60)
+    assert (tmp_path / "relay.db").stat().st_mode & 0o777 == 0o660
+    assert (tmp_path / "relay.db").stat().st_size > 0
+
+
 @needs_systemd
 @pytest.mark.parametrize("name", ["relay.service", "relay@north.service"])
 def test_systemd_has_nothing_to_say_about_the_unit(name: str, tmp_path: Path) -> None:
