@@ -251,6 +251,7 @@ class Exchange:
             return fail(refusal)
         reply, taken = self._ion.service.take(tenant, parcel, time.time())
         self._taken = taken
+        self._ion.news()
         if taken.changed and self._step is not None:
             self._ion.judge.reused(self._step)
         return reply

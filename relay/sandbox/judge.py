@@ -7,8 +7,9 @@ Pure: whoever asks says what time it is (monotonic seconds). The rules, a tenant
 * After a post that failed in any other way that calls for a ping (everything but 2xx, 400 and 413; also a
   cut, and a client that went away) the next post needs a ping that was answered well and began after that.
 * Posts that were on the wire when the failure was answered are no fault. They begin within `tolerance` of
-  the answer, carry no id of a message that has failed since, and are at most two for each connection that
-  posted since the last ping, the failed one left out: a client that posts one at a time has no excuse.
+  the answer and before the next ping, carry no id of a message that has failed since, and are at most two
+  for each connection that posted since the last good ping, the failed one left out: a client that posts one
+  at a time has no excuse.
 * A hot loop: more than `hot_loop` failed rounds within a second without a delivery between. Every failed
   GET and token request is a round; a failed post is one if another call came since the last that counted.
 * A post's document must stand in the last acceptedDocuments answer.
@@ -77,6 +78,7 @@ class _Need:
     because: str
     done: int = 0
     excused: int = 0
+    pinged: bool = False
     messages: set[str | None] = field(default_factory=set[str | None])
 
 
@@ -138,7 +140,7 @@ class Judge:
             )
 
     def _knew(self, standing: _Standing, need: _Need, step: Step) -> bool:
-        if step.began > need.since + self.tolerance:
+        if need.pinged or step.began > need.since + self.tolerance:
             return True
         if step.message_id is not None and step.message_id in need.messages:
             return True
@@ -164,6 +166,8 @@ class Judge:
     ) -> None:
         """A call has ended. `status` 0: without an answer. `listed`: what acceptedDocuments answered."""
         standing = self._standing(step.tenant_id)
+        if step.call == "ping" and standing.need is not None and step.began > standing.need.since:
+            standing.need.pinged = True  # who pings has heard
         if step.call == "post":
             self._post_ended(standing, step, outcome, status, now)
         elif outcome == "fine":

@@ -202,6 +202,11 @@ class Sandbox:
         content = self.record.content(tenant_id, message_id)
         return None if content is None else content.document
 
+    def forget(self) -> None:
+        """Empty the record, the log and the list of violations; where the clients stand remains."""
+        self.record.forget()
+        self._ion.judge.forget()
+
     async def until(self, fact: Callable[[], bool], within: float = 10.0) -> None:
         """Wait until something is so; asked again after every request. TimeoutError after `within` s."""
         event = asyncio.Event()

@@ -161,7 +161,7 @@ CHECKS: Mapping[str, Check] = {
     "late": _number(0, _DAY),
     "cut": _one_of(*CUTS),
     "body": _one_of(*BODIES),
-    "retry_after": _number_or_text(0, 10 * _DAY),
+    "retry_after": _number_or_text(0, 10.0**9),
     "retry_after_date": _flag,
     "add": _texts,
     "withdraw": _texts,
