@@ -165,7 +165,7 @@ def _read(connection: sqlite3.Connection, ids: Sequence[RowId], max_bytes: int) 
     for row, size in connection.execute(_SIZES, (json.dumps(ids),)):
         if size > max_bytes:
             unread.append(row)
-        elif size > room and sizes:
+        elif size > room:
             break  # not the ones behind it either: their order would be lost
         else:
             room -= size
