@@ -18,7 +18,7 @@ from relay.answers import Accepted, Answer, NoReply, Reply, TokenRefused, TokenU
 from relay.ion import oauth, wire
 from relay.ion.access import Access, Target, open_access
 from relay.ion.credentials import CredentialSource, Stamp, stamp
-from relay.ion.exchange import Exchange, Patience, Received
+from relay.ion.exchange import Exchange, Received
 from relay.ion.oauth import IonApi, Token
 from relay.ion.tokens import Fetched, TokenCache
 from relay.model import LogicalId, Message, TenantId
@@ -64,9 +64,11 @@ class IonEndpoint:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._exchange = Exchange(connection.rate_limit)
-        self._patience = Patience(
-            connection.connect_seconds, connection.read_seconds, connection.total_seconds
+        self._exchange = Exchange(
+            connection.connect_seconds,
+            connection.read_seconds,
+            connection.total_seconds,
+            connection.rate_limit,
         )
         self._headers = wire.headers(connection.tenant_id, _AGENT)
         self._tokens = TokenCache(self._fetch_token, time.monotonic)
@@ -144,12 +146,10 @@ class IonEndpoint:
             return access, None
         target = aim(access)
         if body is None:
-            return await self._exchange.get(
-                target.url, lambda: self._signed(target, token), self._patience, limit
-            ), token
+            return await self._exchange.get(target.url, lambda: self._signed(target, token), limit), token
         headers = self._signed(target, token)
         headers["Content-Type"] = body.content_type
-        return await self._exchange.post(target.url, headers, self._patience, limit, body.data), token
+        return await self._exchange.post(target.url, headers, limit, body.data), token
 
     def _signed(self, target: Target, token: Token | None) -> dict[str, str]:
         return {**self._headers, "Authorization": target.authorisation(token)}
@@ -205,9 +205,8 @@ class IonEndpoint:
         """Short trouble of the token service is bridged here; what lasts is left to the protocol."""
         url = URL(request.url, encoded=True)
         headers = {**request.headers, "User-Agent": _AGENT, "Accept-Encoding": "identity"}
-        total = min(_TOKEN_SECONDS, self._patience.total)
-        patience = Patience(self._patience.connect, self._patience.read, total)
-        return await self._exchange.post(url, headers, patience, _SMALL, request.form)
+        total = min(_TOKEN_SECONDS, self._connection.total_seconds)
+        return await self._exchange.post(url, headers, _SMALL, request.form, total)
 
     # --- replies ------------------------------------------------------------------------------------
 
@@ -227,8 +226,9 @@ class IonEndpoint:
 
     def _reply(self, received: Received) -> Reply:
         """The status with what was said about it; a success needs no words."""
-        if protocol.is_fine(Reply(received.status)):
-            return Reply(received.status)
+        success = Reply(received.status)
+        if protocol.is_fine(success):
+            return success
         code, said = wire.read_reply(self._hidden(received.body))
         if not said and received.location is not None:
             said = wire.redirect_target(received.location)

@@ -9,8 +9,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any, Literal
 
@@ -33,15 +32,6 @@ Headers = Callable[[], Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long is waited, in seconds: for a connection, for the next bytes, for all of an exchange."""
-
-    connect: float = 5.0
-    read: float = 60.0
-    total: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
 class Received:
     """An HTTP reply as it came. `whole`: its body was not longer than what is read of it."""
 
@@ -59,12 +49,16 @@ class Exchange:
     environment are not used, and nothing is decompressed.
     """
 
-    def __init__(self, rate_limit: float | None = None) -> None:
-        self._pace = _pace(rate_limit)
+    def __init__(self, connect: float, read: float, total: float, rate_limit: float | None = None) -> None:
+        """Wait `connect` s for a connection, `read` s for the next bytes, `total` s for all of it."""
+        silence = read if read < total else None  # the total watches it too
+        self._total = total
+        self._bounds = aiohttp.ClientTimeout(total, connect, silence, connect)
+        self._throttler = _throttler(rate_limit)
         self._session: aiohttp.ClientSession | None = None
         self._connector: _Connector | None = None
 
-    async def get(self, url: URL, headers: Headers, patience: Patience, limit: int) -> Received | NoReply:
+    async def get(self, url: URL, headers: Headers, limit: int) -> Received | NoReply:
         """GET; once more, at once, where a connection that had been kept broke: that is no trouble yet.
 
         aiohttp would do so by itself, but with the same headers and also on a new connection: ION would
@@ -73,19 +67,20 @@ class Exchange:
         began = time.monotonic()
         connector = self._connector
         made = connector.made if connector is not None else 0
-        answer = await self._once("GET", url, headers(), patience, limit, None)
+        answer = await self._once("GET", url, headers(), limit, self._bounds)
         if not isinstance(answer, _Broken):
             return answer
         if connector is not None and connector is self._connector and connector.made == made:
-            rest = replace(patience, total=max(0.001, patience.total - (time.monotonic() - began)))
-            answer = await self._once("GET", url, headers(), rest, limit, None)
+            rest = self._within(max(0.001, self._total - (time.monotonic() - began)))
+            answer = await self._once("GET", url, headers(), limit, rest)
         return NoReply(answer.why) if isinstance(answer, _Broken) else answer
 
     async def post(
-        self, url: URL, headers: Mapping[str, str], patience: Patience, limit: int, data: bytes
+        self, url: URL, headers: Mapping[str, str], limit: int, data: bytes, total: float | None = None
     ) -> Received | NoReply:
-        """POST, once, whatever happens."""
-        answer = await self._once("POST", url, headers, patience, limit, data)
+        """POST, once, whatever happens. `total`: seconds, where less than usual."""
+        bounds = self._bounds if total is None else self._within(total)
+        answer = await self._once("POST", url, headers, limit, bounds, data)
         return NoReply(answer.why) if isinstance(answer, _Broken) else answer
 
     async def close(self) -> None:
@@ -99,31 +94,33 @@ class Exchange:
         method: Literal["GET", "POST"],
         url: URL,
         headers: Mapping[str, str],
-        patience: Patience,
         limit: int,
-        data: bytes | None,
+        bounds: aiohttp.ClientTimeout,
+        data: bytes | None = None,
     ) -> "Received | NoReply | _Broken":
+        if self._throttler is not None:
+            await self._throttler.acquire()  # type: ignore[no-untyped-call]
         session = self._session or self._open()
         content = BytesIO(data) if data is not None and len(data) > _IN_CHUNKS else data
-        timeout = aiohttp.ClientTimeout(patience.total, patience.connect, patience.read, patience.connect)
         try:
-            async with (
-                self._pace(),
-                session.request(
-                    method,
-                    url,
-                    headers=headers,
-                    data=content,
-                    timeout=timeout,
-                    allow_redirects=False,
-                    middlewares=_ONCE if method == "GET" else (),
-                ) as response,
-            ):
+            async with session.request(
+                method,
+                url,
+                headers=headers,
+                data=content,
+                timeout=bounds,
+                allow_redirects=False,
+                middlewares=_ONCE if method == "GET" else (),
+            ) as response:
                 return await _received(response, limit)
         except _BrokenError as error:
-            return _Broken(_why(error.cause, url, patience))
+            return _Broken(_why(error.cause, url, bounds))
         except (aiohttp.ClientError, OSError, UnicodeError) as error:  # a time-out is an OSError
-            return NoReply(_why(error, url, patience))
+            return NoReply(_why(error, url, bounds))
+
+    def _within(self, total: float) -> aiohttp.ClientTimeout:
+        usual = self._bounds
+        return aiohttp.ClientTimeout(total, usual.connect, usual.sock_read, usual.sock_connect)
 
     def _open(self) -> aiohttp.ClientSession:
         self._connector = _Connector(limit=0, keepalive_timeout=_KEEP_ALIVE)
@@ -179,46 +176,46 @@ class _Connector(aiohttp.TCPConnector):
 # --- pieces -------------------------------------------------------------------------------------------
 
 
-def _pace(rate_limit: float | None) -> Callable[[], AbstractAsyncContextManager[Any]]:
+def _throttler(rate_limit: float | None) -> Throttler | None:
     """Waits until the next request may go; the limit holds on average also where it is no whole number."""
     if rate_limit is None:
-        return nullcontext
+        return None
     burst = max(1, int(rate_limit))
-    throttler = Throttler(rate_limit=burst, period=burst / rate_limit)
-    return lambda: throttler
+    return Throttler(rate_limit=burst, period=burst / rate_limit)
 
 
 async def _received(response: aiohttp.ClientResponse, limit: int) -> Received:
     """Read at most `limit` bytes of the body; where it is longer, the connection is not used again."""
-    pieces, size = [], 0
-    while size <= limit:
-        piece = await response.content.read(limit + 1 - size)
-        if not piece:
-            break
-        pieces.append(piece)
-        size += len(piece)
-    if size > limit:
+    length = response.content_length
+    if length is not None and length <= limit:
+        body, whole = await response.content.read(), True
+    else:
+        body = await _begin(response.content, limit + 1)
+        whole = len(body) <= limit
+    if not whole:
         response.close()
     headers = response.headers
-    return Received(
-        response.status,
-        b"".join(pieces)[:limit],
-        size <= limit,
-        headers.get("Retry-After"),
-        headers.get("Location"),
-    )
+    return Received(response.status, body[:limit], whole, headers.get("Retry-After"), headers.get("Location"))
 
 
-def _why(error: Exception, url: URL, patience: Patience) -> str:
+async def _begin(content: aiohttp.StreamReader, most: int) -> bytes:
+    pieces: list[bytes] = []
+    while most > 0 and (piece := await content.read(most)):
+        pieces.append(piece)
+        most -= len(piece)
+    return b"".join(pieces)
+
+
+def _why(error: Exception, url: URL, bounds: aiohttp.ClientTimeout) -> str:
     """Why there is no reply, in words for a person: no path, no header, nothing of a body."""
     place = f"{url.host}:{url.port}"
     match error:
         case aiohttp.ConnectionTimeoutError():
-            return f"no connection to {place} within {patience.connect:g} s"
+            return f"no connection to {place} within {bounds.connect:g} s"
         case aiohttp.SocketTimeoutError():
-            return f"no answer from {place} within {patience.read:g} s"
+            return f"no answer from {place} within {bounds.sock_read:g} s"
         case TimeoutError():
-            return f"no answer from {place} within {patience.total:g} s"
+            return f"no answer from {place} within {bounds.total:g} s"
         case aiohttp.ClientConnectorCertificateError(certificate_error=cause):
             reason = getattr(cause, "verify_message", None) or cause
             return one_line(f"the certificate of {place} is not trusted: {reason}")

@@ -103,9 +103,11 @@ class Signer:
 
     def header(self, nonce: str, timestamp: int) -> str:
         """The `Authorization` header. `nonce`: letters and digits; `timestamp`: seconds since 1970."""
+        signature = self.signature(nonce, timestamp)
+        escaped = signature.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
         return (
             f'OAuth {self._header}, oauth_nonce="{nonce}", oauth_timestamp="{timestamp}", '
-            f'oauth_signature="{escape(self.signature(nonce, timestamp))}"'
+            f'oauth_signature="{escaped}"'
         )
 
     def signature(self, nonce: str, timestamp: int) -> str:

@@ -11,6 +11,7 @@ import zlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -63,6 +64,11 @@ _SECOND_PART = (
     b'\r\nContent-Disposition: form-data; name="MessagePayload"\r\n'
     b"Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\n\r\n"
 )
+_DECIDED = frozenset(
+    {"documentName", "fromLogicalId", "toLogicalId", "messageId", "encoding", "characterSet"}
+)
+"""Parameters that the relay decides; stored ones never replace them."""
+
 _COMMON_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
 
@@ -109,25 +115,25 @@ def body(message: Message, sender: LogicalId, deflate_from: int = DEFLATE_FROM) 
 
 
 def _parameters(message: Message, sender: LogicalId, encoding: str) -> bytes:
-    fixed: dict[str, Any] = {
-        "documentName": message.document_name,
-        "fromLogicalId": sender,
-        "toLogicalId": message.to_logical_id,
-        "messageId": message.message_id,
-        "encoding": encoding,
-        "characterSet": "UTF-8",
-    }
-    if message.parameters != "{}":
-        for name, value in _stored(message.parameters).items():
-            if value is not None:  # a field is left out rather than sent as null [S]
-                fixed.setdefault(name, value)
-    return json.dumps(fixed, allow_nan=False).encode("ascii")
+    """Always these, written by hand for the hot path; then the optional ones that were stored."""
+    fixed = (
+        f'{{"documentName": {_quoted(message.document_name)}, "fromLogicalId": {_quoted(sender)}, '
+        f'"toLogicalId": {_quoted(message.to_logical_id)}, "messageId": {_quoted(message.message_id)}, '
+        f'"encoding": "{encoding}", "characterSet": "UTF-8"'
+    )
+    return f"{fixed}{_stored(message.parameters)}}}".encode("ascii")
 
 
-def _stored(parameters: str) -> dict[str, Any]:
+def _stored(parameters: str) -> str:
+    """The optional parameters as further members; a field is left out rather than sent as null [S]."""
+    if parameters == "{}":
+        return ""
     match json.loads(parameters):
-        case dict() as optional:
-            return optional
+        case dict() as found:
+            kept = {
+                name: value for name, value in found.items() if value is not None and name not in _DECIDED
+            }
+            return f", {json.dumps(kept, allow_nan=False)[1:-1]}" if kept else ""
         case _:
             raise ValueError("the stored parameters are not a JSON object")
 
