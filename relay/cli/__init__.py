@@ -4,9 +4,9 @@ Heavy imports stand inside the commands, and the stand-in ION's and the demo's f
 when they are asked for, so that every other command starts quickly.
 """
 
+import errno
 import importlib
 import importlib.util
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = command_line(given)(given, prog_name="relay", standalone_mode=False)
+        say.finish()
     except KeyboardInterrupt:
         code = 130  # as shells say it: ended by SIGINT
     except Exception as error:  # noqa: BLE001  # sorted out there; what is a bug is raised again
@@ -110,7 +111,11 @@ def _code_of(error: Exception) -> int:
             say.note(f"relay: {error}")
             return say.TROUBLE
         case BrokenPipeError():  # `relay messages list | head`: nobody listens any more
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            say.hush()
+            return say.TROUBLE
+        case OSError(errno=errno.ENOSPC | errno.EIO):  # the result goes to a file on a full or failing disk
+            say.hush()
+            say.note(f"relay: the result cannot be written: {error.strerror}")
             return say.TROUBLE
         case _:
             raise error

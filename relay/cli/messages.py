@@ -210,9 +210,14 @@ def _ask(found: Sequence[Record], what: str) -> None:
         say.note(f"  {record.message_id}{f'  {record.reason}' if record.reason else ''}")
     if len(found) > 5:
         say.note("  …")
-    if not sys.stdin.isatty():
+    if not _asks():
         say.give_up("nobody is here to ask; add --yes to do it")
     typer.confirm("Go on?", abort=True, err=True)
+
+
+def _asks() -> bool:
+    """Whether there is a person who could answer."""
+    return sys.stdin.isatty()
 
 
 # --- showing ------------------------------------------------------------------------------------------------

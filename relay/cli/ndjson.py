@@ -64,7 +64,7 @@ def lines(file: BinaryIO, max_payload: int) -> Iterator[tuple[int, bytes | None]
                 pass
             yield number, None
         elif line.strip():
-            yield number, line
+            yield number, line.strip()
 
 
 def draft_of(line: bytes | None, check: Callable[[Draft], list[Problem]]) -> Draft:

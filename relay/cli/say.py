@@ -28,6 +28,18 @@ def line(text: str) -> None:
     sys.stdout.write(printable(text) + "\n")
 
 
+def finish() -> None:
+    """Write out what is still buffered, so that a full disk or a closed pipe is met here."""
+    sys.stdout.flush()
+
+
+def hush() -> None:
+    """Nobody takes the result any more: let the rest of it go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 def note(text: str) -> None:
     """One line beside the result."""
     sys.stderr.write(printable(text) + "\n")

@@ -1,0 +1,131 @@
+"""The command line under test: the real commands, against a real outbox in a folder of its own."""
+
+import asyncio
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from relay.cli import main
+from relay.outbox import SqliteOutbox, open_outbox
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parents[2]
+CANARY = "canary-7f3a9"
+
+TENANTS = {
+    "RELAY_TENANTS__ACME__LOGICAL_ID": "lid://acme.orders.1",
+    "RELAY_TENANTS__ACME__IONAPI_FILE": "acme.ionapi",
+    "RELAY_TENANTS__ACME__MAX_MESSAGE_BYTES": "1000",
+    "RELAY_TENANTS__GLOBEX__LOGICAL_ID": "lid://globex.orders.1",
+    "RELAY_TENANTS__GLOBEX__ION_URL": "http://127.0.0.1:9/service",
+    "RELAY_TENANTS__GLOBEX__OAUTH1__CONSUMER_KEY": "key",
+    "RELAY_TENANTS__GLOBEX__OAUTH1__CONSUMER_SECRET": CANARY,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a command ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Its output, as a program reads it."""
+        return json.loads(self.out)
+
+
+class Person:
+    """Someone at a shell, in a folder with two tenants configured."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]) -> None:
+        self.folder, self._patch, self._capture = folder, patch, capture
+        for name in [name for name in os.environ if name.upper().startswith("RELAY_")]:
+            patch.delenv(name)
+        patch.chdir(folder)
+        self.sets(TENANTS)
+
+    def sets(self, environ: dict[str, str]) -> None:
+        """Set variables."""
+        for name, text in environ.items():
+            self._patch.setenv(name, text)
+
+    def unsets(self, prefix: str) -> None:
+        """Unset the variables that begin so."""
+        for name in [name for name in os.environ if name.startswith(prefix)]:
+            self._patch.delenv(name)
+
+    def runs(self, *arguments: str, given: bytes = b"") -> Ran:
+        """Run a command in this process, with this on its standard input."""
+        self._patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given), encoding="utf-8"))
+        self._capture.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        out, err = self._capture.readouterr()
+        assert CANARY not in out + err
+        assert "Traceback" not in err
+        code = ended.value.code
+        assert isinstance(code, int)
+        return Ran(code, out, err)
+
+    def starts(self, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+        """Run a command as a process of its own."""
+        return subprocess.run(
+            [sys.executable, "-m", "relay", *arguments],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            cwd=self.folder,
+            text=True,
+            check=False,
+            timeout=60,
+            **({"capture_output": True, "stdin": subprocess.DEVNULL} | options),
+        )
+
+    def at_outbox(self, work: Callable[[SqliteOutbox], Awaitable[T]]) -> T:
+        """What a relay or another program does to the outbox meanwhile."""
+
+        async def run() -> T:
+            outbox = await open_outbox(f"sqlite:///{self.folder / 'relay.db'}")
+            try:
+                return await work(outbox)
+            finally:
+                await outbox.close()
+
+        return asyncio.run(run())
+
+    def hands_over(self, *ids: str, tenant: str = "ACME", document: str = "Sync.SalesOrder") -> None:
+        """Put messages with these ids into the outbox."""
+        for given in ids:
+            ran = self.runs(
+                "enqueue",
+                "--tenant",
+                tenant,
+                "--document",
+                document,
+                "--message-id",
+                given,
+                "-",
+                given=b"<x/>",
+            )
+            assert ran == Ran(0, f"{given}\n", "")
+
+    def listed(self, *arguments: str) -> Sequence[dict[str, Any]]:
+        """The messages there are."""
+        found: list[dict[str, Any]] = self.runs("messages", "list", "--json", *arguments).json
+        return found
+
+
+@pytest.fixture
+def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Person:
+    """Someone at a shell."""
+    return Person(tmp_path, monkeypatch, capsys)

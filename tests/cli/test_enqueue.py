@@ -1,0 +1,323 @@
+"""Handing over: files, standard input, NDJSON; all or nothing, and every refusal says what would do."""
+
+import base64
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.cli.ndjson import BadLineError, draft_of, lines
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Person, Ran
+
+LIKE = ("--tenant", "ACME", "--document", "Sync.SalesOrder")
+
+
+def payload_of(person: "Person", message_id: str) -> bytes:
+    """What a worker would read."""
+    from relay.model import DocumentName, TenantId
+
+    async def work(outbox: Any) -> bytes:
+        names = {DocumentName(name) for name in ("Sync.SalesOrder", "D")}
+        for tenant in ("ACME", "GLOBEX"):
+            for message in await outbox.due(TenantId(tenant), names, set(), set(), 1000, 10**9):
+                if message.message_id == message_id:
+                    return bytes(message.payload)
+        raise LookupError(message_id)
+
+    return person.at_outbox(work)
+
+
+def nothing_stored(person: "Person") -> bool:
+    return not (person.folder / "relay.db").exists() or not person.listed()
+
+
+# --- files ----------------------------------------------------------------------------------------------
+
+
+def test_each_file_becomes_a_message_and_its_id_is_printed_on_a_line(person: "Person") -> None:
+    (person.folder / "a.xml").write_bytes(b"<a/>")
+    (person.folder / "b.xml").write_bytes(b"\x00\xffraw\r\n")
+    ran = person.runs("enqueue", *LIKE, "a.xml", "b.xml")
+    ids = ran.out.split()
+    assert (ran.code, ran.err, len(ids)) == (0, "", 2)
+    assert [message["message_id"] for message in person.listed()] == ids
+    assert [payload_of(person, given) for given in ids] == [b"<a/>", b"\x00\xffraw\r\n"]
+
+
+def test_standard_input_is_taken_byte_for_byte(person: "Person") -> None:
+    ran = person.runs("enqueue", *LIKE, "-", given=b"\xef\xbb\xbf<x/>\r\n\x00")
+    assert payload_of(person, ran.out.strip()) == b"\xef\xbb\xbf<x/>\r\n\x00"
+
+
+def test_everything_that_may_be_said_about_a_message_is_kept(person: "Person") -> None:
+    ran = person.runs(
+        "enqueue", *("--tenant", "acme"), *("--document", "Sync.SalesOrder"), *("--message-id", "m 1"),
+        *("--key", "K"), *("--to", "lid://infor.m3.1"), *("--parameter", "variationId=3"),
+        *("--parameter", "documentId=007"), *("--parameter", "batchAbortIndicator=true"),
+        *("--parameter", "custom_Note=a=b"), "-", given=b"x",
+    )  # fmt: skip
+    assert (ran.code, ran.out) == (0, "m 1\n")
+    shown = person.runs("messages", "show", "m 1", "--json").json
+    assert shown["tenant_id"] == "ACME"
+    assert (shown["ordering_key"], shown["to_logical_id"], shown["size"]) == ("K", "lid://infor.m3.1", 1)
+    assert shown["parameters"] == {
+        "variationId": 3,
+        "documentId": "007",
+        "batchAbortIndicator": True,
+        "custom_Note": "a=b",
+    }
+
+
+def test_json_output_tells_tenant_document_and_id(person: "Person") -> None:
+    ran = person.runs("enqueue", *LIKE, "--message-id", "m1", "--json", "-", given=b"x")
+    assert ran.json == [{"tenant_id": "ACME", "document_name": "Sync.SalesOrder", "message_id": "m1"}]
+
+
+def test_the_same_again_prints_the_id_and_stores_nothing_twice(person: "Person") -> None:
+    person.hands_over("m1")
+    person.hands_over("m1")
+    assert len(person.listed()) == 1
+
+
+def test_another_content_under_the_same_id_is_refused_by_name(person: "Person") -> None:
+    person.hands_over("m1")
+    ran = person.runs("enqueue", *LIKE, "--message-id", "m1", "-", given=b"other")
+    assert (ran.code, ran.out) == (1, "")
+    assert "'m1'" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "told"),
+    [
+        ((*LIKE, "-"), b"", "payload: is empty"),
+        ((*LIKE, "-"), b"x" * 1001, "payload: has more than 1000 bytes"),
+        ((*LIKE,), b"x", "name a file, or - for standard input"),
+        ((*LIKE, "-", "-"), b"x", "read only once"),
+        ((*LIKE, "none.xml"), b"", "none.xml: cannot be read: No such file"),
+        ((*LIKE, "."), b"", ".: cannot be read: Is a directory"),
+        ((*LIKE, "--message-id", "m", "a", "b"), b"", "--message-id is for one document"),
+        (("--tenant", "ACME", "-"), b"x", "give --tenant and --document"),
+        (("--tenant", "OTHER", "--document", "D", "-"), b"x", "'OTHER' is not configured; configured are: ACME, GLOBEX"),
+        (("--tenant", "ACME", "--document", "", "-"), b"x", "document_name: "),
+        (("--tenant", "ACME", "--document", "D" * 101, "-"), b"x", "document_name: has 101 characters"),
+        ((*LIKE, "--message-id", "m" * 251, "-"), b"x", "message_id: has 251 characters"),
+        ((*LIKE, "--key", "", "-"), b"x", "ordering_key: "),
+        ((*LIKE, "--to", "infor.m3", "-"), b"x", "to_logical_id: 'infor.m3' does not begin with lid://"),
+        ((*LIKE, "--parameter", "variationId", "-"), b"x", "write NAME=VALUE"),
+        ((*LIKE, "--parameter", "variationId=three", "-"), b"x", "parameters.variationId: is wrong; give a whole number"),
+        ((*LIKE, "--parameter", "variationId=-1", "-"), b"x", "give a whole number"),
+        ((*LIKE, "--parameter", "batchAbortIndicator=1", "-"), b"x", "give true or false"),
+        ((*LIKE, "--parameter", "location=" + "x" * 23, "-"), b"x", "give a text of 1 to 22 characters"),
+        ((*LIKE, "--parameter", "messageId=m", "-"), b"x", "is not a parameter; use message_id"),
+        ((*LIKE, "--parameter", "varationId=3", "-"), b"x", "is not an IMS property"),
+        ((*LIKE, "--parameter", "location=a", "--parameter", "location=b", "-"), b"x", "is there twice"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_sent_is_refused_with_the_mend_and_nothing_is_stored(
+    person: "Person", arguments: tuple[str, ...], given: bytes, told: str
+) -> None:
+    ran = person.runs("enqueue", *arguments, given=given)
+    assert (ran.code, ran.out) == (2, "")
+    assert told in ran.err
+    assert nothing_stored(person)
+
+
+def test_one_bad_file_keeps_the_good_ones_out_and_is_named(person: "Person") -> None:
+    (person.folder / "good.xml").write_bytes(b"x")
+    (person.folder / "empty.xml").write_bytes(b"")
+    ran = person.runs("enqueue", *LIKE, "good.xml", "empty.xml")
+    assert ran.code == 2
+    assert "empty.xml: payload: is empty" in ran.err
+    assert "nothing was stored" in ran.err
+    assert nothing_stored(person)
+
+
+def test_a_name_against_the_guides_advice_is_sent_and_noted(person: "Person") -> None:
+    ran = person.runs("enqueue", "--tenant", "ACME", "--document", "Acknowledging.X", "-", given=b"x")
+    assert ran.code == 0
+    assert "longer than the advised 11 characters" in ran.err
+
+
+def test_no_secret_of_the_settings_is_in_a_refusal(person: "Person") -> None:
+    ran = person.runs("enqueue", "--tenant", "GLOBEX", "--document", "D", "-", given=b"")
+    assert ran.code == 2  # that nothing holds the canary is checked for every command
+
+
+# --- NDJSON ----------------------------------------------------------------------------------------------
+
+
+def ndjson(*objects: dict[str, Any]) -> bytes:
+    return b"".join(json.dumps(one).encode() + b"\n" for one in objects)
+
+
+def message(**more: Any) -> dict[str, Any]:
+    return {"tenant_id": "ACME", "document_name": "Sync.SalesOrder", "payload": "<x/>"} | more
+
+
+def hand_over(person: "Person", text: bytes) -> "Ran":
+    return person.runs("enqueue", "--ndjson", "-", given=text)
+
+
+def test_ndjson_is_a_message_a_line_in_order(person: "Person") -> None:
+    ran = hand_over(
+        person,
+        ndjson(
+            message(message_id="m1", payload="Grüße 你好 \n\t"),
+            message(tenant_id="globex", document_name="D", message_id="m2", ordering_key="K",
+                    to_logical_id="lid://a", parameters={"variationId": 3, "custom_A": "b"}),
+        ),
+    )  # fmt: skip
+    assert (ran.code, ran.out, ran.err) == (0, "m1\nm2\n", "")
+    assert payload_of(person, "m1") == "Grüße 你好 \n\t".encode()
+    second = person.runs("messages", "show", "m2", "--json").json
+    assert (second["tenant_id"], second["ordering_key"], second["to_logical_id"]) == (
+        "GLOBEX",
+        "K",
+        "lid://a",
+    )
+    assert second["parameters"] == {"variationId": 3, "custom_A": "b"}
+
+
+def test_bytes_come_as_base64(person: "Person") -> None:
+    raw = bytes(range(256))
+    line = message(message_id="m1", payload_base64=base64.b64encode(raw).decode())
+    del line["payload"]
+    assert hand_over(person, ndjson(line)).code == 0
+    assert payload_of(person, "m1") == raw
+
+
+def test_a_file_of_ndjson_may_begin_with_a_mark_and_have_blank_lines_and_no_last_newline(
+    person: "Person",
+) -> None:
+    text = (
+        b"\xef\xbb\xbf"
+        + ndjson(message(message_id="m1"))
+        + b"\r\n  \n"
+        + ndjson(message(message_id="m2")).strip()
+    )
+    (person.folder / "all.ndjson").write_bytes(text)
+    ran = person.runs("enqueue", "--ndjson", "all.ndjson")
+    assert (ran.code, ran.out) == (0, "m1\nm2\n")
+
+
+def test_nothing_to_hand_over_is_fine_and_said(person: "Person") -> None:
+    ran = hand_over(person, b"\n")
+    assert (ran.code, ran.out) == (0, "")
+    assert "nothing to hand over" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (b"{", "line: is not JSON at character 2"),
+        (b"[]", "line: is not a JSON object"),
+        (b"1", "line: is not a JSON object"),
+        (b"\xff{}", "line: is not UTF-8 at byte 0"),
+        (b"[" * 100_000, "line: is not JSON"),
+        (b'{"a": NaN}', "line: holds NaN, which is not JSON"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "line: is not JSON"),
+        (b'{"tenant_id": "ACME", "tenant_id": "GLOBEX"}', "tenant_id: is there twice"),
+        (b"{}", "tenant_id: is missing"),
+        (ndjson({"tenant_id": "ACME", "document_name": "D"}), "payload: is missing; add it, or payload_base64"),
+        (ndjson(message(payload="")), "payload: is empty"),
+        (ndjson(message(payload={"a": 1})), "payload: is not a text"),
+        (ndjson(message(payload="\ud800")), "payload: holds half a character"),
+        (ndjson(message(payload="x" * 1001)), "payload: has more than 1000 bytes; send a smaller document, or raise RELAY_TENANTS__ACME__MAX_MESSAGE_BYTES"),
+        (ndjson(message(payload_base64="eA==")), "payload_base64: is there beside payload"),
+        (ndjson({"tenant_id": "ACME", "document_name": "D", "payload_base64": "e A=="}), "payload_base64: is not base64"),
+        (ndjson({"tenant_id": "ACME", "document_name": "D", "payload_base64": "é"}), "payload_base64: is not base64"),
+        (ndjson(message(tenant_id="OTHER")), "tenant_id: 'OTHER' is not configured; configured are: ACME, GLOBEX"),
+        (ndjson(message(tenant_id=1)), "tenant_id: is not a text"),
+        (ndjson(message(message_id=None)), "message_id: is not a text; leave it out"),
+        (ndjson(message(message_id="")), "message_id: '' cannot be used; use 1 to 250"),
+        (ndjson(message(message_id="m" * 251)), "message_id: has 251 characters; use 1 to 250"),
+        (ndjson(message(document_name="D" * 101)), "document_name: has 101 characters; use 1 to 100"),
+        (ndjson(message(to_logical_id="x")), "to_logical_id: 'x' does not begin with lid://"),
+        (ndjson(message(parameters=[])), "parameters: is not an object"),
+        (ndjson(message(parameters={"variationId": "3"})), "parameters.variationId: is wrong; give a whole number"),
+        (ndjson(message(parameters={"variationId": True})), "parameters.variationId: is wrong"),
+        (ndjson(message(messageid="m")), "messageid: is not known; did you mean message_id?"),
+        (ndjson(message(zzz="m")), "zzz: is not known; known are tenant_id"),
+    ],
+)  # fmt: skip
+def test_one_bad_line_stores_nothing_and_is_named_by_number_field_and_mend(
+    person: "Person", line: bytes, told: str
+) -> None:
+    good = ndjson(message(message_id="m1"))
+    ran = hand_over(person, good + line.rstrip(b"\n") + b"\n" + good)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"line 2: {told}" in ran.err
+    assert "line 1" not in ran.err
+    assert "line 3" not in ran.err
+    assert "nothing was stored" in ran.err
+    assert nothing_stored(person)
+
+
+def test_a_line_longer_than_any_tenant_takes_is_named_too(person: "Person") -> None:
+    person.sets({"RELAY_TENANTS__GLOBEX__MAX_MESSAGE_BYTES": "1000"})
+    ran = hand_over(person, ndjson(message(), message(payload="x" * 100_000), message()))
+    assert ran.code == 2
+    assert ran.err.startswith("relay: line 2: line: is too long")
+
+
+def test_many_bad_lines_are_told_one_by_one_up_to_a_screenful(person: "Person") -> None:
+    ran = hand_over(person, b"{\n" * 100)
+    assert ran.code == 2
+    assert "line 20: " in ran.err
+    assert "line 21: " not in ran.err
+    assert "and 80 problems more" in ran.err
+
+
+def test_the_same_id_twice_in_a_file_must_mean_the_same_message(person: "Person") -> None:
+    same, other = message(message_id="m1"), message(message_id="m1", payload="other")
+    ran = hand_over(person, ndjson(same, other))
+    assert ran.code == 2
+    assert "line 2: message_id: is that of line 1, with another content" in ran.err
+    assert nothing_stored(person)
+    ran = hand_over(person, ndjson(same, same, other | {"tenant_id": "GLOBEX"}))
+    assert (ran.code, ran.out) == (0, "m1\nm1\nm1\n")
+    assert [one["tenant_id"] for one in person.listed()] == ["ACME", "GLOBEX"]
+
+
+def test_an_id_that_the_outbox_has_with_another_content_stores_nothing_of_the_file(person: "Person") -> None:
+    person.hands_over("m1")
+    ran = hand_over(person, ndjson(message(message_id="m0"), message(message_id="m1", payload="other")))
+    assert (ran.code, ran.out) == (1, "")
+    assert [one["message_id"] for one in person.listed()] == ["m1"]
+
+
+@pytest.mark.parametrize(
+    "more", [("a.xml",), ("--tenant", "ACME"), ("--document", "D"), ("--key", "K"), ("--to", "lid://a"),
+             ("--message-id", "m"), ("--parameter", "a=b")]
+)  # fmt: skip
+def test_ndjson_says_everything_in_its_lines(person: "Person", more: tuple[str, ...]) -> None:
+    ran = person.runs("enqueue", "--ndjson", "-", *more, given=ndjson(message()))
+    assert ran.code == 2
+    assert "--ndjson says everything" in ran.err
+
+
+def test_a_line_beyond_every_limit_is_never_read_whole() -> None:
+    file = io.BytesIO(b"x" * 5_000_000 + b"\n" + b"{}\n")
+    assert list(lines(file, 100)) == [(1, None), (2, b"{}")]
+
+
+@given(st.one_of(st.binary(max_size=60), st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(
+        st.sampled_from(["tenant_id", "document_name", "payload", "payload_base64", "parameters", "message_id"]), inner)),
+    max_leaves=8,
+).map(lambda value: json.dumps(value).encode())))  # fmt: skip
+def test_whatever_a_line_holds_it_is_a_message_or_a_refusal_with_reasons(line: bytes) -> None:
+    try:
+        draft = draft_of(line, lambda _: [])
+    except BadLineError as error:
+        reasons = error.problems
+    else:
+        assert draft.payload
+        return
+    assert reasons
