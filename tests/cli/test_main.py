@@ -1,5 +1,6 @@
 """The command line as a whole: help, versions, exit codes, colours, and what it does not import."""
 
+import asyncio
 import os
 import pty
 import subprocess
@@ -14,6 +15,7 @@ import relay
 if TYPE_CHECKING:
     from tests.cli.conftest import Person
 
+CANARY = "canary-7f3a9"
 FAMILIES = ("run", "enqueue", "check", "status", "messages", "tenants", "outbox", "sandbox")
 
 
@@ -238,3 +240,37 @@ def test_outbox_schema_prints_the_statements_and_touches_nothing(person: "Person
     assert ran.code == 0
     assert "CREATE TABLE relay_outbox" in ran.out
     assert not (person.folder / "relay.db").exists()
+
+
+# --- run ----------------------------------------------------------------------------------------------------
+
+
+def test_run_until_empty_ends_fine_where_nothing_waits(person: "Person") -> None:
+    ran = person.starts("run", "--until-empty", "--within", "20")
+    assert (ran.returncode, ran.stdout) == (0, "")
+    assert '"event": "relay.started"' in ran.stderr
+    assert CANARY not in ran.stderr
+
+
+def test_run_until_empty_reports_what_it_cannot_deliver(person: "Person") -> None:
+    person.hands_over("m1")
+    person.runs("tenants", "pause", "ACME")
+    ran = person.starts("run", "--until-empty", "--within", "20")
+    assert ran.returncode == 1
+    assert '"event": "tenant.stuck"' in ran.stderr
+
+
+def test_a_second_relay_on_the_same_outbox_is_refused_in_words(person: "Person") -> None:
+    from relay.outbox import open_outbox
+
+    async def work() -> "subprocess.CompletedProcess[str]":
+        outbox = await open_outbox(f"sqlite:///{person.folder / 'relay.db'}", exclusive=True)
+        try:
+            return await asyncio.to_thread(person.starts, "run")
+        finally:
+            await outbox.close()
+
+    ran = asyncio.run(work())
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("relay: ")
+    assert "Traceback" not in ran.stderr
