@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from relay.sandbox.exchange import Ion
+from relay.sandbox.shared import Ion
 from relay.sandbox.weather import WeatherError
 
 _PAGE = 1000
@@ -75,9 +75,7 @@ class Control:
                 found = self._ion.record.asked_for(_tenant(http), http.query.get("call"))
                 return _page(http, "requests", found)
             case "GET", ["violations"]:
-                tenant = _tenant(http)
-                every = self._ion.judge.violations
-                return _page(http, "violations", (v for v in every if tenant in {None, v.tenant_id}))
+                return self._violations(http)
             case _:
                 raise _NotFoundError(
                     "there is /_sandbox/ with tenants, weather, record, requests, violations"
@@ -121,6 +119,10 @@ class Control:
         made = self._ion.sky.order_all(wanted if isinstance(wanted, list) else [wanted], now)
         self._ion.change_tenants(now)
         return _json({"weather": [rule.as_json(now) for rule in made]}, 201)
+
+    def _violations(self, http: web.BaseRequest) -> web.Response:
+        tenant, every = _tenant(http), self._ion.judge.violations
+        return _page(http, "violations", (v for v in every if tenant in {None, v.tenant_id}))
 
     def _record(self, http: web.BaseRequest, rest: list[str]) -> web.Response:
         record = self._ion.record

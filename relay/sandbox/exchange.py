@@ -1,102 +1,44 @@
-"""This file is one request from its first byte to the last of its answer, and what all requests share."""
+"""This file is one request from its first byte to the last of its answer."""
 
 import asyncio
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from aiohttp import web
 
 from relay.sandbox.answers import cut, ordered, send, spoilt
-from relay.sandbox.judge import Judge, Outcome, Step
+from relay.sandbox.judge import Outcome, Step
 from relay.sandbox.parcels import Parcel, examine
-from relay.sandbox.record import Record, Request, Taken
+from relay.sandbox.record import Request, Taken
 from relay.sandbox.replies import Refusal, Reply, fail, oauth_error
 from relay.sandbox.routes import Route, find
-from relay.sandbox.service import Gatekeeper, Service
-from relay.sandbox.tenants import SandboxTenant, Tenants
-from relay.sandbox.tokens import Tokens
-from relay.sandbox.weather import CALM, Sky, Strike
+from relay.sandbox.shared import Ion
+from relay.sandbox.tenants import SandboxTenant
+from relay.sandbox.weather import CALM, Strike
 from relay.sandbox.weather_fields import Spec
 
 _ROOM_FOR_PARAMETERS = 1024 * 1024
 _FORM_CALLS = frozenset({"token", "revoke"})
 
 
-@dataclass(slots=True)
-class Ion:
-    """What all requests share. `scheme` is how the server is reached; `naps` are delays under way."""
-
-    tenants: Tenants
-    tokens: Tokens
-    gatekeeper: Gatekeeper
-    service: Service
-    sky: Sky
-    judge: Judge
-    record: Record
-    max_message_bytes: int
-    scheme: str = "http"
-    news: Callable[[], None] = lambda: None
-    naps: set["asyncio.Future[None]"] = field(default_factory=set["asyncio.Future[None]"])
-
-    async def serve(self, http: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request to IMS or to the token service."""
-        began = time.monotonic()
-        self.change_tenants(began)
-        route = find(http.method, http.raw_path)
-        entry = self.record.open(route.call, http.method, http.raw_path[:300], time.time(), began)
-        exchange = Exchange(self, http, route, entry)
-        try:
-            return await exchange.run()
-        except ConnectionError:
-            exchange.broken("the client went away")
-            return cut(http)
-        except asyncio.CancelledError:
-            exchange.broken("the client went away, or the sandbox stopped")
-            raise
-        finally:
-            self.news()
-
-    def change_tenants(self, now: float) -> None:
-        """Carry out the changes whose time has come."""
-        for rule in self.sky.due_changes(now) if self.sky.rules else ():
-            self.change(rule.spec, now)
-
-    def change(self, spec: Spec, now: float) -> None:
-        """Change the tenants that a rule means."""
-        for tenant in self.tenants:
-            if spec.changes and spec.tenant in {"*", tenant.tenant_id}:
-                self._change(tenant, spec, now)
-
-    def _change(self, tenant: SandboxTenant, spec: Spec, now: float) -> None:
-        for document in spec.add:
-            tenant.add(document)
-        for document in spec.withdraw:
-            tenant.withdraw(document)
-        if spec.connection_point is not None:
-            tenant.connection_point = spec.connection_point
-        if spec.token_seconds is not None:
-            tenant.token_seconds = spec.token_seconds
-        if spec.versions is not None:
-            tenant.versions = spec.versions
-        if spec.tokens == "expire":
-            self.tokens.expire(tenant, now)
-        elif spec.tokens == "revoke":
-            self.tokens.revoke(tenant)
-
-    async def nap(self, seconds: float) -> None:
-        """Let time pass; a stop of the server ends it as a broken connection."""
-        waker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.naps.add(waker)
-        try:
-            async with asyncio.timeout(seconds):
-                await waker
-        except TimeoutError:
-            return
-        finally:
-            self.naps.discard(waker)
-        raise ConnectionAbortedError("the sandbox stops")
+async def serve(ion: Ion, http: web.BaseRequest) -> web.StreamResponse:
+    """Answer one request to IMS or to the token service."""
+    began = time.monotonic()
+    ion.change_tenants(began)
+    route = find(http.method, http.raw_path)
+    entry = ion.record.open(route.call, http.method, http.raw_path[:300], time.time(), began)
+    exchange = Exchange(ion, http, route, entry)
+    try:
+        return await exchange.run()
+    except ConnectionError:
+        exchange.broken("the client went away")
+        return cut(http)
+    except asyncio.CancelledError:
+        exchange.broken("the client went away, or the sandbox stopped")
+        raise
+    finally:
+        ion.news()
 
 
 class Exchange:

@@ -15,10 +15,11 @@ from aiohttp import web
 
 from relay.sandbox import connect
 from relay.sandbox.control import Control
-from relay.sandbox.exchange import Ion
+from relay.sandbox.exchange import serve
 from relay.sandbox.judge import Judge, Violation
 from relay.sandbox.record import Record, Request, Taken
 from relay.sandbox.service import Gatekeeper, Service
+from relay.sandbox.shared import Ion
 from relay.sandbox.signatures import Signatures
 from relay.sandbox.tenants import SandboxTenant, Tenants
 from relay.sandbox.tokens import Tokens
@@ -115,7 +116,7 @@ class Sandbox:
     async def _serve(self, http: web.BaseRequest) -> web.StreamResponse:
         if http.raw_path.startswith("/_sandbox"):
             return await self._control.serve(http)
-        return await self._ion.serve(http)
+        return await serve(self._ion, http)
 
     # --- where it is, and for whom ---------------------------------------------------------------
 

@@ -4,7 +4,7 @@ import base64
 import binascii
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, unquote_plus
 
 from relay.sandbox.replies import Reply, oauth_error, ok
@@ -69,30 +69,11 @@ class Tokens:
             return form
         if wrong := _client_problem(tenant, headers, form):
             return wrong
-        match form.get("grant_type"):
-            case "client_credentials":
-                pass
-            case "password":
-                right = tenant.credentials
-                if not (
-                    _same(form.get("username"), right.username)
-                    and _same(form.get("password"), right.password)
-                ):
-                    return oauth_error(
-                        400, "invalid_grant", "username or password are not the service account's"
-                    )
-            case None:
-                return oauth_error(400, "invalid_request", "grant_type is missing")
-            case other:
-                return oauth_error(400, "unsupported_grant_type", f"{other[:80]} is not offered")
-        reply = ok(
-            {
-                "access_token": self.issue(tenant, now),
-                "token_type": "Bearer",
-                "expires_in": max(1, int(tenant.token_seconds)),
-            }
-        )
-        return Reply(200, reply.body, 200, headers={"Cache-Control": "no-store", "Pragma": "no-cache"})
+        if wrong := _grant_problem(tenant, form):
+            return wrong
+        life = max(1, int(tenant.token_seconds))
+        reply = ok({"access_token": self.issue(tenant, now), "token_type": "Bearer", "expires_in": life})
+        return replace(reply, headers={"Cache-Control": "no-store", "Pragma": "no-cache"})
 
     def revocation(self, tenant: SandboxTenant, headers: Mapping[str, str], body: bytes) -> Reply:
         """Answer a revocation request (RFC 7009): fine, also for a token that is not known."""
@@ -118,6 +99,21 @@ def _form(headers: Mapping[str, str], body: bytes) -> dict[str, str] | Reply:
     if len({name for name, _ in pairs}) != len(pairs):
         return oauth_error(400, "invalid_request", "a parameter is given twice")
     return dict(pairs)
+
+
+def _grant_problem(tenant: SandboxTenant, form: dict[str, str]) -> Reply | None:
+    match form.get("grant_type"):
+        case "client_credentials":
+            return None
+        case "password":
+            right = tenant.credentials
+            if _same(form.get("username"), right.username) and _same(form.get("password"), right.password):
+                return None
+            return oauth_error(400, "invalid_grant", "username or password are not the service account's")
+        case None:
+            return oauth_error(400, "invalid_request", "grant_type is missing")
+        case other:
+            return oauth_error(400, "unsupported_grant_type", f"{other[:80]} is not offered")
 
 
 def _client_problem(tenant: SandboxTenant, headers: Mapping[str, str], form: dict[str, str]) -> Reply | None:

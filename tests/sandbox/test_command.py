@@ -65,6 +65,8 @@ def test_it_serves_and_answers_every_command_while_it_runs(served: dict[str, Any
     refused = _run("weather", "add", "status=abc", *url)
     assert (refused.exit_code, "weather[0].status" in refused.stderr) == (2, True)
     assert _run("weather", "add", *url).exit_code == 2
+    assert _run("weather", "add", "call=post", "cut=after", "text=4711", "share=0.5", *url).exit_code == 0
+    assert _run("weather", "add", "status", *url).exit_code == 2
     assert json.loads(_run("summary", *url).stdout)["tenants"]["ONE"]["accepted"] == ["A.B"]
     for nothing in ("record", "requests", "violations"):
         shown = _run(nothing, *url)
