@@ -26,7 +26,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before many are cha
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _MOST = 10_000
-"""Beyond so many, one decision is made of several commands: each says exactly which ones it means."""
+"""So many are pinned one by one between the preview and the decision; beyond, all that match are meant."""
 
 
 @messages_app.command("list")
@@ -161,7 +161,7 @@ def _decide(
     yes: bool,
     decide: "Callable[[SqliteOutbox, Filter], Awaitable[int]]",
 ) -> None:
-    """Look, ask where many are meant, and change exactly those that were shown."""
+    """Look, ask where many are meant, and change exactly those that were there to see."""
     from relay.cli.desk import at_outbox, settings
 
     found = _found(wanted, _MOST + 1)
@@ -172,12 +172,9 @@ def _decide(
         return
     elif not yes:
         _ask(found, what)
-    more = len(found) > _MOST
-    chosen = _exactly(wanted, found[:_MOST])
+    chosen = wanted if len(found) > _MOST else _exactly(wanted, found)
     done = at_outbox(settings().outbox.url, lambda outbox: decide(outbox, chosen))
     say.line(f"{done} message{'' if done == 1 else 's'} {what}")
-    if more:
-        say.note(f"there are more than {_MOST}; give the command again for the next ones")
     if wanted.ids and done < len(wanted.ids):
         say.note(
             f"relay: {len(wanted.ids) - done} could not be {what}: see their state with relay messages show"
@@ -202,7 +199,7 @@ def _check_ids(wanted: Filter, found: Sequence[Record]) -> None:
 
 def _ask(found: Sequence[Record], what: str) -> None:
     many = f"more than {_MOST}" if len(found) > _MOST else str(len(found))
-    say.note(f"{many} message{'' if len(found) == 1 else 's'} would be {what}:")
+    say.note(f"{many} message{'' if len(found) == 1 else 's'} would be {what}, among them:")
     groups = Counter((record.tenant_id, record.document_name, record.state) for record in found)
     for (tenant, document, state), number in groups.most_common(10):
         say.note(f"  {number} of {tenant}, {document}, {state}")

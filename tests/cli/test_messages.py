@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Person
 
 
+LIKE = ("--tenant", "ACME", "--document", "Sync.SalesOrder")
+
+
 def states(person: "Person") -> dict[str, str]:
     return {message["message_id"]: message["state"] for message in person.listed()}
 
@@ -127,7 +130,7 @@ def test_many_are_shown_first_and_without_a_person_to_ask_nothing_is_done(person
     person.hands_over(*(f"m{number}" for number in range(7)))
     ran = person.runs("messages", "park", "--tenant", "ACME")
     assert ran.code == 2
-    assert "7 messages would be parked:" in ran.err
+    assert "7 messages would be parked, among them:" in ran.err
     assert "7 of ACME, Sync.SalesOrder, pending" in ran.err
     assert "m0" in ran.err
     assert "m5" not in ran.err
@@ -167,15 +170,28 @@ def test_retry_and_drop_mean_the_parked_ones_unless_told_otherwise(person: "Pers
     assert person.runs("messages", "drop", "--state", "pending", "--yes").out == "3 messages dropped\n"
 
 
-def test_more_than_one_decision_can_hold_is_done_in_several(
+def test_more_than_can_be_pinned_are_changed_all_the_same(
     person: "Person", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("relay.cli.messages._MOST", 2)
     person.hands_over("m1", "m2", "m3")
-    ran = person.runs("messages", "park", "--tenant", "ACME", "--yes")
-    assert ran.out == "2 messages parked\n"
-    assert "give the command again" in ran.err
-    assert person.runs("messages", "park", "--tenant", "ACME", "--yes").out == "1 message parked\n"
+    assert "more than 2 messages would be parked" in person.runs("messages", "park", "--tenant", "ACME").err
+    assert person.runs("messages", "park", "--tenant", "ACME", "--yes").out == "3 messages parked\n"
+
+
+def test_what_arrives_between_the_preview_and_the_answer_is_not_meant(
+    person: "Person", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person.hands_over("m1")
+
+    def answered(*_: object, **__: object) -> None:
+        person.starts("enqueue", *LIKE, "--message-id", "m2", __file__).check_returncode()
+
+    person.sets({"RELAY_TENANTS__ACME__MAX_MESSAGE_BYTES": "1000000"})
+    monkeypatch.setattr("relay.cli.messages._asks", lambda: True)
+    monkeypatch.setattr("typer.confirm", answered)
+    assert person.runs("messages", "park", "--tenant", "ACME").out == "1 message parked\n"
+    assert states(person) == {"m1": "parked", "m2": "pending"}
 
 
 def test_standard_input_of_these_tests_is_no_terminal() -> None:
