@@ -32,7 +32,7 @@ CREATE TABLE relay_outbox (
     UNIQUE (message_id, tenant_id),
     CONSTRAINT tenant_id_is_1_to_22_letters_digits_underscores CHECK (
         typeof(tenant_id) = 'text' AND length(CAST(tenant_id AS BLOB)) BETWEEN 1 AND 22
-        AND tenant_id NOT GLOB '*[^A-Za-z0-9_]*'),
+        AND instr(tenant_id, char(0)) = 0 AND tenant_id NOT GLOB '*[^A-Za-z0-9_]*'),
     CONSTRAINT document_name_is_1_to_100_printable_characters CHECK (
         typeof(document_name) = 'text' AND length(document_name) BETWEEN 1 AND 100 AND trim(document_name) <> ''
         AND instr(document_name, char(0)) = 0
@@ -43,7 +43,7 @@ CREATE TABLE relay_outbox (
         AND message_id NOT GLOB '*[' || char(1) || '-' || char(31) || char(127) || ']*'),
     CONSTRAINT to_logical_id_begins_with_lid_and_has_at_most_250_characters CHECK (
         typeof(to_logical_id) = 'text' AND length(CAST(to_logical_id AS BLOB)) <= 250
-        AND to_logical_id GLOB 'lid://?*'),
+        AND instr(to_logical_id, char(0)) = 0 AND to_logical_id GLOB 'lid://?*'),
     CONSTRAINT ordering_key_is_null_or_1_to_250_printable_characters CHECK (
         ordering_key IS NULL
         OR typeof(ordering_key) = 'text' AND length(ordering_key) BETWEEN 1 AND 250 AND trim(ordering_key) <> ''
@@ -57,11 +57,16 @@ CREATE TABLE relay_outbox (
     CONSTRAINT attempts_is_a_whole_number_from_0 CHECK (typeof(attempts) = 'integer' AND attempts >= 0),
     CONSTRAINT payload_is_bytes_or_text_and_not_empty CHECK (
         typeof(payload) IN ('blob', 'text') AND length(CAST(payload AS BLOB)) > 0),
+    -- The shape first: strftime() of 'now' is an error of another kind in a constraint. '+0 days': no 30 February.
     CONSTRAINT instants_are_utc_like_2025_01_31T23_59_59_123Z CHECK (
-        coalesce(strftime('%Y-%m-%dT%H:%M:%fZ', created_at) = created_at, 0)
-        AND coalesce(strftime('%Y-%m-%dT%H:%M:%fZ', queued_at) = queued_at, 0)
-        AND (not_before IS NULL OR coalesce(strftime('%Y-%m-%dT%H:%M:%fZ', not_before) = not_before, 0))
-        AND (settled_at IS NULL OR coalesce(strftime('%Y-%m-%dT%H:%M:%fZ', settled_at) = settled_at, 0)))
+        CASE WHEN created_at GLOB '????-??-??T??:??:??.???Z'
+             THEN coalesce(strftime('%Y-%m-%dT%H:%M:%fZ', created_at, '+0 days') = created_at, 0) ELSE 0 END
+        AND CASE WHEN queued_at GLOB '????-??-??T??:??:??.???Z'
+             THEN coalesce(strftime('%Y-%m-%dT%H:%M:%fZ', queued_at, '+0 days') = queued_at, 0) ELSE 0 END
+        AND (not_before IS NULL OR CASE WHEN not_before GLOB '????-??-??T??:??:??.???Z'
+             THEN coalesce(strftime('%Y-%m-%dT%H:%M:%fZ', not_before, '+0 days') = not_before, 0) ELSE 0 END)
+        AND (settled_at IS NULL OR CASE WHEN settled_at GLOB '????-??-??T??:??:??.???Z'
+             THEN coalesce(strftime('%Y-%m-%dT%H:%M:%fZ', settled_at, '+0 days') = settled_at, 0) ELSE 0 END))
 );
 
 -- Pending rows lane by lane (no key: one lane): whatever one lane or one document piles up is stepped over.

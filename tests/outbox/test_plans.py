@@ -1,0 +1,154 @@
+"""This file is the cost of the outbox's statements: none walks through a backlog that is not asked for."""
+
+import contextlib
+import json
+import re
+import sqlite3
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import pytest
+
+from relay.model import DocumentName, OrderingKey, TenantId
+from relay.outbox import upgrade
+from relay.outbox.sqlite import decide, desk, due, settle, tenants
+from relay.ports import Filter
+
+ACME = TenantId("ACME")
+MANY = 20_000
+
+
+@pytest.fixture(scope="module")
+def piled_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+    """A tenant with a backlog of each kind that must be stepped over, then a few rows that are wanted."""
+    path = tmp_path_factory.mktemp("plans") / "relay.db"
+    upgrade(f"sqlite:///{path}")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        for document, key, state in (
+            ("A", None, "delivered"), ("Unaccepted", None, "pending"), ("Unaccepted", "k", "pending"),
+            ("A", None, "pending"), ("A", "held", "pending"),
+        ):  # fmt: skip
+            connection.executemany(
+                "INSERT INTO relay_outbox (tenant_id, document_name, payload, ordering_key, state, settled_at) "
+                "VALUES ('ACME', ?, x'00', ?, ?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))",
+                [(document, key, state)] * MANY,
+            )
+        connection.executemany(
+            "INSERT INTO relay_outbox (tenant_id, document_name, payload, ordering_key) VALUES ('ACME', ?, x'00', ?)",
+            [(document, f"free{i}") for document, i in product(("A", "B"), range(10))],
+        )
+        connection.execute("COMMIT")
+        yield connection
+
+
+@contextlib.contextmanager
+def steps(connection: sqlite3.Connection) -> Iterator[list[int]]:
+    """SQLite's own count of the virtual machine's steps, in hundreds: a measure that no busy machine disturbs."""
+    count = [0]
+
+    def tick() -> int:
+        count[0] += 1
+        return 0
+
+    connection.set_progress_handler(tick, 100)
+    try:
+        yield count
+    finally:
+        connection.set_progress_handler(None, 0)
+
+
+def span(*held: str | None, limit: int = 10) -> due.Span:
+    return due.Span(frozenset(None if key is None else OrderingKey(key) for key in held), frozenset(), limit)
+
+
+def test_a_backlog_that_is_not_accepted_costs_nothing(piled_up: sqlite3.Connection) -> None:
+    with steps(piled_up) as count:
+        found = due.due(piled_up, ACME, {DocumentName("B")}, span(), 1000)
+    assert len(found) == 10
+    assert count[0] < 50
+
+
+def test_a_backlog_without_a_key_that_is_held_costs_nothing(piled_up: sqlite3.Connection) -> None:
+    with steps(piled_up) as count:
+        found = due.due(piled_up, ACME, {DocumentName("B")}, span(None), 1000)
+    assert len(found) == 10
+    assert count[0] < 50
+
+
+def test_a_held_lane_that_has_piled_up_costs_a_window_only(piled_up: sqlite3.Connection) -> None:
+    with steps(piled_up) as count:
+        found = due.due(piled_up, ACME, {DocumentName("A")}, span(None, "held"), 1000)
+    assert [message.ordering_key for message in found] == [f"free{i}" for i in range(10)]
+    walked = count[0] * 100
+    assert walked < due.WINDOW * 30 < MANY * 30
+
+
+def test_the_next_of_a_large_backlog_cost_what_the_next_of_a_small_one_do(
+    piled_up: sqlite3.Connection,
+) -> None:
+    with steps(piled_up) as count:
+        assert len(due.due(piled_up, ACME, {DocumentName("A")}, span(), 1000)) == 10
+    assert count[0] < 50
+
+
+def test_signals_documents_and_counts_step_over_the_rows(piled_up: sqlite3.Connection) -> None:
+    with steps(piled_up) as count:
+        assert tenants.signals(piled_up).pending == {ACME}
+        assert due.documents(piled_up, ACME) == {"A", "B", "Unaccepted"}
+        assert desk.counts(piled_up)[ACME].pending == 4 * MANY + 20
+    assert count[0] < 100
+
+
+def test_looking_for_what_is_aside_steps_over_the_rest(piled_up: sqlite3.Connection) -> None:
+    with steps(piled_up) as count:
+        assert desk.find(piled_up, Filter(tenant=ACME, state="parked"), 10) == []
+        assert desk.find(piled_up, Filter(state="dropped"), 10) == []
+        assert len(desk.find(piled_up, Filter(state="pending"), 10)) == 10
+        assert len(desk.find(piled_up, Filter(tenant=ACME), 10)) == 10
+    assert count[0] < 100
+
+
+def test_pruning_what_is_not_old_enough_costs_nothing(piled_up: sqlite3.Connection) -> None:
+    with steps(piled_up) as count:
+        assert settle.prune(piled_up, 86400, 100) == 0
+    assert count[0] < 10
+
+
+STATEMENTS = {
+    f"{module.__name__.rpartition('.')[2]}.{name}": sql
+    for module in (due, settle, tenants, desk, decide)
+    for name, sql in vars(module).items()
+    if isinstance(sql, str) and re.match(r"\s*(SELECT|WITH|UPDATE|INSERT|DELETE)\b", sql)
+}
+WALKS_ON_PURPOSE = {
+    "desk._COUNTS": "a row a tenant",
+    "tenants._PENDING": "the first step of the walk from tenant to tenant: one row",
+    "tenants._CONTROLS": "a row a tenant",
+    "tenants._STATES": "a row a relay, then a row a tenant",
+    "tenants._CLEAR_STATES": "a row a tenant",
+    "tenants._RELAYS": "a row a relay",
+}
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_no_statement_scans_a_table(piled_up: sqlite3.Connection, name: str) -> None:
+    sql = STATEMENTS[name]
+    numbered = sql.count("?") and max([int(n) for n in re.findall(r"\?(\d+)", sql)] or [sql.count("?")])
+    values: Any = (None,) * numbered if numbered else dict.fromkeys(re.findall(r":(\w+)", sql))
+    plan = [row[3] for row in piled_up.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+    scans = [
+        step for step in plan if re.match(r"SCAN (?!found|lane|json_each|CONSTANT|\(|.*VIRTUAL TABLE)", step)
+    ]
+    assert (scans != []) == (name in WALKS_ON_PURPOSE), plan
+
+
+def test_the_settlement_of_a_group_goes_by_row_id(piled_up: sqlite3.Connection) -> None:
+    plan = [
+        row[3]
+        for row in piled_up.execute(
+            f"EXPLAIN QUERY PLAN {STATEMENTS['settle._DELIVERED']}", (json.dumps([1, 2]),)
+        )
+    ]
+    assert "SEARCH relay_outbox USING INTEGER PRIMARY KEY (rowid=?)" in plan
