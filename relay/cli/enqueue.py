@@ -33,25 +33,34 @@ _MOST_SAID = 20
 """So many bad lines are told one by one."""
 
 
+Files = Annotated[
+    list[str] | None, typer.Argument(metavar="[FILE]...", help="One document each; - is standard input.")
+]
+Tenant = Annotated[str | None, typer.Option(help="The tenant to send to.")]
+Document = Annotated[str | None, typer.Option(help="The document's name, e.g. Sync.SalesOrder.")]
+Id = Annotated[str | None, typer.Option(help="The message's id; otherwise a new one is made.")]
+Key = Annotated[str | None, typer.Option(help="Messages of one key keep their order.")]
+To = Annotated[str, typer.Option(help="The logical id it goes to.")]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="An IMS property, e.g. variationId=3; repeat for more."),
+]
+Ndjson = Annotated[
+    str | None, typer.Option(metavar="FILE", help="One message a line instead; - is standard input.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
 def enqueue(
-    files: Annotated[
-        list[str] | None, typer.Argument(metavar="[FILE]...", help="One document each; - is standard input.")
-    ] = None,
-    tenant: Annotated[str | None, typer.Option(help="The tenant to send to.")] = None,
-    document: Annotated[str | None, typer.Option(help="The document's name, e.g. Sync.SalesOrder.")] = None,
-    message_id: Annotated[
-        str | None, typer.Option(help="The message's id; otherwise a new one is made.")
-    ] = None,
-    key: Annotated[str | None, typer.Option(help="Messages of one key keep their order.")] = None,
-    to: Annotated[str, typer.Option(help="The logical id it goes to.")] = DEFAULT_TO,
-    parameter: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="An IMS property, e.g. variationId=3; repeat for more."),
-    ] = None,
-    ndjson: Annotated[
-        str | None, typer.Option(metavar="FILE", help="One message a line instead; - is standard input.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    files: Files = None,
+    tenant: Tenant = None,
+    document: Document = None,
+    message_id: Id = None,
+    key: Key = None,
+    to: To = DEFAULT_TO,
+    parameter: Parameters = None,
+    ndjson: Ndjson = None,
+    as_json: Json = False,
 ) -> None:
     """Hand documents over; prints a message id a line.
 
@@ -59,7 +68,7 @@ def enqueue(
     tenant_id, document_name and payload (or payload_base64), and, if wanted, message_id, to_logical_id,
     ordering_key and parameters.
     """
-    from relay.cli.desk import at_outbox, settings
+    from relay.cli.desk import settings
 
     known = settings()
     if ndjson is not None:
@@ -68,8 +77,16 @@ def enqueue(
     else:
         like = _pattern(tenant, document, message_id, key, to, parameter)
         drafts = _from_files(files or [], like, known)
+    _hand_over(drafts, known, as_json)
+
+
+def _hand_over(drafts: Sequence[Draft], known: "Settings", as_json: bool) -> None:
+    from relay.cli.desk import at_outbox
+
     if not drafts:
         say.note("relay: there was nothing to hand over")
+        if as_json:
+            say.as_json([])
         return
     _advise(drafts)
     ids = at_outbox(known.outbox.url, lambda outbox: outbox.add(drafts), create=True)
@@ -81,9 +98,9 @@ def enqueue(
                 for draft, given in pairs
             ]
         )
-    else:
-        for given in ids:
-            say.line(given)
+        return
+    for given in ids:
+        say.line(given)
 
 
 def _advise(drafts: Sequence[Draft]) -> None:

@@ -209,6 +209,7 @@ def test_nothing_to_hand_over_is_fine_and_said(person: "Person") -> None:
     ran = hand_over(person, b"\n")
     assert (ran.code, ran.out) == (0, "")
     assert "nothing to hand over" in ran.err
+    assert person.runs("enqueue", "--json", "--ndjson", "-").json == []
 
 
 @pytest.mark.parametrize(
