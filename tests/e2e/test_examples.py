@@ -5,8 +5,8 @@ import sys
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from subprocess import PIPE, run
-from xml.etree import ElementTree
+from subprocess import run
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -36,14 +36,13 @@ def rows(database: Path, query: str) -> list[tuple[object, ...]]:
         return connection.execute(query).fetchall()
 
 
-def call(folder: Path, *words: str, environment: Mapping[str, str] = {}) -> tuple[int, str, str]:  # noqa: B006
-    own = {"PYTHONPATH": str(ROOT), **environment}
+def call(folder: Path, *words: str, environment: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+    own = {"PYTHONPATH": str(ROOT), **(environment or {})}
     done = run(
         [sys.executable, *words],
         cwd=folder,
         env=own,
-        stdout=PIPE,
-        stderr=PIPE,
+        capture_output=True,
         text=True,
         timeout=60,
         check=False,
@@ -73,7 +72,7 @@ def test_the_application_stores_order_and_message_together(outbox: Path) -> None
     assert (out.strip(), key) == (message_id, "SO-100777")
     assert isinstance(payload, bytes)
     assert b"SO-100777" in payload
-    assert ElementTree.fromstring(payload).tag == "{http://schema.infor.com/InforOAGIS/2}SyncSalesOrder"
+    assert ET.fromstring(payload).tag == "{http://schema.infor.com/InforOAGIS/2}SyncSalesOrder"
     assert rows(outbox, "SELECT number FROM orders") == [("SO-100777",)]
 
 

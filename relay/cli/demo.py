@@ -1,0 +1,39 @@
+"""This file is `relay demo`: a relay, a stand-in ION and its weather, in under a minute."""
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from relay.cli import say
+
+demo_app = typer.Typer(
+    help="A relay, a stand-in ION and its weather, in under a minute.", invoke_without_command=True
+)
+
+
+@demo_app.callback()
+def demo(
+    directory: Annotated[
+        Path | None,
+        typer.Option(help="Where outbox, logs and picture go; otherwise a new temporary folder."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Run a real relay against a stand-in ION through outages, refusals and a kill -9, and judge the outcome.
+
+    What it made is kept: the folder is printed. Exit code 0 if nothing was lost, sent against ION's rules or
+    out of order, otherwise 1.
+    """
+    from relay.demo.show import run
+    from relay.demo.stage import Place
+
+    place = Place((directory or Path(tempfile.mkdtemp(prefix="relay-demo-"))).resolve())
+    if place.outbox.exists():
+        say.give_up(f"{place.folder} holds an earlier demo; name another folder, or empty it")
+    try:
+        place.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        say.give_up(f"{place.folder} cannot be used: {error.strerror}")
+    raise typer.Exit(run(place, json_wanted=as_json))

@@ -1,0 +1,69 @@
+"""This file is the summary that ends the demo, for a person."""
+
+from collections import Counter
+
+from rich.text import Text
+
+from relay.demo.evidence import Evidence
+from relay.demo.stage import Place
+from relay.demo.verdict import Verdict
+
+_MOST_SAID = 10
+
+
+def text(verdict: Verdict, evidence: Evidence, place: Place) -> Text:
+    """What became of it all, by the stand-in ION's own record; then where the things lie."""
+    shown = Text()
+    for number, what, detail in _facts(verdict, evidence):
+        shown.append(f"\n{number:>9}", style="bold").append(f"  {what:<14}").append(detail, style="dim")
+    shown.append("\n")
+    for name, path in (
+        ("picture", place.picture),
+        ("outbox", place.outbox),
+        ("relay's log", place.relay_log),
+    ):
+        shown.append(f"\n{name:>11}  {path}")
+    return shown.append("\n\n").append(_ending(verdict))
+
+
+def _facts(verdict: Verdict, evidence: Evidence) -> list[tuple[str, str, str]]:
+    slowest = verdict.slowest
+    twice = Counter(why for _, why in verdict.sent_twice)
+    large = sum(message.size >= 8192 for message in evidence.handed)
+    return [
+        (str(verdict.handed_over), "handed over", f"{large} of them over 8 KiB, sent compressed"),
+        (str(len(verdict.delivered)), "delivered", "by ION's own record, byte for byte what was handed over"),
+        *(
+            ("1", "parked", f"{message.document} of {message.key}: {reason}")
+            for message, reason in verdict.parked[:_MOST_SAID]
+        ),
+        *((str(count), "sent twice", f"same id, {why}") for why, count in twice.items()),
+        (str(len(verdict.lost)), "lost", ""),
+        (str(len(verdict.violations)), "violations", "of the guide's sequence, by the sandbox's judge"),
+        (
+            str(len(verdict.out_of_order)),
+            "out of order",
+            f"of {verdict.pairs_in_order} neighbours of one order number",
+        ),
+        (f"{verdict.median_seconds * 1000:.0f} ms", "median", "from hand-over to ION, outages and all"),
+        (
+            f"{slowest.seconds:.1f} s" if slowest else "",
+            "slowest",
+            f"{slowest.message.document} of {slowest.message.key}" if slowest else "",
+        ),
+        (str(len(evidence.pings)), "pings", f"in {evidence.ended - evidence.began:.0f} s, both tenants"),
+    ]
+
+
+def _ending(verdict: Verdict) -> Text:
+    if verdict.fine:
+        return Text(
+            "Nothing was lost, nothing was out of order, and every message has its end.", style="bold green"
+        )
+    counted = Counter(verdict.wrong)
+    shown = [
+        f"WRONG: {what}" + (f" ({count} times)" if count > 1 else "")
+        for what, count in counted.most_common(_MOST_SAID)
+    ]
+    more = len(counted) - len(shown)
+    return Text("\n".join([*shown, *([f"and {more} more"] if more else [])]), style="bold red")

@@ -1,0 +1,359 @@
+"""The demo, run for real as a person would; and its verdict, which must notice whatever is wrong."""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from relay.demo import papers
+from relay.demo.evidence import Again, Evidence, Fate, Handed, Taken
+from relay.demo.picture import draw
+from relay.demo.screen import pulse
+from relay.demo.verdict import ANSWER_LOST, NOT_SETTLED, UNDER_WAY, as_json, judge, why_again
+
+ROOT = Path(__file__).resolve().parents[2]
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """`relay demo`, piped, without a checkout around it."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "relay", "demo", *arguments],
+        cwd=ROOT,
+        env=own,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def processes_of(folder: Path) -> list[int]:
+    """The ids that sandbox and relay have left in the folder."""
+    said: dict[str, Any] = json.loads((folder / "sandbox.json").read_text())
+    return [said["pid"], int((folder / "outbox.db.lock").read_text())]
+
+
+# --- the whole of it ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A demo that has been shown."""
+
+    code: int
+    out: str
+    err: str
+    folder: Path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What it left for programs."""
+        found: dict[str, Any] = json.loads((self.folder / "summary.json").read_text())
+        return found
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    folder = tmp_path_factory.mktemp("demo") / "new"
+    with start("--directory", str(folder)) as process:
+        out, err = process.communicate(timeout=120)
+    return Shown(process.returncode, out, err, folder)
+
+
+def test_everything_holds_and_the_exit_code_says_so(shown: Shown) -> None:
+    assert (shown.summary["wrong"], shown.code, shown.err) == ([], 0, "")
+    assert "Nothing was lost" in shown.out
+
+
+def test_it_takes_less_than_a_minute(shown: Shown) -> None:
+    assert shown.summary["seconds"] < 60
+
+
+def test_every_message_is_delivered_but_the_one_that_ion_was_told_to_refuse(shown: Shown) -> None:
+    summary = shown.summary
+    assert summary["handed_over"] == summary["delivered"] + 1 > 200
+    (parked,) = summary["parked"]
+    assert parked["ordering_key"] == papers.REFUSED
+    assert "supplier S-0815 is blocked" in parked["reason"]
+    nothing = ("lost", "waiting", "altered", "out_of_order", "violations")
+    assert [summary[name] for name in nothing] == [0] * len(nothing)
+    assert summary["pairs_in_order"] > 50
+
+
+def test_what_was_sent_twice_has_its_cause_and_the_lost_answer_is_among_them(shown: Shown) -> None:
+    causes = Counter(one["why"] for one in shown.summary["sent_twice"])
+    assert causes[ANSWER_LOST] == 1
+    assert set(causes) <= {ANSWER_LOST, UNDER_WAY, NOT_SETTLED}
+    assert len(causes) > 1, "the kill came while posts were under way"
+
+
+def test_the_outbox_says_the_same_as_the_summary(shown: Shown) -> None:
+    with closing(sqlite3.connect(shown.summary["outbox"])) as connection:
+        states = dict(connection.execute("SELECT state, count(*) FROM relay_outbox GROUP BY state"))
+    assert states == {"delivered": shown.summary["delivered"], "parked": 1}
+
+
+def test_the_summary_for_people_says_the_same_as_the_one_for_programs(shown: Shown) -> None:
+    facts = {
+        "handed over": shown.summary["handed_over"],
+        "delivered": shown.summary["delivered"],
+        "lost": 0,
+        "violations": 0,
+        "out of order": 0,
+        "pings": shown.summary["pings"],
+    }
+    said = {
+        name: int(found[1])
+        for name in facts
+        if (found := re.search(rf"^ +(\d+)  {name} ", shown.out, re.MULTILINE))
+    }
+    assert said == facts
+    assert sum(map(int, re.findall(r"^ +(\d+)  sent twice ", shown.out, re.MULTILINE))) == len(
+        shown.summary["sent_twice"]
+    )
+
+
+def test_piped_it_is_plain_lines_that_tell_each_chapter(shown: Shown) -> None:
+    assert "\x1b" not in shown.out
+    told = ("Fair weather", "Outage", "answer is lost", "refuses with 400", "revoked", "off the connection point",
+            "kill -9", "Started again", "adds Sync.Invoice")  # fmt: skip
+    assert [words for words in told if words not in shown.out] == []
+
+
+def test_the_outage_was_met_with_growing_gaps_between_few_pings(shown: Shown) -> None:
+    found = re.search(r"ION is back: (\d+) pings, ([\d.]+) s apart, growing to ([\d.]+) s", shown.out)
+    assert found is not None
+    assert int(found[1]) <= 12
+    assert float(found[3]) > float(found[2])
+
+
+def test_no_process_is_left(shown: Shown) -> None:
+    assert [pid for pid in processes_of(shown.folder) if is_alive(pid)] == []
+
+
+def test_the_picture_is_one_well_formed_file_with_everything_that_happened(shown: Shown) -> None:
+    text = (shown.folder / "timeline.svg").read_text()
+    root = ET.fromstring(text)
+    assert (root.tag, text.count("http")) == (f"{SVG}svg", 1), "nothing is fetched from elsewhere"
+    messages = [title.text or "" for title in root.iterfind(f"{SVG}g/{SVG}title")]
+    assert len(messages) == shown.summary["handed_over"]
+    assert sum("delivered after" in title for title in messages) == shown.summary["delivered"]
+    words = {text.text for text in root.iterfind(f".//{SVG}text")}
+    events = {"outage: 503", "answer lost", "refused: 400", "token revoked", "Sync.Shipment withdrawn",
+              "connection point off", "kill -9", "started again", "parked", "ACME_PRD", "GLOBEX_TST"}  # fmt: skip
+    assert events <= words
+    rings = [circle for circle in root.iterfind(f".//{SVG}g/{SVG}circle") if circle.get("fill") == "none"]
+    assert len(rings) == len(shown.summary["sent_twice"])
+
+
+def test_an_earlier_demo_is_not_written_over(shown: Shown) -> None:
+    with start("--directory", str(shown.folder)) as process:
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "holds an earlier demo" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_ends_it_cleanly_with_both_processes(tmp_path: Path, number: signal.Signals) -> None:
+    """Twice, as impatient people do: the second one does not disturb the ending."""
+    with start("--directory", str(tmp_path)) as process:
+        end = time.monotonic() + 60
+        while not delivered(tmp_path / "outbox.db"):
+            assert time.monotonic() < end, "nothing was delivered"
+            time.sleep(0.05)
+        pids = processes_of(tmp_path)
+        assert all(map(is_alive, pids))
+        process.send_signal(number)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, "Traceback" in out + err) == (130, False)
+    assert str(tmp_path) in err
+    assert [pid for pid in pids if is_alive(pid)] == []
+
+
+def delivered(outbox: Path) -> int:
+    if not outbox.exists():
+        return 0
+    with closing(sqlite3.connect(outbox)) as connection:
+        try:
+            found = connection.execute("SELECT sum(delivered) FROM relay_counts").fetchone()[0]
+        except sqlite3.OperationalError:  # not made yet
+            return 0
+    return int(found or 0)
+
+
+# --- the verdict ----------------------------------------------------------------------------------
+
+
+def handed(row: int, key: str = "SO-1", document: str = "Sync.SalesOrder") -> Handed:
+    return Handed(row, "ACME_PRD", f"id-{row}", document, key, f"hash-{row}", 100, 1000.0 + row)
+
+
+def taken(message: Handed, number: int | None = None, *again: Again) -> Taken:
+    number = message.row if number is None else number
+    return Taken(
+        number, message.tenant, message.message_id, message.document, message.sha256, 1000.5 + number, again
+    )
+
+
+MESSAGES = tuple(handed(row) for row in range(1, 4))
+BAD = handed(9, "PO-BAD")
+FINE = Evidence(
+    began=1000.0,
+    ended=1010.0,
+    handed=(*MESSAGES, BAD),
+    fates={**{one.row: Fate("delivered") for one in MESSAGES}, 9: Fate("parked", "HTTP 400", 1009.2)},
+    taken=tuple(taken(one) for one in MESSAGES),
+    violations=(),
+    refused=frozenset({"PO-BAD"}),
+    killed_at=1005.0,
+    restarted_at=1006.0,
+)
+
+
+def test_where_everything_held_nothing_is_wrong() -> None:
+    verdict = judge(FINE)
+    assert (verdict.wrong, verdict.handed_over, len(verdict.delivered)) == ((), 4, 3)
+    assert (verdict.pairs_in_order, verdict.median_seconds) == (2, 0.5)
+
+
+def doctored() -> Iterator[tuple[str, Evidence, str]]:
+    """What may be wrong, the evidence of it, and what the verdict begins with."""
+    first, second, third = FINE.taken
+    yield "a message that ION never took", replace(FINE, taken=(first, third)), "lost: "
+    yield (
+        "gone from the outbox too",
+        replace(FINE, taken=(first, third), fates={**FINE.fates, 2: Fate("gone")}),
+        "lost: ",
+    )
+    yield "dropped", replace(FINE, taken=(first, third), fates={**FINE.fates, 2: Fate("dropped")}), "lost: "
+    yield (
+        "still waiting",
+        replace(FINE, taken=(first, third), fates={**FINE.fates, 2: Fate("pending")}),
+        "not delivered: ",
+    )
+    yield (
+        "another content",
+        replace(FINE, taken=(first, second, replace(third, sha256="?"))),
+        "arrived with another",
+    )
+    yield (
+        "another document",
+        replace(FINE, taken=(first, second, replace(third, document="X"))),
+        "arrived with another",
+    )
+    yield "the wrong way round", replace(FINE, taken=(first, taken(MESSAGES[1], 8), third)), "out of order: "
+    yield "a violation", replace(FINE, violations=("ACME_PRD: hot-loop",)), "against the guide's sequence: "
+    yield "parked without reason", replace(FINE, refused=frozenset()), "parked, though nothing was wrong"
+    yield (
+        "refused, not parked",
+        replace(FINE, refused=frozenset({"PO-BAD", "SO-1"})),
+        "refused by ION, and yet",
+    )
+    yield (
+        "sent again for no reason",
+        replace(FINE, taken=(taken(MESSAGES[0], 1, Again(1003.0, "answered 202")), second, third)),
+        "sent again: ",
+    )
+    yield (
+        "another id",
+        replace(FINE, taken=(first, second, third, replace(third, message_id="?"))),
+        "never handed over",
+    )
+    yield (
+        "what did not come about",
+        replace(FINE, problems=("the relay ended with exit code 1",)),
+        "the relay ended",
+    )
+
+
+@pytest.mark.parametrize(
+    ("evidence", "begins"), [case[1:] for case in doctored()], ids=[case[0] for case in doctored()]
+)
+def test_whatever_is_wrong_is_noticed(evidence: Evidence, begins: str) -> None:
+    verdict = judge(evidence)
+    assert [text[: len(begins)] for text in verdict.wrong] == [begins]
+    assert as_json(verdict, evidence)["fine"] is False
+
+
+def test_a_document_that_is_not_accepted_holds_up_nobody_but_stays_in_order_with_its_own() -> None:
+    one, late, other, later = (handed(1), handed(2, document="Late"), handed(3), handed(4, document="Late"))
+    evidence = replace(
+        FINE,
+        handed=(one, late, other, later),
+        fates={row: Fate("delivered") for row in range(1, 5)},
+        refused=frozenset(),
+        unsteady=frozenset({("ACME_PRD", "Late")}),
+        taken=(taken(one, 1), taken(other, 2), taken(late, 3), taken(later, 4)),
+    )
+    assert judge(evidence).wrong == ()
+    swapped = replace(evidence, taken=(taken(one, 1), taken(other, 2), taken(late, 4), taken(later, 3)))
+    assert len(judge(swapped).out_of_order) == 1
+
+
+@pytest.mark.parametrize(
+    ("again", "before", "killed_at", "why"),
+    [
+        (Again(5.0, "cut after acceptance, by the weather"), 4.0, None, ANSWER_LOST),
+        (Again(12.0, "the client went away"), 9.9, 10.0, UNDER_WAY),
+        (Again(12.0, "answered 202"), 9.9, 10.0, NOT_SETTLED),
+        (Again(12.0, "answered 202"), 5.0, 10.0, None),  # five seconds are enough to settle
+        (Again(9.0, "the client went away"), 8.0, 10.0, None),  # before the kill
+        (Again(12.0, "answered 202"), 11.0, 10.0, None),  # both after it
+        (Again(12.0, "answered 202"), 11.0, None, None),
+    ],
+)
+def test_a_second_sending_has_a_cause_or_none(
+    again: Again, before: float, killed_at: float | None, why: str | None
+) -> None:
+    assert why_again(again, before, killed_at) == why
+
+
+def test_a_lost_message_is_seen_in_the_picture_too() -> None:
+    lost = replace(FINE, taken=FINE.taken[1:])
+    red = 'stroke="#dc2626" stroke-width="1.6"'
+    assert draw(lost, judge(lost)).count(red) == draw(FINE, judge(FINE)).count(red) + 1
+
+
+# --- its documents --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tenant", [papers.ACME, papers.GLOBEX])
+def test_the_documents_are_varied_well_formed_and_some_are_large(tenant: str) -> None:
+    made = papers.papers(tenant, 30, 1)
+    assert len(made) == 120
+    assert len({one.payload for one in made}) == 120
+    assert sum(len(one.payload) >= 8192 for one in made) >= 8
+    for one in made:
+        assert one.key.encode() in one.payload
+        if one.payload.startswith(b"{"):
+            assert json.loads(one.payload)["orderNumber"] == one.key
+        else:
+            assert ET.fromstring(one.payload).find("{*}ApplicationArea/{*}Sender/{*}LogicalID") is not None
+
+
+def test_the_bars_are_as_high_as_the_numbers() -> None:
+    assert pulse([0, 1, 4, 8]) == " ▁▄█"
+    assert pulse([0, 0]) == "  "
