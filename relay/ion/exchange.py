@@ -222,7 +222,7 @@ def _why(error: Exception, url: URL, bounds: aiohttp.ClientTimeout) -> str:
         case aiohttp.ClientConnectorDNSError():
             return one_line(f"cannot resolve {url.host}")
         case aiohttp.ClientConnectorSSLError(os_error=cause):
-            return one_line(f"no TLS with {place}: {_reason(cause)}")
+            return one_line(f"no TLS with {place}: {getattr(cause, 'reason', None) or cause}")
         case aiohttp.ClientConnectorError(os_error=cause):
             return one_line(f"cannot connect to {place}: {_reason(cause)}")
         case aiohttp.ServerDisconnectedError():
@@ -233,15 +233,12 @@ def _why(error: Exception, url: URL, bounds: aiohttp.ClientTimeout) -> str:
             return f"what {place} answers is not HTTP"
         case aiohttp.InvalidURL() | UnicodeError():
             return one_line(f"the URL of {url.host} cannot be used")
-        case OSError():
-            return one_line(f"the connection to {place} broke: {_reason(error)}")
-        case _:
-            return f"the connection to {place} broke: {type(error).__name__}"
+        case _:  # its own words may hold the URL
+            reason = f": {_reason(error)}" if isinstance(error, OSError) and error.errno else ""
+            return one_line(f"the connection to {place} broke{reason}")
 
 
 def _reason(error: OSError) -> str:
-    if (
-        error.errno is not None and error.errno in errno.errorcode
-    ):  # not always the system's own words otherwise
-        return os.strerror(error.errno)
-    return error.strerror or type(error).__name__
+    """The system's words where there are any: the client's own repeat the address."""
+    known = error.errno is not None and error.errno in errno.errorcode
+    return os.strerror(error.errno or 0) if known else error.strerror or str(error)

@@ -1,0 +1,444 @@
+"""The real endpoint and a gateway's token service: quotas are small, so every fetch is counted here."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.answers import Accepted, NoReply, Reply, TokenRefused, TokenUnavailable, Versions, describe
+from relay.ion.credentials import IonApiFile, OAuth1Source
+from relay.ion.endpoint import IonEndpoint
+from relay.ion.oauth import Secret
+from relay.sandbox import Sandbox, SandboxTenant
+from tests.contract.endpoints import (
+    DOCUMENTS,
+    LOGICAL_ID,
+    TENANT,
+    ask,
+    connection,
+    ionapi_source,
+    message,
+    oauth1_source,
+    sandbox_tenant,
+)
+from tests.support.scripted import Call
+
+CALLS: tuple[Call, ...] = ("ping", "versions", "accepted_documents", "post")
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """With this suite's tenant."""
+    async with Sandbox([sandbox_tenant()]) as running:
+        yield running
+
+
+@pytest.fixture
+def source(sandbox: Sandbox, tmp_path: Path) -> IonApiFile:
+    """Its `.ionapi` file."""
+    return ionapi_source(sandbox, tmp_path)
+
+
+@pytest.fixture
+async def connect(source: IonApiFile) -> AsyncIterator[Callable[..., IonEndpoint]]:
+    """Endpoints with it; closed at the end."""
+    made: list[IonEndpoint] = []
+
+    def to(**changes: Any) -> IonEndpoint:
+        made.append(IonEndpoint(connection(source, **changes)))
+        return made[-1]
+
+    yield to
+    for endpoint in made:
+        await endpoint.close()
+
+
+@pytest.fixture
+def endpoint(connect: Callable[..., IonEndpoint]) -> IonEndpoint:
+    """One of them."""
+    return connect()
+
+
+@pytest.fixture(autouse=True)
+def _no_naps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses between two token requests of one fetch take no time here."""
+
+    async def nap(_: float) -> None:
+        pass
+
+    monkeypatch.setattr("backoff._async.asyncio", _Asyncio(nap))
+
+
+class _Asyncio:
+    """The module as `backoff` sees it, with another sleep."""
+
+    def __init__(self, sleep: Any) -> None:
+        self.sleep, self.iscoroutinefunction = sleep, asyncio.iscoroutinefunction
+
+
+def fetched(sandbox: Sandbox) -> int:
+    """How many tokens were asked for."""
+    return len(sandbox.requests(call="token"))
+
+
+def rewrite(source: IonApiFile, **changes: object) -> None:
+    """Change the file, as a person who downloads a new one does."""
+    found = json.loads(source.path.read_text())
+    made = source.path.with_suffix(".new")
+    made.write_text(json.dumps({**found, **changes}))
+    made.replace(source.path)
+
+
+# --- one token ---------------------------------------------------------------------------------------
+
+
+async def test_fifty_calls_at_once_cause_one_token_request(sandbox: Sandbox, endpoint: IonEndpoint) -> None:
+    parcels = [await endpoint.pack(message(number)) for number in range(25)]
+    answers = await asyncio.gather(
+        *(endpoint.ping() for _ in range(25)), *(endpoint.post(parcel) for parcel in parcels)
+    )
+    assert answers == [Reply(200)] * 25 + [Reply(202)] * 25
+    assert fetched(sandbox) == 1
+
+
+async def test_one_token_serves_all_calls(sandbox: Sandbox, endpoint: IonEndpoint) -> None:
+    for _ in range(3):
+        for call in CALLS:
+            assert not isinstance(await ask(endpoint, call), NoReply)
+    assert fetched(sandbox) == 1
+
+
+async def test_the_first_caller_may_be_cancelled_while_the_token_is_fetched(
+    sandbox: Sandbox, endpoint: IonEndpoint
+) -> None:
+    sandbox.weather(call="token", delay=0.05)
+    first, second = asyncio.create_task(endpoint.ping()), asyncio.create_task(endpoint.ping())
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second == Reply(200)
+    assert first.cancelled()
+    assert fetched(sandbox) == 1
+
+
+async def test_a_token_about_to_expire_is_renewed_before_it_does(
+    sandbox: Sandbox, endpoint: IonEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody meets a 401 on the way."""
+    clock = 1000.0
+    monkeypatch.setattr(endpoint._tokens, "_now", lambda: clock)
+    assert await endpoint.ping() == Reply(200)
+    clock += 0.89 * 7200
+    assert await endpoint.ping() == Reply(200)
+    assert fetched(sandbox) == 1
+    clock += 0.02 * 7200
+    assert await endpoint.ping() == Reply(200)
+    assert fetched(sandbox) == 2
+    assert {request.status for request in sandbox.requests()} == {200}
+
+
+# --- a token that is refused -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", CALLS[:3])
+async def test_an_expired_token_on_a_get_is_replaced_once_and_the_get_repeated(
+    sandbox: Sandbox, endpoint: IonEndpoint, call: Call
+) -> None:
+    assert await endpoint.ping() == Reply(200)
+    sandbox.tokens.revoke(sandbox.tenant(TENANT))
+    answer = await ask(endpoint, call)
+    assert isinstance(answer, Versions | Accepted) or answer == Reply(200)
+    assert fetched(sandbox) == 2
+
+
+async def test_an_expired_token_on_a_post_is_a_401_and_the_ping_that_follows_mends_it(
+    sandbox: Sandbox, endpoint: IonEndpoint
+) -> None:
+    """A post is never repeated without a ping between."""
+    assert await endpoint.ping() == Reply(200)
+    sandbox.tokens.revoke(sandbox.tenant(TENANT))
+    answer = await ask(endpoint, "post")
+    assert isinstance(answer, Reply)
+    assert answer.status == 401
+    assert fetched(sandbox) == 1
+    assert len(sandbox.requests(call="post")) == 1
+    assert await endpoint.ping() == Reply(200)
+    assert await ask(endpoint, "post") == Reply(202)
+    assert fetched(sandbox) == 2
+
+
+async def test_many_who_meet_an_expired_token_replace_it_once(
+    sandbox: Sandbox, endpoint: IonEndpoint
+) -> None:
+    assert await endpoint.ping() == Reply(200)
+    sandbox.tokens.revoke(sandbox.tenant(TENANT))
+    assert await asyncio.gather(*(endpoint.ping() for _ in range(20))) == [Reply(200)] * 20
+    assert fetched(sandbox) == 2
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_fresh_token_that_is_refused_is_a_401_and_not_fetched_again(
+    sandbox: Sandbox, endpoint: IonEndpoint, call: Call
+) -> None:
+    """It is not the token's fault; the protocol halts the tenant."""
+    for name in ("ping", "versions", "acceptedDocuments", "post"):
+        sandbox.weather(call=name, status=401, code=401, error="not you")
+    assert await ask(endpoint, call) == Reply(401, "not you", 401)
+    assert fetched(sandbox) == 1
+    assert await ask(endpoint, call) == Reply(401, "not you", 401)
+    assert fetched(sandbox) == (1 if call == "post" else 2)
+
+
+# --- a token that is not given ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_wrong_credentials_are_refused_asked_once_and_not_shown(
+    sandbox: Sandbox, source: IonApiFile, endpoint: IonEndpoint, call: Call
+) -> None:
+    rewrite(source, cs="canary-wrong-secret")
+    answer = await ask(endpoint, call)
+    assert isinstance(answer, TokenRefused)
+    assert answer.detail.startswith("HTTP 401: invalid_client")
+    assert "canary" not in answer.detail
+    assert fetched(sandbox) == 1
+    assert len(sandbox.requests()) == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+async def test_a_refusal_of_the_token_service_is_final(
+    sandbox: Sandbox, endpoint: IonEndpoint, status: int
+) -> None:
+    sandbox.weather(call="token", status=status, error="no")
+    answer = await endpoint.ping()
+    assert isinstance(answer, TokenRefused)
+    assert f"HTTP {status}" in answer.detail
+    assert fetched(sandbox) == 1
+
+
+@pytest.mark.parametrize("status", [302, 404, 429, 503])
+async def test_other_trouble_of_the_token_service_is_not_asked_about_again(
+    sandbox: Sandbox, endpoint: IonEndpoint, status: int
+) -> None:
+    sandbox.weather(call="token", status=status, retry_after=9)
+    answer = await ask(endpoint, "post")
+    assert isinstance(answer, TokenUnavailable)
+    assert answer.retry_after == 9.0
+    assert f"HTTP {status}" in answer.detail
+    assert fetched(sandbox) == 1
+    assert sandbox.messages() == []
+
+
+@pytest.mark.parametrize("weather", [{"status": 500}, {"status": 502}, {"status": 408}, {"cut": "before"}])
+async def test_a_token_service_that_is_broken_is_asked_three_times_and_no_more(
+    sandbox: Sandbox, endpoint: IonEndpoint, weather: dict[str, Any]
+) -> None:
+    sandbox.weather(call="token", **weather)
+    assert isinstance(await endpoint.ping(), TokenUnavailable)
+    assert fetched(sandbox) == 3
+
+
+async def test_a_short_trouble_of_the_token_service_is_none(sandbox: Sandbox, endpoint: IonEndpoint) -> None:
+    sandbox.weather(call="token", status=502, count=2)
+    assert await endpoint.ping() == Reply(200)
+    assert fetched(sandbox) == 3
+
+
+@pytest.mark.parametrize("body", ["not-json", "not-utf8", "wrong-types", "huge", "html", "empty"])
+async def test_nonsense_for_a_token_is_trouble_and_not_asked_about_again(
+    sandbox: Sandbox, endpoint: IonEndpoint, body: str
+) -> None:
+    sandbox.weather(call="token", body=body)
+    answer = await endpoint.ping()
+    assert isinstance(answer, TokenUnavailable)
+    assert len(answer.detail) <= 300
+    assert fetched(sandbox) == 1
+
+
+# --- grants and bases ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("service_account", [True, False])
+@pytest.mark.parametrize("basic", [True, False])
+async def test_both_grants_work_with_both_ways_to_send_the_clients_credentials(
+    tmp_path: Path, service_account: bool, basic: bool
+) -> None:
+    tenant = SandboxTenant(TENANT, LOGICAL_ID, list(DOCUMENTS), service_account=service_account)
+    async with Sandbox([tenant]) as sandbox:
+        endpoint = IonEndpoint(
+            connection(ionapi_source(sandbox, tmp_path), token_basic=basic, token_scope="s")
+        )
+        assert await ask(endpoint, "post") == Reply(202)
+        await endpoint.close()
+
+
+async def test_an_ion_url_overrides_the_base_of_the_file(
+    sandbox: Sandbox, connect: Callable[..., IonEndpoint]
+) -> None:
+    endpoint = connect(ion_url=f"{sandbox.url}/api/ion/messaging/service")
+    assert await endpoint.ping() == Reply(200)
+    assert sandbox.requests(call="ping")[0].target == "/api/ion/messaging/service/ping"
+
+
+# --- credentials that change --------------------------------------------------------------------------
+
+
+async def test_a_ping_reads_credentials_that_changed_on_disk(
+    sandbox: Sandbox, source: IonApiFile, endpoint: IonEndpoint
+) -> None:
+    good = json.loads(source.path.read_text())["cs"]
+    rewrite(source, cs="wrong")
+    assert isinstance(await endpoint.ping(), TokenRefused)
+    assert not endpoint.credentials_changed()
+    rewrite(source, cs=good)
+    assert endpoint.credentials_changed()
+    assert await endpoint.ping() == Reply(200)
+    assert not endpoint.credentials_changed()
+
+
+async def test_new_credentials_mean_a_new_token(
+    sandbox: Sandbox, source: IonApiFile, endpoint: IonEndpoint
+) -> None:
+    assert await endpoint.ping() == Reply(200)
+    rewrite(source, cs="wrong")
+    assert await ask(endpoint, "post") == Reply(202)
+    assert isinstance(await endpoint.ping(), TokenRefused)
+    assert isinstance(await ask(endpoint, "post"), TokenRefused)
+
+
+async def test_a_file_that_was_only_touched_costs_no_token(
+    sandbox: Sandbox, source: IonApiFile, endpoint: IonEndpoint
+) -> None:
+    assert await endpoint.ping() == Reply(200)
+    rewrite(source)
+    assert endpoint.credentials_changed()
+    assert await endpoint.ping() == Reply(200)
+    assert not endpoint.credentials_changed()
+    assert fetched(sandbox) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"", "is not JSON"),
+        (b'{"ti": "ACME', "is not JSON"),
+        (b"\xff\xfe\xff", "is not a UTF-8 text"),
+        (b"{}", 'lacks "ti"'),
+        (b" " * 100_000, "is larger than 65536 bytes"),
+        ("directory", "cannot be read: Is a directory"),
+    ],
+)
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_file_that_cannot_be_used_is_refused_by_name_until_it_is_mended(
+    sandbox: Sandbox, source: IonApiFile, endpoint: IonEndpoint, call: Call, content: object, said: str
+) -> None:
+    good = source.path.read_bytes()
+    source.path.unlink()
+    if content == "directory":
+        source.path.mkdir()
+    elif isinstance(content, bytes):
+        source.path.write_bytes(content)
+    answer = await ask(endpoint, call)
+    assert isinstance(answer, TokenRefused)
+    assert str(source.path)[-20:] in answer.detail
+    assert said in answer.detail
+    assert sandbox.requests() == []
+    if content == "directory":
+        source.path.rmdir()
+    source.path.write_bytes(good)
+    assert endpoint.credentials_changed()
+    assert await endpoint.ping() == Reply(200)
+
+
+async def test_a_change_of_permissions_counts_as_a_change(source: IonApiFile, endpoint: IonEndpoint) -> None:
+    """`chmod` changes neither content nor time of content, and is how unreadable files are mended."""
+    await endpoint.ping()
+    source.path.chmod(0o640)
+    assert endpoint.credentials_changed()
+
+
+async def test_a_credential_file_beyond_reach_is_looked_at_again_with_every_ping(
+    sandbox: Sandbox, source: IonApiFile, endpoint: IonEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the cause leaves no trace on the file (a mount, an ACL), the slow probe must find it mended."""
+    opened = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
+    )
+    answer = await endpoint.ping()
+    assert isinstance(answer, TokenRefused)
+    assert "cannot be read: Permission denied" in answer.detail
+    monkeypatch.setattr(Path, "open", opened)
+    assert await endpoint.ping() == Reply(200)
+
+
+async def test_oauth1_keys_may_stand_in_files_and_change_there(sandbox: Sandbox, tmp_path: Path) -> None:
+    given = oauth1_source(sandbox)
+    key, secret = tmp_path / "key", tmp_path / "secret"
+    key.write_text(f"{given.consumer_key}\n")
+    secret.write_text("wrong")
+    url = f"{sandbox.url}/api/ion/messaging/service"
+    endpoint = IonEndpoint(connection(OAuth1Source(key, secret), ion_url=url))
+    answer = await endpoint.ping()
+    assert isinstance(answer, Reply)
+    assert answer.status == 401
+    assert isinstance(given.consumer_secret, Secret)
+    secret.write_text(given.consumer_secret.reveal() + "\r\n")
+    assert endpoint.credentials_changed()
+    assert await endpoint.ping() == Reply(200)
+    await endpoint.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines", b"\x00"])
+async def test_a_key_file_without_one_line_of_text_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(content)
+    endpoint = IonEndpoint(connection(OAuth1Source("key", path), ion_url="http://127.0.0.1:1/s"))
+    answer = await endpoint.ping()
+    assert isinstance(answer, TokenRefused)
+    assert answer.detail == f"{path}: holds no single line of text; write the key alone into it"
+
+
+async def test_oauth1_keys_without_an_ion_url_are_refused_with_the_mend() -> None:
+    endpoint = IonEndpoint(connection(OAuth1Source("key", Secret("s"))))
+    assert await endpoint.ping() == TokenRefused("OAuth 1 keys need an ION URL; set the tenant's ION_URL")
+
+
+async def test_an_ion_url_that_is_none_is_refused_with_the_mend() -> None:
+    endpoint = IonEndpoint(connection(OAuth1Source("key", Secret("s")), ion_url="http://[::1/s"))
+    answer = await endpoint.ping()
+    assert isinstance(answer, TokenRefused)
+    assert "the ION URL cannot be used" in answer.detail
+
+
+# --- secrets ------------------------------------------------------------------------------------------
+
+
+async def test_no_secret_is_in_any_answer_log_or_representation(
+    sandbox: Sandbox, endpoint: IonEndpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every secret of the tenant and every token, with a far side that says them all in its refusals."""
+    caplog.set_level(0)
+    assert await endpoint.ping() == Reply(200)
+    credentials = sandbox.tenant(TENANT).credentials
+    (token,) = sandbox.tokens._grants
+    account = [credentials.client_secret, credentials.username, credentials.password]
+    for name in ("ping", "versions", "acceptedDocuments", "post"):
+        sandbox.weather(call=name, status=403, code=403, error=" ".join([*account, token]))
+    sandbox.weather(call="token", status=403, error=" ".join(account))
+    said: list[str] = []
+    for call in CALLS:
+        answer = await ask(endpoint, call)
+        assert isinstance(answer, Reply)
+        assert answer.detail == "*** *** *** ***"
+        said += [repr(answer), describe(answer)]
+    said += [repr(endpoint), repr(vars(endpoint)), repr(vars(endpoint._tokens))]
+    endpoint._tokens.forget()
+    refused = await endpoint.ping()
+    assert isinstance(refused, TokenRefused)
+    assert "*** *** ***" in refused.detail
+    said += [repr(refused), describe(refused), caplog.text]
+    assert not [text for text in said for canary in [*account, token] if canary in text]
