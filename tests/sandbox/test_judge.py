@@ -224,6 +224,16 @@ def test_a_flight_that_goes_on_is_a_fault_once_its_connections_are_used_up(ready
     assert ready.kinds == ["post-without-ping"] * 2, "two were on the wire at most"
 
 
+def test_connections_from_before_the_last_good_ping_are_no_excuse(ready: Client) -> None:
+    for peer in range(8):
+        ready.post(f"m{peer}", peer=peer)
+    ready.post("m8", 503, peer=0)
+    ready.get("ping")
+    ready.post("m8", 503, peer=0)
+    ready.post("m9", peer=0)
+    assert ready.kinds == ["post-without-ping"]
+
+
 def test_a_client_that_gave_up_and_pinged_before_word_of_it_got_here_is_fine(ready: Client) -> None:
     step = ready.begin("m1")
     ready.now += 30
@@ -360,6 +370,15 @@ def test_deliveries_between_mean_it_is_none(ready: Client) -> None:
     assert ready.kinds == []
 
 
+def test_a_hot_loop_after_a_delivery_is_another_one(ready: Client) -> None:
+    for _ in range(2):
+        for _ in range(11):
+            ready.get("ping", "failed")
+        ready.get("ping")
+        ready.post("m1")
+    assert ready.kinds == ["hot-loop"] * 2
+
+
 def test_messages_refused_one_after_the_other_are_none(ready: Client) -> None:
     for number in range(50):
         ready.post(f"m{number}", 400)
@@ -393,6 +412,6 @@ def test_violations_are_counted_beyond_those_that_are_kept(client: Client) -> No
 def test_forgetting_clears_the_list_and_not_where_the_client_stands(client: Client) -> None:
     client.post("m1")
     client.judge.forget()
-    assert client.kinds == []
+    assert (client.kinds, client.judge.count) == ([], 0)
     client.post("m2")
     assert client.kinds == ["post-before-initialisation"]
