@@ -148,7 +148,7 @@ def text_of(answer: Answer) -> str:
         case NoReply(detail):
             return detail
         case Versions(supported):
-            return f"supported versions: {', '.join(supported)}"
+            return f"v3 or later is needed, ION supports {', '.join(supported)}"
         case _:
             raise AssertionError(answer)
 
@@ -333,10 +333,10 @@ def test_a_good_ping_sends_and_forgets_no_failure(streak: Streak) -> None:
 
 def test_versions_without_v3_wait_the_longest_delay_and_then_do_the_same_step_again() -> None:
     assert after_ping(Ping(ORDERS), Versions(("v2",))) == Pause(
-        Ping(ORDERS, Streak(1)), "supported versions: v2", 0.0, True
+        Ping(ORDERS, Streak(1)), "v3 or later is needed, ION supports v2", 0.0, True
     )
     assert after_initialise(Initialise(), Versions(())) == Pause(
-        Initialise(Streak(1)), "supported versions: none", 0.0, True
+        Initialise(Streak(1)), "v3 or later is needed, ION supports none", 0.0, True
     )
 
 
