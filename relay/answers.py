@@ -65,7 +65,7 @@ def describe(answer: Answer) -> str:
             internal = f" (IMS code {code})" if code is not None else ""
             return f"HTTP {status}{internal}" + (f": {detail}" if detail else "")
         case Versions(supported):
-            return f"supported versions: {', '.join(supported) or 'none'}"
+            return f"ION supports {', '.join(supported) or 'no version'}; the relay needs v3 or later"
         case Accepted(documents):
             return f"{len(documents)} documents accepted"
         case NoReply(detail):

@@ -99,6 +99,7 @@ class Relay:
             self._log.warning(
                 "setting.ignored", setting=problem.field, reason=problem.what, mend=problem.mend
             )
+        await self._caretaker.beat_once()  # before the first post: a crash from here on leaves its trace
         if await self._outbox.unclean():
             self._log.warning(
                 "relay.recovered",

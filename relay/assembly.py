@@ -11,7 +11,7 @@ from relay.ion.oauth import Secret
 from relay.model import LogicalId, TenantId
 from relay.protocol import Policy
 from relay.retry import Schedule
-from relay.settings import OAuth1Settings, Settings, TenantSettings
+from relay.settings import Settings, TenantSettings
 
 
 @dataclass(frozen=True, slots=True)

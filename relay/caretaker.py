@@ -82,10 +82,14 @@ class Caretaker:
         self._warned: dict[TenantId, float] = {}
         self.care = Care()
 
+    async def beat_once(self) -> bool:
+        """Write the heartbeat row; False: it was not there."""
+        return await self._outbox.beat(self._relay, self._details)
+
     async def beat(self, states: States) -> None:
         """One heartbeat row for the whole process, so that others can tell that it lives."""
         while True:
-            if not await self._outbox.beat(self._relay, self._details):
+            if not await self.beat_once():
                 states.again()
             await asyncio.sleep(BEAT_SECONDS)
 
