@@ -8,7 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence, Set
 from typing import TypeVar
 
-from relay.lanes import Lane, Lanes, Wanted
+from relay.blame import Lane
+from relay.lanes import Lanes, Wanted
 from relay.logs import Troubles
 from relay.model import DocumentName, Message, RowId, TenantId
 from relay.nap import nap

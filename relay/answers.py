@@ -65,7 +65,7 @@ def describe(answer: Answer) -> str:
             internal = f" (IMS code {code})" if code is not None else ""
             return f"HTTP {status}{internal}" + (f": {detail}" if detail else "")
         case Versions(supported):
-            return f"ION supports {', '.join(supported) or 'no version'}; the relay needs v3 or later"
+            return f"v3 or later is needed, ION supports {', '.join(supported) or 'none'}"
         case Accepted(documents):
             return f"{len(documents)} documents accepted"
         case NoReply(detail):

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 
 from relay.model import DocumentName, RowId
 
+Lane = Hashable
+"""The messages of one ordering key, of the whole tenant, or a single one: see `lanes.py`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Blame:
@@ -25,7 +28,7 @@ class Blame:
 
 @dataclass(frozen=True, slots=True)
 class _First:
-    lane: Hashable
+    lane: Lane
     at: float
     delivered_elsewhere: bool = False
 
@@ -43,7 +46,7 @@ class Blames:
             return Blame(attempts, alone=alone)
         return Blame(attempts, now - first.at, first.delivered_elsewhere, alone)
 
-    def blamed(self, row: RowId, lane: Hashable, now: float) -> None:
+    def blamed(self, row: RowId, lane: Lane, now: float) -> None:
         """It was released with blame."""
         self._firsts.setdefault(row, _First(lane, now))
 
@@ -51,7 +54,7 @@ class Blames:
         """It was delivered or parked."""
         self._firsts.pop(row, None)
 
-    def delivered(self, lane: Hashable) -> None:
+    def delivered(self, lane: Lane) -> None:
         """This lane delivered: it is not everything that fails."""
         for row, first in self._firsts.items():
             if first.lane != lane and not first.delivered_elsewhere:
@@ -66,9 +69,9 @@ class Unready:
     """
 
     def __init__(self) -> None:
-        self._met: dict[DocumentName, dict[Hashable, int]] = {}
+        self._met: dict[DocumentName, dict[Lane, int]] = {}
 
-    def met(self, document: DocumentName, lane: Hashable) -> tuple[int, bool]:
+    def met(self, document: DocumentName, lane: Lane) -> tuple[int, bool]:
         """How many times in a row now, and whether the whole document is to be held."""
         lanes = self._met.setdefault(document, {})
         lanes[lane] = lanes.get(lane, 0) + 1

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from relay import protocol
 from relay.ahead import Ahead, Patience
 from relay.answers import Answer, describe
-from relay.blame import Blames, Unready
-from relay.lanes import Lane, Lanes, Room
+from relay.blame import Blames, Lane
+from relay.documents import Documents
+from relay.lanes import Lanes, Room
 from relay.ledger import Ledger
 from relay.logs import Log, Tally, Troubles
 from relay.model import (
@@ -83,9 +84,8 @@ class Flight:
         self._rules, self._parts = rules, parts
         self._lanes = Lanes(rules.ordering)
         self._room = Room(rules.max_in_flight)
-        self._blames, self._unready = Blames(), Unready()
-        self._refused: set[tuple[DocumentName, Lane]] = set()
-        self._held_documents: dict[DocumentName, float] = {}
+        self._blames = Blames()
+        self._documents = Documents(rules.schedule, parts.chance)
         self._stirred = asyncio.Event()
         self._ahead = Ahead(
             rules.tenant_id,
@@ -101,8 +101,6 @@ class Flight:
         self._cut_at: float | None = None
         self._slots: set[asyncio.Task[None]] = set()
         self._asking: asyncio.Task[None] | None = None
-        self._ask_at, self._asks = 0.0, 0
-        self._said: frozenset[DocumentName] = frozenset()
         self._last_contact = 0.0
         self._crash: BaseException | None = None
         self.idle = False
@@ -119,9 +117,8 @@ class Flight:
     def revised(self) -> None:
         """A person changed messages or the tenant: what was read ahead is out of date."""
         self._lanes.discard()
-        self._held_documents.clear()
+        self._documents.revised()
         self._ahead.changed()
-        self._ask_at = 0.0
         self.idle = False
         self._stirred.set()
 
@@ -160,10 +157,10 @@ class Flight:
         self._state, self._next, self._landing, self.idle = state, None, False, False
         now = self._now()
         self._last_contact = now
-        self._hold_what_is_not_ready(now)
+        for lane, until in self._documents.initialised(self._state.accepted, now):
+            self._lanes.hold(lane, until)
         self._lanes.discard_unaccepted(self._accepted(now))
         self._ahead.changed()
-        self._ask_at = now + self._rules.schedule.delay(self._asks + 1, self._parts.chance())
 
     def _go_on(self) -> None:
         now = self._now()
@@ -264,7 +261,7 @@ class Flight:
         self._lanes.done(message)
         self._blames.cleared(message.row)
         self._blames.delivered(lane)
-        self._unready.delivered(message.document_name)
+        self._documents.delivered(message.document_name)
         if self._next is None:
             self._room.succeeded()
             self._parts.troubles.resolved()
@@ -274,7 +271,7 @@ class Flight:
         lane = self._lanes.lane_of(message)
         self._lanes.released(message)
         if protocol.row_of(answer).posting is Posting.START_OVER:
-            self._refused.add((message.document_name, lane))
+            self._documents.refused(message.document_name, lane)
         if not settlement.blamed:
             return settlement
         self._blames.blamed(message.row, lane, now)
@@ -311,55 +308,26 @@ class Flight:
         row = protocol.row_of(answer)
         self._parts.troubles.met(row.name, detail=describe(answer), fault=row.fault.value, mend=row.mend)
 
-    # --- documents that are not accepted, or accepted and yet refused -----------------------------
-
-    def _accepted(self, now: float) -> frozenset[DocumentName]:
-        """What may be sent now: accepted, and not held as a whole."""
-        over = [document for document, until in self._held_documents.items() if until <= now]
-        for document in over:
-            del self._held_documents[document]
-        if over:
-            self._ahead.changed()
-        return self._state.accepted - self._held_documents.keys()
-
-    def _hold_what_is_not_ready(self, now: float) -> None:
-        for document, lane in self._refused:
-            if document not in self._state.accepted:
-                continue
-            times, whole = self._unready.met(document, lane)
-            until = now + self._rules.schedule.delay(times, self._parts.chance())
-            if whole:
-                self._held_documents[document] = until
-            else:
-                self._lanes.hold(lane, until)
-        self._refused.clear()
+    # --- documents --------------------------------------------------------------------------------
 
     def _ask_again(self, now: float) -> None:
         """While messages wait for their document to be accepted, ask on the retry schedule."""
-        self._say_what_is_not_accepted()
-        if not self._ahead.unaccepted:
-            self._asks = 0
-        elif self._asking is None and now >= self._ask_at and not self._is_ending():
+        new = self._documents.waiting(self._ahead.unaccepted, now)
+        if new:
+            mend = "add them to the connection point in ION Desk (sent by the application)"
+            self._parts.log.warning("documents.withheld", documents=sorted(new), mend=mend)
+        if self._asking is None and self._documents.is_ask_due(now) and not self._is_ending():
             self._asking = asyncio.create_task(self._ask())
             self._asking.add_done_callback(self._asked)
-
-    def _say_what_is_not_accepted(self) -> None:
-        if self._ahead.unaccepted == self._said:
-            return
-        self._said = self._ahead.unaccepted
-        if self._said:
-            mend = "add them to the connection point in ION Desk (sent by the application)"
-            self._parts.log.warning("documents.withheld", documents=sorted(self._said), mend=mend)
 
     async def _ask(self) -> None:
         answer = await self._parts.endpoint.accepted_documents()
         before, state = self._state.accepted, protocol.after_accepted(self._state, answer)
-        self._asks += 1
-        self._ask_at = self._now() + self._rules.schedule.delay(self._asks + 1, self._parts.chance())
+        self._documents.asked(self._now())
         if not isinstance(state, Send):
             self._fold(state, answer)
         elif self._next is None and state.accepted != before:
-            self._state, self._asks = state, 0
+            self._state = state
             self._last_contact = self._now()
             self._lanes.discard_unaccepted(state.accepted)
             self._ahead.changed()
@@ -368,6 +336,12 @@ class Flight:
     def _asked(self, task: asyncio.Task[None]) -> None:
         self._asking = None
         self._job_ended(task)
+
+    def _accepted(self, now: float) -> frozenset[DocumentName]:
+        held, is_over = self._documents.held(now)
+        if is_over:
+            self._ahead.changed()
+        return self._state.accepted - held
 
     # --- ending and telling -------------------------------------------------------------------------
 
@@ -397,17 +371,18 @@ class Flight:
             await asyncio.gather(*jobs, return_exceptions=True)
 
     def _tell(self) -> None:
+        unaccepted = self._ahead.unaccepted
+        waiting = NOT_ACCEPTED + ", ".join(sorted(unaccepted)) if unaccepted else ""
         if self._slots or self._lanes.ready:
-            self._parts.report("sending", "", None)
+            self._parts.report("sending", waiting, None)
         elif self._ahead.reading:
             return
-        elif self._lanes.holding or self._held_documents:
-            self._parts.report("sending", "a message waits its own delay", self._next_timer())
+        elif self._lanes.holding or self._documents.holding:
+            self._parts.report("sending", waiting or "a message waits its own delay", self._next_timer())
         else:
             self.idle = True
             self._parts.troubles.resolved()
-            waiting = ", ".join(sorted(self._ahead.unaccepted))
-            self._parts.report("idle", NOT_ACCEPTED + waiting if waiting else "", self._next_timer())
+            self._parts.report("idle", waiting, self._next_timer())
 
     def _next_timer(self) -> float | None:
         """The next instant at which something can become possible by itself."""
@@ -415,8 +390,8 @@ class Flight:
         times = [
             self._lanes.next_hold_end(now),
             self._ahead.next_look(now),
-            self._ask_at if self._ahead.unaccepted and self._asking is None else None,
-            *self._held_documents.values(),
+            self._documents.next_hold_end,
+            self._documents.ask_at if self._asking is None else None,
         ]
         return min((time for time in times if time is not None), default=None)
 

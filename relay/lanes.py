@@ -6,14 +6,13 @@ whole tenant, or a single message, as the tenant's `ordering` says.
 
 import heapq
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
-from typing import cast
+from typing import assert_never, cast
 
+from relay.blame import Lane
 from relay.model import DocumentName, Message, Ordering, OrderingKey, RowId
-
-Lane = Hashable
 
 _TENANT_LANE = "the tenant's only lane"
 
@@ -67,6 +66,8 @@ class Lanes:
                 return _TENANT_LANE
             case "none":
                 return message.row
+            case _:
+                assert_never(self._ordering)
 
     # --- reading ahead --------------------------------------------------------------------------
 
@@ -87,6 +88,8 @@ class Lanes:
             case "none":
                 rows = cast("set[RowId]", set(self._holds))
                 return Wanted(frozenset(), frozenset(known | rows), closed, self.generation)
+            case _:
+                assert_never(self._ordering)
 
     @property
     def room_bytes(self) -> int:
