@@ -138,7 +138,7 @@ class IonEndpoint:
         access = self._look() if self._access is None else self._access
         token: Token | None = None
         if isinstance(access, Access) and isinstance(access.credentials, IonApi):
-            fetched = await self._token()
+            fetched = self._tokens.good or await self._token()
             if not isinstance(fetched, Token):
                 return fetched, None
             token, access = fetched, self._access or access

@@ -44,13 +44,19 @@ class TokenCache:
         return self._held.token if self._held is not None else None
 
     @property
+    def good(self) -> Token | None:
+        """The token that is held and not yet due for renewal."""
+        held = self._held
+        return held.token if held is not None and held.is_good(self._now()) else None
+
+    @property
     def must_fetch(self) -> bool:
         """Whether the next `get` begins a fetch."""
-        return self._fetching is None and self._good() is None
+        return self._fetching is None and self.good is None
 
     async def get(self) -> Fetched:
-        """The held token, or what one fetch brought to all who wait for it."""
-        good = self._good()
+        """The good token, or what one fetch brought to all who wait for it."""
+        good = self.good
         if good is not None:
             return good
         if self._fetching is None:
@@ -75,10 +81,6 @@ class TokenCache:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.forget()
-
-    def _good(self) -> Token | None:
-        held = self._held
-        return held.token if held is not None and held.is_good(self._now()) else None
 
     async def _renew(self) -> Fetched:
         asked_at = self._now()

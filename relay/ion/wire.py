@@ -56,7 +56,9 @@ def multipart_message_url(base: str) -> str:
 
 # --- the body of a post ---------------------------------------------------------------------------
 
-_BOUNDARY = "ion-relay-4f1d0c6be27a93585f3e"
+_MARK = b"ion-relay-4f1d0c6be27a93585f3e"
+"""The boundary, unless it occurs in what is sent: always the same, nothing random is needed."""
+
 _FIRST_PART = (
     b'\r\nContent-Disposition: form-data; name="ParameterRequest"\r\nContent-Type: application/json\r\n\r\n'
 )
@@ -94,24 +96,15 @@ def body(message: Message, sender: LogicalId, deflate_from: int = DEFLATE_FROM) 
     compressed = len(message.payload) >= deflate_from
     payload = zlib.compress(message.payload) if compressed else message.payload
     parameters = _parameters(message, sender, "DEFLATE" if compressed else "NONE")
-    boundary = _boundary(parameters, payload)
-    mark = boundary.encode("ascii")
-    data = b"".join(
-        (
-            b"--",
-            mark,
-            _FIRST_PART,
-            parameters,
-            b"\r\n--",
-            mark,
-            _SECOND_PART,
-            payload,
-            b"\r\n--",
-            mark,
-            b"--\r\n",
-        )
-    )
-    return Body(f"multipart/form-data; boundary={boundary}", data)
+    if _MARK in payload or _MARK in parameters:
+        return _joined(_other_boundary(payload, parameters), parameters, payload)
+    return _joined(_MARK, parameters, payload)
+
+
+def _joined(mark: bytes, parameters: bytes, payload: bytes) -> Body:
+    first, second = b"--" + mark + _FIRST_PART, b"\r\n--" + mark + _SECOND_PART
+    data = b"".join((first, parameters, second, payload, b"\r\n--", mark, b"--\r\n"))
+    return Body(f"multipart/form-data; boundary={mark.decode('ascii')}", data)
 
 
 def _parameters(message: Message, sender: LogicalId, encoding: str) -> bytes:
@@ -138,13 +131,12 @@ def _stored(parameters: str) -> str:
             raise ValueError("the stored parameters are not a JSON object")
 
 
-def _boundary(*parts: bytes) -> str:
+def _other_boundary(*parts: bytes) -> bytes:
     """The first of a fixed row of boundaries that none of the parts contains."""
-    boundary, turn = _BOUNDARY, 0
-    while any(boundary.encode("ascii") in part for part in parts):
+    turn = 1
+    while any(b"%b-%d" % (_MARK, turn) in part for part in parts):
         turn += 1
-        boundary = f"{_BOUNDARY}-{turn}"
-    return boundary
+    return b"%b-%d" % (_MARK, turn)
 
 
 # --- reading replies ------------------------------------------------------------------------------

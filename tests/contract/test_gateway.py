@@ -353,6 +353,19 @@ async def test_a_file_that_cannot_be_used_is_refused_by_name_until_it_is_mended(
     assert await endpoint.ping() == Reply(200)
 
 
+async def test_a_file_that_breaks_before_a_token_is_due_is_refused_by_name(
+    sandbox: Sandbox, source: IonApiFile, endpoint: IonEndpoint
+) -> None:
+    """It is read again before a token is fetched, whichever call needs it."""
+    assert await endpoint.ping() == Reply(200)
+    source.path.write_text("{")
+    endpoint._tokens.forget()
+    answer = await ask(endpoint, "post")
+    assert isinstance(answer, TokenRefused)
+    assert "is not JSON" in answer.detail
+    assert fetched(sandbox) == 1
+
+
 async def test_a_change_of_permissions_counts_as_a_change(source: IonApiFile, endpoint: IonEndpoint) -> None:
     """`chmod` changes neither content nor time of content, and is how unreadable files are mended."""
     await endpoint.ping()
@@ -400,6 +413,14 @@ async def test_a_key_file_without_one_line_of_text_is_refused(tmp_path: Path, co
     answer = await endpoint.ping()
     assert isinstance(answer, TokenRefused)
     assert answer.detail == f"{path}: holds no single line of text; write the key alone into it"
+
+
+async def test_a_key_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    endpoint = IonEndpoint(connection(OAuth1Source(path, Secret("s")), ion_url="http://127.0.0.1:1/s"))
+    answer = await endpoint.ping()
+    assert isinstance(answer, TokenRefused)
+    assert answer.detail.startswith(f"{path}: cannot be read: No such file or directory")
 
 
 async def test_oauth1_keys_without_an_ion_url_are_refused_with_the_mend() -> None:
