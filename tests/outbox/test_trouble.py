@@ -87,8 +87,9 @@ async def test_a_missing_file_is_only_made_where_that_is_asked(opened: Opener, t
 
 
 async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"no folder .*/missing .*create it"):
-        await open_outbox(f"sqlite:///{tmp_path}/missing/relay.db")
+    for exclusive in (False, True):
+        with pytest.raises(StoreError, match=r"no folder .*/missing .*create it"):
+            await open_outbox(f"sqlite:///{tmp_path}/missing/relay.db", exclusive=exclusive)
 
 
 async def test_a_folder_is_no_outbox(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ class Channel:
         except TimeoutError as error:
             raise StoreError(
                 f"the disk under the outbox {self._path} did not answer within {CALL_SECONDS:g} s; "
-                "check the file system"
+                "check the file system; what was under way may be stored all the same"
             ) from error
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:

@@ -5,6 +5,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from relay.outbox.sqlite import trouble
 from relay.ports import StoreError
 
 
@@ -40,6 +41,8 @@ def _opened(path: Path) -> int:
     lock = path.with_name(path.name + ".lock")
     try:
         return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except FileNotFoundError as error:
+        raise trouble.missing_folder(path) from error
     except OSError as error:
         raise StoreError(
             f"{lock} cannot be opened ({error.strerror}); give this user the right to write in "

@@ -1,0 +1,79 @@
+"""This file is what the SQLite outbox adds to the contract: bounded stories, and looks that cost a small share of time."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from sqlite3 import Connection
+
+import pytest
+
+from relay.model import Delivered, DocumentName, Draft, MessageId, Released
+from relay.outbox.sqlite import settle, tenants
+from relay.ports import Signals
+from tests.contract.stores import ACME, insert_plainly
+from tests.outbox.conftest import Opener
+
+DRAFT = Draft(ACME, DocumentName("Sync.SalesOrder"), b"x", MessageId("m"))
+
+
+async def test_a_message_that_waits_for_weeks_keeps_the_latest_of_its_story(
+    opened: Opener, tmp_path: Path
+) -> None:
+    outbox = await opened(tmp_path / "relay.db")
+    await outbox.add([DRAFT])
+    (record,) = await outbox.show(MessageId("m"), None)
+    await outbox.settle([(record.row, Released(f"{i}")) for i in range(settle.HISTORY_KEPT + 20)])
+    (record,) = await outbox.show(MessageId("m"), None)
+    assert [detail for _, _, detail in record.history] == [
+        f"{i}" for i in range(20, settle.HISTORY_KEPT + 20)
+    ]
+
+
+async def test_a_pruned_messages_story_goes_with_it(opened: Opener, tmp_path: Path) -> None:
+    outbox = await opened(tmp_path / "relay.db")
+    await outbox.add([DRAFT])
+    (record,) = await outbox.show(MessageId("m"), None)
+    await outbox.settle([(record.row, Released("HTTP 503"))])
+    await outbox.settle([(record.row, Delivered())])
+    async with asyncio.timeout(5):
+        while not await outbox.prune(0, 10):
+            pass
+    assert await outbox._database.read(lambda connection: count(connection, "relay_history")) == 0
+
+
+def count(connection: Connection, table: str) -> int:
+    (found,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+    return int(found)
+
+
+async def test_looking_for_work_takes_a_small_share_of_the_time(
+    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With thousands of tenants a look is slow; the next one then comes later: here 20 times 20 ms."""
+    path = tmp_path / "relay.db"
+    outbox = await opened(path)
+    monkeypatch.setattr(tenants, "signals", slowly(tenants.signals, 0.02))
+    await outbox.arrivals(60)
+    began = asyncio.get_running_loop().time()
+    insert_plainly(path, DRAFT)
+    assert (await outbox.arrivals(60)).pending == {ACME}
+    assert asyncio.get_running_loop().time() - began > 0.2
+
+
+async def test_a_slow_look_does_not_put_off_the_next_one_for_longer_than_asked(
+    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = await opened(tmp_path / "relay.db")
+    monkeypatch.setattr(tenants, "signals", slowly(tenants.signals, 1.0))  # then 20 s of rest
+    await outbox.arrivals(0)
+    async with asyncio.timeout(15):
+        await outbox.arrivals(0.01)
+
+
+def slowly(signals: Callable[[Connection], Signals], seconds: float) -> Callable[[Connection], Signals]:
+    def look(connection: Connection) -> Signals:
+        time.sleep(seconds)
+        return signals(connection)
+
+    return look
