@@ -355,8 +355,9 @@ def _next(state: Send, settlement: Settlement, reason: str) -> State:
             if rejected >= _REJECTED_IN_A_ROW:
                 return Halt(f"{rejected} messages in a row were refused, the last: {reason}", streak, True)
             return Send(state.accepted, streak)
-        case Released():
-            return state
+        case Released():  # nothing is parked: a post is repeated after a ping, and never in a hot loop
+            failed = replace(state.streak, failures=state.streak.failures + 1)
+            return Pause(Ping(state.accepted, failed), reason)
         case _:
             assert_never(settlement)
 

@@ -452,10 +452,9 @@ def test_on_rejected_stop_changes_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 413])
-def test_park_nothing_turns_a_park_into_a_wait_of_the_message_alone(status: int) -> None:
-    sent = Send(ORDERS, Streak(1, 9))
-    state, settlement = after_post(sent, Reply(status), PARK_NOTHING, NO_BLAME)
-    assert state == sent
+def test_park_nothing_turns_a_park_into_a_wait_and_no_hot_loop(status: int) -> None:
+    state, settlement = after_post(Send(ORDERS, Streak(1, 9)), Reply(status), PARK_NOTHING, NO_BLAME)
+    assert state == Pause(Ping(ORDERS, Streak(2, 9)), f"HTTP {status}")
     assert settlement == Released(f"HTTP {status}", True)
 
 
