@@ -15,8 +15,8 @@ STATES = {
 }  # fmt: skip
 
 WEATHER = {
-    "outage": ("#fef3c7", "#92400e"), "answer": ("#ffedd5", "#9a3412"), "token": ("#e0f2fe", "#075985"),
-    "configuration": ("#ede9fe", "#5b21b6"),
+    "outage": ("#fef3c7", "#92400e"), "answer": ("#ffedd5", "#7c2d12"), "token": ("#e0f2fe", "#075985"),
+    "configuration": ("#ede9fe", "#5b21b6"), "slow": ("#f1f5f9", "#475569"),
 }  # fmt: skip
 """By kind of weather: the colour of its band, and of its words."""
 

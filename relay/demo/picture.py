@@ -78,7 +78,7 @@ class _Picture:
             f"{len(verdict.lost)} lost",
             f"{len(verdict.out_of_order)} out of order",
             f"{len(verdict.violations)} violations",
-            f"median {verdict.median_seconds * 1000:.0f} ms",
+            f"median {verdict.fair_median_seconds * 1000:.0f} ms in fair weather",
         )
         ink.text(_LEFT, 67, "  ·  ".join(facts), size=13, fill="#475569")
 
@@ -128,18 +128,26 @@ class _Picture:
             x, end, y = self._x(weather.begin), self._x(weather.end), top + row * _BAND
             self._ink.box(x, fall, max(end - x, 2), _WATERFALL, paper, opacity=0.6)
             self._ink.box(x, y, max(end - x, 2), fall - y, paper)
-            self._ink.text(x + 5, y + 14.5, weather.text, size=11.5, fill=words, weight=600, halo=True)
+            at, anchor = (x - 5, "end") if self._is_at_the_kill(weather) else (x + 5, "start")
+            self._ink.text(
+                at, y + 14.5, weather.text, size=11.5, fill=words, weight=600, halo=True, anchor=anchor
+            )
 
     def _placed(self, tenant: str) -> Iterator[tuple[Weather, int]]:
         """Each weather with its row, so that no text lies on another."""
         free: list[float] = []
         mine = (one for one in self._evidence.weather if one.tenant in {tenant, None})
         for weather in sorted(mine, key=lambda one: one.begin):
-            begin = self._x(weather.begin)
-            end = max(self._x(weather.end), begin + 14 + 6.7 * len(weather.text))
-            row = next((row for row, until in enumerate(free) if until <= begin), len(free))
-            free[row : row + 1] = [end]
+            begin, width = self._x(weather.begin), 14 + 6.7 * len(weather.text)
+            before = width if self._is_at_the_kill(weather) else 0
+            row = next((row for row, until in enumerate(free) if until <= begin - before), len(free))
+            free[row : row + 1] = [max(self._x(weather.end), begin + width - before)]
             yield weather, row
+
+    def _is_at_the_kill(self, weather: Weather) -> bool:
+        """Then its words stand left of it, out of the way of the kill's line."""
+        killed = self._evidence.killed_at
+        return killed is not None and abs(weather.end - killed) < 0.2
 
     # --- rows -------------------------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ from rich.text import Text
 
 from relay.demo.watch import NO_RELAY, Seen
 
+_WIDE = 112
+"""Columns from which on the bars have room."""
 _BARS = " ▁▂▃▄▅▆▇█"
 _STYLES = {
     "sending": "green", "idle": "green", "initialising": "cyan", "pinging": "cyan", "backing-off": "yellow",
@@ -77,22 +79,26 @@ class LiveTable:
 
     def show(self, seconds: float, tenants: Tenants, weather: Weather) -> None:
         """Draw the table anew."""
-        self._live.update(table(seconds, tenants, weather, time.time()), refresh=True)
+        wide = self._console.width >= _WIDE
+        self._live.update(table(seconds, tenants, weather, time.time(), wide=wide), refresh=True)
 
     def drawing(self) -> AbstractContextManager[object]:
         """While the table lives."""
         return self._live
 
 
-def table(seconds: float, tenants: Tenants, weather: Weather, now: float) -> RenderableType:
-    """The tenants as a table. `seconds` since the beginning; `now`: since the epoch."""
+def table(
+    seconds: float, tenants: Tenants, weather: Weather, now: float, *, wide: bool = True
+) -> RenderableType:
+    """The tenants as a table. `seconds` since the beginning; `now`: since the epoch; `wide`: with bars."""
     shown = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("tenant", "state"):
         shown.add_column(name, min_width=12)
     for name in ("waiting", "delivered", "parked", "next try"):
-        shown.add_column(name, justify="right", min_width=8)
-    shown.add_column("delivered a second", min_width=20, no_wrap=True)
-    shown.add_column("weather", min_width=26, no_wrap=True)
+        shown.add_column(name, justify="right", min_width=len(name), no_wrap=True)
+    if wide:
+        shown.add_column("delivered a second", min_width=20, no_wrap=True)
+    shown.add_column("weather", no_wrap=True, overflow="ellipsis")
     for tenant, seen in tenants.items():
         text = weather.get(tenant) or weather.get(None) or "fine"
         shown.add_row(
@@ -102,7 +108,7 @@ def table(seconds: float, tenants: Tenants, weather: Weather, now: float) -> Ren
             str(seen.delivered),
             Text(str(seen.parked), style="red" if seen.parked else ""),
             "" if seen.next_try is None else f"{max(seen.next_try - now, 0):.1f} s",
-            Text(pulse(seen.pulse), style="green"),
+            *([Text(pulse(seen.pulse), style="green")] if wide else []),
             Text(text, style="green" if text == "fine" else "yellow"),
         )
     why = (f"{tenant}: {seen.reason}" if seen.reason else "" for tenant, seen in tenants.items())

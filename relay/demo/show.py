@@ -45,7 +45,9 @@ def run(place: Place, *, json_wanted: bool) -> int:
     if json_wanted:
         sys.stdout.write(place.summary.read_text("utf-8"))
     else:
-        Console(highlight=False, soft_wrap=True).print(summary.text(verdict, evidence, place))
+        console = Console(highlight=False, soft_wrap=True)
+        width = console.width if console.is_terminal else None
+        console.print(summary.text(verdict, evidence, place, width))
     return 0 if verdict.fine else 1
 
 

@@ -20,6 +20,7 @@ EVERY = 0.26
 """Seconds between two messages of a tenant."""
 BATCH = 24
 """So many of each tenant's messages are handed over at once, before the kill."""
+_SLOW_SECONDS = 0.4
 _LOOK_SECONDS = 0.05
 _CONFIGURATION = protocol.NOT_READY.answer
 """What ION answers where it is not configured for a message."""
@@ -135,13 +136,14 @@ class Story:
 
     async def _kill(self) -> None:
         self._say("", f"Both answer slowly, and {2 * BATCH} messages arrive in one transaction…")
-        rule = await self._stage.order(call="post", late=0.25)
+        rule, began = await self._stage.order(call="post", late=_SLOW_SECONDS), time.time()
         await self._application.hand_over(
             *(one for batch in self._batches.values() for one in batch[-BATCH:])
         )
         await self._until(self._many_under_way, "posts under way", 8)
         self.now[None] = "relay killed"
         self.killed_at = time.time()
+        self._note(None, "slow", "slow answers", began)
         await self._stage.kill_relay()
         self._watch.relay_died(self.killed_at)
         self._say("", "…kill -9 of the relay, with posts under way.")

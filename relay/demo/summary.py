@@ -1,21 +1,27 @@
 """This file is the summary that ends the demo, for a person."""
 
+import textwrap
 from collections import Counter
 
 from rich.text import Text
 
-from relay.demo.evidence import Evidence
+from relay.demo.evidence import Evidence, Handed
 from relay.demo.stage import Place
 from relay.demo.verdict import Verdict
 
 _MOST_SAID = 10
+_INDENT = 25
 
 
-def text(verdict: Verdict, evidence: Evidence, place: Place) -> Text:
-    """What became of it all, by the stand-in ION's own record; then where the things lie."""
+def text(verdict: Verdict, evidence: Evidence, place: Place, width: int | None = None) -> Text:
+    """What became of it all, by the stand-in ION's own record; then where the things lie.
+
+    `width`: of the terminal, in columns; None does not wrap.
+    """
     shown = Text()
     for number, what, detail in _facts(verdict, evidence):
-        shown.append(f"\n{number:>9}", style="bold").append(f"  {what:<14}").append(detail, style="dim")
+        shown.append(f"\n{number:>9}", style="bold").append(f"  {what:<14}")
+        shown.append(_wrapped(detail, width), style="dim")
     shown.append("\n")
     for name, path in (
         ("picture", place.picture),
@@ -45,14 +51,32 @@ def _facts(verdict: Verdict, evidence: Evidence) -> list[tuple[str, str, str]]:
             "out of order",
             f"of {verdict.pairs_in_order} neighbours of one order number",
         ),
-        (f"{verdict.median_seconds * 1000:.0f} ms", "median", "from hand-over to ION, outages and all"),
+        (f"{verdict.fair_median_seconds * 1000:.0f} ms", "median", _medians(verdict)),
         (
             f"{slowest.seconds:.1f} s" if slowest else "",
             "slowest",
-            f"{slowest.message.document} of {slowest.message.key}" if slowest else "",
+            _why_slow(slowest.message, evidence) if slowest else "",
         ),
         (str(len(evidence.pings)), "pings", f"in {evidence.ended - evidence.began:.0f} s, both tenants"),
     ]
+
+
+def _wrapped(detail: str, width: int | None) -> str:
+    room = None if width is None else width - _INDENT
+    if room is None or room < len(detail) / 4:
+        return detail
+    return ("\n" + " " * _INDENT).join(textwrap.wrap(detail, room))
+
+
+def _medians(verdict: Verdict) -> str:
+    return (
+        f"from hand-over to ION in fair weather; {verdict.median_seconds * 1000:.0f} ms with all the weather"
+    )
+
+
+def _why_slow(message: Handed, evidence: Evidence) -> str:
+    withheld = (message.tenant, message.document) in evidence.unsteady
+    return f"{message.document} of {message.key}" + (", until ION accepted its document" if withheld else "")
 
 
 def _ending(verdict: Verdict) -> Text:

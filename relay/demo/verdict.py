@@ -5,7 +5,7 @@ outbox against both.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
@@ -17,8 +17,8 @@ _UNKNOWN = Fate("gone")
 ANSWER_LOST = "its answer was lost on the way"
 UNDER_WAY = "it was under way at the kill -9"
 NOT_SETTLED = "it was answered, but not yet settled at the kill -9"
-_KILL_SECONDS = 0.5
-"""What the relay had answered so shortly before it was killed, it may not have settled."""
+_SETTLES_WITHIN = 1.0
+"""Seconds: what ION took so shortly before the relay was killed, the relay may not have settled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,14 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of it all. `lost` and the like name messages; `wrong` says everything that must not be."""
+    """What became of it all. `lost` and the like name messages; `wrong` says everything that must not be.
+
+    `fair`: of the delivered ones those that were handed over in fair weather, while a relay was running.
+    """
 
     handed_over: int
     delivered: tuple[Delivery, ...]
+    fair: tuple[Delivery, ...]
     parked: tuple[tuple[Handed, str], ...]
     sent_twice: tuple[tuple[Handed, str], ...]
     lost: tuple[str, ...]
@@ -52,13 +56,22 @@ class Verdict:
 
     @property
     def median_seconds(self) -> float:
-        """The median delivery."""
-        return median(one.seconds for one in self.delivered) if self.delivered else 0.0
+        """The median delivery, outages and all."""
+        return _median(self.delivered)
+
+    @property
+    def fair_median_seconds(self) -> float:
+        """The median delivery in fair weather."""
+        return _median(self.fair)
 
     @property
     def slowest(self) -> Delivery | None:
         """The delivery that took longest."""
         return max(self.delivered, key=lambda one: one.seconds, default=None)
+
+
+def _median(deliveries: Sequence[Delivery]) -> float:
+    return median(one.seconds for one in deliveries) if deliveries else 0.0
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -83,6 +96,7 @@ def judge(evidence: Evidence) -> Verdict:
     verdict = Verdict(
         len(evidence.handed),
         tuple(delivered),
+        tuple(one for one in delivered if _in_fair_weather(one.message, evidence)),
         tuple(parked),
         tuple(twice),
         tuple(lost),
@@ -94,6 +108,17 @@ def judge(evidence: Evidence) -> Verdict:
         (),
     )
     return _with_wrongs(verdict, evidence, arrived)
+
+
+def _in_fair_weather(message: Handed, evidence: Evidence) -> bool:
+    if (message.tenant, message.document) in evidence.unsteady:
+        return False
+    gone = evidence.killed_at is not None and evidence.killed_at <= message.at <= (evidence.restarted_at or 0)
+    stormy = (
+        weather.tenant in {None, message.tenant} and weather.begin <= message.at <= weather.end
+        for weather in evidence.weather
+    )
+    return not gone and not any(stormy)
 
 
 def _name(message: Handed) -> str:
@@ -123,7 +148,7 @@ def why_again(again: Again, before: float, killed_at: float | None) -> str | Non
     if not over_the_kill or killed_at is None:
         return None
     if again.after.startswith("answered"):
-        return NOT_SETTLED if killed_at - before <= 2 * _KILL_SECONDS else None
+        return NOT_SETTLED if killed_at - before <= _SETTLES_WITHIN else None
     return UNDER_WAY
 
 
@@ -198,6 +223,7 @@ def as_json(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
         "pairs_in_order": verdict.pairs_in_order,
         "violations": len(verdict.violations),
         "median_seconds": round(verdict.median_seconds, 4),
+        "fair_median_seconds": round(verdict.fair_median_seconds, 4),
         "slowest_seconds": round(slowest.seconds, 3) if slowest else None,
         "slowest": _shown(slowest.message) if slowest else None,
         "pings": len(evidence.pings),

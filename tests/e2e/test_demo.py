@@ -1,12 +1,15 @@
 """The demo, run for real as a person would; and its verdict, which must notice whatever is wrong."""
 
+import contextlib
 import json
 import os
+import pty
 import re
 import signal
 import sqlite3
 import subprocess
 import sys
+import termios
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,10 +21,11 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from relay.demo import papers
-from relay.demo.evidence import Again, Evidence, Fate, Handed, Taken
+from relay.demo import papers, summary
+from relay.demo.evidence import Again, Evidence, Fate, Handed, Taken, Weather
 from relay.demo.picture import draw
 from relay.demo.screen import pulse
+from relay.demo.stage import Place
 from relay.demo.verdict import ANSWER_LOST, NOT_SETTLED, UNDER_WAY, as_json, judge, why_again
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,6 +197,27 @@ def test_a_signal_ends_it_cleanly_with_both_processes(tmp_path: Path, number: si
     assert [pid for pid in pids if is_alive(pid)] == []
 
 
+def test_on_a_terminal_a_table_shows_each_tenant_live(tmp_path: Path) -> None:
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (40, 130))
+    own = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
+    command = [sys.executable, "-m", "relay", "demo", "--directory", str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, env=own | {"TERM": "xterm"}, stdout=its, stderr=its) as process:
+        os.close(its)
+        seen = ""
+        while not re.search(r"ACME_PRD.+idle.+[1-9].+fine", seen):
+            seen += os.read(ours, 65536).decode(errors="replace")
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # the other end is closed
+            while more := os.read(ours, 65536):
+                seen += more.decode(errors="replace")
+    os.close(ours)
+    assert process.returncode == 130
+    for column in ("tenant", "state", "waiting", "delivered", "parked", "next try", "weather"):
+        assert column in seen
+    assert "\x1b[?25h" in seen, "the cursor is back"
+
+
 def delivered(outbox: Path) -> int:
     if not outbox.exists():
         return 0
@@ -335,6 +360,21 @@ def test_a_lost_message_is_seen_in_the_picture_too() -> None:
     lost = replace(FINE, taken=FINE.taken[1:])
     red = 'stroke="#dc2626" stroke-width="1.6"'
     assert draw(lost, judge(lost)).count(red) == draw(FINE, judge(FINE)).count(red) + 1
+
+
+def test_what_is_wrong_is_said_once_with_how_often() -> None:
+    evidence = replace(FINE, taken=FINE.taken[1:], violations=("ACME_PRD: hot-loop",) * 3)
+    said = str(summary.text(judge(evidence), evidence, Place(Path("demo"))))
+    assert "WRONG: against the guide's sequence: ACME_PRD: hot-loop (3 times)" in said
+    assert "WRONG: lost: Sync.SalesOrder of SO-1, ACME_PRD, id id-1" in said
+    assert "Nothing was lost" not in said
+
+
+def test_fair_weather_is_where_nothing_was_ordered_and_a_relay_ran() -> None:
+    rain = Weather("ACME_PRD", "outage", "outage: 503", 1000.5, 1001.5)
+    gone = replace(FINE, weather=(rain,), killed_at=1002.5, restarted_at=1003.5)
+    assert [one.message.row for one in judge(gone).fair] == [2]
+    assert len(judge(FINE).fair) == 3
 
 
 # --- its documents --------------------------------------------------------------------------------
