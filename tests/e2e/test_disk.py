@@ -1,0 +1,165 @@
+"""The outbox' disk and file in trouble: it is said once, waited out, and nothing is lost."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from relay.sandbox import Sandbox
+from tests.conftest import LONG
+from tests.e2e.conftest import GLOBEX
+from tests.support.application import Parcel, order
+from tests.support.process import RelayProcess, Station
+
+STILL_SECONDS = 12.0 if LONG else 0.5
+"""How long the disk stays full: in the long form the heartbeat meets it too."""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 16 MB; only root may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"NOT TESTED, a disk that fills: no tmpfs may be mounted here ({mounted.stderr!r})")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def _fill(folder: Path) -> Path:
+    """Take all the space there is."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    file.write(b"\0" * size)
+            except OSError:
+                continue
+    assert os.statvfs(folder).f_bavail == 0
+    return ballast
+
+
+def _complaints(relay: RelayProcess) -> list[dict[str, object]]:
+    return [line for line in relay.said("trouble.opened") if line["kind"] == "outbox"]
+
+
+async def _stands_still(sandbox: Sandbox, station: Station) -> int:
+    """Wait until nothing has arrived for a while; how many have arrived."""
+    seen: list[tuple[float, int]] = [(time.monotonic(), -1)]
+
+    def still() -> bool:
+        count = sandbox.record.count()
+        if count != seen[-1][1]:
+            seen.append((time.monotonic(), count))
+        return time.monotonic() - seen[-1][0] > STILL_SECONDS
+
+    await station.until(still, "the arrivals to stand still")
+    return seen[-1][1]
+
+
+async def test_a_disk_that_fills_while_messages_flow(
+    sandbox: Sandbox, tmp_path: Path, small_disk: Path
+) -> None:
+    """Settlements wait in memory, the log says it once; with space the relay goes on, nothing lost or doubled."""
+    station = Station(tmp_path, outbox=small_disk / "outbox.db")
+    station.environment |= sandbox.environment(tmp_path)
+    ids = station.application.insert_all(Parcel(GLOBEX, order(n), key=f"k{n % 12}") for n in range(600))
+    sandbox.weather(tenant=GLOBEX, call="post", late=0.02)
+    async with station.relay() as relay:
+        await station.until(lambda: sandbox.record.count() >= 60, "60 arrivals")
+        ballast = _fill(small_disk)
+        (opened,) = await station.until(lambda: _complaints(relay), "the line about the disk")
+        assert "disk is full" in str(opened["detail"])
+        assert opened["mend"]
+        arrived = await _stands_still(sandbox, station)
+        settled = station.application.delivered()
+        assert arrived - settled <= 128, "no more unsettled posts than may come twice after a crash"
+        ballast.unlink()
+        await station.until_delivered()
+        await station.event(relay, "trouble.resolved", kinds=["outbox"])
+        told = [
+            line for line in relay.events if "disk is full" in json.dumps(line) and line["level"] != "info"
+        ]
+        assert len(told) <= 3, "said once; the tenant's reading and the process' settling may each say it"
+        assert not relay.said("part.crashed")
+    assert {taken.message_id for taken in sandbox.messages()} == set(ids)
+    assert sandbox.record.sent_twice() == []
+
+
+async def test_a_relay_that_starts_on_a_full_disk(sandbox: Sandbox, tmp_path: Path, small_disk: Path) -> None:
+    """It may refuse to start with a clear sentence, or wait; with space, the next start delivers all."""
+    station = Station(tmp_path, outbox=small_disk / "outbox.db")
+    station.environment |= sandbox.environment(tmp_path)
+    station.application.insert_all(Parcel(GLOBEX, order(n)) for n in range(50))
+    ballast = _fill(small_disk)
+    relay = station.start()
+    try:
+        await station.until(lambda: not relay.running or _complaints(relay), "the disk to be named")
+        assert "disk is full" in relay.text, relay.tail()
+        assert "Traceback" not in relay.text
+        ballast.unlink()
+        if not relay.running:
+            assert relay.process.returncode in {1, 2}
+            relay = station.start("--until-empty")
+        await station.until_delivered()
+    finally:
+        if relay.running:
+            relay.process.terminate()
+        relay.process.wait(10)
+    assert sandbox.record.count() == 50
+
+
+def _about_the_lock(relay: RelayProcess) -> list[dict[str, object]]:
+    return [line for line in relay.events if "locked by another process" in json.dumps(line)]
+
+
+async def test_a_file_locked_by_another_process_for_some_seconds(sandbox: Sandbox, station: Station) -> None:
+    """A write transaction held open for 7 s by another program: the relay waits, and goes on by itself."""
+    async with station.relay() as relay:
+        station.application.insert(GLOBEX)
+        await station.until_delivered()
+        with closing(sqlite3.connect(station.application.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            other.execute(
+                "INSERT INTO relay_outbox (tenant_id, document_name, payload) VALUES (?, 'Sync.SalesOrder', 'x')",
+                (GLOBEX,),
+            )
+            held = time.monotonic()
+            await station.until(lambda: _about_the_lock(relay), "a line about the lock", watched=relay)
+            assert time.monotonic() - held < 15
+            other.execute("COMMIT")
+        await station.until(lambda: station.application.delivered() == 2, "the held message delivered")
+        station.application.insert_all(Parcel(GLOBEX, order(n)) for n in range(50))
+        await station.until_delivered()
+        assert not relay.said("part.crashed")
+    assert sandbox.record.sent_twice() == []
+
+
+async def test_settlements_wait_for_a_locked_file(sandbox: Sandbox, station: Station) -> None:
+    """ION has answered and the file is locked: the deliveries are kept, written later, never sent again."""
+    slow = sandbox.weather(tenant=GLOBEX, call="post", late=0.4)
+    station.application.insert_all(Parcel(GLOBEX, order(n), key=f"k{n}") for n in range(3))
+    async with station.relay() as relay:
+        await station.until(lambda: slow.struck, "a post under way")
+        with closing(sqlite3.connect(station.application.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await station.event(relay, "trouble.opened", kind="outbox")
+            other.execute("ROLLBACK")
+        await station.until_delivered()
+        resolved = await station.event(relay, "trouble.resolved", kinds=["outbox"])
+        assert "locked" in resolved["last"]
+        assert len(_complaints(relay)) == 1
+    assert sandbox.record.sent_twice() == []
+    assert len(sandbox.requests(GLOBEX, "post")) == 3
