@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from relay.blame import Lane
 from relay.lanes import Lanes, Wanted
+from relay.ledger import OUTBOX_MEND
 from relay.logs import Troubles
 from relay.model import DocumentName, Message, RowId, TenantId
 from relay.nap import nap
@@ -45,7 +46,7 @@ class Patience:
                     "outbox",
                     detail=str(error),
                     fault="the outbox's",
-                    mend="mend the cause; the relay tries again by itself, nothing is lost",
+                    mend=OUTBOX_MEND,
                 )
                 await nap(self._stopping, self._schedule.delay(failures, self._chance()))
                 continue

@@ -76,10 +76,12 @@ class Relay:
         self._troubles = Troubles(self._log, None, loop.time, period, loop.call_later)
         self._tally = Tally(self._log, period, loop.call_later)
         self._ledger = Ledger(outbox, self._troubles, schedule, random.random)
-        self._supervisor = Supervisor(outbox, self._ledger, self._log, schedule, random.random)
+        self._supervisor = Supervisor(
+            outbox, self._ledger, self._log, self._troubles, schedule, random.random
+        )
         self._states = States(outbox, _utc_now)
         details = {"host": socket.gethostname(), "pid": str(os.getpid()), "version": relay.__version__}
-        self._caretaker = Caretaker(self._name, details, outbox, outbox, self._log)
+        self._caretaker = Caretaker(self._name, details, outbox, outbox, self._log, self._troubles)
 
     async def run(self, *, until_empty: bool, within: float | None) -> int:
         """From the first line of the log to the last; the exit code."""

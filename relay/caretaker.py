@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from relay.logs import Log
+from relay.logs import Log, Troubles
 from relay.model import StateName, TenantId, TenantState
 from relay.nap import nap
 from relay.ports import Desk, Outbox
@@ -76,9 +76,17 @@ class Care:
 class Caretaker:
     """Beats, prunes and warns. Its loops may be cancelled or started again at any time."""
 
-    def __init__(self, relay: str, details: Mapping[str, str], outbox: Outbox, desk: Desk, log: Log) -> None:
+    def __init__(
+        self,
+        relay: str,
+        details: Mapping[str, str],
+        outbox: Outbox,
+        desk: Desk,
+        log: Log,
+        troubles: Troubles,
+    ) -> None:
         self._relay, self._details = relay, details
-        self._outbox, self._desk, self._log = outbox, desk, log
+        self._outbox, self._desk, self._log, self._troubles = outbox, desk, log, troubles
         self._warned: dict[TenantId, float] = {}
         self.care = Care()
 
@@ -91,6 +99,7 @@ class Caretaker:
         while True:
             if not await self.beat_once():
                 states.again()
+            self._troubles.resolved()  # the outbox takes writes
             await asyncio.sleep(BEAT_SECONDS)
 
     async def look_after(self, stopping: asyncio.Event) -> None:

@@ -20,6 +20,9 @@ GROUP = 128
 
 _HURRIED_SECONDS = 0.25
 
+OUTBOX_MEND = "mend the cause; the relay tries again by itself, nothing is lost"
+"""What a person can do about an outbox in trouble."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
@@ -70,7 +73,7 @@ class Ledger:
                     "outbox",
                     detail=f"{len(self._entries)} settlements wait: {error}",
                     fault="the outbox's",
-                    mend="mend the cause; the relay tries again by itself, nothing is lost",
+                    mend=OUTBOX_MEND,
                 )
                 await self._rest(failures)
                 continue

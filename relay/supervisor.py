@@ -8,8 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 
-from relay.ledger import Ledger
-from relay.logs import Log
+from relay.ledger import OUTBOX_MEND, Ledger
+from relay.logs import Log, Troubles
 from relay.model import TenantId
 from relay.nap import nap
 from relay.ports import Control, Outbox, Signals, StoreError
@@ -43,9 +43,15 @@ class Supervisor:
     """All tenants of one relay process."""
 
     def __init__(
-        self, outbox: Outbox, ledger: Ledger, log: Log, schedule: Schedule, chance: Callable[[], float]
+        self,
+        outbox: Outbox,
+        ledger: Ledger,
+        log: Log,
+        troubles: Troubles,
+        schedule: Schedule,
+        chance: Callable[[], float],
     ) -> None:
-        self._outbox, self._ledger, self._log = outbox, ledger, log
+        self._outbox, self._ledger, self._log, self._troubles = outbox, ledger, log, troubles
         self._schedule, self._chance = schedule, chance
         self._wards: dict[TenantId, _Ward] = {}
         self._signals = Signals(frozenset(), {})
@@ -135,7 +141,7 @@ class Supervisor:
                 await start()
             except StoreError as error:
                 failures += 1
-                self._log.warning("part.delayed", part=name, reason=str(error))
+                self._troubles.met("outbox", detail=str(error), fault="the outbox's", mend=OUTBOX_MEND)
             except Exception:  # noqa: BLE001 — the one catch-all: a bug in one part must not end the others
                 failures = 1 if clock() - began > _RUNS_WELL else failures + 1
                 self._log.exception("part.crashed", part=name, failures=failures)

@@ -100,7 +100,7 @@ class World:
         self.troubles = Troubles(self.log, None, loop.time, 60.0, loop.call_later)
         self.tally = Tally(self.log, 60.0, loop.call_later)
         self.ledger = Ledger(self.outbox, self.troubles, schedule, self.chance)
-        self.supervisor = Supervisor(self.outbox, self.ledger, self.log, schedule, self.chance)
+        self.supervisor = Supervisor(self.outbox, self.ledger, self.log, self.troubles, schedule, self.chance)
 
     def _answer(self, call: Call, message: Message | None, now: float) -> Answer:
         return self.answer(call, None if message is None else message.message_id, now)
