@@ -155,6 +155,7 @@ def test_no_read_is_wanted_when_the_bytes_are_used_up():
 def test_a_read_that_was_overtaken_by_a_hold_is_thrown_away():
     lanes = Lanes("key")
     wanted = lanes.wanted(0.0, ())
+    assert wanted is not None
     lanes.hold("a", 5.0)
     assert not lanes.offer([message(2, "a")], wanted, 0.0)
     assert take_rows(lanes) == []
@@ -315,7 +316,7 @@ class AnyOrder(RuleBasedStateMachine):
                 self.delivered.append(landed)
             case "back":
                 self.lanes.back(landed)
-            case "released":
+            case _:
                 self.lanes.released(landed)
                 self.lanes.hold(landed.ordering_key, self.now + 3)
 

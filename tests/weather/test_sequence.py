@@ -1,6 +1,7 @@
 """The guide's sequences and the core table's reactions, in virtual time: when things happen, and in what order."""
 
 import itertools
+from functools import partial
 
 import pytest
 
@@ -22,6 +23,10 @@ def scene(work):
 
 def names(asked):
     return [one.call for one in asked]
+
+
+def later_than(w, at):
+    return w.now() > at
 
 
 def until(end, **answers):
@@ -162,7 +167,7 @@ async def test_retry_after_lengthens_the_pause_and_is_capped_at_an_hour():
 
 @scene
 async def test_a_412_initialises_at_once_and_then_the_message_waits_alone():
-    stubborn = {}
+    stubborn: dict[str, str] = {}
 
     def answer(call, message_id, now):
         return Reply(412) if call == "post" and message_id == stubborn["id"] and now < 300 else FINE[call]
@@ -182,7 +187,7 @@ async def test_a_412_initialises_at_once_and_then_the_message_waits_alone():
 @pytest.mark.parametrize("trouble", [Reply(403), Reply(503), Reply(500), NoReply("cut")])
 def test_one_message_that_always_fails_does_not_starve_the_others(trouble):
     async def work():
-        stubborn = {}
+        stubborn: dict[str, str] = {}
         w = world(lambda call, i, _: trouble if call == "post" and i == stubborn["id"] else FINE[call])
         await w.start()
         stubborn["id"] = w.insert("bad")[0]
@@ -196,7 +201,7 @@ def test_one_message_that_always_fails_does_not_starve_the_others(trouble):
 
 @scene
 async def test_poison_is_parked_after_its_attempts_when_others_pass():
-    stubborn = {}
+    stubborn: dict[str, str] = {}
     w = world(lambda call, i, _: Reply(500) if call == "post" and i == stubborn["id"] else FINE[call])
     await w.start()
     stubborn["id"] = w.insert("bad")[0]
@@ -253,14 +258,14 @@ async def test_a_failing_re_ask_does_not_stop_what_is_accepted():
         w.insert("o")
         at = w.now()
         await w.until(lambda: len(w.rows("pending")) == 1, within=2)
-        await w.until(lambda at=at: w.now() > at + 10)
+        await w.until(partial(later_than, w, at + 10))
     await w.stop()
     assert names(w.calls()).count("ping") == 1
 
 
 @scene
 async def test_rejected_messages_are_parked_and_the_others_go_on():
-    refused = {}
+    refused: dict[str, list[str]] = {}
     w = world(lambda call, i, _: Reply(400) if call == "post" and i in refused["ids"] else FINE[call])
     await w.start()
     ids = w.insert(*["k"] * 9)
