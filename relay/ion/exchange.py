@@ -185,15 +185,13 @@ def _throttler(rate_limit: float | None) -> Throttler | None:
 
 
 async def _received(response: aiohttp.ClientResponse, limit: int) -> Received:
-    """Read at most `limit` bytes of the body; where it is longer, the connection is not used again."""
+    """Read at most `limit` bytes of the body; the client drops a connection whose answer was not read out."""
     length = response.content_length
     if length is not None and length <= limit:
         body, whole = await response.content.read(), True
     else:
         body = await _begin(response.content, limit + 1)
         whole = len(body) <= limit
-    if not whole:
-        response.close()
     headers = response.headers
     return Received(response.status, body[:limit], whole, headers.get("Retry-After"), headers.get("Location"))
 
