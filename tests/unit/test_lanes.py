@@ -191,7 +191,7 @@ def test_without_caution_the_order_of_the_rows_decides():
 def test_where_all_are_suspected_the_longest_unsuspected_goes_first():
     a, b = message(1, "a"), message(2, "b")
     lanes = lanes_with(a, b)
-    for one in (b, a):
+    for _ in range(2):
         lanes.take(cautious=False)
     lanes.released(b)
     lanes.released(a)
