@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import resources
-from itertools import chain
+from itertools import chain, repeat
 
 ACME, GLOBEX = "ACME_PRD", "GLOBEX_TST"
 SIGNS_IN = {ACME: "OAuth 2", GLOBEX: "OAuth 1.0a"}
@@ -101,8 +101,8 @@ def _xml(text: str, number: str, variation: int, lines: int) -> str:
     text = _NUMBER.sub(number, text)
     text = _VARIATION.sub(str(variation), text)
     text = _LINE.sub(lambda found: "".join(_numbered(found[0], line) for line in range(1, lines + 1)), text)
-    later = chain((_instant(now),), iter(lambda: _instant(now + timedelta(days=variation)), None))
-    return _INSTANT.sub(lambda _: next(later), text)
+    times = chain(repeat(_instant(now), 2), repeat(_instant(now + timedelta(days=3))))  # head, then lines
+    return _INSTANT.sub(lambda _: next(times), text)
 
 
 def _numbered(line: str, place: int) -> str:

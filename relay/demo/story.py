@@ -71,18 +71,32 @@ class Story:
 
     async def _outage(self) -> None:
         self._say(ACME, "Outage: ION answers 503 to everything. The other tenant must not notice.")
-        before = len(await self._pings(ACME))
+        before, began = len(await self._pings(ACME)), time.time()
         async with self._during(
             ACME, "outage", "outage: 503", status=503, error="the document flow is not active"
         ):
             await asyncio.sleep(6.5)
         mended = time.time()
+        await self._say_whether_it_noticed(GLOBEX, began, mended - 0.5)
         await self._until(lambda: self._taken_since(ACME, mended), "a delivery after the outage", 8)
         pings = (await self._pings(ACME))[before:]
         gaps = [later - earlier for earlier, later in pairwise(pings)]
         growing = f", {gaps[0]:.1f} s apart, growing to {max(gaps):.1f} s" if gaps else ""
         self._say(ACME, f"ION is back: {len(pings)} pings{growing}; then everything that waited went.")
         await asyncio.sleep(1.0)
+
+    async def _say_whether_it_noticed(self, tenant: str, begin: float, end: float) -> None:
+        """How those messages fared that were handed over from `begin` to `end`."""
+        arrived = {one["message_id"]: one["at"] for one in await self._stage.listed("record", tenant=tenant)}
+        meanwhile = [
+            one for one in self._application.handed if one.tenant == tenant and begin <= one.at <= end
+        ]
+        seconds = [arrived[one.message_id] - one.at for one in meanwhile if one.message_id in arrived]
+        if not seconds or len(seconds) < len(meanwhile):
+            self.problems.append(f"{tenant} stood still while the other tenant's ION was away")
+        else:
+            slowest = f"the slowest took {max(seconds) * 1000:.0f} ms"
+            self._say(tenant, f"Nor did it: {len(seconds)} messages delivered meanwhile, {slowest}.")
 
     async def _lost_answer(self) -> None:
         self._say(GLOBEX, "ION takes a message, but its answer is lost on the way: nobody can know.")

@@ -141,7 +141,7 @@ def test_the_summary_for_people_says_the_same_as_the_one_for_programs(shown: Sho
 
 def test_piped_it_is_plain_lines_that_tell_each_chapter(shown: Shown) -> None:
     assert "\x1b" not in shown.out
-    told = ("Fair weather", "Outage", "answer is lost", "refuses with 400", "revoked", "off the connection point",
+    told = ("Fair weather", "Outage", "delivered meanwhile", "answer is lost", "refuses with 400", "revoked", "off the connection point",
             "kill -9", "Started again", "adds Sync.Invoice")  # fmt: skip
     assert [words for words in told if words not in shown.out] == []
 
