@@ -56,7 +56,7 @@ class Blames:
 
     def delivered(self, lane: Lane) -> None:
         """This lane delivered: it is not everything that fails."""
-        for row, first in self._firsts.items():
+        for row, first in self._firsts.items():  # only a few at any time
             if first.lane != lane and not first.delivered_elsewhere:
                 self._firsts[row] = replace(first, delivered_elsewhere=True)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from relay import protocol
 from relay.ahead import Ahead, Patience
 from relay.answers import Answer, describe
-from relay.blame import Blames, Lane
+from relay.blame import Blame, Blames, Lane
 from relay.documents import Documents
 from relay.lanes import Lanes, Room
 from relay.ledger import Ledger
@@ -38,6 +38,8 @@ from relay.retry import Schedule
 
 UNSETTLED = 128
 """In flight and not yet settled together: what may go out again after a crash."""
+
+_NO_BLAME = Blame()
 
 NOT_ACCEPTED = "waiting to be accepted by ION: "
 
@@ -82,6 +84,7 @@ class Flight:
 
     def __init__(self, rules: Rules, parts: Parts) -> None:
         self._rules, self._parts = rules, parts
+        self._now = asyncio.get_running_loop().time
         self._lanes = Lanes(rules.ordering)
         self._room = Room(rules.max_in_flight)
         self._blames = Blames()
@@ -244,7 +247,9 @@ class Flight:
     def _land_one(self, message: Message, answer: Answer, began: float) -> None:
         now, lane = self._now(), self._lanes.lane_of(message)
         self._last_contact = now
-        blame = self._blames.of(message.row, message.attempts, now, alone=self._lanes.alone(lane))
+        blame = _NO_BLAME
+        if not protocol.is_fine(answer):
+            blame = self._blames.of(message.row, message.attempts, now, alone=self._lanes.alone(lane))
         state, settlement = protocol.after_post(self._state, answer, self._rules.policy, blame)
         match settlement:
             case Delivered():
@@ -286,7 +291,7 @@ class Flight:
                 document=message.document_name,
                 reason=settlement.reason,
             )
-        self._parts.ledger.enter(message, settlement, lambda: self._settled(message, settlement))
+        self._parts.ledger.enter(message, settlement, self._settled)
 
     def _settled(self, message: Message, settlement: Settlement) -> None:
         if isinstance(settlement, Released):
@@ -394,9 +399,6 @@ class Flight:
             self._documents.ask_at if self._asking is None else None,
         ]
         return min((time for time in times if time is not None), default=None)
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
 
 
 def _parameter_problems(text: str) -> list[Problem]:

@@ -5,9 +5,8 @@ outbox is down: a delivery that is known is never forgotten as long as the proce
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Set
-from dataclasses import dataclass
 
 from relay.logs import Troubles
 from relay.model import Message, Parked, RowId, Settlement, TenantId
@@ -24,11 +23,8 @@ OUTBOX_MEND = "mend the cause; the relay tries again by itself, nothing is lost"
 """What a person can do about an outbox in trouble."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    message: Message
-    settlement: Settlement
-    settled: Callable[[], None]
+Settled = Callable[[Message, Settlement], None]
+"""Called once a settlement is durable."""
 
 
 class Ledger:
@@ -39,8 +35,8 @@ class Ledger:
     ) -> None:
         self._outbox, self._troubles = outbox, troubles
         self._schedule, self._chance = schedule, chance
-        self._entries: deque[_Entry] = deque()
-        self._unsettled: dict[TenantId, set[RowId]] = {}
+        self._entries: deque[tuple[Message, Settlement, Settled]] = deque()
+        self._unsettled: defaultdict[TenantId, set[RowId]] = defaultdict(set)
         self.parked: Counter[TenantId] = Counter()
         """How many messages were parked since the start."""
         self._stirred = asyncio.Event()
@@ -48,10 +44,10 @@ class Ledger:
         self._emptied = asyncio.Event()
         self._emptied.set()
 
-    def enter(self, message: Message, settlement: Settlement, settled: Callable[[], None]) -> None:
+    def enter(self, message: Message, settlement: Settlement, settled: Settled) -> None:
         """Have it written soon; `settled` is called once it is durable."""
-        self._entries.append(_Entry(message, settlement, settled))
-        self._unsettled.setdefault(message.tenant_id, set()).add(message.row)
+        self._entries.append((message, settlement, settled))
+        self._unsettled[message.tenant_id].add(message.row)
         self._emptied.clear()
         self._stirred.set()
 
@@ -66,7 +62,7 @@ class Ledger:
             await self._stirred.wait()
             group = [self._entries[at] for at in range(min(GROUP, len(self._entries)))]
             try:
-                await self._outbox.settle([(entry.message.row, entry.settlement) for entry in group])
+                await self._outbox.settle([(message.row, settlement) for message, settlement, _ in group])
             except StoreError as error:
                 failures += 1
                 self._troubles.met(
@@ -87,16 +83,13 @@ class Ledger:
         else:
             await nap(self._hurried, self._schedule.delay(failures, self._chance()))
 
-    def _strike(self, group: list[_Entry]) -> None:
-        for entry in group:
+    def _strike(self, group: list[tuple[Message, Settlement, Settled]]) -> None:
+        for message, settlement, settled in group:
             self._entries.popleft()
-            rows = self._unsettled[entry.message.tenant_id]
-            rows.discard(entry.message.row)
-            if not rows:
-                del self._unsettled[entry.message.tenant_id]
-            if isinstance(entry.settlement, Parked):
-                self.parked[entry.message.tenant_id] += 1
-            entry.settled()
+            self._unsettled[message.tenant_id].discard(message.row)
+            if isinstance(settlement, Parked):
+                self.parked[message.tenant_id] += 1
+            settled(message, settlement)
         if not self._entries:
             self._stirred.clear()
             self._emptied.set()

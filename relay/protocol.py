@@ -262,7 +262,7 @@ def after_accepted(state: Send, answer: Answer) -> State:
 
 
 def _after_opening(state: Initialise | Ping, answer: Answer) -> State:
-    streak = replace(state.streak, failures=state.streak.failures + 1)
+    streak = _failed(state)
     again = replace(state, streak=streak)
     reason = describe(answer)
     match row_of(answer).opening:
@@ -289,23 +289,30 @@ class Policy:
 
 def after_post(state: Send, answer: Answer, policy: Policy, blame: Blame) -> tuple[State, Settlement]:
     """What follows from a post's answer for the tenant and for the message."""
-    row, reason = row_of(answer), describe(answer)
-    settlement = _settle(row, reason, policy, blame)
+    row = row_of(answer)
+    settlement = _settle(row, answer, policy, blame)
     return _after_posting(state, answer, row, settlement, policy), settlement
 
 
-def _settle(row: Row, reason: str, policy: Policy, blame: Blame) -> Settlement:
+_DELIVERED = Delivered()
+
+
+def _settle(row: Row, answer: Answer, policy: Policy, blame: Blame) -> Settlement:
     match row.fate:
         case Fate.DELIVERED:
-            return Delivered()
+            return _DELIVERED
         case Fate.RELEASED | Fate.NONE:
-            return Released(reason)
+            return Released(describe(answer))
+        case Fate.BLAMED if _exhausted(policy, blame):
+            return Parked(f"{blame.attempts + 1} attempts, the last: {describe(answer)}")
         case Fate.BLAMED:
-            return Parked(_exhaustion(reason, blame)) if _exhausted(policy, blame) else Released(reason, True)
+            return Released(describe(answer), blamed=True)
         case Fate.POLICY if policy.on_rejected == "stop":
-            return Released(reason)
+            return Released(describe(answer))
+        case Fate.POLICY | Fate.PARKED if policy.park_nothing:
+            return Released(describe(answer), blamed=True)
         case Fate.POLICY | Fate.PARKED:
-            return Released(reason, True) if policy.park_nothing else Parked(reason)
+            return Parked(describe(answer))
         case _:
             assert_never(row.fate)
 
@@ -317,35 +324,28 @@ def _exhausted(policy: Policy, blame: Blame) -> bool:
     return blame.delivered_elsewhere or (blame.alone and blame.seconds >= _ALONE_SECONDS)
 
 
-def _exhaustion(reason: str, blame: Blame) -> str:
-    return f"{blame.attempts + 1} attempts, the last: {reason}"
-
-
 def _after_posting(state: Send, answer: Answer, row: Row, settlement: Settlement, policy: Policy) -> State:
-    failed = replace(state.streak, failures=state.streak.failures + 1)
-    reason = describe(answer)
     match row.posting:
         case Posting.POLICY if policy.on_rejected == "stop":
-            return Halt(
-                f"a message was refused and on_rejected is stop: {reason}", failed, until_resumed=True
-            )
+            why = f"a message was refused and on_rejected is stop: {describe(answer)}"
+            return Halt(why, _failed(state), until_resumed=True)
         case Posting.NEXT | Posting.POLICY:
-            return _next(state, settlement, reason)
+            return _next(state, answer, settlement)
         case Posting.PING_SOON if state.streak.failures == 0:
-            return Ping(state.accepted, failed)
+            return Ping(state.accepted, _failed(state))
         case Posting.START_OVER if state.streak.failures == 0:
-            return Initialise(failed)
+            return Initialise(_failed(state))
         case Posting.START_OVER:
-            return Pause(Initialise(failed), reason, _hint(answer))
+            return Pause(Initialise(_failed(state)), describe(answer), _hint(answer))
         case Posting.PING | Posting.PING_SOON | Posting.NEVER:
-            return Pause(Ping(state.accepted, failed), reason, _hint(answer))
+            return Pause(Ping(state.accepted, _failed(state)), describe(answer), _hint(answer))
         case Posting.HALT:
-            return Halt(reason, failed)
+            return Halt(describe(answer), _failed(state))
         case _:
             assert_never(row.posting)
 
 
-def _next(state: Send, settlement: Settlement, reason: str) -> State:
+def _next(state: Send, answer: Answer, settlement: Settlement) -> State:
     match settlement:
         case Delivered():
             return Send(state.accepted)
@@ -353,13 +353,17 @@ def _next(state: Send, settlement: Settlement, reason: str) -> State:
             rejected = state.streak.rejected + 1
             streak = replace(state.streak, rejected=rejected)
             if rejected >= _REJECTED_IN_A_ROW:
-                return Halt(f"{rejected} messages in a row were refused, the last: {reason}", streak, True)
+                why = f"{rejected} messages in a row were refused, the last: {describe(answer)}"
+                return Halt(why, streak, until_resumed=True)
             return Send(state.accepted, streak)
         case Released():  # nothing is parked: a post is repeated after a ping, and never in a hot loop
-            failed = replace(state.streak, failures=state.streak.failures + 1)
-            return Pause(Ping(state.accepted, failed), reason)
+            return Pause(Ping(state.accepted, _failed(state)), describe(answer))
         case _:
             assert_never(settlement)
+
+
+def _failed(state: Send | Initialise | Ping) -> Streak:
+    return replace(state.streak, failures=state.streak.failures + 1)
 
 
 def _hint(answer: Answer) -> float:
