@@ -31,6 +31,7 @@ def what_happens_when() -> str:
     """The whole behaviour, a row an answer, in the words of `relay.protocol.ROWS`."""
     head = (
         "ION answers",
+        "`kind` in the log",
         "to ping, versions, acceptedDocuments",
         "to a message",
         "the message",
@@ -40,10 +41,25 @@ def what_happens_when() -> str:
     return table(
         head,
         (
-            (row.answer, row.opening.value, row.posting.value, row.fate.value, row.fault.value, row.mend)
+            (
+                row.answer,
+                f"`{row.name}`",
+                row.opening.value,
+                row.posting.value,
+                row.fate.value,
+                row.fault.value,
+                row.mend,
+            )
             for row in protocol.ROWS
         ),
     )
+
+
+def what_happens_to_a_message() -> str:
+    """The same in short, for the README: what an answer to a message does to it."""
+    head = ("ION answers", "then the relay goes on with", "the message", "what to do")
+    answers = (row for row in protocol.ROWS if row.posting is not protocol.Posting.NEVER)
+    return table(head, ((row.answer, row.posting.value, row.fate.value, row.mend) for row in answers))
 
 
 def what_happens_when_page() -> str:
@@ -86,7 +102,7 @@ def readme(text: str) -> str:
     _, end, after = rest.partition(END)
     if not (begin and end):
         return text
-    return f"{before}{BEGIN}\n{what_happens_when()}{END}{after}"
+    return f"{before}{BEGIN}\n\n{what_happens_to_a_message()}\n{END}{after}"
 
 
 def pages() -> dict[Path, str]:
