@@ -163,3 +163,27 @@ async def test_settlements_wait_for_a_locked_file(sandbox: Sandbox, station: Sta
         assert len(_complaints(relay)) == 1
     assert sandbox.record.sent_twice() == []
     assert len(sandbox.requests(GLOBEX, "post")) == 3
+
+
+async def test_an_outbox_that_is_moved_away_and_put_back(sandbox: Sandbox, station: Station) -> None:
+    """Somebody renames the file under a running relay: said once, nothing written elsewhere, it goes on after."""
+    path = station.application.path
+    async with station.relay() as relay:
+        station.application.insert(GLOBEX)
+        await station.until_delivered()
+        with station.application.connected() as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        beside = [p for p in path.parent.glob(f"{path.name}*") if not p.name.endswith(".lock")]
+        for file in beside:
+            file.rename(file.with_name(f"away-{file.name}"))
+        await station.until(lambda: _complaints(relay), "the line about the missing file", watched=relay)
+        assert not path.exists(), "no new file in its place"
+        for file in beside:
+            away = file.with_name(f"away-{file.name}")
+            if away.exists():
+                away.rename(file)
+        ids = station.application.insert_all(Parcel(GLOBEX, order(n)) for n in range(20))
+        await station.until_delivered()
+        assert not relay.said("part.crashed")
+    assert {taken.message_id for taken in sandbox.messages()} >= set(ids)
+    assert sandbox.record.sent_twice() == []

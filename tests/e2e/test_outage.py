@@ -87,6 +87,7 @@ async def test_a_server_that_is_gone_for_a_while(sandbox: Sandbox, station: Stat
 async def test_an_outage_in_the_middle_of_full_flight(sandbox: Sandbox, station: Station, way: str) -> None:
     """The network breaks while many posts are under way: those may come twice, all others once, none is lost."""
     weather = {"cut": "after"} if way == "cut" else {"late": 3600.0}
+    sandbox.weather(tenant=GLOBEX, call="post", late=0.003)  # an answer takes longer than the news of a cut
     station.environment |= {"RELAY_HTTP__TOTAL_SECONDS": "1", "RELAY_HTTP__READ_SECONDS": "1"}
     ids = station.application.insert_all(Parcel(GLOBEX, order(n), key=f"k{n % 32}") for n in range(600))
     rule = sandbox.weather(tenant=GLOBEX, call="post", skip=200, lasts=3.0 if LONG else 1.5, **weather)

@@ -133,6 +133,7 @@ async def test_a_mixed_day_loses_and_doubles_nothing_without_a_cause(
     """Every kind of passing trouble at once: all arrive, in order, twice only what was taken and not told."""
     sandbox.order(
         [
+            {"tenant": auth, "call": "post", "late": 0.003},  # an answer takes longer than the news of a cut
             {"tenant": auth, "call": "post", "status": 503, "share": 0.03, "seed": 1},
             {"tenant": auth, "call": "post", "cut": "after", "share": 0.01, "seed": 2},
             {"tenant": auth, "call": "post", "cut": "before", "share": 0.01, "seed": 3},

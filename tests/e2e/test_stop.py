@@ -1,14 +1,18 @@
 """How a relay ends, and how it takes new settings while it runs: signals to the real process."""
 
 import asyncio
+import os
 import signal
+import sqlite3
+import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 from relay.sandbox import Sandbox, SandboxTenant
 from tests.e2e.conftest import ACME, GLOBEX
 from tests.support.application import ORDER, Parcel, order
-from tests.support.process import Station
+from tests.support.process import COMMAND, Station
 
 # --- stopping ---------------------------------------------------------------------------------------------
 
@@ -88,6 +92,83 @@ async def test_sigterm_ends_a_long_pause_at_once(sandbox: Sandbox, station: Stat
         relay.send(signal.SIGTERM)
         assert await station.ended(relay) == 0
         assert time.monotonic() - asked < 3
+
+
+async def test_sigterm_while_the_outbox_is_locked(sandbox: Sandbox, station: Station) -> None:
+    """What could not be settled within the grace is said; it ends in time, and what may go twice is known."""
+    station.environment["RELAY_STOP__GRACE_SECONDS"] = "2"
+    slow = sandbox.weather(tenant=GLOBEX, call="post", late=0.4)
+    station.application.insert(GLOBEX)
+    async with station.relay() as relay:
+        await station.until(lambda: slow.struck, "a post under way")
+        with closing(sqlite3.connect(station.application.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            relay.send(signal.SIGTERM)
+            code = await station.ended(relay, within=20)
+        assert code == 1
+        assert "settlements could not be written" in relay.said("relay.ended")[0]["reason"]
+        assert "Traceback" not in relay.text
+    async with station.relay() as after:
+        await station.event(after, "relay.recovered")
+        await station.until_delivered()
+    assert [taken.times for taken in sandbox.messages()] == [2]
+
+
+def _start_into(station: Station, pipe: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [*COMMAND, "run"], cwd=station.folder, env=station.environment, stdin=subprocess.DEVNULL, stderr=pipe
+    )
+
+
+async def test_a_log_that_nobody_reads_any_more_stops_nothing(sandbox: Sandbox, station: Station) -> None:
+    """Its stderr is a pipe whose reader went away: messages flow on."""
+    read, write = os.pipe()
+    relay = _start_into(station, write)
+    try:
+        os.close(write)
+        assert await asyncio.to_thread(os.read, read, 10)
+        os.close(read)
+        sandbox.weather(call="post", status=503, count=2)
+        for _ in range(3):
+            station.application.insert(GLOBEX)
+            await station.until_delivered()
+    finally:
+        relay.terminate()
+        assert relay.wait(10) == 0
+
+
+async def test_many_sighups_at_once(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A script gone wild: each state of the settings is read at some time, the last one holds, messages flow."""
+    station = Station(tmp_path)
+    every = sandbox.environment(tmp_path)
+    _write(station, every)
+    ids = station.application.insert_all(Parcel(GLOBEX, order(n), key=f"k{n % 5}") for n in range(300))
+    async with station.relay() as relay:
+        for number in range(30):
+            _write(station, {**every, f"RELAY_TENANTS__{GLOBEX}__MAX_IN_FLIGHT": str(number % 7 + 1)})
+            relay.send(signal.SIGHUP)
+            await asyncio.sleep(0.01)
+        await station.until_delivered()
+        await station.event(relay, "settings.reloaded")
+        assert not relay.said("part.crashed")
+    assert _by_key(ids, [taken.message_id for taken in sandbox.messages()], 5)
+    assert sandbox.record.sent_twice() == []
+
+
+async def test_another_outbox_is_not_taken_by_a_reload(sandbox: Sandbox, tmp_path: Path) -> None:
+    """It would strand what is in the old one: refused with the mend, the old settings go on."""
+    station = Station(tmp_path)
+    station.environment.pop("RELAY_OUTBOX__URL")
+    every = {**sandbox.environment(tmp_path), "RELAY_OUTBOX__URL": f"sqlite:///{station.application.path}"}
+    _write(station, every)
+    async with station.relay() as relay:
+        _write(station, {**every, "RELAY_OUTBOX__URL": "sqlite:///other.db"})
+        relay.send(signal.SIGHUP)
+        refused = await station.event(relay, "settings.refused", setting="RELAY_OUTBOX__URL")
+        assert "restart" in refused["mend"]
+        station.application.insert(GLOBEX)
+        await station.until_delivered()
+    assert not (tmp_path / "other.db").exists()
 
 
 async def test_sigint_is_a_stop_too(sandbox: Sandbox, station: Station) -> None:
