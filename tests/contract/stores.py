@@ -3,8 +3,6 @@
 A further store is one more class here; the suites `test_outbox.py` and `test_desk.py` run on each.
 """
 
-# ruff: noqa: D102  (the protocol says what the methods do)
-
 import asyncio
 import contextlib
 import json

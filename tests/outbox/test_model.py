@@ -1,7 +1,5 @@
 """This file is the SQLite outbox held to the one in memory, over random sequences of calls."""
 
-# ruff: noqa: D102  (the rules are the calls of the ports)
-
 import asyncio
 import json
 import tempfile

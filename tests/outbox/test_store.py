@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from sqlite3 import Connection
+from typing import Any
 
 import pytest
 
 from relay.model import Delivered, DocumentName, Draft, MessageId, Released
-from relay.outbox.sqlite import settle, tenants
-from relay.ports import Signals
+from relay.outbox.sqlite import decide, settle, tenants
+from relay.ports import Filter, Signals
 from tests.contract.stores import ACME, insert_plainly
 from tests.outbox.conftest import Opener
 
@@ -69,6 +70,30 @@ async def test_a_slow_look_does_not_put_off_the_next_one_for_longer_than_asked(
     await outbox.arrivals(0)
     async with asyncio.timeout(15):
         await outbox.arrivals(0.01)
+
+
+async def test_a_decision_means_the_messages_that_are_there_when_it_is_taken(
+    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many arrive while it is carried out, a chunk at a time."""
+    outbox = await opened(tmp_path / "relay.db")
+    await outbox.add([Draft(ACME, DRAFT.document_name, b"x") for _ in range(3)])
+    monkeypatch.setattr(decide, "CHUNK", 1)
+    monkeypatch.setattr(decide, "chunk", with_an_arrival(decide.chunk))
+    assert await outbox.park(Filter(tenant=ACME), "x") == 3
+    count = (await outbox.counts())[ACME]
+    assert (count.parked, count.pending > 0) == (3, True)
+
+
+def with_an_arrival(chunk: Callable[..., decide.Done]) -> Callable[..., decide.Done]:
+    def chunk_then_insert(connection: Connection, **asked: Any) -> decide.Done:
+        done = chunk(connection, **asked)
+        connection.execute(
+            "INSERT INTO relay_outbox (tenant_id, document_name, payload) VALUES ('ACME_PRD', 'A', 'x')"
+        )
+        return done
+
+    return chunk_then_insert
 
 
 def slowly(signals: Callable[[Connection], Signals], seconds: float) -> Callable[[Connection], Signals]:

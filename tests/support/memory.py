@@ -4,8 +4,6 @@ It passes the same contract suite as the real ones. A call awaits once, as one t
 does everything at one go: calls are transactions.
 """
 
-# ruff: noqa: D101, D102  (the ports say what the calls promise)
-
 import asyncio
 import contextlib
 import json
