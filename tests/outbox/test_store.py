@@ -1,10 +1,11 @@
 """This file is what the SQLite outbox adds to the contract: bounded stories, and looks that cost a small share of time."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
-from sqlite3 import Connection
+from sqlite3 import Connection, OperationalError, connect
 from typing import Any
 
 import pytest
@@ -80,7 +81,8 @@ async def test_a_decision_means_the_messages_that_are_there_when_it_is_taken(
     await outbox.add([Draft(ACME, DRAFT.document_name, b"x") for _ in range(3)])
     monkeypatch.setattr(decide, "CHUNK", 1)
     monkeypatch.setattr(decide, "chunk", with_an_arrival(decide.chunk))
-    assert await outbox.park(Filter(tenant=ACME), "x") == 3
+    async with asyncio.timeout(10):
+        assert await outbox.park(Filter(tenant=ACME), "x") == 3
     count = (await outbox.counts())[ACME]
     assert (count.parked, count.pending > 0) == (3, True)
 
@@ -94,6 +96,22 @@ def with_an_arrival(chunk: Callable[..., decide.Done]) -> Callable[..., decide.D
         return done
 
     return chunk_then_insert
+
+
+async def test_a_writer_holds_the_lock_from_its_first_look(opened: Opener, tmp_path: Path) -> None:
+    """Who reads and only then asks for the lock fails at once if another wrote between: no patience helps there."""
+    path = tmp_path / "relay.db"
+    outbox = await opened(path)
+
+    def look_then_write(connection: Connection) -> None:
+        count(connection, "relay_outbox")
+        with (
+            contextlib.closing(connect(path, timeout=0)) as other,
+            pytest.raises(OperationalError, match="locked"),
+        ):
+            other.execute("DELETE FROM relay_outbox")
+
+    await outbox._database.write(look_then_write)
 
 
 def slowly(signals: Callable[[Connection], Signals], seconds: float) -> Callable[[Connection], Signals]:
