@@ -4,7 +4,7 @@ Pure. Instants are seconds since the epoch, all of this machine's one clock.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,7 @@ class Stretch:
 class Evidence:
     """All of it. `fates`: by row. `refused`: the keys whose one message ION was told to refuse.
 
+    `answers`: by call and status how many ION gave.
     `unsteady`: tenant and document that were not accepted all the time, so that they hold up nobody.
     """
 
@@ -98,6 +99,7 @@ class Evidence:
     refused: frozenset[str] = frozenset()
     unsteady: frozenset[tuple[str, str]] = frozenset()
     pings: tuple[PingSeen, ...] = ()
+    answers: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
     weather: tuple[Weather, ...] = ()
     stretches: tuple[Stretch, ...] = ()
     killed_at: float | None = None

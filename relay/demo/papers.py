@@ -18,6 +18,8 @@ ACME, GLOBEX = "ACME_PRD", "GLOBEX_TST"
 SIGNS_IN = {ACME: "OAuth 2", GLOBEX: "OAuth 1.0a"}
 REFUSED = "PO-299999"
 """The number of the one order that the stand-in ION is told to refuse."""
+AFTER_WITHDRAWAL = "SO-199999"
+"""The number of the order whose shipment is handed over when shipments were just withdrawn."""
 LATE, WITHDRAWN = "Sync.Invoice", "Sync.Shipment"
 """ACME's documents that are not accepted all the time: added later, and withdrawn for a while."""
 

@@ -8,17 +8,19 @@ import sys
 import time
 from contextlib import closing, suppress
 from datetime import datetime
+from typing import Any
 
 from rich.console import Console
 
 from relay.demo import summary
 from relay.demo.application import Application
 from relay.demo.evidence import Again, Evidence, Fate, PingSeen, Taken
+from relay.demo.ion import ping_was_fine
 from relay.demo.papers import ACME, LATE, REFUSED, WITHDRAWN
 from relay.demo.picture import draw
 from relay.demo.screen import Screen, choose
 from relay.demo.stage import DemoError, Place, Stage
-from relay.demo.story import Story, ping_was_fine
+from relay.demo.story import Story
 from relay.demo.verdict import as_json, judge
 from relay.demo.watch import Watch
 
@@ -93,6 +95,7 @@ async def _gather(
     taken = await stage.listed("record")
     pings = await stage.listed("requests", call="ping")
     violations = await stage.listed("violations")
+    counts = (await stage.ask("GET", ""))["counts"]
     return Evidence(
         began=began,
         ended=ended,
@@ -114,12 +117,22 @@ async def _gather(
         refused=frozenset({REFUSED}),
         unsteady=_UNSTEADY,
         pings=tuple(PingSeen(one["tenant_id"], one["at"], ping_was_fine(one)) for one in pings),
+        answers=_answers(counts),
         weather=tuple(story.weather),
         stretches=watch.stretches(ended),
         killed_at=story.killed_at,
         restarted_at=story.restarted_at,
         problems=tuple(story.problems),
     )
+
+
+def _answers(counts: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """The sandbox's counts, of all tenants together. Status 0: left without an answer."""
+    found: dict[str, dict[str, int]] = {}
+    for one in counts:
+        of_call = found.setdefault(one["call"], {})
+        of_call[str(one["status"])] = of_call.get(str(one["status"]), 0) + one["count"]
+    return found
 
 
 def _end_on_signals() -> None:

@@ -5,13 +5,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
-from typing import Any
 
 from relay import protocol
-from relay.answers import Reply
 from relay.demo.application import Application
 from relay.demo.evidence import Weather
-from relay.demo.papers import ACME, GLOBEX, LATE, REFUSED, WITHDRAWN, paper, papers
+from relay.demo.ion import Ion
+from relay.demo.papers import ACME, AFTER_WITHDRAWAL, GLOBEX, LATE, REFUSED, WITHDRAWN, paper, papers
 from relay.demo.stage import Stage
 from relay.demo.watch import Watch
 
@@ -38,6 +37,7 @@ class Story:
         self.problems: list[str] = []
         self.killed_at: float | None = None
         self.restarted_at: float | None = None
+        self._ion = Ion(stage)
         self._batches = {tenant: papers(tenant, ORDERS, SEED) for tenant in (ACME, GLOBEX)}
 
     async def tell(self) -> None:
@@ -71,15 +71,15 @@ class Story:
 
     async def _outage(self) -> None:
         self._say(ACME, "Outage: ION answers 503 to everything. The other tenant must not notice.")
-        before, began = len(await self._pings(ACME)), time.time()
+        before, began = len(await self._ion.pings(ACME)), time.time()
         async with self._during(
             ACME, "outage", "outage: 503", status=503, error="the document flow is not active"
         ):
             await asyncio.sleep(6.5)
         mended = time.time()
         await self._say_whether_it_noticed(GLOBEX, began, mended - 0.5)
-        await self._until(lambda: self._taken_since(ACME, mended), "a delivery after the outage", 8)
-        pings = (await self._pings(ACME))[before:]
+        await self._until(lambda: self._ion.taken_since(ACME, mended), "a delivery after the outage", 8)
+        pings = (await self._ion.pings(ACME))[before:]
         gaps = [later - earlier for earlier, later in pairwise(pings)]
         growing = f", {gaps[0]:.1f} s apart, growing to {max(gaps):.1f} s" if gaps else ""
         self._say(ACME, f"ION is back: {len(pings)} pings{growing}; then everything that waited went.")
@@ -101,7 +101,7 @@ class Story:
     async def _lost_answer(self) -> None:
         self._say(GLOBEX, "ION takes a message, but its answer is lost on the way: nobody can know.")
         async with self._during(GLOBEX, "answer", "answer lost", call="post", cut="after", count=1):
-            await self._until(lambda: self._sent_twice(GLOBEX), "the message goes again", 8)
+            await self._until(lambda: self._ion.sent_twice(GLOBEX), "the message goes again", 8)
         self._say(GLOBEX, "The relay pinged and sent it again under the same id, so ION can tell.")
         await asyncio.sleep(0.8)
 
@@ -119,33 +119,45 @@ class Story:
 
     async def _revoked_token(self) -> None:
         self._say(ACME, "Its access token is revoked.")
-        before, began = await self._tokens(ACME), time.time()
+        before, began = await self._ion.tokens(ACME), time.time()
         await self._stage.order(tenant=ACME, tokens="revoke")
-        await self._until(lambda: self._has_tokens(ACME, before + 1), "a new token", 8)
+        await self._until(lambda: self._ion.has_tokens(ACME, before + 1), "a new token", 8)
         self._note(ACME, "token", "token revoked", began)
-        more = await self._tokens(ACME) - before
+        more = await self._ion.tokens(ACME) - before
         self._say(
             ACME, f"401: {more} new token fetched, and on." if more == 1 else f"401: {more} tokens fetched."
         )
         await asyncio.sleep(0.8)
 
     async def _changed_configuration(self) -> None:
-        self._say(
-            ACME, f"An administrator takes {WITHDRAWN} off the connection point: {_CONFIGURATION} for those."
-        )
-        await self._stage.order(tenant=ACME, withdraw=WITHDRAWN)
+        await self._withdraw_document()
+        await self._deactivate_connection_point()
+
+    async def _withdraw_document(self) -> None:
+        self._say(ACME, f"An administrator takes {WITHDRAWN} off the connection point.")
         self._withdrawn_at = time.time()
         self.now[ACME] = f"{WITHDRAWN} withdrawn"
-        self._say(
-            GLOBEX, f"And deactivates this connection point altogether: {_CONFIGURATION} to everything."
+        await self._stage.order(tenant=ACME, withdraw=WITHDRAWN)
+        await self._application.hand_over(paper(ACME, WITHDRAWN, AFTER_WITHDRAWAL))
+        await self._until(
+            lambda: WITHDRAWN in self._watch.tenants[ACME].reason, "the relay knows what is withdrawn", 8
         )
+        refused = await self._ion.not_ready(ACME, self._withdrawn_at)
+        self._say(
+            ACME, f"{_CONFIGURATION} to {refused} of them: the relay asks what is accepted; those wait."
+        )
+
+    async def _deactivate_connection_point(self) -> None:
+        self._say(GLOBEX, "An administrator deactivates this connection point altogether.")
         async with self._during(GLOBEX, "configuration", "connection point off"):
+            began = time.time()
             await self._stage.order(tenant=GLOBEX, connection_point="inactive")
             await asyncio.sleep(3.5)
             await self._stage.order(tenant=GLOBEX, connection_point="active")
         mended = time.time()
-        await self._until(lambda: self._taken_since(GLOBEX, mended), "a delivery after the activation", 8)
-        self._say(GLOBEX, "Active again: the relay initialised anew and went on by itself.")
+        await self._until(lambda: self._ion.taken_since(GLOBEX, mended), "a delivery after the activation", 8)
+        refused = await self._ion.not_ready(GLOBEX, began)
+        self._say(GLOBEX, f"{_CONFIGURATION} {refused} times; active again, the relay went on by itself.")
         await asyncio.sleep(0.5)
 
     async def _kill(self) -> None:
@@ -169,7 +181,7 @@ class Story:
         self.now.pop(None, None)
         self._say("", "Started again: the outbox tells it what is left.")
         await self._until(
-            lambda: self._taken_since(GLOBEX, self.restarted_at or 0), "a delivery after the restart", 15
+            lambda: self._ion.taken_since(GLOBEX, self.restarted_at or 0), "a delivery after the restart", 15
         )
         await asyncio.sleep(1.0)
         again = len(await self._stage.listed("record", sent_twice="1")) - 1
@@ -222,32 +234,9 @@ class Story:
         handed = len(self._application.handed)
         return sum(seen.delivered + seen.parked for seen in self._watch.tenants.values()) >= handed
 
-    async def _pings(self, tenant: str) -> list[float]:
-        asked = await self._stage.listed("requests", tenant=tenant, call="ping")
-        return [request["at"] for request in asked]
-
-    async def _taken_since(self, tenant: str, at: float) -> bool:
-        taken = await self._stage.listed("record", tenant=tenant)
-        return any(message["at"] > at for message in taken)
-
-    async def _sent_twice(self, tenant: str) -> bool:
-        return bool(await self._stage.listed("record", tenant=tenant, sent_twice="1"))
-
-    async def _tokens(self, tenant: str) -> int:
-        overview = await self._stage.ask("GET", "")
-        return int(overview["tenants"][tenant]["tokens_issued"])
-
-    async def _has_tokens(self, tenant: str, number: int) -> bool:
-        return await self._tokens(tenant) >= number
-
     async def _many_under_way(self) -> bool:
         """Both tenants have posts under way, and some of the batch has arrived."""
         posts = await self._stage.listed("requests", call="post")
         under_way = {post["tenant_id"] for post in posts if post["seconds"] is None}
         ids = {message.message_id for message in self._application.handed[-2 * BATCH :]}
         return len(under_way) == 2 and any(post["status"] and post["message_id"] in ids for post in posts)
-
-
-def ping_was_fine(request: dict[str, Any]) -> bool:
-    """Whether the stand-in ION answered this ping well."""
-    return protocol.is_fine(Reply(request["status"]))

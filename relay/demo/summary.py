@@ -20,7 +20,7 @@ def text(verdict: Verdict, evidence: Evidence, place: Place, width: int | None =
     """
     shown = Text()
     for number, what, detail in _facts(verdict, evidence):
-        shown.append(f"\n{number:>9}", style="bold").append(f"  {what:<14}")
+        shown.append(f"\n{number:>9}", style="bold").append(f"  {what:<14}" if detail else f"  {what}")
         shown.append(_wrapped(detail, width), style="dim")
     shown.append("\n")
     for name, path in (

@@ -227,6 +227,7 @@ def as_json(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
         "slowest_seconds": round(slowest.seconds, 3) if slowest else None,
         "slowest": _shown(slowest.message) if slowest else None,
         "pings": len(evidence.pings),
+        "answers": {call: dict(by_status) for call, by_status in evidence.answers.items()},
         "tenants": {
             tenant: {
                 "handed_over": sum(message.tenant == tenant for message in evidence.handed),
