@@ -65,11 +65,12 @@ class Ahead:
         outbox: Outbox,
         lanes: Lanes,
         patience: Patience,
+        largest: int,
         unsettled: Callable[[], Set[RowId]],
         ended: Callable[[asyncio.Task[None]], None],
     ) -> None:
         self._tenant, self._outbox, self._lanes, self._patience = tenant, outbox, lanes, patience
-        self._unsettled, self._ended = unsettled, ended
+        self._largest, self._unsettled, self._ended = largest, unsettled, ended
         self._task: asyncio.Task[None] | None = None
         self._hinted = True
         self._fruitless: frozenset[Lane] | None = None
@@ -125,7 +126,8 @@ class Ahead:
     async def _read(self, wanted: Wanted, accepted: frozenset[DocumentName]) -> None:
         self._hinted = False
         clock = asyncio.get_running_loop().time
-        began, room = clock(), self._lanes.room_bytes
+        began = clock()
+        room = max(self._lanes.room_bytes, self._largest)  # so that what stays unread can never be sent
         found = await self._patience.ask(lambda: self._due(wanted, accepted, room))
         ended = clock()
         if found is None:

@@ -95,6 +95,7 @@ class Flight:
             parts.outbox,
             self._lanes,
             parts.patience,
+            rules.max_message_bytes,
             lambda: parts.ledger.unsettled(rules.tenant_id),
             self._job_ended,
         )

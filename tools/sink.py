@@ -1,13 +1,18 @@
 """This file is the benchmarks' far side: it reads each request whole, answers at once, remembers arrivals.
 
-Far quicker than a real ION or the sandbox, so that what is measured is the sender. It judges nothing.
-Run by itself it prints its port and serves until it is ended.
+    python sink.py aiohttp    an ordinary HTTP server, as most services are
+    python sink.py raw        bytes on a socket, quicker than any server: the sender alone is measured
+
+It judges nothing. It prints its port and serves until it is ended.
 """
 
 import asyncio
 import json
+import sys
 import time
 from typing import cast
+
+from aiohttp import web
 
 DOCUMENT, LOGICAL_ID = "Sync.SalesOrder", "lid://bench.orders.1"
 
@@ -72,10 +77,45 @@ class Sink(asyncio.Protocol):
         self._transport.write(head.encode() + body)
 
 
-async def serve() -> None:
+def application(arrivals: dict[str, float]) -> web.Application:
+    """The same as an ordinary aiohttp server."""
+
+    async def post(request: web.Request) -> web.Response:
+        body = await request.read()
+        at = body.find(_MARK) + len(_MARK)
+        arrivals[body[at : at + 1000].split(b'"', 2)[1].decode()] = time.monotonic()
+        return web.json_response({"status": "OK", "code": 202}, status=202)
+
+    async def get(request: web.Request) -> web.Response:
+        path = request.path.encode()
+        if path == b"/record":
+            return web.json_response(arrivals)
+        if path == b"/summary":
+            times = arrivals.values()
+            seen = {"count": len(times), "first": min(times, default=0), "last": max(times, default=0)}
+            return web.json_response(seen)
+        if path == b"/clear":
+            arrivals.clear()
+        return web.json_response(next((answer for end, answer in _ANSWERS.items() if path.endswith(end)), {}))
+
+    app = web.Application(client_max_size=2**30)
+    app.router.add_post("/token", get)
+    app.router.add_post("/{path:.*}", post)
+    app.router.add_get("/{path:.*}", get)
+    return app
+
+
+async def serve(kind: str) -> None:
     """Serve on a free port of the loopback, printed first."""
     arrivals: dict[str, float] = {}
-    server = await asyncio.get_running_loop().create_server(lambda: Sink(arrivals), "127.0.0.1", 0)
+    loop = asyncio.get_running_loop()
+    if kind == "raw":
+        server = await loop.create_server(lambda: Sink(arrivals), "127.0.0.1", 0)
+    else:
+        runner = web.AppRunner(application(arrivals), access_log=None)
+        await runner.setup()
+        assert runner.server is not None
+        server = await loop.create_server(runner.server, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
@@ -83,4 +123,4 @@ async def serve() -> None:
 if __name__ == "__main__":
     import uvloop
 
-    uvloop.run(serve())
+    uvloop.run(serve(sys.argv[1]))
