@@ -86,8 +86,8 @@ class Stretch:
 class Evidence:
     """All of it. `fates`: by row. `refused`: the keys whose one message ION was told to refuse.
 
-    `answers`: by call and status how many ION gave.
     `unsteady`: tenant and document that were not accepted all the time, so that they hold up nobody.
+    `answers`: by call and status how many ION gave. `compressed`: how many came so, as ION says.
     """
 
     began: float
@@ -100,6 +100,7 @@ class Evidence:
     unsteady: frozenset[tuple[str, str]] = frozenset()
     pings: tuple[PingSeen, ...] = ()
     answers: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
+    compressed: int = 0
     weather: tuple[Weather, ...] = ()
     stretches: tuple[Stretch, ...] = ()
     killed_at: float | None = None

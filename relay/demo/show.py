@@ -27,6 +27,8 @@ from relay.demo.watch import Watch
 _UNSTEADY = frozenset({(ACME, WITHDRAWN), (ACME, LATE)})
 _FATES = "SELECT id, state, reason, settled_at FROM relay_outbox"
 INTERRUPTED = 130
+_LARGE = 4096
+"""Bytes from which on it is worth asking whether a message came compressed."""
 
 
 def run(place: Place, *, json_wanted: bool) -> int:
@@ -117,6 +119,7 @@ async def _gather(
         refused=frozenset({REFUSED}),
         unsteady=_UNSTEADY,
         pings=tuple(PingSeen(one["tenant_id"], one["at"], ping_was_fine(one)) for one in pings),
+        compressed=await _compressed(stage, taken),
         answers=_answers(counts),
         weather=tuple(story.weather),
         stretches=watch.stretches(ended),
@@ -124,6 +127,13 @@ async def _gather(
         restarted_at=story.restarted_at,
         problems=tuple(story.problems),
     )
+
+
+async def _compressed(stage: Stage, taken: list[dict[str, Any]]) -> int:
+    """How many of the larger ones ION says came compressed."""
+    paths = [f"record/{one['tenant_id']}/{one['message_id']}" for one in taken if one["size"] >= _LARGE]
+    kept = [(await stage.ask("GET", path))["parameters"] or {} for path in paths]
+    return sum(parameters.get("encoding") == "DEFLATE" for parameters in kept)
 
 
 def _answers(counts: list[dict[str, Any]]) -> dict[str, dict[str, int]]:

@@ -143,9 +143,8 @@ class Story:
             lambda: WITHDRAWN in self._watch.tenants[ACME].reason, "the relay knows what is withdrawn", 8
         )
         refused = await self._ion.not_ready(ACME, self._withdrawn_at)
-        self._say(
-            ACME, f"{_CONFIGURATION} to {refused} of them: the relay asks what is accepted; those wait."
-        )
+        met = f"{_CONFIGURATION} to {refused} of them" if refused else "None was refused"
+        self._say(ACME, f"{met}; the relay asked again what is accepted, and those wait.")
 
     async def _deactivate_connection_point(self) -> None:
         self._say(GLOBEX, "An administrator deactivates this connection point altogether.")

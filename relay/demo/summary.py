@@ -35,9 +35,8 @@ def text(verdict: Verdict, evidence: Evidence, place: Place, width: int | None =
 def _facts(verdict: Verdict, evidence: Evidence) -> list[tuple[str, str, str]]:
     slowest = verdict.slowest
     twice = Counter(why for _, why in verdict.sent_twice)
-    large = sum(message.size >= 8192 for message in evidence.handed)
     return [
-        (str(verdict.handed_over), "handed over", f"{large} of them over 8 KiB, sent compressed"),
+        (str(verdict.handed_over), "handed over", f"{evidence.compressed} of them large, sent compressed"),
         (str(len(verdict.delivered)), "delivered", "by ION's own record, byte for byte what was handed over"),
         *(
             ("1", "parked", f"{message.document} of {message.key}: {reason}")

@@ -226,6 +226,7 @@ def as_json(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
         "fair_median_seconds": round(verdict.fair_median_seconds, 4),
         "slowest_seconds": round(slowest.seconds, 3) if slowest else None,
         "slowest": _shown(slowest.message) if slowest else None,
+        "compressed": evidence.compressed,
         "pings": len(evidence.pings),
         "answers": {call: dict(by_status) for call, by_status in evidence.answers.items()},
         "tenants": {

@@ -116,6 +116,13 @@ def test_every_weather_struck(shown: Shown) -> None:
     assert answers["token"] == {"200": 3}, "one at the start, one for the revoked, one after the kill"
 
 
+def test_the_documents_of_8_kib_and_more_went_compressed(shown: Shown) -> None:
+    with closing(sqlite3.connect(shown.summary["outbox"])) as connection:
+        query = "SELECT count(*) FROM relay_outbox WHERE length(payload) >= 8192 AND state = 'delivered'"
+        (large,) = connection.execute(query).fetchone()
+    assert shown.summary["compressed"] == large > 20
+
+
 def test_what_was_sent_twice_has_its_cause_and_the_lost_answer_is_among_them(shown: Shown) -> None:
     causes = Counter(one["why"] for one in shown.summary["sent_twice"])
     assert causes[ANSWER_LOST] == 1
