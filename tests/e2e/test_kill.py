@@ -8,13 +8,13 @@ import hashlib
 import os
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from relay.sandbox import Sandbox, Taken
 from tests.conftest import LONG
-from tests.e2e.conftest import GLOBEX
+from tests.e2e.conftest import ACME, GLOBEX
 from tests.support.application import SHIPMENT, Parcel, noise, order
 from tests.support.process import Station
 
@@ -59,6 +59,28 @@ async def test_kill_9_loses_nothing_keeps_order_and_repeats_little(
     assert station.application.ask("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
 
 
+async def test_kill_9_in_foul_weather(sandbox: Sandbox, station: Station) -> None:
+    """Crashes on top of refusals, cuts and lost answers, for two tenants: 0 lost, order kept, nothing changed."""
+    messages, kills, chance = (3000, 8, random.Random(SEED)) if LONG else (600, 3, random.Random(SEED))
+    station.environment |= {"RELAY_RETRY__INITIAL_SECONDS": "0.1", "RELAY_RETRY__MAX_SECONDS": "0.3"}
+    sandbox.order(
+        [
+            {"call": "post", "late": 0.004},
+            {"call": "post", "status": 503, "share": 0.01, "seed": 1},
+            {"call": "post", "cut": "after", "share": 0.01, "seed": 2},
+            {"call": "post", "status": 412, "share": 0.005, "seed": 3},
+            {"call": "ping", "status": 503, "share": 0.2, "seed": 4},
+        ]
+    )
+    parcels = [replace(_parcel(n, chance), tenant=(ACME, GLOBEX)[n % 2]) for n in range(messages)]
+    ids = station.application.insert_all(parcels)
+    await _drain(sandbox, station, chance, messages, kills)
+    assert {taken.message_id for taken in sandbox.messages()} == set(ids)
+    assert station.application.states() == {"delivered": messages}
+    assert _out_of_order(parcels, ids, sandbox) == []
+    assert not [taken for taken in sandbox.messages() if taken.changed]
+
+
 async def _drain(
     sandbox: Sandbox, station: Station, chance: random.Random, messages: int, kills: int
 ) -> Crashes:
@@ -91,8 +113,10 @@ def _parcel(number: int, chance: random.Random) -> Parcel:
 
 
 def _pairs(parcels: list[Parcel], ids: list[str], sandbox: Sandbox) -> list[tuple[Parcel, Taken]]:
-    found = [sandbox.record.message(GLOBEX, message_id) for message_id in ids]
-    return [(parcel, taken) for parcel, taken in zip(parcels, found, strict=True) if taken is not None]
+    found = [
+        (parcel, sandbox.record.message(parcel.tenant, i)) for parcel, i in zip(parcels, ids, strict=True)
+    ]
+    return [(parcel, taken) for parcel, taken in found if taken is not None]
 
 
 def _digest(parcel: Parcel) -> bytes:
@@ -103,12 +127,13 @@ def _digest(parcel: Parcel) -> bytes:
 
 def _out_of_order(parcels: list[Parcel], ids: list[str], sandbox: Sandbox) -> list[str]:
     """The messages that arrived before one that was handed over earlier under the same key."""
-    last: dict[str | None, int] = {}
+    last: dict[tuple[str, str | None], int] = {}
     found = []
     for parcel, taken in _pairs(parcels, ids, sandbox):
-        if taken.number < last.get(parcel.key, 0):
-            found.append(f"{taken.message_id} of {parcel.key}")
-        last[parcel.key] = taken.number
+        lane = (parcel.tenant, parcel.key)
+        if taken.number < last.get(lane, 0):
+            found.append(f"{taken.message_id} of {lane}")
+        last[lane] = taken.number
     return found
 
 
