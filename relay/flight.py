@@ -337,7 +337,8 @@ class Flight:
             self._last_contact = self._now()
             self._lanes.discard_unaccepted(state.accepted)
             self._ahead.changed()
-            self._parts.log.info("documents.changed", added=sorted(state.accepted - before))
+            added, removed = sorted(state.accepted - before), sorted(before - state.accepted)
+            self._parts.log.info("documents.changed", added=added, removed=removed)
 
     def _asked(self, task: asyncio.Task[None]) -> None:
         self._asking = None

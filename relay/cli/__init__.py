@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 130  # as shells say it: ended by SIGINT
     except Exception as error:  # noqa: BLE001  # sorted out there; what is a bug is raised again
         code = _code_of(error)
+    say.let_go_of_stderr()
     sys.exit(code if isinstance(code, int) else say.FINE)
 
 
@@ -111,10 +112,10 @@ def _code_of(error: Exception) -> int:
             say.note(f"relay: {error}")
             return say.TROUBLE
         case BrokenPipeError():  # `relay messages list | head`: nobody listens any more
-            say.hush()
+            say.hush(sys.stdout)
             return say.TROUBLE
         case OSError(errno=errno.ENOSPC | errno.EIO):  # the result goes to a file on a full or failing disk
-            say.hush()
+            say.hush(sys.stdout)
             say.note(f"relay: the result cannot be written: {error.strerror}")
             return say.TROUBLE
         case _:

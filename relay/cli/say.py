@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import typer
 
@@ -33,11 +33,19 @@ def finish() -> None:
     sys.stdout.flush()
 
 
-def hush() -> None:
-    """Nobody takes the result any more: let the rest of it go nowhere."""
+def hush(stream: TextIO) -> None:
+    """Nobody takes what is said here any more: let the rest of it go nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+def let_go_of_stderr() -> None:
+    """A log whose reader went away is no failure: Python would make it one while it exits."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        hush(sys.stderr)
 
 
 def note(text: str) -> None:

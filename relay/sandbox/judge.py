@@ -76,6 +76,9 @@ class _Need:
     since: float
     kind: Kind
     because: str
+    overtaking: int = 2
+    """Posts a connection that may overtake the news: one under way, one launched before it was heard; more
+    where the news is a cut, which takes a client longer to notice than an answer."""
     done: int = 0
     excused: int = 0
     pinged: bool = False
@@ -144,10 +147,8 @@ class Judge:
             return True
         if step.message_id is not None and step.message_id in need.messages:
             return True
-        need.excused += (
-            1  # two a connection: one under way, one whose launch overtook the news of the failure
-        )
-        return need.excused > 2 * (len(standing.peers) - 1)
+        need.excused += 1
+        return need.excused > need.overtaking * (len(standing.peers) - 1)
 
     def _is_listed(self, standing: _Standing, step: Step) -> bool:
         if standing.listed is None or step.document is None or step.document in standing.listed:
@@ -203,6 +204,7 @@ class Judge:
         elif need is None:
             because = f"a post was {how} and no ping went well since"
             need = standing.need = _Need("ping", now, "post-without-ping", because)
+            need.overtaking = 4 if status == 0 else need.overtaking
         need.messages.add(step.message_id)
 
     def _asked(self, standing: _Standing, step: Step, now: float, listed: Iterable[str] | None) -> None:

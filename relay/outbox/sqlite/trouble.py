@@ -72,8 +72,8 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
 
 def _full(path: Path) -> StoreError:
     return StoreError(
-        f"the disk is full under the outbox {path}; free some space in {path.parent}, "
-        "then the relay goes on by itself"
+        f"the disk is full under the outbox {path}; free some space in {path.parent}; "
+        "nothing that was stored is lost, and a running relay goes on by itself"
     )
 
 
