@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from relay import protocol
-from relay.ahead import Ahead, Patience
+from relay.ahead import LIMIT, Ahead, Patience
 from relay.answers import Answer, describe
 from relay.blame import Blame, Blames, Lane
 from relay.documents import Documents
@@ -86,6 +86,7 @@ class Flight:
         self._rules, self._parts = rules, parts
         self._now = asyncio.get_running_loop().time
         self._lanes = Lanes(rules.ordering)
+        self._enough = max(LIMIT // 2, 2 * rules.max_in_flight)
         self._room = Room(rules.max_in_flight)
         self._blames = Blames()
         self._documents = Documents(rules.schedule, parts.chance)
@@ -168,7 +169,7 @@ class Flight:
 
     def _go_on(self) -> None:
         now = self._now()
-        self._ahead.start(self._accepted(now), now, 2 * self._rules.max_in_flight)
+        self._ahead.start(self._accepted(now), now, self._enough)
         if self._room.full_size or not self._ahead.reading:  # while careful, know all lanes before choosing
             self._launch(now)
         self._ask_again(now)
@@ -220,6 +221,8 @@ class Flight:
             if answer is None:
                 return
             self._land_one(message, answer, began)
+            if self._lanes.ready < self._enough and not self._ahead.reading:
+                self._stirred.set()
             message = self._take() if len(self._slots) <= self._room.size else None
 
     async def _post(self, message: Message) -> Answer | None:

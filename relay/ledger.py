@@ -17,7 +17,7 @@ from relay.retry import Schedule
 GROUP = 128
 """Settlements in one commit: unbounded groups are slower, the pipeline stalls behind one commit."""
 
-_GATHER_SECONDS = 0.005
+_GATHER_SECONDS = 0.002
 """A group gathers so long: on a fast disk that halves the number of commits, and their cost a message."""
 
 _HURRIED_SECONDS = 0.25
