@@ -2,14 +2,21 @@
 
 import asyncio
 import time
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 
-from relay.sandbox import Sandbox
+from relay.sandbox import Request, Sandbox
 from tests.e2e.conftest import ACME, GLOBEX
 from tests.support.application import SHIPMENT, Parcel, order
 from tests.support.process import Station
+
+
+def _most_together(posts: list[Request]) -> int:
+    """How many were under way at the same time, at most."""
+    ends = [(p.began, 1) for p in posts] + [(p.began + (p.seconds or 0.0), -1) for p in posts]
+    steps = [step for _, step in sorted(ends)]
+    return max(accumulate(steps))
 
 
 def _setting(name: str) -> str:
@@ -24,18 +31,27 @@ async def test_how_many_go_together(sandbox: Sandbox, station: Station, ordering
     async with station.relay(environment={_setting("ORDERING"): ordering}):
         await station.until_delivered()
     posts = sandbox.requests(GLOBEX, "post")
-    ends = [(p.began, 1) for p in posts] + [(p.began + (p.seconds or 0.0), -1) for p in posts]
-    under_way = most = 0
-    for _, step in sorted(ends):
-        under_way += step
-        most = max(most, under_way)
     arrived = [taken.message_id for taken in sandbox.messages()]
-    assert most == together
+    assert _most_together(posts) == together
     assert sorted(arrived) == sorted(ids)
     if ordering == "tenant":
         assert arrived == ids
     if ordering == "key":
         assert all([i for i in arrived if i in set(ids[key::4])] == ids[key::4] for key in range(4))
+
+
+async def test_the_flight_starts_small_after_a_trouble(sandbox: Sandbox, station: Station) -> None:
+    """One post, then two, then four: a server that just came back is not hit by the whole width at once."""
+    refused = sandbox.weather(call="post", status=503, skip=40, count=1)
+    sandbox.weather(call="post", late=0.05)
+    station.application.insert_all(Parcel(GLOBEX, order(n), key=f"k{n % 16}") for n in range(120))
+    async with station.relay():
+        await station.until_delivered()
+    assert refused.struck == 1
+    for ping in sandbox.requests(GLOBEX, "ping"):
+        posts = [request for request in sandbox.requests(GLOBEX, "post") if request.began > ping.began]
+        assert posts[1].began >= posts[0].began + 0.05
+        assert _most_together(posts) >= 4, "and then it grows"
 
 
 async def test_a_rate_limit_is_kept(sandbox: Sandbox, station: Station) -> None:
