@@ -71,7 +71,7 @@ def describe(answer: Answer) -> str:
         case NoReply(detail):
             return detail
         case TokenRefused(detail):
-            return f"the token service refuses the credentials: {detail}"
+            return f"cannot authenticate: {detail}"
         case TokenUnavailable(detail):
             return f"the token service is not available: {detail}"
         case _:

@@ -15,6 +15,7 @@ _STATES_SECONDS = 1.0
 _ROUND_SECONDS = 60.0
 _SAID_AGAIN_SECONDS = 3600.0
 _BATCH = 500
+_UNTIL_IT_SENDS = frozenset({"initialising", "pinging", "backing-off"})
 
 
 class States:
@@ -32,8 +33,7 @@ class States:
         if before is not None and (before.state, before.reason) == (state, reason) and next_try is None:
             return
         wall = self._wall()
-        same = before is not None and before.state == state
-        since = before.since if before is not None and same else wall
+        since = before.since if before is not None and _is_one_spell(before.state, state) else wall
         due = None if next_try is None else wall + timedelta(seconds=next_try - _now())
         self._current[tenant] = TenantState(tenant, state, reason, since, due)
         self._unwritten.add(tenant)
@@ -63,6 +63,11 @@ class States:
                 self._changed.set()
                 raise
             await asyncio.sleep(_STATES_SECONDS)
+
+
+def _is_one_spell(before: StateName, now: StateName) -> bool:
+    """Pings and pauses take turns while ION is away: an operator wants to know since when it is."""
+    return before == now or (before in _UNTIL_IT_SENDS and now in _UNTIL_IT_SENDS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,8 @@ async def _outbox(settings: Settings) -> Step:
         await outbox.close()
     unknown = sorted(pending - settings.tenants.keys())
     if unknown:
-        mend = f"configure RELAY_TENANTS__{unknown[0]}__…, or drop the messages"
+        drop = f"relay messages drop --tenant {unknown[0]} --state pending"
+        mend = f"configure RELAY_TENANTS__{unknown[0]}__…, or drop them: {drop}"
         detail = f"messages wait for tenants that are not configured: {', '.join(unknown)}"
         return Step(None, "outbox", ok=False, detail=detail, mend=mend)
     return Step(None, "outbox", ok=True, detail=settings.outbox.url)

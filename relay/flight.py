@@ -196,9 +196,18 @@ class Flight:
             reason = self._never_sendable(message)
             if reason is None:
                 return message
+            self._put_aside(message, reason)
+        return None
+
+    def _put_aside(self, message: Message, reason: str) -> None:
+        """Park what can never be sent; where nothing is to be parked, it waits and holds its lane."""
+        if not self._rules.policy.park_nothing:
             self._lanes.done(message)
             self._settle(message, Parked(reason))
-        return None
+            return
+        self._lanes.released(message)
+        wait = self._rules.schedule.delay(message.attempts + 1, self._parts.chance())
+        self._settle(message, Released(reason, blamed=True, wait=wait))
 
     def _may_launch(self) -> bool:
         unsettled = self._parts.ledger.unsettled(self._rules.tenant_id)

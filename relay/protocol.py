@@ -157,7 +157,7 @@ TOO_LARGE     = Row("too-large", "413", Opening.BACK_OFF, Posting.NEXT, Fate.PAR
 BUSY          = Row("busy", "429, 503", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, Fault.ION, "wait; if it lasts, look at the gateway's quota and at ION's status", "[G] back to ping; Retry-After honoured")
 BROKEN        = Row("broken", "408, other 5xx", Opening.BACK_OFF, Posting.PING, Fate.BLAMED, Fault.ION, "wait; if only this message meets it, look at the document", "[G][S] back to ping; may have been accepted")
 SILENT        = Row("silent", "no answer, a cut one, a time-out, nonsense", Opening.BACK_OFF, Posting.PING, Fate.BLAMED, Fault.ION, "wait; if it lasts, check the network and the ION URL", "[G][S] back to ping; may have been accepted")
-TOKEN_REFUSED = Row("token-refused", "token service: 400, 401, 403", Opening.HALT, Posting.HALT, Fate.RELEASED, Fault.CREDENTIALS, "download the .ionapi file again; the relay reads it when it changes", "[R] never fetched in a loop: quotas are small")
+TOKEN_REFUSED = Row("token-refused", "credentials that cannot be read; token service: 400, 401, 403", Opening.HALT, Posting.HALT, Fate.RELEASED, Fault.CREDENTIALS, "mend the credential files (download the .ionapi file again); the relay reads them when they change", "[R] never fetched in a loop: quotas are small")
 TOKEN_FAILED  = Row("token-unavailable", "token service: anything else", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, Fault.ION, "wait; if it lasts, check the .ionapi file's pu and ot", "[R]")
 NO_V3         = Row("no-v3", "versions without v3 or later", Opening.LONGEST, Posting.NEVER, Fate.NONE, Fault.CONFIGURATION, "this ION is too old, or the URL leads to something else", "[G] versions >= v3 before anything is sent")
 # fmt: on
@@ -221,7 +221,7 @@ def _is_new_enough(version: str) -> bool:
 def token_answer(status: int, detail: str, retry_after: float | None) -> TokenRefused | TokenUnavailable:
     """What the token service's answer means, when it is not a token."""
     if status in _TOKEN_REFUSALS:
-        return TokenRefused(detail)
+        return TokenRefused(f"the token service answers {detail}")
     return TokenUnavailable(detail, retry_after)
 
 

@@ -110,7 +110,8 @@ class Supervisor:
 
     def _say_unknown(self, unknown: frozenset[TenantId]) -> None:
         for tenant in sorted(unknown - self._unknown):
-            mend = f"configure RELAY_TENANTS__{tenant}__…, or drop its messages"
+            drop = f"relay messages drop --tenant {tenant} --state pending"
+            mend = f"configure RELAY_TENANTS__{tenant}__…, or drop them: {drop}"
             self._log.warning(
                 "tenant.missed", tenant=tenant, reason="messages wait, no tenant is configured", mend=mend
             )

@@ -55,7 +55,8 @@ def pause(
     async def decide(outbox: "SqliteOutbox", name: "TenantId") -> None:
         await outbox.pause(name, reason)
 
-    say.line(f"{_decided(tenant, decide)} is paused: {reason}; end it with: relay tenants resume")
+    name = _decided(tenant, decide)
+    say.line(f"{name} is paused: {reason}; end it with: relay tenants resume {name}")
 
 
 @tenants_app.command("resume")

@@ -3,8 +3,6 @@
 A case stages what the far side does to the next calls, in words that both can play.
 """
 
-# ruff: noqa: D102  (the protocol says what the methods do)
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol

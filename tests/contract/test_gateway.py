@@ -201,7 +201,7 @@ async def test_wrong_credentials_are_refused_asked_once_and_not_shown(
     rewrite(source, cs="canary-wrong-secret")
     answer = await ask(endpoint, call)
     assert isinstance(answer, TokenRefused)
-    assert answer.detail.startswith("HTTP 401: invalid_client")
+    assert answer.detail.startswith("the token service answers HTTP 401: invalid_client")
     assert "canary" not in answer.detail
     assert fetched(sandbox) == 1
     assert len(sandbox.requests()) == 1

@@ -1,7 +1,5 @@
 """A client of the sandbox for its tests: written from the protocol's documents, signed with oauthlib."""
 
-# ruff: noqa: D102
-
 import io
 import json
 import zlib

@@ -1,7 +1,5 @@
 """Each rule of the judge fires where it should, and only there. Times are the test's own."""
 
-# ruff: noqa: D102
-
 from typing import Any
 
 import pytest

@@ -4,8 +4,6 @@ What it answers by itself is fine weather. `queue` puts answers ahead of everyth
 The contract suite (`tests/contract/test_endpoint.py`) holds it to what the real endpoint does.
 """
 
-# ruff: noqa: D102  (the port says what the calls promise)
-
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable

@@ -34,7 +34,7 @@ from relay.model import DocumentName
         (Accepted(frozenset()), "0 documents accepted"),
         (Accepted(frozenset({DocumentName("A.B"), DocumentName("C.D")})), "2 documents accepted"),
         (NoReply("connection refused"), "connection refused"),
-        (TokenRefused("HTTP 401"), "the token service refuses the credentials: HTTP 401"),
+        (TokenRefused("HTTP 401"), "cannot authenticate: HTTP 401"),
         (TokenUnavailable("HTTP 503"), "the token service is not available: HTTP 503"),
         (TokenUnavailable("HTTP 503", 5.0), "the token service is not available: HTTP 503"),
     ],

@@ -142,7 +142,7 @@ def text_of(answer: Answer) -> str:
         case Reply(status, code=code):
             return f"HTTP {status} (IMS code {code})"
         case TokenRefused(detail):
-            return f"the token service refuses the credentials: {detail}"
+            return f"cannot authenticate: {detail}"
         case TokenUnavailable(detail):
             return f"the token service is not available: {detail}"
         case NoReply(detail):
@@ -299,7 +299,8 @@ def test_the_token_service_refuses_by_400_401_and_403_and_fails_by_everything_el
     for status in EVERY_STATUS:
         answer = token_answer(status, "why", 7.0)
         refused = status in (400, 401, 403)
-        assert answer == (TokenRefused("why") if refused else TokenUnavailable("why", 7.0))
+        refusal = TokenRefused("the token service answers why")
+        assert answer == (refusal if refused else TokenUnavailable("why", 7.0))
     assert token_answer(500, "why", None) == TokenUnavailable("why", None)
 
 

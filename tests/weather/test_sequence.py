@@ -369,6 +369,17 @@ async def test_what_is_too_large_or_has_impossible_parameters_is_parked_and_neve
 
 
 @scene
+async def test_park_nothing_lets_even_what_is_too_large_wait():
+    w = world(max_message_bytes=3, policy=Policy(park_nothing=True))
+    await w.start()
+    w.insert("a")
+    await w.until(lambda: w.now() > 3600)
+    await w.stop()
+    assert len(w.rows("pending")) == 1
+    assert w.calls("post") == []
+
+
+@scene
 async def test_an_outbox_that_fails_for_a_while_is_waited_out_and_loses_nothing():
     from relay.ports import StoreError
 
