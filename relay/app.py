@@ -15,7 +15,7 @@ from relay import logs
 from relay.ahead import Patience
 from relay.assembly import Profile, care_of, profiles_of, schedule_of
 from relay.caretaker import Caretaker, States
-from relay.flight import Parts
+from relay.equipment import Parts
 from relay.ion.endpoint import IonEndpoint
 from relay.ledger import Ledger
 from relay.logs import Tally, Troubles

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.caretaker import Care
-from relay.flight import Rules
+from relay.equipment import Rules
 from relay.ion.credentials import CredentialSource, IonApiFile, OAuth1Source
 from relay.ion.endpoint import Connection
 from relay.ion.oauth import Secret

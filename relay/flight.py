@@ -6,35 +6,28 @@ It performs the state `Send`. What an answer means is `protocol.py`'s to say, wh
 
 import asyncio
 import json
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from relay import protocol
-from relay.ahead import LIMIT, Ahead, Patience
+from relay.ahead import LIMIT, Ahead
 from relay.answers import Answer, describe
 from relay.blame import Blame, Blames, Lane
 from relay.documents import Documents
+from relay.equipment import Parts, Rules
 from relay.lanes import Lanes, Room
-from relay.ledger import Ledger
-from relay.logs import Log, Tally, Troubles
 from relay.model import (
     Delivered,
     DocumentName,
     Message,
-    Ordering,
     Parked,
     Problem,
     Released,
     Settlement,
-    StateName,
-    TenantId,
     parameter_problems,
 )
 from relay.nap import nap
-from relay.ports import Endpoint, Outbox
-from relay.protocol import Policy, Posting, Send, State
-from relay.retry import Schedule
+from relay.protocol import Posting, Send, State
 
 UNSETTLED = 128
 """In flight and not yet settled together: what may go out again after a crash."""
@@ -42,41 +35,6 @@ UNSETTLED = 128
 _NO_BLAME = Blame()
 
 NOT_ACCEPTED = "waiting to be accepted by ION: "
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How a tenant's messages are carried. Durations in seconds."""
-
-    tenant_id: TenantId
-    ordering: Ordering = "key"
-    max_in_flight: int = 8
-    max_message_bytes: int = 6_000_000
-    policy: Policy = field(default_factory=Policy)
-    schedule: Schedule = field(default_factory=Schedule)
-    park_after: float | None = None
-    idle: float = 60.0
-    probe: float = 900.0
-    grace: float = 25.0
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a tenant's worker works with. `chance`: in [0, 1).
-
-    `report(state, reason, next try in the loop's time)` shows the tenant's live state to operators.
-    """
-
-    outbox: Outbox
-    endpoint: Endpoint
-    ledger: Ledger
-    patience: Patience
-    troubles: Troubles
-    tally: Tally
-    log: Log
-    chance: Callable[[], float]
-    report: Callable[[StateName, str, float | None], None]
-    stopping: asyncio.Event
 
 
 class Flight:

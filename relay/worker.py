@@ -10,7 +10,8 @@ from typing import assert_never
 
 from relay import protocol
 from relay.answers import Answer, describe
-from relay.flight import Flight, Parts, Rules
+from relay.equipment import Parts, Rules
+from relay.flight import Flight
 from relay.model import DocumentName
 from relay.nap import nap, unless
 from relay.ports import Control

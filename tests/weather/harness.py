@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from relay import protocol
 from relay.ahead import Patience
 from relay.answers import Accepted, Answer, Reply, Versions
-from relay.flight import Parts, Rules
+from relay.equipment import Parts, Rules
 from relay.ledger import Ledger
 from relay.logs import Tally, Troubles, logger
 from relay.model import DocumentName, Draft, Message, OrderingKey, RowId, Settlement, TenantId

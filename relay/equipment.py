@@ -1,0 +1,48 @@
+"""This file is what a tenant's worker is given: the rules it keeps, and the parts it works with."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from relay.ahead import Patience
+from relay.ledger import Ledger
+from relay.logs import Log, Tally, Troubles
+from relay.model import Ordering, StateName, TenantId
+from relay.ports import Endpoint, Outbox
+from relay.protocol import Policy
+from relay.retry import Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a tenant's messages are carried. Durations in seconds."""
+
+    tenant_id: TenantId
+    ordering: Ordering = "key"
+    max_in_flight: int = 8
+    max_message_bytes: int = 6_000_000
+    policy: Policy = field(default_factory=Policy)
+    schedule: Schedule = field(default_factory=Schedule)
+    park_after: float | None = None
+    idle: float = 60.0
+    probe: float = 900.0
+    grace: float = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a tenant's worker works with. `chance`: in [0, 1).
+
+    `report(state, reason, next try in the loop's time)` shows the tenant's live state to operators.
+    """
+
+    outbox: Outbox
+    endpoint: Endpoint
+    ledger: Ledger
+    patience: Patience
+    troubles: Troubles
+    tally: Tally
+    log: Log
+    chance: Callable[[], float]
+    report: Callable[[StateName, str, float | None], None]
+    stopping: asyncio.Event
