@@ -90,8 +90,9 @@ async def test_an_outage_in_the_middle_of_full_flight(sandbox: Sandbox, station:
     sandbox.weather(tenant=GLOBEX, call="post", late=0.003)  # an answer takes longer than the news of a cut
     station.environment |= {"RELAY_HTTP__TOTAL_SECONDS": "1", "RELAY_HTTP__READ_SECONDS": "1"}
     ids = station.application.insert_all(Parcel(GLOBEX, order(n), key=f"k{n % 32}") for n in range(600))
-    rule = sandbox.weather(tenant=GLOBEX, call="post", skip=200, lasts=3.0 if LONG else 1.5, **weather)
     async with station.relay() as relay:
+        await station.until(lambda: sandbox.record.count() >= 100, "full flight")
+        rule = sandbox.weather(tenant=GLOBEX, call="post", lasts=3.0 if LONG else 1.5, **weather)
         await station.until_delivered(GLOBEX)
         assert len(relay.said("trouble.resolved", tenant=GLOBEX)) >= 1
     twice = sandbox.record.sent_twice()
