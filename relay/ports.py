@@ -145,6 +145,40 @@ class Outbox(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How things stand between the relays that share an outbox: who lives (this one too), what it holds."""
+
+    relays: frozenset[str]
+    held: frozenset[TenantId]
+
+
+class Leases(Protocol):
+    """Which tenants this relay process may carry, where several processes share an outbox.
+
+    A lease is a row with a fencing token, new at each acquisition by another holder; it lives as long as its
+    holder's heartbeat, by the store's clock. The store checks the token at every settlement, so that a relay
+    that lost a lease without noticing settles nothing. Whoever renews counts validity from *before* the call.
+    """
+
+    @property
+    def seconds(self) -> float:
+        """How long a heartbeat lasts."""
+        ...
+
+    async def renew(self) -> Standing:
+        """One heartbeat for all of this process' leases; those it lost are not in the answer any more."""
+        ...
+
+    async def acquire(self, tenants: Sequence[TenantId]) -> frozenset[TenantId]:
+        """Take those that nobody alive holds; all that are held now of these. Needs a heartbeat that lives."""
+        ...
+
+    async def release(self, tenants: Sequence[TenantId]) -> None:
+        """Give them back, so that another may take them at once. Giving back what is not held is no error."""
+        ...
+
+
 class Endpoint(Protocol):
     """A tenant's ION. Never raises for what the far side does; every call is bounded in time and bytes."""
 
