@@ -171,7 +171,7 @@ class Leases(Protocol):
         ...
 
     async def acquire(self, tenants: Sequence[TenantId]) -> frozenset[TenantId]:
-        """Take those that nobody alive holds; all that are held now of these. Needs a heartbeat that lives."""
+        """Take those that nobody alive holds; all of these that are held now. Needs a living heartbeat."""
         ...
 
     async def release(self, tenants: Sequence[TenantId]) -> None:
