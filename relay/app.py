@@ -21,11 +21,12 @@ from relay.ledger import Ledger
 from relay.logs import Tally, Troubles
 from relay.model import DocumentName, StateName, TenantId
 from relay.nap import nap
-from relay.outbox import SqliteOutbox, open_outbox
-from relay.ports import Control
+from relay.outbox import open_outbox
+from relay.ports import Control, Store
 from relay.service import Service
 from relay.settings import Settings, SettingsError
 from relay.supervisor import Post, Supervisor
+from relay.tenure import Tenure
 from relay.worker import Worker
 
 _LOOK_SECONDS = 0.1
@@ -65,7 +66,7 @@ async def _run(settings: Settings, load: Load, *, until_empty: bool, within: flo
 class Relay:
     """One relay process."""
 
-    def __init__(self, settings: Settings, load: Load, outbox: SqliteOutbox) -> None:
+    def __init__(self, settings: Settings, load: Load, outbox: Store) -> None:
         loop = asyncio.get_running_loop()
         self._settings, self._load, self._outbox = settings, load, outbox
         self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -76,8 +77,10 @@ class Relay:
         self._troubles = Troubles(self._log, None, loop.time, period, loop.call_later)
         self._tally = Tally(self._log, period, loop.call_later)
         self._ledger = Ledger(outbox, self._troubles, schedule, random.random)
+        leases = outbox.leases
+        tenure = None if leases is None else Tenure(leases, self._name, loop.time)
         self._supervisor = Supervisor(
-            outbox, self._ledger, self._log, self._troubles, schedule, random.random
+            outbox, self._ledger, self._log, self._troubles, schedule, random.random, tenure
         )
         self._states = States(outbox, _utc_now)
         details = {"host": socket.gethostname(), "pid": str(os.getpid()), "version": relay.__version__}
@@ -111,6 +114,7 @@ class Relay:
         self._caretaker.care = care_of(self._settings)
         await self._supervisor.assign(self._posts(self._settings))
         self._supervisor.keep("ledger", self._ledger.run)
+        self._supervisor.keep("leases", self._supervisor.share)
         self._supervisor.keep("arrivals", self._supervisor.listen)
         self._supervisor.keep("states", self._states.run)
         self._supervisor.keep("heartbeat", partial(self._caretaker.beat, self._states))
@@ -137,6 +141,7 @@ class Relay:
             tally=self._tally,
             log=log,
             chance=random.random,
+            holds=partial(self._supervisor.holds, tenant),
             report=partial(self._report, tenant),
             stopping=stopping,
         )

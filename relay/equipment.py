@@ -33,6 +33,7 @@ class Rules:
 class Parts:
     """What a tenant's worker works with. `chance`: in [0, 1).
 
+    `holds()`: whether a post may begin, by this process' own clock (where relays share an outbox).
     `report(state, reason, next try in the loop's time)` shows the tenant's live state to operators.
     """
 
@@ -44,5 +45,6 @@ class Parts:
     tally: Tally
     log: Log
     chance: Callable[[], float]
+    holds: Callable[[], bool]
     report: Callable[[StateName, str, float | None], None]
     stopping: asyncio.Event

@@ -169,7 +169,7 @@ class Flight:
 
     def _may_launch(self) -> bool:
         unsettled = self._parts.ledger.unsettled(self._rules.tenant_id)
-        return len(self._slots) + len(unsettled) < UNSETTLED
+        return len(self._slots) + len(unsettled) < UNSETTLED and self._parts.holds()
 
     def _never_sendable(self, message: Message) -> str | None:
         if message.size > self._rules.max_message_bytes:
@@ -197,7 +197,7 @@ class Flight:
         answer: Answer | None = None
         try:
             parcel = await self._parts.endpoint.pack(message)
-            if not self._is_ending():
+            if not self._is_ending() and self._parts.holds():
                 answer = await self._parts.endpoint.post(parcel)
         finally:
             if answer is None:

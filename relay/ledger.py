@@ -43,6 +43,7 @@ class Ledger:
         self.parked: Counter[TenantId] = Counter()
         """How many messages were parked since the start."""
         self._stirred = asyncio.Event()
+        self._struck = asyncio.Event()
         self._hurried = asyncio.Event()
         self._emptied = asyncio.Event()
         self._emptied.set()
@@ -94,9 +95,18 @@ class Ledger:
             if isinstance(settlement, Parked):
                 self.parked[message.tenant_id] += 1
             settled(message, settlement)
+        self._struck.set()
         if not self._entries:
             self._stirred.clear()
             self._emptied.set()
+
+    async def settled(self, tenant: TenantId, within: float) -> None:
+        """Wait until the tenant's settlements are durable, at most `within` seconds."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + within
+        while self._unsettled.get(tenant) and clock() < end:
+            self._struck.clear()
+            await nap(self._struck, end - clock())
 
     async def drained(self, within: float) -> int:
         """Wait until all is written, at most `within` seconds; how many are left."""

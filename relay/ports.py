@@ -323,3 +323,12 @@ class Desk(Protocol):
     async def resume(self, tenant: TenantId) -> None:
         """Paused or halted: initialise again at once."""
         ...
+
+
+class Store(Outbox, Desk, Protocol):
+    """What opening an outbox gives: both views of it, and the leases where several relays may share it."""
+
+    @property
+    def leases(self) -> Leases | None:
+        """None: one process has the whole outbox."""
+        ...

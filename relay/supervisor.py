@@ -1,11 +1,11 @@
-"""This file is what keeps every tenant's worker running: start, restart, wake, stop all together.
+"""This file is what keeps every tenant's worker running: start, restart, wake, hand over, stop all together.
 
 One tenant's crash never touches another: each has a task of its own under its own supervision. The only
-catch-all of the relay stands here.
+catch-all of the relay stands here. A tenant without messages has no worker and costs nothing.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from relay.ledger import OUTBOX_MEND, Ledger
@@ -14,6 +14,7 @@ from relay.model import TenantId
 from relay.nap import nap
 from relay.ports import Control, Outbox, Signals, StoreError
 from relay.retry import Schedule
+from relay.tenure import Tenure
 from relay.worker import Worker
 
 _LONGEST_SILENCE = 30.0
@@ -21,6 +22,9 @@ _LONGEST_SILENCE = 30.0
 
 _RUNS_WELL = 60.0
 """Seconds after which a crash counts as the first again."""
+
+_CLAIM_SECONDS = 0.05
+"""Claims gather so long: a burst of arrivals is one question to the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class _Ward:
 
 
 class Supervisor:
-    """All tenants of one relay process."""
+    """All tenants of one relay process. `tenure`: where several processes share the outbox."""
 
     def __init__(
         self,
@@ -50,10 +54,14 @@ class Supervisor:
         troubles: Troubles,
         schedule: Schedule,
         chance: Callable[[], float],
+        tenure: Tenure | None = None,
     ) -> None:
         self._outbox, self._ledger, self._log, self._troubles = outbox, ledger, log, troubles
-        self._schedule, self._chance = schedule, chance
+        self._schedule, self._chance, self._tenure = schedule, chance, tenure
+        self._posts: dict[TenantId, Post] = {}
         self._wards: dict[TenantId, _Ward] = {}
+        self._handing: dict[TenantId, asyncio.Task[None]] = {}
+        self._claiming = asyncio.Event()
         self._signals = Signals(frozenset(), {})
         self._unknown: frozenset[TenantId] = frozenset()
         self._parts: list[asyncio.Task[None]] = []
@@ -73,14 +81,12 @@ class Supervisor:
 
     async def assign(self, posts: Mapping[TenantId, Post]) -> tuple[list[TenantId], list[TenantId]]:
         """These tenants and no others from now on: (added or changed, removed)."""
-        removed = [tenant for tenant in self._wards if tenant not in posts]
-        changed = [
-            t for t, post in posts.items() if t in self._wards and self._wards[t].post.profile != post.profile
-        ]
-        added = [tenant for tenant in posts if tenant not in self._wards]
-        await self._dismiss([*removed, *changed])
-        for tenant in [*added, *changed]:
-            self._start(tenant, posts[tenant])
+        before = self._posts
+        removed = [tenant for tenant in before if tenant not in posts]
+        changed = [t for t, post in posts.items() if t in before and before[t].profile != post.profile]
+        added = [tenant for tenant in posts if tenant not in before]
+        self._posts = dict(posts)
+        await self._dismiss([tenant for tenant in (*removed, *changed) if tenant in self._wards])
         self._heard(self._signals)
         return [*added, *changed], removed
 
@@ -91,8 +97,12 @@ class Supervisor:
 
     @property
     def tenants(self) -> list[TenantId]:
-        """The tenants that are carried."""
-        return list(self._wards)
+        """The tenants that this process may carry."""
+        return list(self._posts)
+
+    def holds(self, tenant: TenantId) -> bool:
+        """Whether a post of this tenant may begin now, by this process' own clock."""
+        return self._tenure is None or self._tenure.holds(tenant)
 
     # --- waking -----------------------------------------------------------------------------------------
 
@@ -106,7 +116,19 @@ class Supervisor:
             worker = self.worker(tenant)
             if worker is not None:
                 worker.arrived()
-        self._say_unknown(signals.pending - self._wards.keys())
+        if self._tenure is None:
+            for tenant in self._uncarried():
+                self._start(tenant)
+        elif self._uncarried():
+            self._claiming.set()
+        self._say_unknown(signals.pending - self._posts.keys())
+
+    def _uncarried(self) -> list[TenantId]:
+        """Tenants that have work and no worker here."""
+        if self.stopping.is_set():
+            return []
+        here = self._wards.keys() | self._handing.keys()
+        return [tenant for tenant in self._signals.pending if tenant in self._posts and tenant not in here]
 
     def _say_unknown(self, unknown: frozenset[TenantId]) -> None:
         for tenant in sorted(unknown - self._unknown):
@@ -117,15 +139,81 @@ class Supervisor:
             )
         self._unknown = unknown
 
+    # --- sharing tenants with other relays ----------------------------------------------------------------
+
+    async def share(self) -> None:
+        """Keep the leases alive, take over what falls to this relay, hand over what falls to another."""
+        tenure = self._tenure
+        if tenure is None:
+            return
+        alarm = asyncio.create_task(self._cut_when_over(tenure))
+        third = tenure.seconds / 3
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(third):
+                        await self._take_part(tenure)
+                except (StoreError, TimeoutError) as error:
+                    detail = str(error) or f"no answer to a heartbeat within {third:g} s"
+                    self._troubles.met("outbox", detail=detail, fault="the outbox's", mend=OUTBOX_MEND)
+                    await asyncio.sleep(min(third, 1.0))
+                else:
+                    await nap(self._claiming, third * (0.5 + 0.5 * self._chance()))
+                    await asyncio.sleep(_CLAIM_SECONDS)
+        finally:
+            alarm.cancel()
+
+    async def _take_part(self, tenure: Tenure) -> None:
+        self._claiming.clear()
+        self._cut(await tenure.renew(), "another relay took it over")
+        self._troubles.resolved()
+        for tenant in [tenant for tenant in self._wards if not tenure.is_mine(tenant)]:
+            self._hand_over(tenant, tenure)
+        wanted = [tenant for tenant in self._uncarried() if tenure.is_mine(tenant)]
+        if wanted:
+            for tenant in await tenure.take(wanted):
+                self._log.info("tenant.taken", tenant=tenant)
+                self._start(tenant)
+
+    def _hand_over(self, tenant: TenantId, tenure: Tenure) -> None:
+        """Land and settle what is under way, then let the other relay have it: no post is cut."""
+        if tenant in self._handing:
+            return
+        self._log.info("tenant.handed_over", tenant=tenant)
+        task = self._handing[tenant] = asyncio.create_task(self._leave(tenant, tenure))
+        task.add_done_callback(lambda _: self._handing.pop(tenant, None))
+
+    async def _leave(self, tenant: TenantId, tenure: Tenure) -> None:
+        await self._dismiss([tenant])
+        await self._ledger.settled(tenant, tenure.seconds)
+        await tenure.give([tenant])
+
+    async def _cut_when_over(self, tenure: Tenure) -> None:
+        """At the leases' end by this process' own clock nothing may be under way any more."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(max(tenure.until - clock(), 0.05))
+            if tenure.is_over:
+                self._cut(list(self._wards), "no heartbeat reached the outbox in time")
+                tenure.lose()
+
+    def _cut(self, tenants: Iterable[TenantId], reason: str) -> None:
+        """Stop at once, posts in flight included: the tenant is another relay's now, or soon."""
+        for tenant in tenants:
+            ward = self._wards.pop(tenant, None)
+            if ward is not None and ward.task is not None:
+                self._log.warning("tenant.lost", tenant=tenant, reason=reason)
+                ward.leaving.set()
+                ward.task.cancel()
+
     # --- supervision --------------------------------------------------------------------------------------
 
-    def _start(self, tenant: TenantId, post: Post) -> None:
-        ward = self._wards[tenant] = _Ward(post)
+    def _start(self, tenant: TenantId) -> None:
+        ward = self._wards[tenant] = _Ward(self._posts[tenant])
 
         async def work() -> None:
-            ward.worker = post.build(self._signals.controls.get(tenant, Control()))
-            if tenant in self._signals.pending:
-                ward.worker.arrived()
+            ward.worker = ward.post.build(self._signals.controls.get(tenant, Control()))
+            ward.worker.arrived()
             try:
                 await ward.worker.run()
             finally:
@@ -162,7 +250,7 @@ class Supervisor:
         if tasks:
             await asyncio.wait(tasks)
         for tenant in tenants:
-            del self._wards[tenant]
+            self._wards.pop(tenant, None)
 
     async def stop(self, grace: float) -> int:
         """Land all posts, settle them, end all parts, within the grace; settlements left unwritten."""
@@ -174,12 +262,23 @@ class Supervisor:
         except TimeoutError:
             self._log.warning("relay.cut", reason="the grace ran out with posts in flight")
         left = await self._ledger.drained(max(deadline - asyncio.get_running_loop().time(), 1.0))
+        await self._give_all()
         await self.cut()
         return left
 
+    async def _give_all(self) -> None:
+        if self._tenure is None or not self._tenure.held:
+            return
+        try:
+            async with asyncio.timeout(self._tenure.seconds / 3):
+                await self._tenure.give(self._tenure.held)
+        except (TimeoutError, StoreError) as error:
+            self._log.warning("leases.kept", reason=f"{error}; others take over when they run out")
+
     async def cut(self) -> None:
         """End everything at once."""
-        tasks = [*self._parts, *(ward.task for ward in self._wards.values() if ward.task is not None)]
+        wards = [ward.task for ward in self._wards.values() if ward.task is not None]
+        tasks = [*self._parts, *self._handing.values(), *wards]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

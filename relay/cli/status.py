@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from relay.outbox import SqliteOutbox
     from relay.ports import Control, Count, RelayBeat
 
-UNCONFIGURED, STOPPED, PAUSED = "unconfigured", "stopped", "paused"
+UNCONFIGURED, STOPPED, PAUSED, IDLE = "unconfigured", "stopped", "paused", "idle"
 """What a tenant is where no relay says it: not in the settings, without a relay, paused by a person."""
 
 
@@ -61,6 +61,8 @@ class Seen:
 
     def state(self, tenant: "TenantId", configured: Mapping[str, object]) -> tuple[str, str]:
         """The tenant's state, live if a relay says it, and the reason."""
+        from relay.ports import Count
+
         live, control = self.states.get(tenant), self.controls.get(tenant)
         if live is not None:
             return live.state, live.reason
@@ -68,7 +70,11 @@ class Seen:
             return PAUSED, control.paused
         if tenant not in configured:
             return UNCONFIGURED, "no tenant of this name is configured; its messages wait"
-        return STOPPED, "the relay that runs does not carry it" if self.running else "no relay is running"
+        if not self.running:
+            return STOPPED, "no relay is running"
+        if not self.counts.get(tenant, Count()).pending:
+            return IDLE, ""
+        return STOPPED, "the relay that runs does not carry it"
 
     def tenants(self, configured: Mapping[str, object]) -> dict[str, dict[str, Any]]:
         """Every tenant that has messages or is configured, as JSON gives it."""

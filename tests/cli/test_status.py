@@ -86,7 +86,10 @@ def test_messages_of_a_tenant_that_is_not_configured_are_shown_as_such(person: "
 def test_a_relay_that_does_not_carry_a_tenant_is_told(person: "Person") -> None:
     person.hands_over("m1")
     relay_says(person, "idle")
-    assert "does not carry it" in person.runs("status").out  # GLOBEX
+    globex = person.runs("status", "--json").json["tenants"]["GLOBEX"]
+    assert globex["state"] == "idle"  # nothing of it waits: nobody need carry it
+    person.hands_over("m2", tenant="GLOBEX")
+    assert "does not carry it" in person.runs("status").out
 
 
 def test_alive_is_for_health_checks(person: "Person") -> None:

@@ -116,6 +116,7 @@ class World:
             tally=self.tally,
             log=self.log,
             chance=self.chance,
+            holds=lambda: self.supervisor.holds(ACME),
             report=lambda state, reason, _: self.states.append((self.now(), state, reason)),
             stopping=stopping,
         )

@@ -1,0 +1,66 @@
+"""This file is which tenants this relay holds, and how long that is sure by its own clock.
+
+Validity counts from before a heartbeat was sent: whatever the network and the store did to it since, no
+other relay can hold the tenant before this one has stopped by itself.
+"""
+
+from collections.abc import Callable, Iterable
+
+from relay.model import TenantId
+from relay.ports import Leases
+from relay.rendezvous import carrier
+
+
+class Tenure:
+    """The leases of this process. `clock`: monotonic seconds, the loop's."""
+
+    def __init__(self, leases: Leases, relay: str, clock: Callable[[], float]) -> None:
+        self._leases, self._relay, self._clock = leases, relay, clock
+        self._relays = frozenset({relay})
+        self.held: frozenset[TenantId] = frozenset()
+        self.until = 0.0
+        """When the leases end by this process' own clock, unless they are renewed."""
+
+    @property
+    def seconds(self) -> float:
+        """How long a lease lasts."""
+        return self._leases.seconds
+
+    def holds(self, tenant: TenantId) -> bool:
+        """Whether a post of this tenant may begin now."""
+        return tenant in self.held and self._clock() < self.until
+
+    @property
+    def is_over(self) -> bool:
+        """The leases ended without a renewal."""
+        return self._clock() >= self.until
+
+    def is_mine(self, tenant: TenantId) -> bool:
+        """Whether this relay, of all that live, should carry the tenant."""
+        return carrier(tenant, self._relays) == self._relay
+
+    async def renew(self) -> frozenset[TenantId]:
+        """A heartbeat; the tenants that were lost since the last one."""
+        before = self._clock()
+        standing = await self._leases.renew()
+        lost = self.held - standing.held
+        self._relays = standing.relays | {self._relay}
+        self.held -= lost
+        self.until = before + self._leases.seconds
+        return lost
+
+    async def take(self, tenants: Iterable[TenantId]) -> frozenset[TenantId]:
+        """Those of these that are held now."""
+        taken = await self._leases.acquire(sorted(tenants))
+        self.held |= taken
+        return taken
+
+    async def give(self, tenants: Iterable[TenantId]) -> None:
+        """Let another relay have them at once."""
+        given = frozenset(tenants)
+        self.held -= given
+        await self._leases.release(sorted(given))
+
+    def lose(self) -> None:
+        """Nothing is held any more, as far as this process may act on it."""
+        self.held = frozenset()
