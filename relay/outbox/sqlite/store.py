@@ -22,8 +22,9 @@ from relay.model import (
 from relay.outbox.sqlite import decide, desk, due, settle, tenants
 from relay.outbox.sqlite.database import Database
 from relay.outbox.sqlite.lock import Lock
+from relay.outbox.sqlite.rows import SqliteRows
 from relay.outbox.sqlite.watch import Watch
-from relay.ports import Count, Filter, Record, RelayBeat, Signals
+from relay.ports import Count, Filter, Leases, Record, RelayBeat, Signals
 
 _LOOKS_SHARE = 20
 """After a look at the signals none for so many times as long: at most 5 % of the time goes there."""
@@ -31,6 +32,9 @@ _LOOKS_SHARE = 20
 
 class SqliteOutbox:
     """`ports.Outbox` and `ports.Desk` on one SQLite file. Made by `open_outbox`, inside a running loop."""
+
+    leases: Leases | None = None
+    """A file has one relay: nothing is shared."""
 
     def __init__(self, path: Path, lock: Lock | None) -> None:
         self._database = Database(path)
@@ -40,6 +44,8 @@ class SqliteOutbox:
         self._token = os.urandom(8).hex()  # tells this process from an earlier one of the same name
         self._relay = self._token  # until the first heartbeat says the name
         self._met_unclean = False
+        self.rows = SqliteRows(self._database)
+        """The rows as they are, to be copied."""
 
     # --- ports.Outbox: messages -------------------------------------------------------------------
 

@@ -1,0 +1,253 @@
+"""An outbox moves to another store whole, is never mixed with another one, and a copy that was cut off goes on."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.model import Delivered, DocumentName, Draft, MessageId, OrderingKey, Parked, Released, TenantId
+from relay.outbox import copy as copying
+from relay.outbox import open_outbox
+from relay.outbox.copy import Copied, RefusedError, Side
+from relay.outbox.rows import Row, Rows
+from relay.ports import Filter
+from tests.contract.stores import until
+
+ACME, GLOBEX = TenantId("ACME_PRD"), TenantId("GLOBEX_TST")
+ORDER = DocumentName("Sync.SalesOrder")
+
+Opened = Callable[[str], Awaitable[Any]]
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Opened]:
+    """Open an outbox by its URL; closed at the end of the test."""
+    made: list[Any] = []
+
+    async def open_(url: str) -> Any:
+        made.append(await open_outbox(url))
+        return made[-1]
+
+    yield open_
+    for outbox in made:
+        await outbox.close()
+
+
+async def copied(source: Any, target: Any, *, forced: bool = False) -> Copied:
+    sides = (Side("FROM", source.rows, source), Side("TO", target.rows, target))
+    return await copying.copy(*sides, forced=forced, tell=lambda _seen, _all: None)
+
+
+async def every_row(rows: Rows) -> list[Row]:
+    return [row async for batch in copying._batches(rows) for row in batch]
+
+
+async def same(source: Any, target: Any) -> bool:
+    """All rows are, to what both stores can keep."""
+    here, there = await every_row(source.rows), await every_row(target.rows)
+    return len(here) == len(there) and all(a.whole == b.whole for a, b in zip(here, there, strict=True))
+
+
+def draft(name: str, tenant: TenantId = ACME) -> Draft:
+    return Draft(
+        tenant, ORDER, name.encode() + bytes(range(256)), MessageId(name), ordering_key=OrderingKey("k")
+    )
+
+
+async def fill(outbox: Any) -> None:
+    """Something of everything that can become of a message, a pause, and a row that is gone."""
+    names = ("delivered", "parked", "dropped", "blamed", "waiting", "retried", "gone")
+    await outbox.add([*map(draft, names), draft("waiting", GLOBEX)])
+    row = {record.message_id: record.row for record in await outbox.find(Filter(tenant=ACME), 100)}
+    await outbox.settle([(row[MessageId("blamed")], Released("HTTP 500: späť", blamed=True, wait=1000.5))])
+    await outbox.settle([(row[MessageId("retried")], Parked("HTTP 413: too large"))])
+    await outbox.retry(Filter(ids=(MessageId("retried"),)))
+    await outbox.settle([(row[MessageId("parked")], Parked("HTTP 400: no such order"))])
+    await outbox.settle([(row[MessageId("gone")], Delivered())])
+    await until(lambda: outbox.prune(0, 100), lambda pruned: pruned > 0)
+    await outbox.drop(Filter(ids=(MessageId("dropped"),)), "not wanted")
+    await outbox.settle([(row[MessageId("delivered")], Delivered())])
+    await outbox.pause(GLOBEX, "moving house")
+
+
+@pytest.fixture(params=["sqlite to sqlite"])
+def ends(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
+    """The URLs of FROM, with nothing in it yet, and of an empty TO."""
+    return (f"sqlite:///{tmp_path / 'from.db'}", f"sqlite:///{tmp_path / 'to.db'}")
+
+
+@pytest.fixture
+async def pair(ends: tuple[str, str], opened: Opened) -> tuple[Any, Any]:
+    """FROM and TO, open."""
+    return await opened(ends[0]), await opened(ends[1])
+
+
+# --- what is copied -------------------------------------------------------------------------------
+
+
+async def test_everything_is_there_afterwards_as_it_was(pair: tuple[Any, Any]) -> None:
+    """Ids, message ids, order, states, attempts, reasons, times, stories."""
+    source, target = pair
+    await fill(source)
+    done = await copied(source, target)
+    assert (done.written, done.complete) == (len(await every_row(source.rows)), True)
+    assert await same(source, target)
+    shown = {record.state for record in await target.find(Filter(), 100)}
+    assert shown == {"pending", "delivered", "parked", "dropped"}
+
+
+async def test_what_operators_see_is_the_same(pair: tuple[Any, Any]) -> None:
+    source, target = pair
+    await fill(source)
+    await copied(source, target)
+    for name in ("blamed", "retried", "dropped"):
+        (here,), (there,) = [await outbox.show(MessageId(name), ACME) for outbox in pair]
+        assert [what for _, what, _ in there.history] == [what for _, what, _ in here.history]
+        assert (there.reason, there.attempts, there.size) == (here.reason, here.attempts, here.size)
+    counts = [
+        {tenant: replace(count, oldest_due_seconds=None) for tenant, count in (await outbox.counts()).items()}
+        for outbox in pair
+    ]
+    assert counts[0] == counts[1]
+
+
+async def test_pauses_move_along(pair: tuple[Any, Any]) -> None:
+    source, target = pair
+    await fill(source)
+    await copied(source, target)
+    controls = (await target.signals()).controls
+    assert controls[GLOBEX].paused == "moving house"
+    assert controls == (await source.signals()).controls
+
+
+async def test_a_new_row_gets_an_id_that_no_message_ever_had(pair: tuple[Any, Any]) -> None:
+    """Also none of a deleted one: a late settlement must not hit it."""
+    source, target = pair
+    await source.add([draft("a"), draft("b")])
+    (record,) = await source.find(Filter(ids=(MessageId("b"),)), 1)
+    await source.settle([(record.row, Delivered())])
+    await until(lambda: source.prune(0, 100), lambda pruned: pruned > 0)
+    await copied(source, target)
+    await target.add([draft("c")])
+    (new,) = await target.find(Filter(ids=(MessageId("c"),)), 1)
+    assert new.row > record.row
+
+
+async def test_an_empty_outbox_is_copied_too(pair: tuple[Any, Any]) -> None:
+    source, target = pair
+    assert (await copied(source, target)).complete
+    await target.add([draft("first")])
+
+
+async def test_batches_are_bounded_in_rows_and_bytes(
+    pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A document larger than a batch goes alone."""
+    source, target = pair
+    monkeypatch.setattr(copying, "BATCH_BYTES", 3 * len(draft("1").payload))
+    monkeypatch.setattr(copying, "BATCH", 4)
+    await source.add([draft(f"{i}") for i in range(8)])
+    await source.add([Draft(ACME, ORDER, b"x" * 5000, MessageId("large")), draft("9")])
+    sizes = [len(batch) async for batch in copying._batches(source.rows)]
+    assert sizes == [3, 3, 2, 1, 1]
+    await copied(source, target)
+    assert await same(source, target)
+
+
+# --- run again ------------------------------------------------------------------------------------
+
+
+async def test_a_second_run_writes_nothing(pair: tuple[Any, Any]) -> None:
+    source, target = pair
+    await fill(source)
+    await copied(source, target)
+    assert (await copied(source, target)).written == 0
+
+
+async def test_what_changed_in_between_is_brought_over(pair: tuple[Any, Any]) -> None:
+    """FROM went on working after a copy: what it delivered, added, retried is so in TO as well."""
+    source, target = pair
+    await fill(source)
+    await copied(source, target)
+    (waiting,) = await source.show(MessageId("waiting"), ACME)
+    await source.settle([(waiting.row, Delivered())])
+    await source.retry(Filter(ids=(MessageId("parked"),)))
+    await source.add([draft("new")])
+    done = await copied(source, target)
+    assert (done.written, done.complete) == (3, True)
+    assert await same(source, target)
+
+
+async def test_a_row_that_committed_late_is_brought_over(pair: tuple[Any, Any]) -> None:
+    """Its id is lower than the last that was copied."""
+    source, target = pair
+    await fill(source)
+    rows = await every_row(source.rows)
+    await target.rows.take_in(rows[1:4])
+    assert (await copied(source, target)).written == len(rows) - 3
+    assert await same(source, target)
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+async def test_another_outbox_is_not_written_into(pair: tuple[Any, Any]) -> None:
+    source, target = pair
+    await source.add([draft("mine")])
+    await target.add([draft("theirs")])
+    before = await every_row(target.rows)
+    with pytest.raises(
+        RefusedError, match=r"TO holds message 'theirs' of tenant ACME_PRD \(row 1\), which FROM"
+    ):
+        await copied(source, target)
+    assert await every_row(target.rows) == before
+
+
+async def test_a_message_that_only_looks_the_same_is_another(pair: tuple[Any, Any]) -> None:
+    """The same id, message id and size, another document."""
+    source, target = pair
+    await source.add([draft("a")])
+    (row,) = await every_row(source.rows)
+    await target.rows.take_in([replace(row, payload=row.payload[::-1])])
+    with pytest.raises(RefusedError, match="'a'"):
+        await copied(source, target)
+
+
+async def test_what_was_handed_over_in_to_meanwhile_is_not_overwritten(pair: tuple[Any, Any]) -> None:
+    source, target = pair
+    await fill(source)
+    await copied(source, target)
+    await target.add([draft("later")])
+    await source.add([draft("other")])
+    with pytest.raises(RefusedError, match="'later'"):
+        await copied(source, target)
+
+
+async def test_a_delivery_in_to_is_never_undone(pair: tuple[Any, Any]) -> None:
+    """It would be sent twice."""
+    source, target = pair
+    await fill(source)
+    await copied(source, target)
+    (waiting,) = await target.show(MessageId("waiting"), ACME)
+    await target.settle([(waiting.row, Delivered())])
+    with pytest.raises(RefusedError, match=r"'waiting' .* is delivered in TO and pending in FROM"):
+        await copied(source, target)
+
+
+async def test_a_running_relay_on_from_is_refused_unless_forced(pair: tuple[Any, Any]) -> None:
+    source, target = pair
+    await fill(source)
+    await source.beat("relay-1", {})
+    with pytest.raises(RefusedError, match=r"a relay runs on FROM \(relay-1\)"):
+        await copied(source, target)
+    assert await every_row(target.rows) == []
+    assert (await copied(source, target, forced=True)).complete
+
+
+async def test_a_running_relay_on_to_is_refused_always(pair: tuple[Any, Any]) -> None:
+    source, target = pair
+    await target.beat("relay-1", {})
+    with pytest.raises(RefusedError, match="a relay runs on TO"):
+        await copied(source, target, forced=True)
