@@ -40,6 +40,7 @@ from relay.ports import (
     Signals,
     StoreError,
 )
+from tests.support.leases import MemoryLeases, Register
 
 ALIVE_SECONDS = 15.0
 
@@ -93,6 +94,7 @@ class Shelf:
     controls: dict[TenantId, Control] = field(default_factory=dict)
     states: dict[TenantId, tuple[object, TenantState]] = field(default_factory=dict)
     beats: dict[str, Beat] = field(default_factory=dict)
+    register: Register = field(default_factory=Register)
     last_row: int = 0
     changes: int = 0
     watchers: set[asyncio.Event] = field(default_factory=set)
@@ -104,10 +106,21 @@ class Shelf:
 
 
 class MemoryOutbox:
-    """`ports.Outbox` and `ports.Desk`. Two of them on one `shelf` are two processes on one file."""
+    """`ports.Outbox` and `ports.Desk`. Two of them on one `shelf` are two processes on one file.
 
-    def __init__(self, clock: Callable[[], float], shelf: Shelf | None = None) -> None:
+    With `lease_seconds` it is shared like one on PostgreSQL: `leases`, checked by every settlement.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float], shelf: Shelf | None = None, lease_seconds: float | None = None
+    ) -> None:
         self.shelf = shelf or Shelf(clock)
+        self.leases = (
+            None
+            if lease_seconds is None
+            else MemoryLeases(self.shelf.register, clock, lease_seconds, lambda: self._relay)
+        )
+        self._relay = "relay"  # until the first heartbeat says the name
         self.broken: StoreError | None = None
         """While set, every call raises it and stores nothing."""
         self._process = object()
@@ -223,7 +236,7 @@ class MemoryOutbox:
         await self._turn()
         for id_, settlement in sorted(settlements, key=lambda pair: not isinstance(pair[1], Delivered)):
             row = self.shelf.rows.get(id_)
-            if row is not None:
+            if row is not None and (self.leases is None or self.leases.may_settle(row.tenant_id)):
                 self._settle(row, settlement)
         self.shelf.changed()
 
@@ -281,6 +294,7 @@ class MemoryOutbox:
         started = before.started_at if before is not None and again else now
         self._met_unclean = self._met_unclean or (before is not None and not again)
         self.shelf.beats[relay] = Beat(self._process, dict(details), started, now)
+        self._relay = relay
         self.shelf.changed()
         return again
 

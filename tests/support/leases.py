@@ -1,0 +1,94 @@
+"""This file is leases in memory (`ports.Leases`): several processes on one shelf share its tenants."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from relay.model import TenantId
+from relay.ports import Standing, StoreError
+
+
+@dataclass(slots=True)
+class Holder:
+    """A process, and until when its heartbeat lasts by the handed-in clock."""
+
+    relay: str
+    until: float
+
+
+@dataclass(slots=True)
+class Lease:
+    """`fence` grows whenever the holder changes; the row stays, so that it never goes back."""
+
+    token: object | None = None
+    fence: int = 0
+
+
+@dataclass(slots=True)
+class Register:
+    """What all processes share."""
+
+    holders: dict[object, Holder] = field(default_factory=dict)
+    leases: dict[TenantId, Lease] = field(default_factory=dict)
+
+
+class MemoryLeases:
+    """One process' view. `relay`: its name, as its heartbeat says it."""
+
+    def __init__(
+        self, register: Register, clock: Callable[[], float], seconds: float, relay: Callable[[], str]
+    ) -> None:
+        self.broken: StoreError | None = None
+        """While set, every call raises it and changes nothing."""
+        self._register, self._clock, self._seconds, self._relay = register, clock, seconds, relay
+        self._token = object()
+        self._fences: dict[TenantId, int] = {}
+
+    @property
+    def seconds(self) -> float:
+        return self._seconds
+
+    async def renew(self) -> Standing:
+        await self._turn()
+        now = self._clock()
+        self._register.holders[self._token] = Holder(self._relay(), now + self._seconds)
+        self._fences = {tenant: fence for tenant, fence in self._fences.items() if self._holds(tenant, fence)}
+        alive = frozenset(holder.relay for holder in self._register.holders.values() if holder.until > now)
+        return Standing(alive, frozenset(self._fences))
+
+    async def acquire(self, tenants: Sequence[TenantId]) -> frozenset[TenantId]:
+        await self._turn()
+        if not self._alive(self._token):
+            return frozenset()
+        for tenant in tenants:
+            lease = self._register.leases.setdefault(tenant, Lease())
+            if lease.token is self._token:
+                self._fences.setdefault(tenant, lease.fence)
+            elif not self._alive(lease.token):
+                lease.token, lease.fence = self._token, lease.fence + 1
+                self._fences[tenant] = lease.fence
+        return frozenset(tenant for tenant in tenants if self._holds(tenant, self._fences.get(tenant)))
+
+    async def release(self, tenants: Sequence[TenantId]) -> None:
+        await self._turn()
+        for tenant in tenants:
+            fence = self._fences.pop(tenant, None)
+            if fence is not None and self._holds(tenant, fence):
+                self._register.leases[tenant].token = None
+
+    def may_settle(self, tenant: TenantId) -> bool:
+        """Whether no other process held it since this one acquired it."""
+        return self._holds(tenant, self._fences.get(tenant))
+
+    def _holds(self, tenant: TenantId, fence: int | None) -> bool:
+        lease = self._register.leases.get(tenant)
+        return lease is not None and lease.token is self._token and lease.fence == fence
+
+    def _alive(self, token: object | None) -> bool:
+        holder = self._register.holders.get(token)
+        return holder is not None and holder.until > self._clock()
+
+    async def _turn(self) -> None:
+        await asyncio.sleep(0)
+        if self.broken is not None:
+            raise self.broken
