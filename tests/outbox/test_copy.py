@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from relay.model import Delivered, DocumentName, Draft, MessageId, OrderingKey, Parked, Released, TenantId
-from relay.outbox import copy as copying
-from relay.outbox import open_outbox
-from relay.outbox.copy import Copied, RefusedError, Side
+from relay.outbox import copying, open_outbox
+from relay.outbox.copying import Copied, RefusedError, Side
 from relay.outbox.rows import Row, Rows
 from relay.ports import Filter
 from tests.contract.stores import until
