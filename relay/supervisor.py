@@ -27,6 +27,10 @@ _CLAIM_SECONDS = 0.05
 """Claims gather so long: a burst of arrivals is one question to the store."""
 
 
+_WATCH_SECONDS = 1.0
+"""How soon a relay that came or went is noticed, while tenants that it concerns have work."""
+
+
 @dataclass(frozen=True, slots=True)
 class Post:
     """A tenant to be carried: how to build its worker. Equal `profile`: nothing changed, it goes on."""
@@ -119,7 +123,7 @@ class Supervisor:
         if self._tenure is None:
             for tenant in self._uncarried():
                 self._start(tenant)
-        elif self._uncarried():
+        elif any(self._tenure.is_mine(tenant) for tenant in self._uncarried()):
             self._claiming.set()
         self._say_unknown(signals.pending - self._posts.keys())
 
@@ -158,10 +162,15 @@ class Supervisor:
                     self._troubles.met("outbox", detail=detail, fault="the outbox's", mend=OUTBOX_MEND)
                     await asyncio.sleep(min(third, 1.0))
                 else:
-                    await nap(self._claiming, third * (0.5 + 0.5 * self._chance()))
+                    await nap(self._claiming, self._rest(third))
                     await asyncio.sleep(_CLAIM_SECONDS)
         finally:
             alarm.cancel()
+
+    def _rest(self, third: float) -> float:
+        """Until the next heartbeat; short while others' tenants have work: their relay may be gone."""
+        longest = min(third, _WATCH_SECONDS) if self._uncarried() else third
+        return longest * (0.5 + 0.5 * self._chance())
 
     async def _take_part(self, tenure: Tenure) -> None:
         self._claiming.clear()
@@ -262,18 +271,8 @@ class Supervisor:
         except TimeoutError:
             self._log.warning("relay.cut", reason="the grace ran out with posts in flight")
         left = await self._ledger.drained(max(deadline - asyncio.get_running_loop().time(), 1.0))
-        await self._give_all()
         await self.cut()
         return left
-
-    async def _give_all(self) -> None:
-        if self._tenure is None or not self._tenure.held:
-            return
-        try:
-            async with asyncio.timeout(self._tenure.seconds / 3):
-                await self._tenure.give(self._tenure.held)
-        except (TimeoutError, StoreError) as error:
-            self._log.warning("leases.kept", reason=f"{error}; others take over when they run out")
 
     async def cut(self) -> None:
         """End everything at once."""
