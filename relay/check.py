@@ -9,7 +9,7 @@ from relay.answers import Accepted, Answer, describe
 from relay.assembly import Profile, profiles_of
 from relay.ion.endpoint import IonEndpoint
 from relay.model import TenantId
-from relay.outbox import open_outbox
+from relay.outbox import open_outbox, shown
 from relay.ports import StoreError
 from relay.settings import Settings
 
@@ -59,7 +59,7 @@ async def _outbox(settings: Settings) -> Step:
         mend = f"configure RELAY_TENANTS__{unknown[0]}__…, or drop them: {drop}"
         detail = f"messages wait for tenants that are not configured: {', '.join(unknown)}"
         return Step(None, "outbox", ok=False, detail=detail, mend=mend)
-    return Step(None, "outbox", ok=True, detail=settings.outbox.url)
+    return Step(None, "outbox", ok=True, detail=shown(settings.outbox.url))
 
 
 async def _initialisation(tenant: TenantId, profile: Profile) -> list[Step]:

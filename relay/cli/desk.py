@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from relay.settings import Settings, load
 
 if TYPE_CHECKING:
-    from relay.outbox import SqliteOutbox
+    from relay.ports import Store
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ def settings() -> Settings:
     return load(os.environ, directory=Path.cwd())
 
 
-def at_outbox(url: str, work: "Callable[[SqliteOutbox], Awaitable[T]]", *, create: bool = False) -> T:
+def at_outbox(url: str, work: "Callable[[Store], Awaitable[T]]", *, create: bool = False) -> T:
     """Open the outbox, do the work, close it. Raises StoreError. `create`: where there is none yet."""
     from relay.outbox import open_outbox
 

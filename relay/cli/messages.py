@@ -12,7 +12,7 @@ from relay.model import DocumentName, MessageId, TenantId
 from relay.ports import Filter, MessageState, Record
 
 if TYPE_CHECKING:
-    from relay.outbox import SqliteOutbox
+    from relay.ports import Store
 
 messages_app = typer.Typer(help="Look at messages, and decide about them.", no_args_is_help=True)
 
@@ -159,7 +159,7 @@ def _decide(
     what: str,
     wanted: Filter,
     yes: bool,
-    decide: "Callable[[SqliteOutbox, Filter], Awaitable[int]]",
+    decide: "Callable[[Store, Filter], Awaitable[int]]",
 ) -> None:
     """Look, ask where many are meant, and change exactly those that were there to see."""
     from relay.cli.desk import at_outbox, settings

@@ -1,12 +1,13 @@
-"""This file is `relay outbox`: its schema, for a person or a migration, and bringing it up to date."""
+"""This file is `relay outbox`: its schema, for a person or a migration, bringing it up to date, copying it."""
 
 import sys
 
 import typer
 
-from relay.cli import say
+from relay.cli import copying, say
 
 outbox_app = typer.Typer(help="The outbox itself.", no_args_is_help=True)
+outbox_app.command("copy")(copying.copy)
 
 
 @outbox_app.command("schema")
@@ -26,4 +27,4 @@ def upgrade() -> None:
 
     url = settings().outbox.url
     outbox.upgrade(url)
-    say.line(f"the outbox {url} is up to date")
+    say.line(f"the outbox {outbox.shown(url)} is up to date")

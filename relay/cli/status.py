@@ -11,8 +11,7 @@ from relay.cli import say
 
 if TYPE_CHECKING:
     from relay.model import TenantId, TenantState
-    from relay.outbox import SqliteOutbox
-    from relay.ports import Control, Count, RelayBeat
+    from relay.ports import Control, Count, RelayBeat, Store
 
 UNCONFIGURED, STOPPED, PAUSED, IDLE = "unconfigured", "stopped", "paused", "idle"
 """What a tenant is where no relay says it: not in the settings, without a relay, paused by a person."""
@@ -102,7 +101,7 @@ class Seen:
         return found
 
 
-async def look(outbox: "SqliteOutbox") -> Seen:
+async def look(outbox: "Store") -> Seen:
     """Read it all."""
     return Seen(
         await outbox.counts(),

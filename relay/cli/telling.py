@@ -14,7 +14,7 @@ from relay.ports import Filter, Record
 from relay.settings import Settings
 
 if TYPE_CHECKING:
-    from relay.outbox import SqliteOutbox
+    from relay.ports import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def tell(message_id: MessageId, tenant: TenantId | None) -> list[Told]:
     """Every message of this id: several where tenants use the same."""
     known = settings()
 
-    async def work(outbox: "SqliteOutbox") -> list[Told]:
+    async def work(outbox: "Store") -> list[Told]:
         records = await outbox.show(message_id, tenant)
         seen = await look(outbox)
         return [Told(record, await _around(record, outbox, seen, known)) for record in records]
@@ -84,7 +84,7 @@ def tell(message_id: MessageId, tenant: TenantId | None) -> list[Told]:
     return at_outbox(known.outbox.url, work)
 
 
-async def _around(record: Record, outbox: "SqliteOutbox", seen: Seen, known: Settings) -> story.Around:
+async def _around(record: Record, outbox: "Store", seen: Seen, known: Settings) -> story.Around:
     tenant, control = known.tenants.get(record.tenant_id), seen.controls.get(record.tenant_id)
     state = seen.states.get(record.tenant_id)
     reason = state.reason if state is not None else ""
@@ -100,7 +100,7 @@ async def _around(record: Record, outbox: "SqliteOutbox", seen: Seen, known: Set
     )
 
 
-async def _head(record: Record, outbox: "SqliteOutbox", ordering: str) -> Record | None:
+async def _head(record: Record, outbox: "Store", ordering: str) -> Record | None:
     if record.state != "pending" or ordering == "none":
         return None
     if ordering == "key":

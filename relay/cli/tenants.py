@@ -9,7 +9,7 @@ from relay.cli import say
 
 if TYPE_CHECKING:
     from relay.model import TenantId
-    from relay.outbox import SqliteOutbox
+    from relay.ports import Store
 
 tenants_app = typer.Typer(help="Pause and resume tenants.", no_args_is_help=True)
 
@@ -52,7 +52,7 @@ def pause(
     if not reason.strip():
         say.give_up("--reason: give one, or leave the option out")
 
-    async def decide(outbox: "SqliteOutbox", name: "TenantId") -> None:
+    async def decide(outbox: "Store", name: "TenantId") -> None:
         await outbox.pause(name, reason)
 
     name = _decided(tenant, decide)
@@ -63,13 +63,13 @@ def pause(
 def resume(tenant: TenantArgument) -> None:
     """Let a paused or halted tenant begin again at once."""
 
-    async def decide(outbox: "SqliteOutbox", name: "TenantId") -> None:
+    async def decide(outbox: "Store", name: "TenantId") -> None:
         await outbox.resume(name)
 
     say.line(f"{_decided(tenant, decide)} is resumed")
 
 
-def _decided(given: str, decide: "Callable[[SqliteOutbox, TenantId], Awaitable[None]]") -> str:
+def _decided(given: str, decide: "Callable[[Store, TenantId], Awaitable[None]]") -> str:
     """Decide about a tenant that is configured here or known to the outbox; its name."""
     from relay.cli.desk import at_outbox, settings
     from relay.cli.status import look
@@ -77,7 +77,7 @@ def _decided(given: str, decide: "Callable[[SqliteOutbox, TenantId], Awaitable[N
 
     known, name = settings(), TenantId(given.upper())
 
-    async def work(outbox: "SqliteOutbox") -> list[str]:
+    async def work(outbox: "Store") -> list[str]:
         seen = await look(outbox)
         names = sorted({*known.tenants, *seen.counts, *seen.controls})
         if name in names:

@@ -64,8 +64,8 @@ async def test_a_url_that_names_no_file_is_refused_with_an_example(url: str) -> 
 
 
 async def test_a_url_of_another_kind_is_refused_without_its_password() -> None:
-    with pytest.raises(StoreError, match=r"postgresql://db/outbox names no outbox") as caught:
-        await open_outbox("postgresql://relay:canary@db/outbox")
+    with pytest.raises(StoreError, match=r"mysql://db/outbox names no outbox") as caught:
+        await open_outbox("mysql://relay:canary@db/outbox")
     assert "canary" not in str(caught.value)
 
 

@@ -117,7 +117,7 @@ CREATE TABLE IF NOT EXISTS relay_holders (
 -- Who carries a tenant. `fence` grows whenever the holder changes; rows stay, so that it never goes back.
 CREATE TABLE IF NOT EXISTS relay_leases (
     tenant_id text COLLATE "C" PRIMARY KEY,
-    token     text COLLATE "C",
+    token     text COLLATE "C" REFERENCES relay_holders ON DELETE SET NULL,
     fence     bigint NOT NULL DEFAULT 1
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01);
 CREATE INDEX IF NOT EXISTS relay_leases_token ON relay_leases (token);

@@ -1,0 +1,204 @@
+"""This file is a PostgreSQL database in use: a few connections that nothing is expected of between two calls.
+
+No session features (no SET, no named statements, no session locks), so that a pooler in transaction mode may
+stand between. A connection that failed is let go; the next call opens a new one, so that the relay goes on by
+itself once the cause is mended.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+import asyncpg
+from asyncpg.connect_utils import SessionAttribute
+
+from relay.outbox.postgres import trouble
+from relay.outbox.postgres.names import Names
+from relay.outbox.postgres.trouble import CALL_SECONDS, DRIVER_ERRORS
+
+CONNECTIONS = 4
+"""At most so many a relay, and one more that listens."""
+
+CONNECT_SECONDS = 10.0
+CLOSE_SECONDS = 2.0
+
+_TRIES = 3  # of a transaction that collided with another
+
+T = TypeVar("T")
+Row: TypeAlias = asyncpg.Record
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which database, and what the tables are called there. `where`: the URL as it may be shown."""
+
+    url: str
+    where: str
+    names: Names
+
+    async def connect(self) -> Connection:
+        """A bare connection that can write. Raises StoreError."""
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                return await asyncpg.connect(
+                    self.url,
+                    statement_cache_size=0,
+                    server_settings={"application_name": "ion-relay"},
+                    target_session_attrs=SessionAttribute.read_write,
+                )
+        except TimeoutError as error:
+            raise trouble.silent(self.where, CONNECT_SECONDS) from error
+        except (ValueError, KeyError, AttributeError):
+            raise trouble.unreadable_url(self.where) from None
+        except (OSError, *DRIVER_ERRORS) as error:
+            raise trouble.explain(error, self.where) from error
+
+
+class Session:
+    """A connection for the length of a call. Statements are written with plain names."""
+
+    def __init__(self, connection: Connection, names: Names) -> None:
+        self._connection, self._names = connection, names
+
+    async def fetch(self, statement: str, *values: Any) -> list[Row]:
+        """All rows."""
+        return await self._connection.fetch(self._names.within(statement), *values)
+
+    async def fetchrow(self, statement: str, *values: Any) -> Row | None:
+        """The first row."""
+        return await self._connection.fetchrow(self._names.within(statement), *values)
+
+    async def fetchval(self, statement: str, *values: Any) -> Any:
+        """The first row's first column."""
+        return await self._connection.fetchval(self._names.within(statement), *values)
+
+    async def execute(self, statement: str, *values: Any) -> int:
+        """How many rows it touched."""
+        said = await self._connection.execute(self._names.within(statement), *values)
+        return int(said.rpartition(" ")[2]) if said[-1:].isdigit() else 0
+
+
+Work: TypeAlias = Callable[[Session], Awaitable[T]]
+
+
+class Database:
+    """Some connections. Every call is bounded; every failure is a StoreError."""
+
+    def __init__(self, place: Place, verify: Callable[[Session], Awaitable[None]]) -> None:
+        self.place = place
+        self._verify = verify
+        self._free: list[Connection] = []
+        self._room = asyncio.Semaphore(CONNECTIONS)
+        self._partings: set[asyncio.Task[None]] = set()
+        self._calls = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._closed = False
+
+    async def read(self, work: Work[T]) -> T:
+        """Without a transaction around: each statement sees what is committed when it begins."""
+        return await self._call(work)
+
+    async def write(self, work: Work[T]) -> T:
+        """One transaction, tried again where it collided with another one."""
+
+        async def transacted(session: Session) -> T:
+            async with session._connection.transaction():  # noqa: SLF001
+                return await work(session)
+
+        return await self._call(transacted)
+
+    async def close(self) -> None:
+        """After the calls under way."""
+        self._closed = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CALL_SECONDS + CLOSE_SECONDS):
+                await self._quiet.wait()
+        for connection in self._free:
+            self._part(connection)
+        self._free.clear()
+        if self._partings:
+            await asyncio.wait(self._partings)
+
+    async def _call(self, work: Work[T]) -> T:
+        if self._closed:
+            raise trouble.closed(self.place.where)
+        self._calls += 1
+        self._quiet.clear()
+        try:
+            async with asyncio.timeout(CALL_SECONDS), self._room:
+                return await self._tried(work)
+        except TimeoutError as error:
+            raise trouble.explain(error, self.place.where) from error
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._quiet.set()
+
+    async def _tried(self, work: Work[T]) -> T:
+        for last in (False,) * (_TRIES - 1) + (True,):
+            try:
+                async with self._connection() as connection:
+                    return await work(Session(connection, self.place.names))
+            except (OSError, *DRIVER_ERRORS) as error:
+                if last or not trouble.is_collision(error):
+                    raise trouble.explain(error, self.place.where) from error
+        raise AssertionError
+
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        connection = self._idle() or await self._opened()
+        try:
+            yield connection
+        except BaseException as error:
+            if trouble.spares_connection(error):
+                self._back(connection)
+            else:
+                self._part(connection)
+                self._part_from_idle()  # what ended one connection has mostly ended all
+            raise
+        self._back(connection)
+
+    def _idle(self) -> "Connection | None":
+        while self._free:
+            connection = self._free.pop()
+            if not connection.is_closed():
+                return connection
+        return None
+
+    async def _opened(self) -> Connection:
+        connection = await self.place.connect()
+        try:
+            await self._verify(Session(connection, self.place.names))
+        except BaseException:
+            self._part(connection)
+            raise
+        return connection
+
+    def _back(self, connection: Connection) -> None:
+        if connection.is_closed() or connection.is_in_transaction():
+            self._part(connection)
+        else:
+            self._free.append(connection)
+
+    def _part_from_idle(self) -> None:
+        for connection in self._free:
+            self._part(connection)
+        self._free.clear()
+
+    def _part(self, connection: Connection) -> None:
+        """Let go of it beside everything else: a server that does not answer holds up nobody."""
+        parting = asyncio.get_running_loop().create_task(_farewell(connection))
+        self._partings.add(parting)
+        parting.add_done_callback(self._partings.discard)
+
+
+async def _farewell(connection: Connection) -> None:
+    """A statement under way is cancelled on the server, so that it does not hold locks there."""
+    try:
+        await connection.close(timeout=CLOSE_SECONDS)
+    except (OSError, *DRIVER_ERRORS):
+        connection.terminate()

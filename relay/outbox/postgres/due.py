@@ -1,0 +1,191 @@
+"""This file is which pending messages a tenant's worker reads next, and reading them.
+
+One limited sub-query a document, each along an index of pending rows, so that neither a million rows of a
+document that is not accepted nor a million in a lane that is held are walked through.
+
+The orders and the `BETWEEN x AND x` are spelled so that only the meant index gives them: a column made
+constant by `=` drops out of the order, and the planner, its statistics a moment old, may then walk along the
+primary key through a million delivered rows.
+"""
+
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass
+
+from relay.model import DocumentName, LogicalId, Message, MessageId, OrderingKey, RowId, TenantId
+from relay.outbox.postgres.database import Row, Session
+
+WINDOW = 4096
+"""Rows with a key that are looked through by id before going lane by lane."""
+
+LANES = 2048
+"""Lanes that are visited one by one, at most; more of them are walked through in the order of the ids."""
+
+_EVERYTHING = 2**31 - 1
+
+_NAMES = """
+WITH RECURSIVE found(name) AS (
+    SELECT (SELECT document_name FROM relay_outbox WHERE state = 'pending' AND upper(tenant_id) = $1
+            ORDER BY document_name LIMIT 1)
+    UNION ALL
+    SELECT (SELECT document_name FROM relay_outbox
+            WHERE state = 'pending' AND upper(tenant_id) = $1 AND document_name > found.name
+            ORDER BY document_name LIMIT 1)
+    FROM found WHERE name IS NOT NULL
+)"""
+
+_DOCUMENTS = f"{_NAMES} SELECT name FROM found WHERE name IS NOT NULL"  # noqa: S608
+
+# $1 tenant, $2 documents, $3 held keys, $4 whether the lane without a key is held, $5 known ids, $6 after,
+# $7 limit, $8 window. `more`: documents of which too little was found within the window, with more behind it.
+_IDS = f"""
+{_NAMES}, wanted AS MATERIALIZED (SELECT name FROM found WHERE name = ANY ($2::text[])),
+unkeyed AS (
+    SELECT part.id FROM wanted CROSS JOIN LATERAL (
+        SELECT id FROM relay_outbox
+        WHERE state = 'pending' AND upper(tenant_id) = $1 AND document_name = wanted.name
+          AND ordering_key IS NULL AND NOT $4::bool AND id > $6 AND id <> ALL ($5::bigint[])
+        ORDER BY ordering_key, id LIMIT $7) part),
+keyed AS MATERIALIZED (
+    SELECT wanted.name, part.id FROM wanted CROSS JOIN LATERAL (
+        SELECT id FROM (
+            SELECT id, ordering_key FROM relay_outbox
+            WHERE state = 'pending' AND ordering_key IS NOT NULL AND upper(tenant_id) = $1
+              AND document_name BETWEEN wanted.name AND wanted.name AND id > $6
+            ORDER BY document_name, id LIMIT $8) looked_at
+        WHERE ordering_key <> ALL ($3::text[]) AND id <> ALL ($5::bigint[]) LIMIT $7) part)
+SELECT ARRAY(SELECT id FROM (TABLE unkeyed UNION ALL SELECT id FROM keyed) ids ORDER BY id LIMIT $7) AS ids,
+       ARRAY(SELECT name FROM wanted WHERE CASE
+           WHEN (SELECT count(*) FROM keyed WHERE keyed.name = wanted.name) < $7 THEN EXISTS (
+               SELECT FROM relay_outbox
+               WHERE state = 'pending' AND ordering_key IS NOT NULL AND upper(tenant_id) = $1
+                 AND document_name BETWEEN wanted.name AND wanted.name AND id > $6
+               ORDER BY document_name, id OFFSET $8)
+           ELSE false END) AS more
+"""  # noqa: S608
+
+# Lane by lane, of one document.
+_LANES = """
+WITH RECURSIVE lane(key) AS (
+    SELECT (SELECT ordering_key FROM relay_outbox
+            WHERE state = 'pending' AND upper(tenant_id) = $1 AND document_name = $2
+              AND ordering_key IS NOT NULL
+            ORDER BY ordering_key LIMIT 1)
+    UNION ALL
+    SELECT (SELECT ordering_key FROM relay_outbox
+            WHERE state = 'pending' AND upper(tenant_id) = $1 AND document_name = $2
+              AND ordering_key > lane.key
+            ORDER BY ordering_key LIMIT 1)
+    FROM lane WHERE key IS NOT NULL
+), lanes AS (SELECT key FROM lane WHERE key IS NOT NULL LIMIT $3)
+SELECT key FROM lanes
+"""
+
+_IN_LANES = """
+SELECT part.id FROM unnest($3::text[]) AS lane(key) CROSS JOIN LATERAL (
+    SELECT id FROM relay_outbox
+    WHERE state = 'pending' AND upper(tenant_id) = $1 AND document_name = $2
+      AND ordering_key BETWEEN lane.key AND lane.key AND id > $5 AND id <> ALL ($4::bigint[])
+    ORDER BY ordering_key, id LIMIT $6) part
+ORDER BY part.id LIMIT $6
+"""
+
+_SIZES = (
+    "SELECT id, octet_length(payload) AS size FROM relay_outbox WHERE id = ANY ($1::bigint[]) ORDER BY id"
+)
+
+_MESSAGES = """
+SELECT id, upper(tenant_id) AS tenant_id, document_name, message_id, to_logical_id, ordering_key,
+       parameters, attempts,
+       greatest(0, extract(epoch FROM not_before - clock_timestamp()))::float8 AS holds_for,
+       greatest(0, extract(epoch FROM clock_timestamp() - queued_at))::float8 AS age,
+       CASE WHEN id = ANY ($2::bigint[]) THEN ''::bytea ELSE payload END AS payload
+FROM relay_outbox WHERE id = ANY ($1::bigint[]) AND state = 'pending' ORDER BY id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which rows of a document are meant: not those of `held` lanes, not the `known`, after `after`."""
+
+    held: frozenset[OrderingKey | None]
+    known: frozenset[RowId]
+    limit: int
+    after: int = 0
+
+
+async def documents(session: Session, tenant: TenantId) -> frozenset[DocumentName]:
+    """The document names of the tenant's pending rows: one step along the index for each name."""
+    return frozenset(DocumentName(row["name"]) for row in await session.fetch(_DOCUMENTS, tenant))
+
+
+async def due(
+    session: Session, tenant: TenantId, accepted: Set[DocumentName], span: Span, max_bytes: int
+) -> Sequence[Message]:
+    """The pending messages of accepted documents in the order of their rows."""
+    return await _read(session, await pending_ids(session, tenant, accepted, span), max_bytes)
+
+
+async def pending_ids(
+    session: Session, tenant: TenantId, wanted: Iterable[DocumentName], span: Span
+) -> list[RowId]:
+    """The lowest ids over all wanted documents, ascending."""
+    keys = [key for key in span.held if key is not None]
+    known, unkeyed_held = list(span.known), None in span.held
+    values = (keys, unkeyed_held, known, span.after, span.limit, min(WINDOW + span.limit, _EVERYTHING))
+    found = await session.fetchrow(_IDS, tenant, list(wanted), *values)
+    assert found is not None
+    ids = set(found["ids"])
+    for document in found["more"]:
+        ids.update(await _behind_the_window(session, tenant, document, span))
+    return [RowId(row) for row in sorted(ids)[: span.limit]]
+
+
+async def _behind_the_window(session: Session, tenant: TenantId, document: str, span: Span) -> list[int]:
+    """Lane by lane, where a held lane has piled up; by id again, where there are too many lanes."""
+    lanes = [row["key"] for row in await session.fetch(_LANES, tenant, document, LANES + 1)]
+    known = list(span.known)
+    if len(lanes) > LANES:
+        keys = [key for key in span.held if key is not None]
+        values = (keys, True, known, span.after, span.limit, _EVERYTHING)
+        found = await session.fetchrow(_IDS, tenant, [document], *values)
+        assert found is not None
+        return list(found["ids"])
+    free = [key for key in lanes if key not in span.held]
+    rows = await session.fetch(_IN_LANES, tenant, document, free, known, span.after, span.limit)
+    return [row["id"] for row in rows]
+
+
+async def _read(session: Session, ids: Sequence[RowId], max_bytes: int) -> Sequence[Message]:
+    """Sizes first: what does not fit is not read at all."""
+    sizes: dict[int, int] = {}
+    unread: list[int] = []
+    room = max_bytes
+    for row in await session.fetch(_SIZES, ids) if ids else ():
+        if row["size"] > max_bytes:
+            unread.append(row["id"])
+        elif row["size"] > room:
+            break  # not the ones behind it either: their order would be lost
+        else:
+            room -= row["size"]
+        sizes[row["id"]] = row["size"]
+    if not sizes:
+        return []
+    rows = await session.fetch(_MESSAGES, list(sizes), unread)
+    return [_message(row, sizes[row["id"]]) for row in rows]
+
+
+def _message(row: Row, size: int) -> Message:
+    return Message(
+        row=RowId(row["id"]),
+        tenant_id=TenantId(row["tenant_id"]),
+        document_name=DocumentName(row["document_name"]),
+        message_id=MessageId(row["message_id"]),
+        payload=row["payload"],
+        size=size,
+        to_logical_id=LogicalId(row["to_logical_id"]),
+        ordering_key=None if row["ordering_key"] is None else OrderingKey(row["ordering_key"]),
+        parameters=row["parameters"],
+        attempts=row["attempts"],
+        holds_for=row["holds_for"],
+        age=row["age"],
+    )

@@ -1,0 +1,129 @@
+"""This file is the outbox's tables on PostgreSQL: recognise them, create them, bring them up to date.
+
+The numbered `.sql` files beside it are the schema's versions; each is one transaction, and can be run again.
+"""
+
+import asyncio
+from functools import cache
+from importlib import resources
+
+import asyncpg
+
+from relay.outbox.postgres import trouble
+from relay.outbox.postgres.database import CLOSE_SECONDS, Connection, Place, Session
+from relay.outbox.postgres.names import Names
+from relay.outbox.postgres.trouble import DRIVER_ERRORS
+
+_UPGRADE_SECONDS = 3600.0
+_LOCK = 0x494F4E52  # "IONR": two upgrades at the same time wait for each other
+_OLDEST_SERVER = 140_000
+
+_FOUND = """
+SELECT version, works_with, current_setting('server_encoding') AS encoding
+FROM relay_schema ORDER BY version DESC LIMIT 1
+"""
+
+_EXISTS = """
+SELECT EXISTS (SELECT FROM pg_class WHERE relname = $1 AND relnamespace = coalesce(
+    (SELECT oid FROM pg_namespace WHERE nspname = $2),
+    (SELECT oid FROM pg_namespace WHERE $2 IS NULL AND nspname = current_schema())))
+"""
+
+
+@cache
+def versions() -> tuple[tuple[int, str], ...]:
+    """The schema's versions: number and SQL text, ascending."""
+    files = (file for file in resources.files(__package__).iterdir() if file.name.endswith(".sql"))
+    return tuple(sorted((int(file.name[:4]), file.read_text("utf-8")) for file in files))
+
+
+def ddl(names: Names) -> str:
+    """All of it, for a database administrator or an application's own migrations."""
+    return "\n".join(
+        f"BEGIN;\n\n{_opening(names)}{names.definition(text).strip()}\n\nCOMMIT;\n" for _, text in versions()
+    )
+
+
+async def verify(place: Place, session: Session) -> None:
+    """Raise StoreError unless this is an outbox that this relay can use."""
+    try:
+        found = await session.fetchrow(_FOUND)
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        raise trouble.missing(place.where) from None
+    version, works_with = (found["version"], found["works_with"]) if found is not None else (0, 0)
+    if version < _newest():
+        raise trouble.too_old(place.where, version, _newest())
+    if works_with > _newest():
+        raise trouble.too_new(place.where, version, _newest())
+    assert found is not None
+    if found["encoding"] != "UTF8":
+        raise trouble.not_utf8(place.where, found["encoding"])
+
+
+async def upgrade(place: Place) -> None:
+    """Create the tables or bring them to the newest version, a transaction each. Raises StoreError."""
+    connection = await place.connect()
+    try:
+        async with asyncio.timeout(_UPGRADE_SECONDS):
+            await _require_fit(place, connection)
+            for number, text in versions():
+                await _apply(place, connection, number, text)
+    except (OSError, *DRIVER_ERRORS) as error:
+        raise trouble.explain(error, place.where) from error
+    finally:
+        await _close(connection)
+
+
+async def _apply(place: Place, connection: Connection, number: int, text: str) -> None:
+    """Unless it is there."""
+    async with connection.transaction():
+        await connection.execute(
+            "SET LOCAL lock_timeout = '20s'"
+        )  # applications queue behind a waiting change
+        await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        version = await _version(place, connection)
+        if version > _newest():
+            raise trouble.too_new(place.where, version, _newest())
+        if number > version:
+            await connection.execute(_opening(place.names) + place.names.definition(text))
+
+
+async def _version(place: Place, connection: Connection) -> int:
+    names = place.names
+    if not await connection.fetchval(_EXISTS, f"{names.prefix}schema", names.schema):
+        return 0
+    newest = await connection.fetchval(names.within("SELECT max(version) FROM relay_schema"))
+    return int(newest or 0)
+
+
+async def _require_fit(place: Place, connection: Connection) -> None:
+    encoding, version = await connection.fetchrow(  # type: ignore[misc]  # there is always one
+        "SELECT current_setting('server_encoding'), current_setting('server_version_num')::int"
+    )
+    if encoding != "UTF8":
+        raise trouble.not_utf8(place.where, encoding)
+    if version < _OLDEST_SERVER:
+        raise trouble.too_old_server(place.where, version)
+
+
+def _opening(names: Names) -> str:
+    """Make the schema, where one is named, and the place where the names that follow are created."""
+    quoted = names.quoted_schema
+    if quoted is None:
+        return ""
+    text = quoted.replace("'", "''")
+    return (
+        f"DO $$ BEGIN IF to_regnamespace('{text}') IS NULL THEN CREATE SCHEMA {quoted}; END IF; END $$;\n"
+        f"SET LOCAL search_path TO {quoted};\n\n"
+    )
+
+
+def _newest() -> int:
+    return versions()[-1][0]
+
+
+async def _close(connection: Connection) -> None:
+    try:
+        await connection.close(timeout=CLOSE_SECONDS)
+    except (OSError, *DRIVER_ERRORS):
+        connection.terminate()

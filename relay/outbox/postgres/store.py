@@ -1,0 +1,188 @@
+"""This file is the outbox on PostgreSQL as workers and operators call it: a call is a transaction."""
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping, Sequence, Set
+from functools import partial
+
+from relay.model import (
+    DocumentName,
+    Draft,
+    Message,
+    MessageId,
+    OrderingKey,
+    RowId,
+    Settlement,
+    TenantId,
+    TenantState,
+)
+from relay.outbox.postgres import due, schema, settle, tenants
+from relay.outbox.postgres.database import Database, Place
+from relay.outbox.postgres.desk import PostgresDesk
+from relay.outbox.postgres.leases import PostgresLeases
+from relay.outbox.postgres.rows import PostgresRows
+from relay.outbox.postgres.rows import PostgresRows
+from relay.outbox.postgres.watch import Mode, Watch
+from relay.ports import RelayBeat, Signals
+
+_LOOKS_SHARE = 20
+"""After a look at the signals none for so many times as long: at most 5 % of the time goes there."""
+
+_FOLD_SECONDS = 30.0
+
+
+class PostgresOutbox(PostgresDesk):
+    """`ports.Store` in a PostgreSQL database. Made by `open_outbox`, inside a running loop."""
+
+    def __init__(self, place: Place, *, notify: bool, lease_seconds: float) -> None:
+        self._place = place
+        self._notify = notify
+        self._database = Database(place, partial(schema.verify, place))
+        self.rows = PostgresRows(self._database)
+        """The rows as they are, to be copied."""
+        self._watch: Watch | None = None
+        self._next_look = 0.0
+        self._next_fold = 0.0
+        self._token = os.urandom(16).hex()  # tells this process from every other one
+        self._relay = self._token  # until the first heartbeat says the name
+        self._met_unclean = False
+        self._read_under: dict[TenantId, dict[RowId, int]] = {}
+        self._leases = PostgresLeases(self._database, self._token, lease_seconds, lambda: self._relay)
+        self.rows = PostgresRows(self._database)
+        """The rows as they are, to be copied."""
+
+    @property
+    def leases(self) -> PostgresLeases:
+        """See ports.Store."""
+        return self._leases
+
+    @property
+    def mode(self) -> Mode:
+        """How news are found now: told by the database, or by looking often."""
+        return "poll" if self._watch is None else self._watch.mode
+
+    async def verify(self) -> None:
+        """Raise StoreError unless the database can be reached and holds an outbox for this relay."""
+        await self._database.read(partial(schema.verify, self._place))
+
+    # --- ports.Outbox: messages -------------------------------------------------------------------
+
+    async def add(self, drafts: Sequence[Draft]) -> Sequence[MessageId]:
+        """See ports.Outbox."""
+        return await self._database.write(partial(settle.add, drafts=settle.named(drafts)))
+
+    async def due(
+        self,
+        tenant: TenantId,
+        accepted: Set[DocumentName],
+        held: Set[OrderingKey | None],
+        known: Set[RowId],
+        limit: int,
+        max_bytes: int,
+    ) -> Sequence[Message]:
+        """See ports.Outbox."""
+        fence = self._leases.fences.get(tenant, 0)
+        span = due.Span(frozenset(held), frozenset(known), limit)
+        found = await self._database.read(
+            partial(due.due, tenant=tenant, accepted=accepted, span=span, max_bytes=max_bytes)
+        )
+        if self._leases.in_use:
+            before = self._read_under.get(tenant, {})
+            kept = {row: before[row] for row in known if row in before}
+            self._read_under[tenant] = kept | {message.row: fence for message in found}
+        return found
+
+    async def documents(self, tenant: TenantId) -> frozenset[DocumentName]:
+        """See ports.Outbox."""
+        return await self._database.read(partial(due.documents, tenant=tenant))
+
+    async def settle(self, settlements: Sequence[tuple[RowId, Settlement]]) -> None:
+        """See ports.Outbox. What this relay lost the lease of stays as it is: another carries it now."""
+        token = self._token if self._leases.in_use else None
+        asked = {row for row, _ in settlements}
+        fences = {
+            row: fence for rows in self._read_under.values() for row, fence in rows.items() if row in asked
+        }
+        work = partial(settle.settle, settlements=settlements, token=token, fences=fences)
+        if settle.needs_transaction(settlements):
+            await self._database.write(work)
+        elif settlements:
+            await self._database.read(work)
+
+    async def prune(self, older_than: float, limit: int) -> int:
+        """See ports.Outbox."""
+        return await self._database.write(partial(settle.prune, older_than=older_than, limit=limit))
+
+    # --- ports.Outbox: who has work ---------------------------------------------------------------
+
+    async def arrivals(self, within: float) -> Signals:
+        """See ports.Outbox."""
+        loop = asyncio.get_running_loop()
+        if self._watch is None:
+            self._watch = Watch(self._place, listen=self._notify)
+        end = loop.time() + within
+        await asyncio.sleep(min(within, max(0.0, self._next_look - loop.time())))
+        await self._watch.change(max(0.0, end - loop.time()))
+        return await self.signals()
+
+    async def signals(self) -> Signals:
+        """See ports.Outbox."""
+        started = time.perf_counter()
+        found = await self._database.read(tenants.signals)
+        seconds = time.perf_counter() - started
+        self._next_look = asyncio.get_running_loop().time() + _LOOKS_SHARE * seconds
+        return found
+
+    # --- ports.Outbox: this relay -----------------------------------------------------------------
+
+    async def report(self, states: Sequence[TenantState]) -> None:
+        """See ports.Outbox."""
+        await self._database.write(partial(tenants.report, relay=self._relay, reported=tuple(states)))
+
+    async def beat(self, relay: str, details: Mapping[str, str]) -> bool:
+        """See ports.Outbox. The counters are folded on this occasion."""
+        beat = await self._database.write(
+            partial(tenants.beat, relay=relay, token=self._token, details=details, before=self._relay)
+        )
+        self._met_unclean = self._met_unclean or beat.met_another
+        self._relay = relay
+        now = asyncio.get_running_loop().time()
+        if now >= self._next_fold:
+            self._next_fold = now + _FOLD_SECONDS
+            await self._database.write(settle.fold)
+        return beat.again
+
+    async def leave(self, relay: str) -> None:
+        """See ports.Outbox."""
+        await self._leases.leave()
+        await self._database.write(partial(tenants.leave, relay=relay, token=self._token))
+
+    async def unclean(self) -> bool:
+        """See ports.Outbox. Relays that live are no concern of this one."""
+        await self._leases.sweep()
+        return await self._database.write(partial(tenants.sweep, token=self._token)) or self._met_unclean
+
+    async def close(self) -> None:
+        """See ports.Outbox."""
+        if self._watch is not None:
+            await self._watch.close()
+        await self._database.close()
+
+    # --- ports.Desk: tenants and relays -----------------------------------------------------------
+
+    async def states(self) -> Mapping[TenantId, TenantState]:
+        """See ports.Desk."""
+        return await self._database.read(tenants.states)
+
+    async def relays(self) -> Sequence[RelayBeat]:
+        """See ports.Desk."""
+        return await self._database.read(tenants.relays)
+
+    async def pause(self, tenant: TenantId, reason: str) -> None:
+        """See ports.Outbox and ports.Desk."""
+        await self._database.write(partial(tenants.pause, tenant=tenant, reason=reason))
+
+    async def resume(self, tenant: TenantId) -> None:
+        """See ports.Desk."""
+        await self._database.write(partial(tenants.pause, tenant=tenant, reason=None))

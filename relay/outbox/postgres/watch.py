@@ -1,0 +1,115 @@
+"""This file is the look-out for news: a connection of its own that listens, beside looking from time to time.
+
+A notification is a hint only. Where it cannot be had (a pooler in transaction mode, switched off), the relay
+looks more often; `mode` says which.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from typing import Any, Literal
+
+from relay.outbox.postgres.database import CLOSE_SECONDS, Connection, Place
+from relay.outbox.postgres.trouble import DRIVER_ERRORS
+from relay.ports import StoreError
+
+HEARTBEAT_SECONDS = 15.0
+"""How often the listening connection is tried, so that one that is half open is found."""
+
+ANSWER_SECONDS = 5.0
+
+NOTIFY_LOOK_SECONDS = 5.0
+POLL_LOOK_SECONDS = 0.5
+"""Between two looks; half to one and a half times that, at random."""
+
+_REST_SECONDS = 1.0  # between two tries to listen; doubled up to
+_LONGEST_REST_SECONDS = 60.0
+
+Mode = Literal["notify", "poll"]
+
+
+class Watch:
+    """Wakes whoever waits for a change.
+
+    A change is never missed: the waiter reads the outbox after it was woken; once listening (again), the
+    first thing is to wake it; and it looks by itself anyway.
+    """
+
+    def __init__(self, place: Place, *, listen: bool, chance: Callable[[], float] = random.random) -> None:
+        self._place = place
+        self._news = asyncio.Event()
+        self._news.set()  # what was there before the first look is news too
+        self._lost = asyncio.Event()
+        self._listening = False
+        self._chance = chance
+        self._task = asyncio.get_running_loop().create_task(self._listen()) if listen else None
+
+    @property
+    def mode(self) -> Mode:
+        """How changes are found now."""
+        return "notify" if self._listening else "poll"
+
+    async def change(self, within: float) -> None:
+        """Return once there may be something, at the latest after `within` seconds."""
+        look = NOTIFY_LOOK_SECONDS if self._listening else POLL_LOOK_SECONDS
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(within, look * (0.5 + self._chance()))):
+                await self._news.wait()
+        self._news.clear()
+
+    async def close(self) -> None:
+        """At once."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _listen(self) -> None:
+        rest = _REST_SECONDS
+        while True:
+            with contextlib.suppress(StoreError, OSError, *DRIVER_ERRORS):
+                await self._listen_once()
+                rest = _REST_SECONDS
+            self._listening = False
+            self._news.set()
+            await asyncio.sleep(rest)
+            rest = min(2 * rest, _LONGEST_REST_SECONDS)
+
+    async def _listen_once(self) -> None:
+        """Until the connection is lost or does not answer."""
+        connection = await self._place.connect()
+        self._lost.clear()
+        connection.add_termination_listener(self._ended)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await connection.add_listener(self._place.names.channel, self._heard)
+            self._listening = True
+            self._news.set()  # what came while nobody listened
+            while await self._answers(connection):
+                pass
+        finally:
+            self._listening = False
+            await _part(connection)
+
+    async def _answers(self, connection: Connection) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HEARTBEAT_SECONDS):
+                await self._lost.wait()
+        if connection.is_closed():
+            return False
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await connection.execute("SELECT 1")
+        return True
+
+    def _heard(self, *_about: Any) -> None:
+        self._news.set()
+
+    def _ended(self, _connection: Any) -> None:
+        self._lost.set()
+
+
+async def _part(connection: Connection) -> None:
+    try:
+        await connection.close(timeout=CLOSE_SECONDS)
+    except (OSError, asyncio.CancelledError, *DRIVER_ERRORS):
+        connection.terminate()
