@@ -1,4 +1,4 @@
-"""This file is `relay outbox`: its schema, for a person or a migration, bringing it up to date, copying it."""
+"""This file is `relay outbox`: print its schema, bring it up to date, copy it into another one."""
 
 import sys
 

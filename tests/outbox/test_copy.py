@@ -1,6 +1,7 @@
 """An outbox moves to another store whole, is never mixed with another one, and a copy that was cut off goes on."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from relay.outbox.copying import Copied, RefusedError, Side
 from relay.outbox.rows import Row, Rows
 from relay.ports import Filter
 from tests.contract.stores import until
+from tests.support.postgres import Cluster
 
 ACME, GLOBEX = TenantId("ACME_PRD"), TenantId("GLOBEX_TST")
 ORDER = DocumentName("Sync.SalesOrder")
@@ -71,10 +73,16 @@ async def fill(outbox: Any) -> None:
     await outbox.pause(GLOBEX, "moving house")
 
 
-@pytest.fixture(params=["sqlite to sqlite"])
-def ends(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
+@pytest.fixture(params=["sqlite to postgres", "postgres to sqlite", "sqlite to sqlite"])
+async def ends(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[str, str]]:
     """The URLs of FROM, with nothing in it yet, and of an empty TO."""
-    return (f"sqlite:///{tmp_path / 'from.db'}", f"sqlite:///{tmp_path / 'to.db'}")
+    async with AsyncExitStack() as made:
+        urls = [f"sqlite:///{tmp_path / 'from.db'}", f"sqlite:///{tmp_path / 'to.db'}"]
+        for place, kind in enumerate(request.param.split(" to ")):
+            if kind == "postgres":
+                cluster: Cluster = request.getfixturevalue("postgres")
+                urls[place] = await made.enter_async_context(cluster.outbox())
+        yield urls[0], urls[1]
 
 
 @pytest.fixture

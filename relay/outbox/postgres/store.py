@@ -22,7 +22,6 @@ from relay.outbox.postgres.database import Database, Place
 from relay.outbox.postgres.desk import PostgresDesk
 from relay.outbox.postgres.leases import PostgresLeases
 from relay.outbox.postgres.rows import PostgresRows
-from relay.outbox.postgres.rows import PostgresRows
 from relay.outbox.postgres.watch import Mode, Watch
 from relay.ports import RelayBeat, Signals
 

@@ -1,0 +1,88 @@
+"""This file is `relay outbox copy`: move an outbox between SQLite and PostgreSQL, as often as it takes."""
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relay.cli import say
+
+if TYPE_CHECKING:
+    from relay.outbox.copying import Copied, Side
+
+
+def copy(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="The outbox that is copied: a URL.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="An empty outbox, or a part of this copy.")],
+    force: Annotated[bool, typer.Option("--force", help="Even while a relay runs on FROM.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Copy an outbox into another one, ids and order unchanged. Cut off anywhere, it goes on when run again.
+
+    Stop relays and applications that write to FROM first; start them on TO when it is done.
+    """
+    from relay.outbox import shown
+    from relay.outbox.copying import RefusedError
+
+    if source == target:
+        say.give_up("FROM and TO are the same outbox")
+    try:
+        done = asyncio.run(_copied(source, target, force=force))
+    except RefusedError as refused:
+        say.give_up(str(refused), say.TROUBLE)
+    finally:
+        _end_progress()
+    if as_json:
+        sides = {"from": dict(done.source), "to": dict(done.target)}
+        say.as_json({"written": done.written, "complete": done.complete, **sides})
+    else:
+        _show(done, shown(source), shown(target))
+    if not done.complete:
+        say.give_up(
+            "an outbox changed while it was copied; stop what writes to it, and copy again", say.TROUBLE
+        )
+
+
+async def _copied(source: str, target: str, *, force: bool) -> "Copied":
+    from relay.outbox.copying import copy as copy_rows
+
+    async with AsyncExitStack() as opened:
+        here = await _side(opened, source, create=False, exclusive=not force)
+        there = await _side(opened, target, create=True, exclusive=True)
+        return await copy_rows(here, there, forced=force, tell=_progress if sys.stderr.isatty() else _silence)
+
+
+async def _side(opened: AsyncExitStack, url: str, *, create: bool, exclusive: bool) -> "Side":
+    """`exclusive`: no relay begins on a file meanwhile, nor another copy."""
+    from relay.outbox import open_outbox, shown
+    from relay.outbox.copying import Side
+
+    outbox = await open_outbox(url, create=create, exclusive=exclusive)
+    opened.push_async_callback(outbox.close)
+    return Side(shown(url), outbox.rows, outbox)
+
+
+def _show(done: "Copied", source: str, target: str) -> None:
+    say.table(
+        ("state", "from", "to"), [(state, count, done.target[state]) for state, count in done.source.items()]
+    )
+    say.line(f"{source} is copied to {target}: {done.written} rows in this run")
+
+
+# --- progress -------------------------------------------------------------------------------------
+
+
+def _progress(seen: int, altogether: int) -> None:
+    sys.stderr.write(f"\r{seen:,} of {altogether:,} messages")
+    sys.stderr.flush()
+
+
+def _silence(_seen: int, _altogether: int) -> None:
+    """Nobody looks."""
+
+
+def _end_progress() -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
