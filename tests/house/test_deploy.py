@@ -5,6 +5,7 @@ plain virtual environment. Where a tool is missing the test says so aloud.
 """
 
 import ast
+import itertools
 import re
 import shlex
 import shutil
@@ -137,7 +138,8 @@ def test_every_module_imports_without_the_tools_of_development(runtime: Path) ->
 
 def test_what_the_code_imports_is_what_the_project_says_it_needs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {normal(re.split(r"[<>=;\[ ]", need, maxsplit=1)[0]) for need in project["dependencies"]}
+    needs = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    declared = {normal(re.split(r"[<>=;\[ ]", need, maxsplit=1)[0]) for need in needs}
     imported: set[str] = set()
     for path in (ROOT / "relay").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
