@@ -1,6 +1,7 @@
 """This file is the stores under contract: how a test plays the application, another process, an aged heartbeat.
 
-A further store is one more class here; the suites `test_outbox.py` and `test_desk.py` run on each.
+A further store is one more class here; the suites `test_outbox.py` and `test_desk.py` run on each, and
+`test_leases.py` on those that several relays may share.
 """
 
 import asyncio
@@ -14,8 +15,9 @@ from typing import Protocol, TypeVar
 
 from relay.model import Draft, RowId, TenantId
 from relay.outbox import open_outbox
-from relay.ports import Desk, Outbox
+from relay.ports import Desk, Leases, Outbox
 from tests.support.memory import MemoryOutbox
+from tests.support.postgres import connected
 
 T = TypeVar("T")
 
@@ -26,6 +28,15 @@ ROOM = 1_000_000
 
 class Store(Outbox, Desk, Protocol):
     """Both ports on one object."""
+
+
+class SharedStore(Store, Protocol):
+    """One that several relays share: the third port beside them."""
+
+    @property
+    def leases(self) -> Leases | None:
+        """Where it was opened to be shared."""
+        ...
 
 
 class StoreCase(Protocol):
@@ -41,6 +52,22 @@ class StoreCase(Protocol):
 
     async def age_heartbeat(self, relay: str) -> None:
         """As if the relay had not beaten for an hour."""
+        ...
+
+    async def close(self) -> None:
+        """Close everything."""
+        ...
+
+
+class SharedCase(Protocol):
+    """An outbox that several relays share."""
+
+    async def open(self, lease_seconds: float = 15.0) -> SharedStore:
+        """Open it as one more relay; closed at the end of the test."""
+        ...
+
+    async def expire(self, relay: str) -> None:
+        """As if the relay had not renewed its leases for so long that they just ended."""
         ...
 
     async def close(self) -> None:
@@ -95,9 +122,86 @@ class MemoryCase:
         await self._first.close()
 
 
-def insert_plainly(path: Path, draft: Draft, *, row: int | None = None) -> RowId:
-    """As an application does it that knows nothing of the relay: bare `sqlite3`, its own connection."""
-    columns = {
+class SharedMemoryCase:
+    """The one that tests of the supervisor use."""
+
+    def __init__(self) -> None:
+        self._open: list[MemoryOutbox] = []
+
+    async def open(self, lease_seconds: float = 15.0) -> SharedStore:
+        shelf = self._open[0].shelf if self._open else None
+        self._open.append(MemoryOutbox(time.time, shelf, lease_seconds))
+        return self._open[-1]
+
+    async def expire(self, relay: str) -> None:
+        for holder in self._open[0].shelf.register.holders.values():
+            if holder.relay == relay:
+                holder.until = time.time()
+
+    async def close(self) -> None:
+        for store in self._open:
+            await store.close()
+
+
+class PostgresCase:
+    """A database of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._open: list[Store] = []
+
+    async def open(self) -> Store:
+        store = await open_outbox(self.url)
+        self._open.append(store)
+        return store
+
+    async def insert(self, draft: Draft, *, row: int | None = None) -> RowId:
+        given = {name: value for name, value in columns_of(draft, row).items() if value is not None}
+        values = ", ".join(f"${number}" for number in range(1, len(given) + 1))
+        async with connected(self.url) as connection:
+            return RowId(
+                await connection.fetchval(
+                    f"INSERT INTO relay_outbox ({', '.join(given)}) OVERRIDING SYSTEM VALUE "
+                    f"VALUES ({values}) RETURNING id",
+                    *given.values(),
+                )
+            )
+
+    async def age_heartbeat(self, relay: str) -> None:
+        async with connected(self.url) as connection:
+            await connection.execute(
+                "UPDATE relay_relays SET beat_at = now() - interval '1 hour' WHERE relay = $1", relay
+            )
+
+    async def close(self) -> None:
+        for store in self._open:
+            await store.close()
+
+
+class SharedPostgresCase:
+    """A database that several relays share."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._open: list[SharedStore] = []
+
+    async def open(self, lease_seconds: float = 15.0) -> SharedStore:
+        store = await open_outbox(self.url, exclusive=True, lease_seconds=lease_seconds)
+        self._open.append(store)
+        return store
+
+    async def expire(self, relay: str) -> None:
+        async with connected(self.url) as connection:
+            await connection.execute("UPDATE relay_holders SET until = now() WHERE relay = $1", relay)
+
+    async def close(self) -> None:
+        for store in self._open:
+            await store.close()
+
+
+def columns_of(draft: Draft, row: int | None) -> dict[str, object]:
+    """What an INSERT gives; None: nothing."""
+    return {
         "tenant_id": draft.tenant_id,
         "document_name": draft.document_name,
         "payload": draft.payload,
@@ -107,7 +211,11 @@ def insert_plainly(path: Path, draft: Draft, *, row: int | None = None) -> RowId
         "message_id": draft.message_id,
         "id": row,
     }
-    given = {name: value for name, value in columns.items() if value is not None}
+
+
+def insert_plainly(path: Path, draft: Draft, *, row: int | None = None) -> RowId:
+    """As an application does it that knows nothing of the relay: bare `sqlite3`, its own connection."""
+    given = {name: value for name, value in columns_of(draft, row).items() if value is not None}
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         cursor = connection.execute(
             f"INSERT INTO relay_outbox ({', '.join(given)}) VALUES ({', '.join('?' * len(given))})",

@@ -525,6 +525,7 @@ async def test_the_first_heartbeat_of_a_process_says_so(store_case: StoreCase, s
 
 async def test_a_swept_heartbeat_is_a_first_one_again(store: Store, store_case: StoreCase) -> None:
     await store.beat("relay-1", {})
+    await store_case.age_heartbeat("relay-1")
     assert await (await store_case.open()).unclean() is True
     assert await store.beat("relay-1", {}) is False
 
@@ -534,6 +535,7 @@ async def test_an_end_without_leave_is_unclean(store_case: StoreCase, store: Sto
     await store.beat("relay-1", {})
     assert await store.unclean() is False
     await store.close()
+    await store_case.age_heartbeat("relay-1")
     assert await (await store_case.open()).unclean() is True
     assert await (await store_case.open()).unclean() is False
 

@@ -76,9 +76,21 @@ class MemoryLeases:
             if fence is not None and self._holds(tenant, fence):
                 self._register.leases[tenant].token = None
 
-    def may_settle(self, tenant: TenantId) -> bool:
-        """Whether no other process held it since this one acquired it."""
-        return self._holds(tenant, self._fences.get(tenant))
+    def leave(self) -> None:
+        """At a clean stop: the heartbeat goes, and all leases with it."""
+        self._register.holders.pop(self._token, None)
+        for lease in self._register.leases.values():
+            if lease.token is self._token:
+                lease.token = None
+        self._fences.clear()
+
+    def fence(self, tenant: TenantId) -> int | None:
+        """Of the tenant's lease, as far as this process knows; for what it reads now."""
+        return self._fences.get(tenant)
+
+    def may_settle(self, tenant: TenantId, fence: int | None) -> bool:
+        """Whether no other process held it since. `fence`: when the message was read; None: it was not."""
+        return self._holds(tenant, self._fences.get(tenant) if fence is None else fence)
 
     def _holds(self, tenant: TenantId, fence: int | None) -> bool:
         lease = self._register.leases.get(tenant)

@@ -121,6 +121,7 @@ class MemoryOutbox:
             else MemoryLeases(self.shelf.register, clock, lease_seconds, lambda: self._relay)
         )
         self._relay = "relay"  # until the first heartbeat says the name
+        self._read: dict[RowId, int | None] = {}  # under which fence
         self.broken: StoreError | None = None
         """While set, every call raises it and stores nothing."""
         self._process = object()
@@ -204,6 +205,8 @@ class MemoryOutbox:
                 break
             room -= size if size <= max_bytes else 0
             found.append(self._message(row, row.payload if size <= max_bytes else b""))
+            if self.leases is not None:
+                self._read[row.row] = self.leases.fence(tenant)
         return found
 
     def _message(self, row: Row, payload: bytes) -> Message:
@@ -236,9 +239,12 @@ class MemoryOutbox:
         await self._turn()
         for id_, settlement in sorted(settlements, key=lambda pair: not isinstance(pair[1], Delivered)):
             row = self.shelf.rows.get(id_)
-            if row is not None and (self.leases is None or self.leases.may_settle(row.tenant_id)):
+            if row is not None and self._is_mine(row):
                 self._settle(row, settlement)
         self.shelf.changed()
+
+    def _is_mine(self, row: Row) -> bool:
+        return self.leases is None or self.leases.may_settle(row.tenant_id, self._read.pop(row.row, None))
 
     def _settle(self, row: Row, settlement: Settlement) -> None:
         now = self.shelf.clock()
@@ -301,6 +307,8 @@ class MemoryOutbox:
     async def leave(self, relay: str) -> None:
         await self._turn()
         self._forget(relay)
+        if self.leases is not None:
+            self.leases.leave()
 
     def _forget(self, relay: str) -> None:
         beat = self.shelf.beats.pop(relay, None)
@@ -310,7 +318,11 @@ class MemoryOutbox:
 
     async def unclean(self) -> bool:
         await self._turn()
-        left = [relay for relay, beat in self.shelf.beats.items() if beat.process is not self._process]
+        left = [
+            relay
+            for relay, beat in self.shelf.beats.items()
+            if beat.process is not self._process and not (self.leases is not None and self._alive(beat))
+        ]
         for relay in left:
             self._forget(relay)
         return bool(left) or self._met_unclean

