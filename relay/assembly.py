@@ -5,13 +5,14 @@ from pathlib import Path
 
 from relay.caretaker import Care
 from relay.equipment import Rules
+from relay.groups import TenantSettings
 from relay.ion.credentials import CredentialSource, IonApiFile, OAuth1Source
 from relay.ion.endpoint import Connection
 from relay.ion.oauth import Secret
 from relay.model import LogicalId, TenantId
 from relay.protocol import Policy
 from relay.retry import Schedule
-from relay.settings import Settings, TenantSettings
+from relay.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,9 @@ class Profile:
 
 
 def profiles_of(settings: Settings) -> dict[TenantId, Profile]:
-    """Every tenant's profile."""
-    return {TenantId(name): _profile(settings, TenantId(name)) for name in settings.tenants}
+    """The profile of every tenant that this relay carries."""
+    names = [TenantId(name) for name in settings.tenants if settings.carries(name)]
+    return {name: _profile(settings, name) for name in names}
 
 
 def schedule_of(settings: Settings) -> Schedule:

@@ -3,6 +3,7 @@
 No text here ever holds a value, which may be a secret; the exception is a logical id, which is none.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -47,6 +48,45 @@ def url_problem(text: str) -> Problem | None:
     if url.scheme == "http" and not _is_loopback(url.hostname):
         return Problem("", "is plain http", "use https; plain http goes to this machine alone (127.0.0.1)")
     return None
+
+
+_OUTBOX_SCHEMES = ("sqlite", "postgresql", "postgres")
+_SECRET = re.compile(
+    r"(?P<before>://[^/?#]*?:)[^/?#]*(?=@)|(?P<key>[?&](?:ssl)?password=)[^&#]*", re.IGNORECASE
+)
+_PATTERN = re.compile(r"[A-Za-z0-9_*?\[\]!-]+")
+
+
+def outbox_url_problem(text: str) -> Problem | None:
+    """An outbox that the relay knows how to open; what follows the scheme is the store's to judge."""
+    scheme, separator, _ = text.partition("://")
+    if separator and scheme in _OUTBOX_SCHEMES and text.isprintable():
+        return None
+    if separator and scheme.partition("+")[0] in _OUTBOX_SCHEMES:
+        return Problem("", "names a driver", f"write {scheme.partition('+')[0]}:// without it")
+    mend = "write sqlite:///relay.db, or postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+    return Problem("", "is not the URL of an outbox", mend)
+
+
+def without_password(url: str) -> str:
+    """The URL as people may see it."""
+    return _SECRET.sub(lambda found: f"{found['before'] or found['key']}***", url)
+
+
+def patterns_problem(text: str) -> Problem | None:
+    """Shell patterns of tenant ids, separated by commas."""
+    if all(_PATTERN.fullmatch(pattern) for pattern in patterns_of(text)):
+        return None
+    return Problem(
+        "",
+        "is not a list of patterns",
+        "write tenant ids with * or ?, separated by commas: ACME_*,GLOBEX_TST",
+    )
+
+
+def patterns_of(text: str) -> list[str]:
+    """The patterns in such a list, in upper case."""
+    return [pattern.strip().upper() for pattern in text.split(",") if pattern.strip()]
 
 
 def _split(text: str) -> SplitResult | None:
@@ -111,10 +151,10 @@ def _direct_problems(where: Where, given: Mapping[str, Any], oauth1: Mapping[str
 # --- what pydantic found ------------------------------------------------------------------------------
 
 
-def explain(error: ErrorDetails) -> Found:
-    """One of pydantic's errors."""
+def explain(error: ErrorDetails, below: Where = ()) -> Found:
+    """One of pydantic's errors; `below`: where in the settings the validated part stands."""
     context = error.get("ctx", {})
-    where = tuple(str(key) for key in error["loc"] if key != "[key]")
+    where = (*below, *(str(key) for key in error["loc"] if key != "[key]"))
     if error["type"] == "problem":
         if len(where) == 1:  # a whole group: the problem names the field
             where = (*where, context["field"])
@@ -143,6 +183,8 @@ def _words(kind: str, context: Mapping[str, Any]) -> tuple[str, str]:
             return "is too large", f"give at most {context['le']:g}"
         case "string_type":
             return "is not a text", "put it in quotes"
+        case "string_too_long" | "string_too_short":
+            return "is too long or too short", f"give 1 to {context.get('max_length', 'more')} characters"
         case "model_type" | "dict_type" | "model_attributes_type":
             return "is not a group of settings", "set the variables below it"
         case _:

@@ -6,184 +6,43 @@ is read by the tenant's endpoint, so that a file that is missing or wrong halts 
 check` says so too.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args, get_origin
+from typing import get_args, get_origin
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from relay import mends, variables
-from relay.model import Ordering, Problem, logical_id_problem
-from relay.variables import ANY, Shape, Where
-
-# --- kinds of values ----------------------------------------------------------------------------------
-
-
-def _logical_id(text: str) -> str:
-    mends.refuse(logical_id_problem(text))
-    return text
-
-
-def _ion_url(text: str) -> str:
-    mends.refuse(mends.url_problem(text))
-    return text.rstrip("/")
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _upper(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
-
-
-_LONG = 366 * 86400
-Seconds = Annotated[float, Field(gt=0, le=_LONG)]
-Choice = BeforeValidator(_lower)
-LogicalIdText = Annotated[str, AfterValidator(_logical_id)]
-IonUrl = Annotated[str, AfterValidator(_ion_url)]
+from relay import folder, mends, variables
+from relay.folder import NOTHING, Folder
+from relay.groups import (
+    Group,
+    HttpSettings,
+    LogSettings,
+    OutboxSettings,
+    Patterns,
+    RetentionSettings,
+    RetrySettings,
+    Seconds,
+    StopSettings,
+    TenantSettings,
+)
+from relay.model import Problem
+from relay.variables import ANY, Shape, Tree, Where
 
 # --- the settings -------------------------------------------------------------------------------------
 
 
-class _Group(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-    )
-
-
-class OutboxSettings(_Group):
-    """Where the messages wait."""
-
-    url: str = "sqlite:///relay.db"
-    """The outbox: `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`."""
-
-
-class RetrySettings(_Group):
-    """How failures are waited out."""
-
-    initial_seconds: Seconds = 1.0
-    """The delay after a first failure; it doubles with each further one, with jitter."""
-    max_seconds: Seconds = 300.0
-    """The longest delay between two tries."""
-    max_attempts: int = Field(10, ge=1, le=1_000_000)
-    """A message that failed so often while others passed is parked."""
-    probe_seconds: Seconds = 900.0
-    """A halted tenant is tried so often, in case it was mended on the other side."""
-
-    @model_validator(mode="after")
-    def _grows(self) -> Self:
-        if self.initial_seconds > self.max_seconds:
-            what = "is less than the initial delay"
-            mends.refuse(Problem("max_seconds", what, "raise it, or lower RELAY_RETRY__INITIAL_SECONDS"))
-        return self
-
-
-class LogSettings(_Group):
-    """What is said on stderr."""
-
-    level: Annotated[Literal["debug", "info", "warning", "error"], Choice] = "info"
-    """`debug`, `info`, `warning` or `error`; `debug` says every delivery."""
-    format: Annotated[Literal["json", "console"] | None, Choice] = None
-    """`json` or `console`; unset: console on a terminal, json otherwise."""
-    summary_seconds: Seconds = 60.0
-    """A trouble that lasts, and what was delivered, is summarised so often."""
-
-
-class HttpSettings(_Group):
-    """Time-outs and the body."""
-
-    connect_seconds: Seconds = 5.0
-    """The longest wait for a connection."""
-    read_seconds: Seconds = 30.0
-    """The longest silence within an answer."""
-    total_seconds: Seconds = 60.0
-    """The longest a request may take altogether."""
-    deflate_from_bytes: int = Field(8192, ge=0)
-    """Documents of this size or more are compressed (DEFLATE)."""
-
-
-class RetentionSettings(_Group):
-    """How long what is done is kept."""
-
-    delivered_days: float = Field(7.0, gt=0, le=36_500)
-    """Delivered and dropped messages are deleted after so many days."""
-
-
-class StopSettings(_Group):
-    """How the relay ends."""
-
-    grace_seconds: float = Field(25.0, ge=0, le=3600)
-    """At a stop, posts under way may take so long to land; keep it below the platform's own limit."""
-
-
-class OAuth1Settings(_Group):
-    """OAuth 1.0a: ION reached directly. Valid ones have the key, and the secret in one of its two forms."""
-
-    consumer_key: str | None = None
-    """OAuth 1.0a: the consumer key."""
-    consumer_secret: SecretStr | None = None
-    """OAuth 1.0a: the consumer secret."""
-    consumer_secret_file: Path | None = None
-    """The same from a file; it is read again when it changes."""
-    signature_method: Annotated[Literal["HMAC-SHA256", "HMAC-SHA1"], BeforeValidator(_upper)] = "HMAC-SHA256"
-    """`HMAC-SHA256` or `HMAC-SHA1`."""
-
-
-class OAuth2Settings(_Group):
-    """OAuth 2: what an .ionapi file does not say."""
-
-    scope: str | None = None
-    """OAuth 2: a scope to ask for."""
-    client_authentication: Annotated[Literal["form", "basic"], Choice] = "form"
-    """How the client id and secret travel: in the `form`, or as HTTP `basic`."""
-
-
-class TenantSettings(_Group):
-    """One tenant of ION."""
-
-    logical_id: LogicalIdText
-    """The sender, as on the connection point in ION Desk, e.g. `lid://acme.orders.1`."""
-    ionapi_file: Path | None = None
-    """OAuth 2: the .ionapi file of the authorised app (backend service); read again when it changes."""
-    ion_url: IonUrl | None = None
-    """ION's base URL, ending in `/service`; with an .ionapi file only to override what follows from it."""
-    oauth1: OAuth1Settings | None = None
-    oauth2: OAuth2Settings = OAuth2Settings()
-    max_in_flight: int = Field(8, ge=1, le=64)
-    """So many posts may be under way at a time."""
-    ordering: Annotated[Ordering, Choice] = "key"
-    """`key`: in order for each ordering key; `tenant`: one after the other; `none`."""
-    on_rejected: Annotated[Literal["park", "stop"], Choice] = "park"
-    """What a refused message does: `park` it and go on, or `stop` the tenant until a person resumes it."""
-    rate_limit: float | None = Field(None, gt=0, le=1_000_000)
-    """At most so many requests a second; unset: no limit."""
-    max_message_bytes: int = Field(6_000_000, ge=1, le=2**31 - 1)
-    """A larger document is not sent but parked."""
-
-
-class Settings(_Group):
-    """All of it, valid; `unknown` names are no reason to refuse the rest."""
+class Settings(Group):
+    """All of it, valid; names that nobody reads, and broken tenants, are no reason to refuse the rest."""
 
     outbox: OutboxSettings = OutboxSettings()
+    lease_seconds: float = Field(15.0, ge=3, le=3600)
+    """Where relays share an outbox: a relay that did not beat for so long loses its tenants to the others."""
     retry: RetrySettings = RetrySettings()
     log: LogSettings = LogSettings()
     http: HttpSettings = HttpSettings()
@@ -195,13 +54,63 @@ class Settings(_Group):
     """A message that waited so long is parked; unset: age never parks."""
     warn_after_seconds: Seconds = 14400.0
     """The log warns of messages that have waited so long."""
+    max_in_flight: int = Field(256, ge=1, le=100_000)
+    """So many posts may be under way at a time, of all tenants together; they are shared fairly."""
+    tenants_dir: Path | None = None
+    """A folder of tenants: `<TENANT>.toml` each, or files of `[TENANT]` tables; changes there are applied
+    while the relay runs."""
+    only_tenants: Patterns | None = None
+    """This relay carries these tenants alone: patterns such as `ACME_*,GLOBEX_TST`, in any case."""
+    not_tenants: Patterns | None = None
+    """This relay does not carry these tenants: patterns as above."""
     tenants: dict[str, TenantSettings] = Field(default_factory=dict)
     _unknown: tuple[Problem, ...] = PrivateAttr(())
+    _apart: Folder = PrivateAttr(NOTHING)
+    _signature: int | None = PrivateAttr(None)
 
     @property
     def unknown(self) -> tuple[Problem, ...]:
         """Names that nobody reads, each with the likely right one."""
         return self._unknown
+
+    @property
+    def broken(self) -> tuple[Problem, ...]:
+        """What keeps tenants of the folder from being carried; the others are."""
+        return tuple(one.problem for one in self._apart.broken)
+
+    @property
+    def is_folder_new(self) -> bool:
+        """Whether the folder of tenants is another than it was when these settings were read."""
+        return self.tenants_dir is not None and folder.signature(self.tenants_dir) != self._signature
+
+    def carries(self, tenant: str) -> bool:
+        """Whether this relay is to carry such a tenant, configured or not."""
+        name = tenant.upper()
+        if self.only_tenants is not None and not _matches(name, self.only_tenants):
+            return False
+        return self.not_tenants is None or not _matches(name, self.not_tenants)
+
+    @property
+    def apart(self) -> Folder:
+        """What the folder of tenants says."""
+        return self._apart
+
+    def or_as_before(self, before: "Settings") -> "Settings":
+        """The same, and tenants whose file is broken now go on with what they had."""
+        files = before.apart.files
+        kept = {
+            name: tenant
+            for name, tenant in before.tenants.items()
+            if name not in self.tenants and self._apart.breaks(name, files.get(name))
+        }
+        settings = self.model_copy(update={"tenants": self.tenants | kept})
+        still = {name: files[name] for name in kept if name in files}
+        settings._apart = replace(self._apart, files={**self._apart.files, **still})  # noqa: SLF001  # its own
+        return settings
+
+
+def _matches(tenant: str, patterns: str) -> bool:
+    return any(fnmatchcase(tenant, pattern) for pattern in mends.patterns_of(patterns))
 
 
 class SettingsError(Exception):
@@ -224,29 +133,61 @@ class _Variables(BaseSettings, Settings):
 def load(environ: Mapping[str, str], *, directory: Path) -> Settings:
     """Read all sources; relative paths (also `.env` and `relay.toml`) start at `directory`.
 
-    Raises SettingsError with every problem there is.
+    Raises SettingsError with every problem there is; a bad file in the folder of tenants is none of them.
     """
     gathered = variables.gather(environ, directory, _Variables, SHAPE)
-    found: list[mends.Found] = []
-    for tenant, given in gathered.tree.get("tenants", {}).items():
+    tree, found = _with_outbox_url(gathered.tree, directory)
+    apart, signature = NOTHING, None
+    if isinstance(tree.get("tenants_dir"), str):
+        at = directory / Path(tree["tenants_dir"]).expanduser()
+        try:
+            signature = folder.signature(at)  # before it is read: what changes meanwhile is seen as new
+            apart = folder.read(at, SHAPE, gathered)
+        except OSError as error:
+            what = f"names a folder that cannot be read ({variables.why(error)})"
+            found.append(mends.Found(("tenants_dir",), what, "correct the path, or create the folder"))
+    tree = _without(tree, apart.names)
+    for tenant, given in tree.get("tenants", {}).items():
         found += mends.tenant_problems(tenant, given)
     settings: Settings | None = None
     try:
-        settings = Settings.model_validate(gathered.tree)
+        settings = Settings.model_validate(tree)
     except ValidationError as error:
         found += map(mends.explain, error.errors(include_url=False, include_input=False))
     problems = [*gathered.problems, *(Problem(gathered.name(at.where), at.what, at.mend) for at in found)]
     if problems or settings is None:
         raise SettingsError(list(dict.fromkeys([*problems, *gathered.unknown])))
-    settings = _anchored(settings, directory)
-    settings._unknown = gathered.unknown  # noqa: SLF001  # the one thing that is found out, not set
+    settings = _anchored(settings, {**settings.tenants, **apart.tenants}, directory)
+    settings._unknown = (*gathered.unknown, *apart.unknown)  # noqa: SLF001  # found out, not set
+    settings._apart, settings._signature = apart, signature  # noqa: SLF001  # the same
     return settings
 
 
-def _anchored(settings: Settings, directory: Path) -> Settings:
-    """Relative paths of files, from the directory on."""
+def _with_outbox_url(tree: Tree, directory: Path) -> tuple[Tree, list[mends.Found]]:
+    """The tree with the outbox' URL from its file, where there is one; it counts before the URL itself."""
+    given = tree.get("outbox")
+    if not isinstance(given, dict) or not isinstance(given.get("url_file"), str):
+        return tree, []
+    try:
+        url = (directory / Path(given["url_file"]).expanduser()).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        what = f"names a file that cannot be read ({variables.why(error)})"
+        return tree, [mends.Found(("outbox", "url_file"), what, "correct the path, or make it readable")]
+    return {**tree, "outbox": {**given, "url": url}}, []
+
+
+def _without(tree: Tree, names: Set[str]) -> Tree:
+    """Without the tenants that are judged by themselves."""
+    tenants = tree.get("tenants")
+    if not isinstance(tenants, dict) or not names:
+        return tree
+    return {**tree, "tenants": {name: given for name, given in tenants.items() if name not in names}}
+
+
+def _anchored(settings: Settings, given: Mapping[str, TenantSettings], directory: Path) -> Settings:
+    """With these tenants, and relative paths of files from the directory on."""
     tenants = {}
-    for name, tenant in settings.tenants.items():
+    for name, tenant in given.items():
         changes: dict[str, object] = {}
         if tenant.ionapi_file is not None:
             changes["ionapi_file"] = directory / tenant.ionapi_file.expanduser()
@@ -254,7 +195,10 @@ def _anchored(settings: Settings, directory: Path) -> Settings:
             path = directory / tenant.oauth1.consumer_secret_file.expanduser()
             changes["oauth1"] = tenant.oauth1.model_copy(update={"consumer_secret_file": path})
         tenants[name] = tenant.model_copy(update=changes)
-    return settings.model_copy(update={"tenants": tenants})
+    update: dict[str, object] = {"tenants": tenants}
+    if settings.tenants_dir is not None:
+        update["tenants_dir"] = directory / settings.tenants_dir.expanduser()
+    return settings.model_copy(update=update)
 
 
 # --- the table of all settings ------------------------------------------------------------------------
@@ -276,8 +220,8 @@ def reference(tenant: str = "<TENANT>") -> Sequence[SettingLine]:
 
 
 def _lines(model: type[BaseModel], tenant: str, where: Where) -> Iterator[SettingLine]:
-    for name, field in model.model_fields.items():
-        below = _group(field)
+    for attribute, field in model.model_fields.items():
+        name, below = field.alias or attribute, _group(field)
         if below is None:
             meaning = " ".join((field.description or "").split())
             yield SettingLine(variables.variable((*where, name)), _written(field.default), meaning)
@@ -307,8 +251,8 @@ def _group(field: FieldInfo) -> type[BaseModel] | None:
 
 def _shape(model: type[BaseModel]) -> Shape:
     shape: dict[str, Shape | None] = {}
-    for name, field in model.model_fields.items():
-        below = _group(field)
+    for attribute, field in model.model_fields.items():
+        name, below = field.alias or attribute, _group(field)
         inner = None if below is None else _shape(below)
         shape[name] = {ANY: inner} if _is_map(field) else inner
     return shape

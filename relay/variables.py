@@ -120,11 +120,11 @@ def read_dotenv(path: Path) -> tuple[dict[str, str], list[Problem]]:
     try:
         return ours(dotenv_values(path, interpolate=False, encoding="utf-8")), []
     except (OSError, ValueError) as error:
-        return {}, [Problem(str(path), f"cannot be read ({_why(error)})", "make it a readable text in UTF-8")]
+        return {}, [Problem(str(path), f"cannot be read ({why(error)})", "make it a readable text in UTF-8")]
 
 
 def read_toml(path: Path) -> tuple[Tree, list[Problem]]:
-    """The tree of a relay.toml."""
+    """The tree of a TOML file; empty, with the problem, where it cannot be had."""
     try:
         with path.open("rb") as file:
             return tomllib.load(file), []
@@ -132,10 +132,11 @@ def read_toml(path: Path) -> tuple[Tree, list[Problem]]:
         where = str(error).rpartition("(")[2].rstrip(")")  # the rest may quote the line
         return {}, [Problem(str(path), f"is not TOML ({where})", "correct the line")]
     except (OSError, ValueError) as error:
-        return {}, [Problem(str(path), f"cannot be read ({_why(error)})", "make it a readable text in UTF-8")]
+        return {}, [Problem(str(path), f"cannot be read ({why(error)})", "make it a readable text in UTF-8")]
 
 
-def _why(error: OSError | ValueError) -> str:
+def why(error: OSError | ValueError) -> str:
+    """Why a text file cannot be read, in short."""
     return (error.strerror or "error") if isinstance(error, OSError) else "it is not UTF-8"
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.mends import url_problem
+from relay.mends import url_problem, without_password
 from relay.settings import SHAPE, Settings, SettingsError, load, reference
 from relay.variables import names
 
@@ -427,6 +427,67 @@ def test_no_error_and_no_log_line_ever_shows_a_value(
 def test_a_secret_cannot_be_printed_from_the_settings(tmp_path: Path) -> None:
     settings = load(GLOBEX, directory=tmp_path)
     assert CANARY not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
+
+
+# --- the outbox' URL -------------------------------------------------------------------------------------------
+
+DATABASE = f"postgresql://relay:{CANARY}@db-1:5432,db-2/orders?sslmode=require"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///relay.db",
+        "sqlite:////var/lib/relay/relay.db",
+        DATABASE,
+        "postgresql:///orders?host=/run/postgresql",
+        "postgres://h/d",
+    ],
+)
+def test_an_outbox_is_named_by_its_url_as_libpq_writes_it(tmp_path: Path, url: str) -> None:
+    assert load({"RELAY_OUTBOX__URL": url}, directory=tmp_path).outbox.url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "mend"),
+    [
+        (f"postgresql+asyncpg://u:{CANARY}@h/d", "write postgresql:// without it"),
+        (f"mysql://u:{CANARY}@h/d", "write sqlite:///relay.db, or postgresql://"),
+        (CANARY, "write sqlite:///relay.db, or postgresql://"),
+    ],
+)
+def test_any_other_outbox_is_told_with_the_mend(tmp_path: Path, url: str, mend: str) -> None:
+    text = problems(tmp_path, {"RELAY_OUTBOX__URL": url})["RELAY_OUTBOX__URL"]
+    assert mend in text
+    assert CANARY not in text
+
+
+def test_the_password_of_the_outbox_is_never_shown(tmp_path: Path) -> None:
+    settings = load({"RELAY_OUTBOX__URL": DATABASE}, directory=tmp_path)
+    assert settings.outbox.shown == "postgresql://relay:***@db-1:5432,db-2/orders?sslmode=require"
+    assert CANARY not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
+    shown = without_password(f"postgresql:///d?password={CANARY}&sslpassword={CANARY}&host=/s")
+    assert shown == "postgresql:///d?password=***&sslpassword=***&host=/s"
+    assert without_password(f"postgresql://u:{CANARY}@with:an@h/d") == "postgresql://u:***@h/d"
+    assert without_password("sqlite:////a:b@c/relay.db") == "sqlite:////a:b@c/relay.db"
+
+
+def test_the_outbox_url_may_stand_in_a_file_which_counts_first(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text(DATABASE + "\n")
+    environ = {"RELAY_OUTBOX__URL": "sqlite:///of.the.image.db", "RELAY_OUTBOX__URL_FILE": "url"}
+    assert load(environ, directory=tmp_path).outbox.url == DATABASE
+    (tmp_path / "url").write_bytes(b"\xff")
+    assert "not UTF-8" in problems(tmp_path, environ)["RELAY_OUTBOX__URL_FILE"]
+    (tmp_path / "url").unlink()
+    assert "No such file" in problems(tmp_path, environ)["RELAY_OUTBOX__URL_FILE"]
+
+
+def test_the_schema_of_the_outbox_is_a_setting_of_that_name(tmp_path: Path) -> None:
+    settings = load({"RELAY_OUTBOX__SCHEMA": "relay", "RELAY_OUTBOX__NOTIFY": "false"}, directory=tmp_path)
+    assert (settings.outbox.schema_name, settings.outbox.notify) == ("relay", False)
+    (tmp_path / "relay.toml").write_text('[outbox]\nschema = "x"\n')
+    assert load({}, directory=tmp_path).outbox.schema_name == "x"
+    assert "characters" in problems(tmp_path, {"RELAY_OUTBOX__SCHEMA": "x" * 64})["RELAY_OUTBOX__SCHEMA"]
 
 
 # --- the reference and .env.example -----------------------------------------------------------------------------
