@@ -28,7 +28,7 @@ class Names:
         if not _PREFIX.fullmatch(self.prefix):
             raise StoreError(
                 f"{self.prefix!r} cannot begin the names of the outbox's tables; "
-                "use up to 30 of a-z 0-9 _ in RELAY_OUTBOX__PREFIX, e.g. relay_",
+                "use up to 30 of a-z 0-9 _, not a digit first, e.g. relay_",
                 lasting=True,
             )
         if self.schema is not None and not self._is_schema(self.schema):
