@@ -24,6 +24,8 @@ import pytest
 import yaml
 
 import relay
+from relay import settings
+from relay.outbox.postgres import database
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / "deploy" / "systemd" / "relay.service"
@@ -334,3 +336,60 @@ def test_the_kubernetes_example_is_a_sidecar_on_the_pods_own_volume() -> None:
     for container in [sidecar, *pod["containers"]]:
         assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
         assert {"name": "outbox", "mountPath": "/data"} in container["volumeMounts"]
+
+
+REPLICAS = ROOT / "deploy" / "replicas"
+
+
+def replicas_manifests() -> dict[str, dict[str, Any]]:
+    """The Kubernetes example's objects, by kind."""
+    found = yaml.safe_load_all((REPLICAS / "kubernetes.yaml").read_text())
+    return {manifest["kind"]: manifest for manifest in found}
+
+
+def test_the_replicas_in_compose_keep_nothing_and_read_secrets_from_files() -> None:
+    compose: dict[str, Any] = yaml.safe_load((REPLICAS / "compose.yaml").read_text())
+    relay_service = compose["services"]["relay"]
+    assert relay_service["deploy"]["replicas"] > 1
+    assert int(relay_service["stop_grace_period"].removesuffix("s")) > GRACE_SECONDS
+    assert relay_service["depends_on"]["upgrade"]["condition"] == "service_completed_successfully"
+    assert "volumes" not in compose
+    for service in compose["services"].values():
+        targets = {
+            f"/run/secrets/{secret if isinstance(secret, str) else secret['target']}"
+            for secret in service["secrets"]
+        }
+        assert not any("://" in value and "@" in value for value in service["environment"].values())
+        files = {value for name, value in service["environment"].items() if name.endswith("_FILE")}
+        assert files == targets, "each file that is named is there, and no secret that nobody reads"
+
+
+def test_a_rolling_update_begins_a_new_relay_before_an_old_one_ends() -> None:
+    deployment = replicas_manifests()["Deployment"]["spec"]
+    assert deployment["replicas"] > 1
+    assert deployment["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    assert deployment["minReadySeconds"] >= settings.Settings().lease_seconds
+    assert deployment["template"]["spec"]["terminationGracePeriodSeconds"] > GRACE_SECONDS
+    budget = replicas_manifests()["PodDisruptionBudget"]["spec"]
+    assert budget["maxUnavailable"] == 1
+    labels = deployment["template"]["metadata"]["labels"]
+    assert budget["selector"]["matchLabels"] == deployment["selector"]["matchLabels"] == labels
+
+
+@pytest.mark.parametrize("kind", ["Job", "Deployment"])
+def test_the_replicas_in_kubernetes_read_secrets_from_files_that_are_mounted(kind: str) -> None:
+    pod = replicas_manifests()[kind]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
+    assert all("secret" in volume for volume in volumes.values()), "nothing is kept"
+    files = [variable["value"] for variable in container["env"] if variable["name"].endswith("_FILE")]
+    assert files
+    assert all(str(Path(file).parent) in mounts for file in files)
+
+
+def test_the_most_connections_of_a_relay_are_those_that_the_arithmetic_counts() -> None:
+    text = (ROOT / "deploy" / "README.md").read_text()
+    found = re.search(r"([0-9]+) connections at most: ([0-9]+) for work and 1 that listens", text)
+    assert found is not None
+    assert (int(found[1]), int(found[2])) == (database.CONNECTIONS + 1, database.CONNECTIONS)

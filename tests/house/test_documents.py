@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import get_args
+from urllib.parse import urlsplit
 
 import pytest
 import typer.main
@@ -17,6 +18,7 @@ from relay.cli import command_line, status
 from relay.model import StateName
 from relay.outbox import schema
 from relay.ports import MessageState
+from tests.support.postgres import Cluster, connected
 from tools import generate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,14 +171,34 @@ def inserts(page: str) -> list[str]:
     return found
 
 
+def is_for_postgres(statement: str) -> bool:
+    return "convert_to" in statement
+
+
 def test_every_insert_in_the_documents_is_one_that_the_outbox_takes(outbox: sqlite3.Connection) -> None:
-    statements = inserts(HANDING_OVER) + inserts(README)
+    pages = inserts(HANDING_OVER) + inserts(README)
+    statements = [statement for statement in pages if not is_for_postgres(statement)]
     assert len(statements) == 5, "SQL, Python, C#, Java; the README's"
     for statement in statements:
         named = re.findall(r"\$(\w+)", statement)
         values = dict.fromkeys(named, "x") if named else ["x"] * statement.count("?")
         outbox.execute(statement, values).fetchall()
     assert outbox.execute("SELECT count(*) FROM relay_outbox WHERE state = 'pending'").fetchone() == (5,)
+
+
+async def test_an_application_may_run_every_insert_for_postgresql(postgres: Cluster) -> None:
+    """With the right to INSERT and no other."""
+    pages = inserts(HANDING_OVER) + inserts(README) + inserts((DOCS / "postgres.md").read_text())
+    statements = [statement for statement in pages if is_for_postgres(statement)]
+    assert len(statements) == 3, "one a page"
+    role = await postgres.role("application")
+    async with postgres.outbox() as url:
+        database = urlsplit(url).path[1:]
+        await postgres.execute(f"GRANT INSERT ON relay_outbox TO {role}", database=database)
+        async with connected(postgres.url_of(database, role)) as connection:
+            for statement in statements:
+                assert await connection.execute(statement) == "INSERT 0 1", statement
+        await postgres.drop_role(role, database)
 
 
 # --- what is made, and what is shown ------------------------------------------------------------------
