@@ -25,7 +25,7 @@ WITH RECURSIVE head(tenant, document) AS (
         ORDER BY upper(tenant_id), document_name LIMIT 1) later
 )
 """
-"""`head`: the documents of tenant $1's pending rows (null: of each tenant's); one step along the index each."""
+"""`head`: the documents of tenant $1's pending rows (null: of all tenants'); one index step for each."""
 
 IN_COMMON_LANE = """
 state = 'pending' AND upper(tenant_id) = head.tenant AND document_name = head.document
