@@ -9,7 +9,7 @@ from relay.answers import Accepted, Answer, describe
 from relay.assembly import Profile, profiles_of
 from relay.ion.endpoint import IonEndpoint
 from relay.model import TenantId
-from relay.outbox import open_outbox, shown
+from relay.outbox import open_outbox
 from relay.ports import StoreError
 from relay.settings import Settings
 
@@ -43,8 +43,9 @@ async def check(settings: Settings) -> list[Step]:
 
 
 async def _outbox(settings: Settings) -> Step:
+    at = settings.outbox
     try:
-        outbox = await open_outbox(settings.outbox.url)
+        outbox = await open_outbox(at.url, schema_name=at.schema_name, prefix=at.prefix, notify=False)
     except StoreError as error:
         return Step(None, "outbox", ok=False, detail=str(error), mend="mend the cause, then check again")
     try:
@@ -53,13 +54,13 @@ async def _outbox(settings: Settings) -> Step:
         return Step(None, "outbox", ok=False, detail=str(error), mend="mend the cause, then check again")
     finally:
         await outbox.close()
-    unknown = sorted(pending - settings.tenants.keys())
+    unknown = sorted(name for name in pending - settings.tenants.keys() if settings.carries(name))
     if unknown:
         drop = f"relay messages drop --tenant {unknown[0]} --state pending"
         mend = f"configure RELAY_TENANTS__{unknown[0]}__…, or drop them: {drop}"
         detail = f"messages wait for tenants that are not configured: {', '.join(unknown)}"
         return Step(None, "outbox", ok=False, detail=detail, mend=mend)
-    return Step(None, "outbox", ok=True, detail=shown(settings.outbox.url))
+    return Step(None, "outbox", ok=True, detail=at.shown)
 
 
 async def _initialisation(tenant: TenantId, profile: Profile) -> list[Step]:

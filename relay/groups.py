@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from relay import mends
+from relay import mends, outbox
 from relay.model import Ordering, Problem, logical_id_problem
 
 # --- kinds of values ----------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ Seconds = Annotated[float, Field(gt=0, le=_LONG)]
 Choice = BeforeValidator(_lower)
 LogicalIdText = Annotated[str, AfterValidator(_logical_id)]
 IonUrl = Annotated[str, AfterValidator(_ion_url)]
-OutboxUrl = Annotated[str, AfterValidator(_outbox_url), PlainSerializer(mends.without_password)]
+OutboxUrl = Annotated[str, AfterValidator(_outbox_url), PlainSerializer(outbox.shown)]
 Patterns = Annotated[str, AfterValidator(_patterns)]
 
 # --- the groups ---------------------------------------------------------------------------------------
@@ -84,13 +84,15 @@ class OutboxSettings(Group):
     """The same from a file; for a URL with a password in it."""
     schema_name: str | None = Field(None, alias="schema", min_length=1, max_length=63)
     """PostgreSQL: the schema of the outbox' tables; unset: the first one of the role's search path."""
+    prefix: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,29}$")] = "relay_"
+    """PostgreSQL: what the names of the outbox' tables begin with."""
     notify: bool = True
     """PostgreSQL: be woken by NOTIFY; with `false` the outbox is polled alone."""
 
     @property
     def shown(self) -> str:
         """The URL without its password, for people."""
-        return mends.without_password(self.url)
+        return outbox.shown(self.url)
 
 
 class RetrySettings(Group):

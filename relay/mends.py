@@ -51,9 +51,6 @@ def url_problem(text: str) -> Problem | None:
 
 
 _OUTBOX_SCHEMES = ("sqlite", "postgresql", "postgres")
-_SECRET = re.compile(
-    r"(?P<before>://[^/?#]*?:)[^/?#]*(?=@)|(?P<key>[?&](?:ssl)?password=)[^&#]*", re.IGNORECASE
-)
 _PATTERN = re.compile(r"[A-Za-z0-9_*?\[\]!-]+")
 
 
@@ -66,11 +63,6 @@ def outbox_url_problem(text: str) -> Problem | None:
         return Problem("", "names a driver", f"write {scheme.partition('+')[0]}:// without it")
     mend = "write sqlite:///relay.db, or postgresql://USER:PASSWORD@HOST:5432/DATABASE"
     return Problem("", "is not the URL of an outbox", mend)
-
-
-def without_password(url: str) -> str:
-    """The URL as people may see it."""
-    return _SECRET.sub(lambda found: f"{found['before'] or found['key']}***", url)
 
 
 def patterns_problem(text: str) -> Problem | None:
@@ -185,6 +177,8 @@ def _words(kind: str, context: Mapping[str, Any]) -> tuple[str, str]:
             return "is not a text", "put it in quotes"
         case "string_too_long" | "string_too_short":
             return "is too long or too short", f"give 1 to {context.get('max_length', 'more')} characters"
+        case "string_pattern_mismatch":
+            return "has characters that cannot stand there", "use a-z, 0-9 and _, not a digit first"
         case "model_type" | "dict_type" | "model_attributes_type":
             return "is not a group of settings", "set the variables below it"
         case _:

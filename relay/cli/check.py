@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from relay.model import Problem
     from relay.settings import Settings
 
+_NAMED = 50
+"""As many tenants are named; more are counted."""
+
 
 def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -34,19 +37,26 @@ def check(
             raise typer.Exit(say.WRONG) from None
         raise
     steps = asyncio.run(checks.check(known))
-    fine = bool(known.tenants) and all(step.ok for step in steps)
+    told = [_configured(known), *map(_wrong, known.broken), *map(_told, steps)]
     if as_json:
-        _print_json([_configured(known), *map(_told, steps)], known.unknown)
+        _print_json(told, known.unknown)
     else:
-        _print([_configured(known), *map(_told, steps)], known.unknown)
-    raise typer.Exit(say.FINE if fine else say.TROUBLE)
+        _print(told, known.unknown)
+    raise typer.Exit(say.FINE if all(step["ok"] for step in told) else say.TROUBLE)
 
 
 def _configured(known: "Settings") -> dict[str, Any]:
-    names = ", ".join(known.tenants)
-    mend = "" if names else "set RELAY_TENANTS__<TENANT>__LOGICAL_ID and its credentials"
-    detail = f"tenants: {names}" if names else "no tenant is configured"
-    return {"tenant": None, "step": "configuration", "ok": bool(names), "detail": detail, "mend": mend}
+    names = [name for name in known.tenants if known.carries(name)]
+    others = len(known.tenants) - len(names)
+    detail, mend = f"tenants: {', '.join(names)}" if len(names) <= _NAMED else f"{len(names)} tenants", ""
+    if not known.tenants:
+        detail = "no tenant is configured"
+        mend = "set RELAY_TENANTS__<TENANT>__LOGICAL_ID and its credentials, or RELAY_TENANTS_DIR"
+    elif not names:
+        detail, mend = "this relay carries no tenant", "change RELAY_ONLY_TENANTS or RELAY_NOT_TENANTS"
+    elif others:
+        detail += f" ({others} more are left to other relays)"
+    return {"tenant": None, "step": "configuration", "ok": not mend, "detail": detail, "mend": mend}
 
 
 def _wrong(problem: "Problem") -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from relay.settings import Settings, load
 
 if TYPE_CHECKING:
+    from relay.groups import OutboxSettings
     from relay.ports import Store
 
 T = TypeVar("T")
@@ -19,12 +20,14 @@ def settings() -> Settings:
     return load(os.environ, directory=Path.cwd())
 
 
-def at_outbox(url: str, work: "Callable[[Store], Awaitable[T]]", *, create: bool = False) -> T:
+def at_outbox(at: "OutboxSettings", work: "Callable[[Store], Awaitable[T]]", *, create: bool = False) -> T:
     """Open the outbox, do the work, close it. Raises StoreError. `create`: where there is none yet."""
     from relay.outbox import open_outbox
 
     async def run() -> T:
-        outbox = await open_outbox(url, create=create)
+        outbox = await open_outbox(
+            at.url, create=create, schema_name=at.schema_name, prefix=at.prefix, notify=False
+        )
         try:
             return await work(outbox)
         finally:

@@ -89,7 +89,7 @@ def _hand_over(drafts: Sequence[Draft], known: "Settings", as_json: bool) -> Non
             say.as_json([])
         return
     _advise(drafts)
-    ids = at_outbox(known.outbox.url, lambda outbox: outbox.add(drafts), create=True)
+    ids = at_outbox(known.outbox, lambda outbox: outbox.add(drafts), create=True)
     if as_json:
         pairs = zip(drafts, ids, strict=True)
         say.as_json(

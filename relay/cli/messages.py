@@ -149,7 +149,7 @@ def _wanted(
 def _found(wanted: Filter, limit: int) -> Sequence[Record]:
     from relay.cli.desk import at_outbox, settings
 
-    return at_outbox(settings().outbox.url, lambda outbox: outbox.find(wanted, limit))
+    return at_outbox(settings().outbox, lambda outbox: outbox.find(wanted, limit))
 
 
 # --- deciding -----------------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def _decide(
     elif not yes:
         _ask(found, what)
     chosen = wanted if len(found) > _MOST else _exactly(wanted, found)
-    done = at_outbox(settings().outbox.url, lambda outbox: decide(outbox, chosen))
+    done = at_outbox(settings().outbox, lambda outbox: decide(outbox, chosen))
     say.line(f"{done} message{'' if done == 1 else 's'} {what}")
     if wanted.ids and done < len(wanted.ids):
         say.note(

@@ -16,7 +16,9 @@ def schema() -> None:
     from relay import outbox
     from relay.cli.desk import settings
 
-    sys.stdout.write(outbox.schema(settings().outbox.url).rstrip("\n") + "\n")
+    at = settings().outbox
+    text = outbox.schema(at.url, schema_name=at.schema_name, prefix=at.prefix)
+    sys.stdout.write(text.rstrip("\n") + "\n")
 
 
 @outbox_app.command("upgrade")
@@ -25,6 +27,6 @@ def upgrade() -> None:
     from relay import outbox
     from relay.cli.desk import settings
 
-    url = settings().outbox.url
-    outbox.upgrade(url)
-    say.line(f"the outbox {outbox.shown(url)} is up to date")
+    at = settings().outbox
+    outbox.upgrade(at.url, schema_name=at.schema_name, prefix=at.prefix)
+    say.line(f"the outbox {at.shown} is up to date")

@@ -29,7 +29,7 @@ def run(
     from relay.cli.desk import settings
 
     first = settings()
-    if not first.tenants:
+    if not first.tenants and first.tenants_dir is None:  # a folder may be filled later
         say.give_up("no tenant is configured; set RELAY_TENANTS__<TENANT>__LOGICAL_ID and its credentials")
     logs.configure(first.log.level, first.log.format)
     raise typer.Exit(app.run(settings, until_empty=until_empty, within=within))

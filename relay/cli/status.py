@@ -28,11 +28,11 @@ def status(
 
     known = settings()
     if alive:
-        relays = at_outbox(known.outbox.url, lambda outbox: outbox.relays())
+        relays = at_outbox(known.outbox, lambda outbox: outbox.relays())
         running = [beat for beat in relays if beat.alive]
         say.line(f"running: {', '.join(beat.relay for beat in running)}" if running else NOT_RUNNING)
         raise typer.Exit(say.FINE if running else say.TROUBLE)
-    seen = at_outbox(known.outbox.url, look)
+    seen = at_outbox(known.outbox, look)
     if as_json:
         say.as_json(
             {"tenants": seen.tenants(known.tenants), "relays": [_relay(beat) for beat in seen.relays]}

@@ -81,7 +81,7 @@ def tell(message_id: MessageId, tenant: TenantId | None) -> list[Told]:
         seen = await look(outbox)
         return [Told(record, await _around(record, outbox, seen, known)) for record in records]
 
-    return at_outbox(known.outbox.url, work)
+    return at_outbox(known.outbox, work)
 
 
 async def _around(record: Record, outbox: "Store", seen: Seen, known: Settings) -> story.Around:

@@ -23,7 +23,7 @@ def tenants_list(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
     from relay.cli.status import look
 
     known = settings()
-    seen = at_outbox(known.outbox.url, look)
+    seen = at_outbox(known.outbox, look)
     rows = [
         {
             "tenant_id": name,
@@ -84,7 +84,7 @@ def _decided(given: str, decide: "Callable[[Store, TenantId], Awaitable[None]]")
             await decide(outbox, name)
         return names
 
-    names = at_outbox(known.outbox.url, work)
+    names = at_outbox(known.outbox, work)
     if name not in names:
         say.give_up(f"there is no tenant {given}; there are: {', '.join(names) or 'none'}")
     return name

@@ -228,6 +228,41 @@ def test_check_without_a_tenant_fails(person: "Person") -> None:
     assert "no tenant is configured" in ran.out
 
 
+def test_check_tells_a_broken_file_of_the_folder_and_tries_the_other_tenants(person: "Person") -> None:
+    (person.folder / "tenants").mkdir()
+    (person.folder / "tenants" / "BAD.toml").write_text('logical_id = "lid://bad"\n')
+    person.sets({"RELAY_TENANTS_DIR": "tenants", "RELAY_NOT_TENANTS": "GLOBEX"})
+    ran = person.runs("check", "--json")
+    assert ran.code == 1
+    configured, wrong, *others = ran.json["steps"]
+    assert (configured["ok"], configured["detail"]) == (
+        True,
+        "tenants: ACME (1 more are left to other relays)",
+    )
+    assert (wrong["ok"], wrong["step"]) == (False, "configuration")
+    assert "BAD.toml: has no credentials" in wrong["detail"]
+    assert "IONAPI_FILE" in wrong["mend"]
+    assert {step["tenant"] for step in others} == {None, "ACME"}
+
+
+def test_check_does_not_miss_tenants_that_are_left_to_other_relays(person: "Person") -> None:
+    person.hands_over("m1", tenant="GLOBEX")
+    person.unsets("RELAY_TENANTS__GLOBEX")
+    (missed,) = [step for step in person.runs("check", "--json").json["steps"] if step["step"] == "outbox"]
+    assert "not configured: GLOBEX" in missed["detail"]
+    person.sets({"RELAY_ONLY_TENANTS": "ACME*"})
+    (missed,) = [step for step in person.runs("check", "--json").json["steps"] if step["step"] == "outbox"]
+    assert missed["ok"]
+
+
+def test_check_says_when_the_patterns_leave_no_tenant(person: "Person") -> None:
+    person.sets({"RELAY_ONLY_TENANTS": "NOBODY_*"})
+    ran = person.runs("check", "--json")
+    assert ran.code == 1
+    assert ran.json["steps"][0]["detail"] == "this relay carries no tenant"
+    assert "RELAY_ONLY_TENANTS" in ran.json["steps"][0]["mend"]
+
+
 def test_outbox_upgrade_makes_one_and_says_so_each_time(person: "Person") -> None:
     for _ in range(2):
         assert person.runs("outbox", "upgrade").code == 0
