@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from relay.outbox import SqliteOutbox, open_outbox
+from relay.outbox import SqliteOutbox, StoredOutbox, open_outbox
+from relay.outbox.postgres import PostgresOutbox
+from tests.support.pgstore import Open
+from tests.support.postgres import Cluster
 
 Opener = Callable[..., Awaitable[SqliteOutbox]]
 
@@ -15,8 +18,10 @@ async def opened() -> AsyncIterator[Opener]:
     made: list[SqliteOutbox] = []
 
     async def open_(path: Path, *, create: bool = True, exclusive: bool = False) -> SqliteOutbox:
-        made.append(await open_outbox(f"sqlite:///{path}", create=create, exclusive=exclusive))
-        return made[-1]
+        outbox = await open_outbox(f"sqlite:///{path}", create=create, exclusive=exclusive)
+        assert isinstance(outbox, SqliteOutbox)
+        made.append(outbox)
+        return outbox
 
     yield open_
     for outbox in made:
@@ -40,3 +45,26 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+async def url(postgres: Cluster) -> AsyncIterator[str]:
+    """A fresh outbox on PostgreSQL."""
+    async with postgres.outbox() as url:
+        yield url
+
+
+@pytest.fixture
+async def opened_there() -> AsyncIterator[Open]:
+    """Open an outbox on PostgreSQL that is closed at the end of the test."""
+    made: list[StoredOutbox] = []
+
+    async def open_(url: str, **options: object) -> PostgresOutbox:
+        outbox = await open_outbox(url, **options)  # type: ignore[arg-type]
+        made.append(outbox)
+        assert isinstance(outbox, PostgresOutbox)
+        return outbox
+
+    yield open_
+    for outbox in made:
+        await outbox.close()
