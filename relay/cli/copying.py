@@ -10,6 +10,7 @@ import typer
 from relay.cli import say
 
 if TYPE_CHECKING:
+    from relay.groups import OutboxSettings
     from relay.outbox.copying import Copied, Side
 
 
@@ -23,13 +24,15 @@ def copy(
 
     Stop relays and applications that write to FROM first; start them on TO when it is done.
     """
+    from relay.cli.desk import settings
     from relay.outbox import shown
     from relay.outbox.copying import RefusedError
 
+    at = settings().outbox
     if source == target:
         say.give_up("FROM and TO are the same outbox")
     try:
-        done = asyncio.run(_copied(source, target, force=force))
+        done = asyncio.run(_copied(at, source, target, force=force))
     except RefusedError as refused:
         say.give_up(str(refused), say.TROUBLE)
     finally:
@@ -45,21 +48,25 @@ def copy(
         )
 
 
-async def _copied(source: str, target: str, *, force: bool) -> "Copied":
+async def _copied(at: "OutboxSettings", source: str, target: str, *, force: bool) -> "Copied":
     from relay.outbox.copying import copy as copy_rows
 
     async with AsyncExitStack() as opened:
-        here = await _side(opened, source, create=False, exclusive=not force)
-        there = await _side(opened, target, create=True, exclusive=True)
+        here = await _side(opened, at, source, create=False, exclusive=not force)
+        there = await _side(opened, at, target, create=True, exclusive=True)
         return await copy_rows(here, there, forced=force, tell=_progress if sys.stderr.isatty() else _silence)
 
 
-async def _side(opened: AsyncExitStack, url: str, *, create: bool, exclusive: bool) -> "Side":
-    """`exclusive`: no relay begins on a file meanwhile, nor another copy."""
+async def _side(
+    opened: AsyncExitStack, at: "OutboxSettings", url: str, *, create: bool, exclusive: bool
+) -> "Side":
+    """`exclusive`: no relay begins on a file meanwhile, nor another copy. `at`: the names of tables."""
     from relay.outbox import open_outbox, shown
     from relay.outbox.copying import Side
 
-    outbox = await open_outbox(url, create=create, exclusive=exclusive)
+    outbox = await open_outbox(
+        url, create=create, exclusive=exclusive, schema_name=at.schema_name, prefix=at.prefix, notify=False
+    )
     opened.push_async_callback(outbox.close)
     return Side(shown(url), outbox.rows, outbox)
 

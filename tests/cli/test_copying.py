@@ -1,12 +1,14 @@
 """`relay outbox copy` at a shell: what it says, what it refuses, and that a kill at any point costs nothing."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from subprocess import DEVNULL, Popen
+from subprocess import DEVNULL, PIPE, Popen
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -14,7 +16,7 @@ from relay.model import DocumentName, Draft, TenantId
 from relay.outbox import copying, open_outbox
 from relay.ports import StoreError
 from tests.cli.conftest import ROOT, Person
-from tests.support.postgres import Cluster
+from tests.support.postgres import PASSWORD, Cluster
 
 MANY = 20_000
 
@@ -109,6 +111,29 @@ def test_a_relay_that_carries_the_file_is_named(person: Person, tmp_path: Path) 
     assert asyncio.run(copied_beside_a_relay("--force")) == (0, "")
 
 
+def test_on_a_terminal_the_progress_is_seen(person: Person, tmp_path: Path) -> None:
+    """On standard error, and wiped at the end; the result stays clean."""
+    source, target = f"sqlite:///{tmp_path / 'from.db'}", f"sqlite:///{tmp_path / 'to.db'}"
+    asyncio.run(hand_over(source, 1200))
+    keyboard, screen = os.openpty()
+    try:
+        ran = person.starts(
+            "outbox", "copy", source, target, capture_output=False, stdout=PIPE, stdin=DEVNULL, stderr=screen
+        )
+        seen = os.read(keyboard, 10_000).decode()
+    finally:
+        os.close(keyboard)
+        os.close(screen)
+    assert ran.returncode == 0
+    assert [line.strip() for line in seen.split("\r")[1:]] == [
+        "500 of 1,200 messages",
+        "1,000 of 1,200 messages",
+        "1,200 of 1,200 messages",
+        "\x1b[K",
+    ]
+    assert ran.stdout.startswith("state ")
+
+
 @pytest.fixture
 def database_url(postgres: Cluster) -> Iterator[str]:
     """An empty outbox on PostgreSQL, for a test that is no coroutine."""
@@ -140,3 +165,21 @@ def test_a_copy_that_is_killed_goes_on_when_it_is_run_again(
     assert (ran.code, ran.json["complete"]) == (0, True)
     assert ran.json["written"] == MANY - before
     assert asyncio.run(wholes(target)) == asyncio.run(wholes(source))
+
+
+def test_the_tables_are_those_that_the_settings_name_and_no_password_is_said(
+    person: Person, tmp_path: Path, postgres: Cluster, database_url: str
+) -> None:
+    """Another schema and prefix; FROM's own tables there stay empty."""
+    source = f"sqlite:///{tmp_path / 'from.db'}"
+    asyncio.run(hand_over(source, 2))
+    with_password = database_url.replace("://postgres@", f"://postgres:{PASSWORD}@")
+    person.sets({"RELAY_OUTBOX__URL": with_password, "RELAY_OUTBOX__SCHEMA": "elsewhere"})
+    person.sets({"RELAY_OUTBOX__PREFIX": "ion_"})
+    assert person.runs("outbox", "upgrade").code == 0
+    ran = person.runs("outbox", "copy", source, with_password)
+    assert (ran.code, ran.err) == (0, "")
+    assert PASSWORD not in ran.out
+    assert asyncio.run(stored(database_url)) == 0
+    statement = "DO $$ BEGIN ASSERT (SELECT count(*) FROM elsewhere.ion_outbox) = 2; END $$"
+    asyncio.run(postgres.execute(statement, database=urlsplit(database_url).path[1:]))
