@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import pytest
 
 from relay.cli import main
-from relay.outbox import SqliteOutbox, open_outbox
+from relay.outbox import open_outbox
+from relay.ports import Store
 
 T = TypeVar("T")
 
@@ -91,7 +92,7 @@ class Person:
             **({"capture_output": True, "stdin": subprocess.DEVNULL} | options),
         )
 
-    def at_outbox(self, work: Callable[[SqliteOutbox], Awaitable[T]]) -> T:
+    def at_outbox(self, work: Callable[[Store], Awaitable[T]]) -> T:
         """What a relay or another program does to the outbox meanwhile."""
 
         async def run() -> T:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from relay.model import TenantId
-from relay.outbox import SqliteOutbox
+from relay.ports import Store
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Person
@@ -114,7 +114,7 @@ def test_an_id_that_several_tenants_use_must_be_told_apart(person: "Person") -> 
 def test_a_decision_reaches_a_running_relay_by_the_tenants_revision(person: "Person") -> None:
     person.hands_over("m1")
 
-    async def revision(outbox: SqliteOutbox) -> int:
+    async def revision(outbox: Store) -> int:
         return (await outbox.signals()).controls[TenantId("ACME")].revision
 
     person.runs("messages", "park", "m1")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from relay.model import StateName, TenantId, TenantState
-from relay.outbox import SqliteOutbox
+from relay.ports import Store
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Person
@@ -19,7 +19,7 @@ def relay_says(
 ) -> None:
     """A relay process beats and reports what ACME does."""
 
-    async def work(outbox: SqliteOutbox) -> None:
+    async def work(outbox: Store) -> None:
         await outbox.beat("host-1", {"host": "host", "pid": "1", "version": "0"})
         await outbox.report([TenantState(TenantId("ACME"), state, reason, SINCE, next_try)])
 
@@ -110,7 +110,7 @@ def test_with_nothing_at_all_that_is_said(person: "Person") -> None:
 
 
 def paused(person: "Person") -> dict[str, str | None]:
-    async def work(outbox: SqliteOutbox) -> dict[str, str | None]:
+    async def work(outbox: Store) -> dict[str, str | None]:
         return {tenant: control.paused for tenant, control in (await outbox.signals()).controls.items()}
 
     return person.at_outbox(work)

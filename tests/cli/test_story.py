@@ -24,7 +24,7 @@ from relay.model import (
 from relay.ports import MessageState, Record
 
 if TYPE_CHECKING:
-    from relay.outbox import SqliteOutbox
+    from relay.ports import Store
     from tests.cli.conftest import Person
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
@@ -160,7 +160,7 @@ def test_a_parked_message_says_how_it_goes_on() -> None:
 
 
 def settle(person: "Person", *settlements: Any) -> None:
-    async def work(outbox: "SqliteOutbox") -> None:
+    async def work(outbox: "Store") -> None:
         for settlement in settlements:
             await outbox.settle([(RowId(1), settlement)])
 
@@ -172,7 +172,7 @@ def shown(person: "Person", message_id: str = "m1") -> Any:
 
 
 def running(person: "Person", state: StateName, reason: str = "") -> None:
-    async def work(outbox: "SqliteOutbox") -> None:
+    async def work(outbox: "Store") -> None:
         await outbox.beat("host-1", {})
         await outbox.report([TenantState(TenantId("ACME"), state, reason, AN_HOUR_AGO)])
 

@@ -100,7 +100,9 @@ class OutboxMachine(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        self.sqlite = self.runner.run(open_outbox(f"sqlite:///{self.path}"))
+        opened = self.runner.run(open_outbox(f"sqlite:///{self.path}"))
+        assert isinstance(opened, SqliteOutbox)
+        self.sqlite = opened
 
     def both(self, call: Callable[[SqliteOutbox | MemoryOutbox], Awaitable[Any]]) -> Any:
         async def tried(store: SqliteOutbox | MemoryOutbox) -> Any:
