@@ -26,11 +26,11 @@ SELECT head.tenant, greatest(0, extract(epoch FROM clock_timestamp() - min(oldes
 FROM head CROSS JOIN LATERAL (
     (SELECT queued_at FROM relay_outbox
      WHERE {meant.IN_COMMON_LANE} AND (not_before IS NULL OR not_before <= clock_timestamp())
-     ORDER BY ordering_key, id LIMIT $2)
+     ORDER BY ordering_key, id LIMIT $3)
     UNION ALL
     (SELECT queued_at FROM relay_outbox
      WHERE {meant.KEYED.format(after=0)} AND (not_before IS NULL OR not_before <= clock_timestamp())
-     ORDER BY document_name, id LIMIT $2)
+     ORDER BY document_name, id LIMIT $3)
 ) oldest GROUP BY head.tenant
 """  # noqa: S608
 
@@ -104,7 +104,9 @@ async def _counts(session: Session) -> Mapping[TenantId, Count]:
     rows = [tuple(row) for row in await session.fetch(_COUNTS)]
     oldest: dict[str, float] = {}
     if any(row[1] for row in rows):
-        oldest = dict(tuple(row) for row in await session.fetch(_OLDEST, None, _OLDEST_LOOKED_AT))
+        oldest = dict(
+            tuple(row) for row in await session.fetch(_OLDEST, *meant.EVERY_TENANT, _OLDEST_LOOKED_AT)
+        )
     return {
         TenantId(tenant): Count(pending, delivered, parked, dropped, oldest.get(tenant))
         for tenant, pending, delivered, parked, dropped in rows

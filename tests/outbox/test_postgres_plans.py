@@ -1,0 +1,113 @@
+"""This file is the cost of what operators ask of PostgreSQL: however many rows there are, an index leads there."""
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from relay.model import DocumentName, MessageId, OrderingKey, RowId, TenantId
+from relay.outbox.postgres import decide, desk, meant
+from relay.outbox.postgres.database import Session
+from relay.outbox.postgres.names import Names
+from relay.ports import Filter, MessageState
+from tests.support.postgres import Cluster, connected
+
+ACME, RARE = TenantId("ACME_PRD"), TenantId("RARE")
+ORDER = DocumentName("Sync.SalesOrder")
+
+FILL = """
+INSERT INTO relay_outbox (tenant_id, document_name, payload, ordering_key, state, settled_at)
+SELECT CASE WHEN n % 10000 = 0 THEN 'RARE' ELSE 'ACME_PRD' END, 'Sync.SalesOrder', 'x',
+       CASE WHEN n % 2 = 0 THEN 'k' || n % 20 END, $1, now()
+FROM generate_series(1, $2) n
+"""
+
+
+class Explaining(Session):
+    """Looks at the plan of each statement before it runs."""
+
+    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        super().__init__(connection, Names())
+        self.plans = ""
+
+    async def fetch(self, statement: str, *values: Any) -> list[asyncpg.Record]:
+        plan = await super().fetch(f"EXPLAIN {statement}", *values)
+        self.plans += "\n".join(line for (line,) in plan) + "\n"
+        return await super().fetch(statement, *values)
+
+    def taken(self) -> set[str]:
+        """Which ways into the outbox's table, since the last time; `walk`: through all of it."""
+        plans, self.plans = self.plans, ""
+        ways = set(re.findall(r"\brelay_outbox_(lanes|keyed|aside|tenant|message|pkey|settled)\b", plans))
+        return ways | ({"walk"} if "Seq Scan on relay_outbox" in plans else set())
+
+
+@pytest.fixture(params=["analysed", "stale"])
+async def session(request: pytest.FixtureRequest, postgres: Cluster) -> AsyncIterator[Explaining]:
+    """Many delivered rows, few of all others. `stale`: the statistics are from when all were pending."""
+    async with postgres.outbox() as url, connected(url) as connection:
+        await connection.execute("ALTER TABLE relay_outbox SET (autovacuum_enabled = off)")
+        await connection.execute(FILL, "pending", 40_000)
+        if request.param == "stale":
+            await connection.execute("ANALYZE relay_outbox")
+        await connection.execute("UPDATE relay_outbox SET state = 'delivered'")
+        for state in ("pending", "parked", "dropped"):
+            await connection.execute(FILL, state, 300)
+        await connection.execute(FILL.replace("n % 10000", "n % 1"), "pending", 3)
+        await connection.execute("VACUUM relay_outbox")
+        if request.param == "analysed":
+            await connection.execute("ANALYZE relay_outbox")
+        yield Explaining(connection)
+
+
+PENDING: tuple[MessageState, ...] = ("pending",)
+ASIDE: tuple[MessageState, ...] = ("parked", "dropped")
+ALL: tuple[MessageState, ...] = (*PENDING, *ASIDE, "delivered")
+
+
+async def test_what_a_filter_means_is_found_along_an_index(session: Explaining) -> None:
+    some = tuple(
+        MessageId(name) for (name,) in await session.fetch("SELECT message_id FROM relay_outbox LIMIT 9")
+    )
+    session.taken()
+    asked: list[tuple[Filter, tuple[MessageState, ...], int, set[str]]] = [
+        (Filter(), PENDING, 303, {"lanes", "keyed"}),
+        (Filter(ACME), PENDING, 300, {"lanes", "keyed"}),
+        (Filter(RARE), PENDING, 3, {"lanes", "keyed"}),
+        (Filter(document=DocumentName("Other")), PENDING, 0, {"lanes", "keyed"}),
+        (Filter(), ASIDE, 500, {"aside"}),
+        (Filter(RARE), ASIDE, 0, {"aside"}),
+        (Filter(document=ORDER), ASIDE, 500, {"aside"}),
+        (Filter(), PENDING + ASIDE, 500, {"lanes", "keyed", "aside"}),
+        (Filter(ACME), ALL, 500, {"tenant"}),
+        (Filter(RARE), ("delivered",), 4, {"tenant"}),
+        (Filter(TenantId("NOBODY")), ALL, 0, {"tenant"}),
+        (Filter(ids=some), ALL, 9, {"message"}),
+        (Filter(ACME, ids=some), PENDING, 0, {"message"}),
+        (Filter(), ALL, 500, {"pkey"}),
+    ]
+    for wanted, states, number, ways in asked:
+        for after in (0, 1000):
+            found = await meant.select(session, wanted, states, 500, after)
+            plans = session.plans
+            assert len(found) == number or after
+            assert session.taken() == ways, f"{wanted} {states}\n{plans}"
+
+
+async def test_counts_and_the_head_of_a_lane_are_found_along_an_index(session: Explaining) -> None:
+    counts = await desk._counts(session)
+    assert counts[RARE].pending == 3
+    assert session.taken() == {"lanes", "keyed"}
+    last = RowId(100_000)
+    for key in (None, OrderingKey("k2")):
+        assert len(await meant.ahead(session, ACME, key, last)) == 1
+        assert session.taken() == {"lanes"}
+
+
+async def test_a_decision_touches_its_rows_by_their_ids(session: Explaining) -> None:
+    for decision in (decide.park("x"), decide.retry(), decide.drop("x")):
+        await decide.chunk(session, Filter(RARE), decision, 0, RowId(100_000))
+        assert "walk" not in (ways := session.taken())
+        assert "pkey" in ways
