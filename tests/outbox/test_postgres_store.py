@@ -151,6 +151,23 @@ async def test_without_notify_it_looks_by_itself(
     assert outbox.mode == "poll"
 
 
+async def test_where_notifications_are_switched_off_in_the_database_it_does_not_wait_for_any(
+    url: str, opened_there: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It listens, hears nothing of its own either, and goes on looking often."""
+    monkeypatch.setattr(watch, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(watch, "_REST_SECONDS", 0.01)
+    async with connected(url) as connection:
+        name = await connection.fetchval("SELECT quote_ident(current_database())")
+        await connection.execute(f"ALTER DATABASE {name} SET relay.notify = off")
+        outbox = await opened_there(url)
+        await outbox.arrivals(0.5)
+        assert outbox.mode == "poll"
+        await connection.execute(f"ALTER DATABASE {name} RESET relay.notify")
+        await connection.execute(TERMINATE)
+    await in_the_end(lambda: listening(outbox))
+
+
 async def test_after_the_listening_connection_was_lost_it_listens_again_and_looks_first(
     url: str, opened_there: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,14 +1,17 @@
 """This file is an outbox on PostgreSQL whose server fails, restarts, hangs or refuses: it goes on by itself."""
 
 import asyncio
+import contextlib
 import signal
+from typing import Self
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
 from relay.model import Delivered, Parked
 from relay.outbox import open_outbox, upgrade
-from relay.outbox.postgres import database
+from relay.outbox.postgres import PostgresOutbox, database
 from relay.ports import StoreError
 from tests.contract.stores import until
 from tests.support.pgstore import (
@@ -194,3 +197,68 @@ async def test_close_ends_in_time_with_the_database_hanging(
             await outbox.close()
         with pytest.raises(StoreError):
             await settling
+
+
+class Silence:
+    """A way to the server that goes silent on order: nothing is refused, nothing is answered."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host, self._port = host, port
+        self._open = asyncio.Event()
+        self._open.set()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        self._open.set()
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def begin(self) -> None:
+        self._open.clear()
+
+    def end(self) -> None:
+        self._open.set()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there = await asyncio.open_connection(self._host, self._port)
+        self._writers |= {writer, there}
+        await asyncio.gather(self._one_way(reader, there), self._one_way(there_reader, writer))
+
+    async def _one_way(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                await self._open.wait()
+                writer.write(data)
+        writer.close()
+
+
+async def test_a_network_that_goes_silent_ends_every_call_in_time_and_close_too(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in {"CALL_SECONDS": 0.3, "CONNECT_SECONDS": 0.3, "CLOSE_SECONDS": 0.1}.items():
+        monkeypatch.setattr(database, name, seconds)
+    place = urlsplit(url)
+    assert place.hostname is not None
+    assert place.port is not None
+    async with Silence(place.hostname, place.port) as way:
+        outbox = await open_outbox(url.replace(f":{place.port}", f":{way.port}"))
+        assert isinstance(outbox, PostgresOutbox)
+        await outbox.add([draft()])
+        await listening(outbox)
+        way.begin()
+        async with asyncio.timeout(PATIENCE):
+            for _ in range(2):  # on the connection that was there, and on a new one
+                with pytest.raises(StoreError, match="did not answer") as caught:
+                    await texts(outbox)
+                assert not caught.value.lasting
+        way.end()
+        assert await in_the_end(lambda: texts(outbox)) == ["x"]
+        way.begin()
+        async with asyncio.timeout(PATIENCE):
+            await outbox.close()

@@ -158,7 +158,8 @@ class Database:
                 self._back(connection)
             else:
                 self._part(connection)
-                self._part_from_idle()  # what ended one connection has mostly ended all
+                if isinstance(error, Exception):
+                    self._part_from_idle()  # what ended one connection has mostly ended all
             raise
         self._back(connection)
 
@@ -191,14 +192,15 @@ class Database:
 
     def _part(self, connection: Connection) -> None:
         """Let go of it beside everything else: a server that does not answer holds up nobody."""
-        parting = asyncio.get_running_loop().create_task(_farewell(connection))
+        parting = asyncio.get_running_loop().create_task(farewell(connection))
         self._partings.add(parting)
         parting.add_done_callback(self._partings.discard)
 
 
-async def _farewell(connection: Connection) -> None:
-    """A statement under way is cancelled on the server, so that it does not hold locks there."""
+async def farewell(connection: Connection) -> None:
+    """Let go of it. A statement under way is cancelled on the server, lest it holds locks there."""
     try:
-        await connection.close(timeout=CLOSE_SECONDS)
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await connection.close()
     except (OSError, *DRIVER_ERRORS):
         connection.terminate()

@@ -10,7 +10,7 @@ from importlib import resources
 import asyncpg
 
 from relay.outbox.postgres import trouble
-from relay.outbox.postgres.database import CLOSE_SECONDS, Connection, Place, Session
+from relay.outbox.postgres.database import Connection, Place, Session, farewell
 from relay.outbox.postgres.names import Names
 from relay.outbox.postgres.trouble import DRIVER_ERRORS
 
@@ -71,7 +71,7 @@ async def upgrade(place: Place) -> None:
     except (OSError, *DRIVER_ERRORS) as error:
         raise trouble.explain(error, place.where) from error
     finally:
-        await _close(connection)
+        await farewell(connection)
 
 
 async def _apply(place: Place, connection: Connection, number: int, text: str) -> None:
@@ -120,10 +120,3 @@ def _opening(names: Names) -> str:
 
 def _newest() -> int:
     return versions()[-1][0]
-
-
-async def _close(connection: Connection) -> None:
-    try:
-        await connection.close(timeout=CLOSE_SECONDS)
-    except (OSError, *DRIVER_ERRORS):
-        connection.terminate()

@@ -25,8 +25,8 @@ from relay.outbox.postgres.rows import PostgresRows
 from relay.outbox.postgres.watch import Mode, Watch
 from relay.ports import RelayBeat, Signals
 
-_LOOKS_SHARE = 20
-"""After a look at the signals none for so many times as long: at most 5 % of the time goes there."""
+_LOOKS_SHARE = 5
+"""After a look at the signals none for so many times as long."""
 
 _FOLD_SECONDS = 30.0
 
@@ -119,11 +119,14 @@ class PostgresOutbox(PostgresDesk):
         """See ports.Outbox."""
         loop = asyncio.get_running_loop()
         if self._watch is None:
-            self._watch = Watch(self._place, listen=self._notify)
+            self._watch = Watch(self._place, self._hint if self._notify else None)
         end = loop.time() + within
         await asyncio.sleep(min(within, max(0.0, self._next_look - loop.time())))
         await self._watch.change(max(0.0, end - loop.time()))
         return await self.signals()
+
+    async def _hint(self, mark: str) -> None:
+        await self._database.read(partial(tenants.hint, mark=mark))
 
     async def signals(self) -> Signals:
         """See ports.Outbox."""

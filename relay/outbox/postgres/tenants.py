@@ -34,7 +34,7 @@ ON CONFLICT (tenant_id) DO UPDATE SET revision = relay_tenants.revision + 1
 """
 
 _HINT = """
-SELECT pg_notify('relay_outbox', '') WHERE coalesce(current_setting('relay.notify', true), 'on') <> 'off'
+SELECT pg_notify('relay_outbox', $1) WHERE coalesce(current_setting('relay.notify', true), 'on') <> 'off'
 """
 
 _PAUSED = "UPDATE relay_tenants SET paused = $1 WHERE tenant_id = $2"
@@ -112,9 +112,9 @@ async def bump(session: Session, tenants: Sequence[TenantId]) -> None:
     await hint(session)
 
 
-async def hint(session: Session) -> None:
+async def hint(session: Session, mark: str = "") -> None:
     """Wake the relays at the commit."""
-    await session.execute(_HINT)
+    await session.execute(_HINT, mark)
 
 
 async def pause(session: Session, tenant: TenantId, reason: str | None) -> None:

@@ -1,16 +1,17 @@
 """This file is the look-out for news: a connection of its own that listens, beside looking from time to time.
 
-A notification is a hint only. Where it cannot be had (a pooler in transaction mode, switched off), the relay
-looks more often; `mode` says which.
+A notification is a hint only. Where it cannot be had (a pooler in transaction mode, switched off), which is
+found out by sending one, the relay looks more often; `mode` says which.
 """
 
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+import secrets
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
-from relay.outbox.postgres.database import CLOSE_SECONDS, Connection, Place
+from relay.outbox.postgres.database import Connection, Place, farewell
 from relay.outbox.postgres.trouble import DRIVER_ERRORS
 from relay.ports import StoreError
 
@@ -36,14 +37,23 @@ class Watch:
     first thing is to wake it; and it looks by itself anyway.
     """
 
-    def __init__(self, place: Place, *, listen: bool, chance: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        place: Place,
+        notify: Callable[[str], Awaitable[None]] | None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """`notify`: send a notification with this mark, like an application's. None: do not listen."""
         self._place = place
+        self._mark = secrets.token_hex(8)
+        self._echo = asyncio.Event()
         self._news = asyncio.Event()
         self._news.set()  # what was there before the first look is news too
         self._lost = asyncio.Event()
         self._listening = False
         self._chance = chance
-        self._task = asyncio.get_running_loop().create_task(self._listen()) if listen else None
+        loop = asyncio.get_running_loop()
+        self._task = None if notify is None else loop.create_task(self._listen(notify))
 
     @property
     def mode(self) -> Mode:
@@ -64,32 +74,35 @@ class Watch:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    async def _listen(self) -> None:
+    async def _listen(self, notify: Callable[[str], Awaitable[None]]) -> None:
         rest = _REST_SECONDS
         while True:
             with contextlib.suppress(StoreError, OSError, *DRIVER_ERRORS):
-                await self._listen_once()
+                await self._listen_once(notify)
                 rest = _REST_SECONDS
             self._listening = False
             self._news.set()
             await asyncio.sleep(rest)
             rest = min(2 * rest, _LONGEST_REST_SECONDS)
 
-    async def _listen_once(self) -> None:
+    async def _listen_once(self, notify: Callable[[str], Awaitable[None]]) -> None:
         """Until the connection is lost or does not answer."""
         connection = await self._place.connect()
         self._lost.clear()
+        self._echo.clear()
         connection.add_termination_listener(self._ended)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await connection.add_listener(self._place.names.channel, self._heard)
+                await notify(self._mark)
+                await self._echo.wait()
             self._listening = True
             self._news.set()  # what came while nobody listened
             while await self._answers(connection):
                 pass
         finally:
             self._listening = False
-            await _part(connection)
+            await farewell(connection)
 
     async def _answers(self, connection: Connection) -> bool:
         with contextlib.suppress(TimeoutError):
@@ -101,15 +114,10 @@ class Watch:
             await connection.execute("SELECT 1")
         return True
 
-    def _heard(self, *_about: Any) -> None:
+    def _heard(self, _connection: Any, _process: int, _channel: str, mark: object) -> None:
+        if mark == self._mark:
+            self._echo.set()
         self._news.set()
 
     def _ended(self, _connection: Any) -> None:
         self._lost.set()
-
-
-async def _part(connection: Connection) -> None:
-    try:
-        await connection.close(timeout=CLOSE_SECONDS)
-    except (OSError, asyncio.CancelledError, *DRIVER_ERRORS):
-        connection.terminate()
