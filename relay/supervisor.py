@@ -199,9 +199,8 @@ class Supervisor:
 
     async def _cut_when_over(self, tenure: Tenure) -> None:
         """At the leases' end by this process' own clock nothing may be under way any more."""
-        clock = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(max(tenure.until - clock(), 0.05))
+            await asyncio.sleep(max(tenure.left, 0.05))
             if tenure.is_over:
                 self._cut(list(self._wards), "no heartbeat reached the outbox in time")
                 tenure.lose()

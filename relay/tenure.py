@@ -12,7 +12,11 @@ from relay.rendezvous import carrier
 
 
 class Tenure:
-    """The leases of this process. `clock`: monotonic seconds, the loop's."""
+    """The leases of this process.
+
+    `clock`: monotonic seconds, read anew at each call: a loop's own time stands still within an iteration,
+    and a process that was frozen there would believe it.
+    """
 
     def __init__(self, leases: Leases, relay: str, clock: Callable[[], float]) -> None:
         self._leases, self._relay, self._clock = leases, relay, clock
@@ -31,9 +35,14 @@ class Tenure:
         return tenant in self.held and self._clock() < self.until
 
     @property
+    def left(self) -> float:
+        """Seconds until the leases end without a renewal; 0 or less: they have."""
+        return self.until - self._clock()
+
+    @property
     def is_over(self) -> bool:
         """The leases ended without a renewal."""
-        return self._clock() >= self.until
+        return self.left <= 0
 
     def is_mine(self, tenant: TenantId) -> bool:
         """Whether this relay, of all that live, should carry the tenant."""

@@ -62,13 +62,15 @@ Aim = Callable[[Access], Target]
 class IonEndpoint:
     """The port `Endpoint`. Nothing is opened before the first call; it may be used again after `close`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, may_send: Callable[[], bool] | None = None) -> None:
+        """`may_send`: asked at the last moment before a post (where relays share an outbox)."""
         self._connection = connection
         self._exchange = Exchange(
             connection.connect_seconds,
             connection.read_seconds,
             connection.total_seconds,
             connection.rate_limit,
+            may_send,
         )
         self._headers = wire.headers(connection.tenant_id, _AGENT)
         self._tokens = TokenCache(self._fetch_token, time.monotonic)

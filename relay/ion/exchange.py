@@ -14,6 +14,7 @@ from io import BytesIO
 from typing import Any, Literal
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 from asyncio_throttle.throttler import Throttler
 from yarl import URL
 
@@ -49,8 +50,20 @@ class Exchange:
     environment are not used, and nothing is decompressed.
     """
 
-    def __init__(self, connect: float, read: float, total: float, rate_limit: float | None = None) -> None:
-        """Wait `connect` s for a connection, `read` s for the next bytes, `total` s for all of it."""
+    def __init__(
+        self,
+        connect: float,
+        read: float,
+        total: float,
+        rate_limit: float | None = None,
+        may_send: Callable[[], bool] | None = None,
+    ) -> None:
+        """Wait `connect` s for a connection, `read` s for the next bytes, `total` s for all of it.
+
+        `may_send` is asked when the first byte of a post is about to be written: a process that was frozen
+        between its decision to post and here must not post any more.
+        """
+        self._may_send = may_send
         silence = read if read < total else None  # the total watches it too
         self._total = total
         self._bounds = aiohttp.ClientTimeout(total, connect, silence, connect)
@@ -101,7 +114,7 @@ class Exchange:
         if self._throttler is not None:
             await self._throttler.acquire()  # type: ignore[no-untyped-call]
         session = self._session or self._open()
-        content = BytesIO(data) if data is not None and len(data) > _IN_CHUNKS else data
+        content = None if data is None else self._content(data)
         try:
             async with session.request(
                 method,
@@ -117,6 +130,11 @@ class Exchange:
             return _Broken(_why(error.cause, url, bounds))
         except (aiohttp.ClientError, OSError, UnicodeError) as error:  # a time-out is an OSError
             return NoReply(_why(error, url, bounds))
+
+    def _content(self, data: bytes) -> bytes | BytesIO | aiohttp.Payload:
+        if self._may_send is not None:
+            return _guarded(data, self._may_send)
+        return BytesIO(data) if len(data) > _IN_CHUNKS else data
 
     def _within(self, total: float) -> aiohttp.ClientTimeout:
         usual = self._bounds
@@ -171,6 +189,34 @@ class _Connector(aiohttp.TCPConnector):
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
         self.made += 1
         return await super()._create_connection(*args, **kwargs)
+
+
+# --- a post that must not begin any more ---------------------------------------------------------------
+
+
+class _Guard(aiohttp.Payload):
+    """Asks before its first byte is written; headers and body go out together, so nothing was sent before."""
+
+    may_send: Callable[[], bool]
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        if not self.may_send():
+            raise OSError("not sent: this relay does not hold the tenant any more")
+        await super().write_with_length(writer, content_length)
+
+
+class _GuardedBytes(_Guard, aiohttp.BytesPayload):
+    """A body in one piece."""
+
+
+class _GuardedLarge(_Guard, aiohttp.BytesIOPayload):
+    """A body that is written in chunks."""
+
+
+def _guarded(data: bytes, may_send: Callable[[], bool]) -> _Guard:
+    payload = _GuardedLarge(BytesIO(data)) if len(data) > _IN_CHUNKS else _GuardedBytes(data)
+    payload.may_send = may_send
+    return payload
 
 
 # --- pieces -------------------------------------------------------------------------------------------

@@ -587,3 +587,30 @@ async def test_oauth1_keys_given_wrongly_are_refused_by_the_far_side_and_nothing
             assert answer.status == 401
         await endpoint.close()
         assert len(sandbox.requests()) == len(CALLS)
+
+
+# --- a post that must not begin any more ----------------------------------------------------------
+
+
+async def fine(line: Line, _: Asked) -> None:
+    await line.reply()
+
+
+@pytest.mark.parametrize("size", [20, 3 * 1024 * 1024])
+async def test_a_post_that_may_not_be_sent_any_more_sends_not_one_byte(size: int) -> None:
+    """Asked at the last moment: a process that was frozen on the way there has lost the tenant meanwhile."""
+    sure = True
+    async with RawServer(fine) as server:
+        source = OAuth1Source("key", Secret("canary-secret"))
+        url = f"http://127.0.0.1:{server.port}/service"
+        endpoint = IonEndpoint(connection(source, ion_url=url, deflate_from=2**30), lambda: sure)
+        try:
+            parcel = await endpoint.pack(message(1, b"x" * size))
+            assert await endpoint.post(parcel) == Reply(200)
+            sure = False
+            answer = await endpoint.post(parcel)
+        finally:
+            await endpoint.close()
+        assert isinstance(answer, NoReply)
+        assert [asked.method for asked in server.asked] == ["POST"]
+        assert len(server.asked[0].body) > size
