@@ -592,10 +592,6 @@ async def test_oauth1_keys_given_wrongly_are_refused_by_the_far_side_and_nothing
 # --- a post that must not begin any more ----------------------------------------------------------
 
 
-async def fine(line: Line, _: Asked) -> None:
-    await line.reply()
-
-
 @pytest.mark.parametrize("size", [20, 3 * 1024 * 1024])
 async def test_a_post_that_may_not_be_sent_any_more_sends_not_one_byte(size: int) -> None:
     """Asked at the last moment: a process that was frozen on the way there has lost the tenant meanwhile."""

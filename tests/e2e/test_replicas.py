@@ -100,6 +100,8 @@ class Fleet:
                         mine.add(line["tenant"])
                     case "tenant.handed_over" | "tenant.lost":
                         mine.discard(line["tenant"])
+                    case _:
+                        pass
             held.append(mine)
         return held
 
