@@ -1,0 +1,86 @@
+"""This file is the outbox through PgBouncer in transaction mode: no call expects anything of the one before."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from relay.model import Delivered, DocumentName, Draft, MessageId, Parked, Released, Settlement, TenantId
+from relay.outbox import StoredOutbox, open_outbox
+from relay.ports import Count, Filter
+from tests.support.pooler import pooled
+from tests.support.postgres import Cluster
+
+ORDER = DocumentName("Sync.SalesOrder")
+TENANTS = [TenantId(f"TENANT_{number}") for number in range(6)]
+EACH = 30
+
+
+@pytest.fixture
+async def relays(postgres: Cluster) -> AsyncIterator[list[StoredOutbox]]:
+    """Six relays on two connections to the server: each call may get another one."""
+    async with postgres.outbox() as url:
+        with pooled(url, size=2) as through:
+            made = [await open_outbox(through, notify=False) for _ in TENANTS]
+            yield made
+            for outbox in made:
+                await outbox.close()
+
+
+async def carry(outbox: StoredOutbox, tenant: TenantId) -> None:
+    """All that a relay does with its messages, call by call."""
+    leases = outbox.leases
+    assert leases is not None
+    await outbox.beat(f"relay of {tenant}", {"version": "1"})
+    await leases.renew()
+    assert await leases.acquire([tenant]) == {tenant}
+    drafts = [Draft(tenant, ORDER, f"{tenant} {i}".encode(), MessageId(f"{i}")) for i in range(EACH)]
+    for draft in drafts:
+        await outbox.add([draft])
+    assert await outbox.documents(tenant) == {ORDER}
+    fates: list[Settlement] = [Delivered(), Released("HTTP 500", True, 60.0), Parked("HTTP 400")]
+    for i in range(EACH):
+        found = await outbox.due(tenant, {ORDER}, frozenset(), frozenset(), EACH, 100_000)
+        (message,) = [message for message in found if message.message_id == f"{i}"]
+        assert message.payload == f"{tenant} {i}".encode()
+        await outbox.settle([(message.row, fates[i % 3])])
+    await leases.renew()
+    await leases.release([tenant])
+    await outbox.leave(f"relay of {tenant}")
+
+
+async def test_relays_that_share_a_few_connections_do_not_get_in_each_others_way(
+    relays: list[StoredOutbox],
+) -> None:
+    async with asyncio.timeout(60):
+        await asyncio.gather(*map(carry, relays, TENANTS))
+    counts = await relays[0].counts()
+    assert set(counts) == set(TENANTS)
+    for count in counts.values():
+        assert (count.delivered, count.pending, count.parked) == (EACH // 3, EACH // 3, EACH // 3)
+
+
+async def test_operators_work_through_it_too(relays: list[StoredOutbox]) -> None:
+    async def decide(outbox: StoredOutbox, tenant: TenantId) -> None:
+        await outbox.add([Draft(tenant, ORDER, b"x", MessageId(f"{tenant} {i}")) for i in range(EACH)])
+        assert await outbox.park(Filter(tenant), "later") == EACH
+        assert len(await outbox.find(Filter(tenant, state="parked"), 100)) == EACH
+        assert await outbox.retry(Filter(tenant)) == EACH
+        (record,) = await outbox.show(MessageId(f"{tenant} 7"), tenant)
+        assert [what for _, what, _ in record.history] == ["parked", "retried"]
+        await outbox.pause(tenant, "holidays")
+        assert (await outbox.signals()).controls[tenant].paused == "holidays"
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*map(decide, relays, TENANTS))
+    counts = await relays[0].counts()
+    assert {tenant: count.pending for tenant, count in counts.items()} == dict.fromkeys(TENANTS, EACH)
+    assert counts[TENANTS[0]] != Count()
+
+
+async def test_news_are_found_by_looking(relays: list[StoredOutbox]) -> None:
+    await relays[0].arrivals(0)
+    waiting = asyncio.create_task(relays[0].arrivals(60))
+    await relays[1].add([Draft(TENANTS[0], ORDER, b"x")])
+    async with asyncio.timeout(10):
+        assert (await waiting).pending == {TENANTS[0]}
