@@ -8,6 +8,7 @@ import pytest
 
 from relay.model import Delivered, Parked, RowId
 from relay.outbox.postgres import due, settle, tenants, watch
+from relay.outbox.postgres.leases import Readings
 from tests.contract.stores import until
 from tests.support.pgstore import (
     ACME,
@@ -281,3 +282,13 @@ async def test_settlements_of_rows_that_are_gone_do_nothing_under_leases(
     outbox = await opened_there(url)
     await outbox.leases.renew()
     await outbox.settle([(RowId(99), Delivered()), (RowId(98), Parked("x"))])
+
+
+def test_of_what_was_read_only_what_may_still_be_settled_is_remembered() -> None:
+    """A tenant that is read a million times costs no more than its flight."""
+    readings = Readings()
+    readings.note(ACME, frozenset(), [RowId(1), RowId(2), RowId(3)], 7)
+    readings.note(ACME, frozenset({RowId(2)}), [RowId(4)], 8)
+    assert readings.fences([RowId(row) for row in range(9)]) == {2: 7, 4: 8}
+    readings.note(ACME, frozenset(), [], 9)
+    assert readings.fences([RowId(2), RowId(4)]) == {}

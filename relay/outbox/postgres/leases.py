@@ -1,8 +1,8 @@
 """This file is which tenants this relay may carry, where several share the outbox (`ports.Leases`)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
-from relay.model import TenantId
+from relay.model import RowId, TenantId
 from relay.outbox.postgres.database import Database, Session
 from relay.outbox.postgres.tenants import hint
 from relay.ports import Standing
@@ -114,3 +114,23 @@ class PostgresLeases:
 
     async def _held(self, session: Session) -> dict[TenantId, int]:
         return {TenantId(row["tenant_id"]): row["fence"] for row in await session.fetch(_HELD, self._token)}
+
+
+class Readings:
+    """Under which lease each row was read that may still be settled: its fence then."""
+
+    def __init__(self) -> None:
+        self._fences: dict[RowId, int] = {}
+        self._rows: dict[TenantId, Set[RowId]] = {}
+
+    def note(self, tenant: TenantId, known: Set[RowId], found: Iterable[RowId], fence: int) -> None:
+        """`found` was read now; of what was read before, only the `known` matter still."""
+        before, new = self._rows.get(tenant, frozenset()), frozenset(found)
+        for row in before - known - new:
+            self._fences.pop(row, None)
+        self._rows[tenant] = (before & known) | new
+        self._fences.update(dict.fromkeys(new, fence))
+
+    def fences(self, rows: Iterable[RowId]) -> Mapping[RowId, int]:
+        """Of those of the rows that were read under a lease."""
+        return {row: self._fences[row] for row in rows if row in self._fences}

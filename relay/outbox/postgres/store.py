@@ -20,7 +20,7 @@ from relay.model import (
 from relay.outbox.postgres import due, schema, settle, tenants
 from relay.outbox.postgres.database import Database, Place
 from relay.outbox.postgres.desk import PostgresDesk
-from relay.outbox.postgres.leases import PostgresLeases
+from relay.outbox.postgres.leases import PostgresLeases, Readings
 from relay.outbox.postgres.rows import PostgresRows
 from relay.outbox.postgres.watch import Mode, Watch
 from relay.ports import RelayBeat, Signals
@@ -46,7 +46,7 @@ class PostgresOutbox(PostgresDesk):
         self._token = os.urandom(16).hex()  # tells this process from every other one
         self._relay = self._token  # until the first heartbeat says the name
         self._met_unclean = False
-        self._read_under: dict[TenantId, dict[RowId, int]] = {}
+        self._readings = Readings()
         self._leases = PostgresLeases(self._database, self._token, lease_seconds, lambda: self._relay)
         self.rows = PostgresRows(self._database)
         """The rows as they are, to be copied."""
@@ -87,9 +87,7 @@ class PostgresOutbox(PostgresDesk):
             partial(due.due, tenant=tenant, accepted=accepted, span=span, max_bytes=max_bytes)
         )
         if self._leases.in_use:
-            before = self._read_under.get(tenant, {})
-            kept = {row: before[row] for row in known if row in before}
-            self._read_under[tenant] = kept | {message.row: fence for message in found}
+            self._readings.note(tenant, known, [message.row for message in found], fence)
         return found
 
     async def documents(self, tenant: TenantId) -> frozenset[DocumentName]:
@@ -99,10 +97,7 @@ class PostgresOutbox(PostgresDesk):
     async def settle(self, settlements: Sequence[tuple[RowId, Settlement]]) -> None:
         """See ports.Outbox. What this relay lost the lease of stays as it is: another carries it now."""
         token = self._token if self._leases.in_use else None
-        asked = {row for row, _ in settlements}
-        fences = {
-            row: fence for rows in self._read_under.values() for row, fence in rows.items() if row in asked
-        }
+        fences = self._readings.fences(row for row, _ in settlements)
         work = partial(settle.settle, settlements=settlements, token=token, fences=fences)
         if settle.needs_transaction(settlements):
             await self._database.write(work)
