@@ -64,7 +64,7 @@ class Server:
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
         self.data = folder / "data"
-        self.port = _free_port()
+        self.port = free_port()
         self.settings = {**FAST, **settings}
         """As `-c name=value`; what a test changes holds from the next start on."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -157,17 +157,19 @@ class Server:
         common: dict[str, Any] = {"cwd": self.folder, "env": settings, "start_new_session": True}
         if os.geteuid() != 0:
             return common
-        return {**common, "user": UNPRIVILEGED, "group": _group(), "extra_groups": []}
+        return {**common, "user": UNPRIVILEGED, "group": unprivileged_group(), "extra_groups": []}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody listens on just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _group() -> int:
+def unprivileged_group() -> int:
+    """Its main group, whatever that is called here."""
     return pwd.getpwnam(UNPRIVILEGED).pw_gid
 
 
