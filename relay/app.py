@@ -5,8 +5,9 @@ import os
 import random
 import signal
 import socket
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 
@@ -19,15 +20,19 @@ from relay.equipment import Parts
 from relay.ion.endpoint import IonEndpoint
 from relay.ledger import Ledger
 from relay.logs import Tally, Troubles
-from relay.model import DocumentName, StateName, TenantId
+from relay.model import DocumentName, Problem, StateName, TenantId
 from relay.nap import nap
 from relay.outbox import open_outbox
 from relay.ports import Control, Store
 from relay.service import Service
 from relay.settings import Settings, SettingsError
+from relay.shares import Shares
 from relay.supervisor import Post, Supervisor
 from relay.tenure import Tenure
 from relay.worker import Worker
+
+_FOLDER_SECONDS, _FOLDER_SHARE = 3.0, 100.0
+"""The folder of tenants is looked at so often; the rest between two looks is so many times as long as one."""
 
 _LOOK_SECONDS = 0.1
 """How often `--until-empty` looks whether anything is left."""
@@ -55,7 +60,15 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _run(settings: Settings, load: Load, *, until_empty: bool, within: float | None) -> int:
-    outbox = await open_outbox(settings.outbox.url, exclusive=True)
+    at = settings.outbox
+    outbox = await open_outbox(
+        at.url,
+        exclusive=True,
+        schema_name=at.schema_name,
+        prefix=at.prefix,
+        notify=at.notify,
+        lease_seconds=settings.lease_seconds,
+    )
     try:
         running = Relay(settings, load, outbox)
         return await running.run(until_empty=until_empty, within=within)
@@ -76,9 +89,10 @@ class Relay:
         period, schedule = settings.log.summary_seconds, schedule_of(settings)
         self._troubles = Troubles(self._log, None, loop.time, period, loop.call_later)
         self._tally = Tally(self._log, period, loop.call_later)
+        self._shares = Shares(settings.max_in_flight)
         self._ledger = Ledger(outbox, self._troubles, schedule, random.random)
         leases = outbox.leases
-        tenure = None if leases is None else Tenure(leases, self._name, loop.time)
+        tenure = None if leases is None else Tenure(leases, self._name, time.monotonic)
         self._supervisor = Supervisor(
             outbox, self._ledger, self._log, self._troubles, schedule, random.random, tenure
         )
@@ -104,6 +118,7 @@ class Relay:
             self._log.warning(
                 "setting.ignored", setting=problem.field, reason=problem.what, mend=problem.mend
             )
+        self._refuse(self._settings.broken)
         await self._caretaker.beat_once()  # before the first post: a crash from here on leaves its trace
         if await self._outbox.unclean():
             self._log.warning(
@@ -120,8 +135,13 @@ class Relay:
         self._supervisor.keep("heartbeat", partial(self._caretaker.beat, self._states))
         self._supervisor.keep("care", partial(self._caretaker.look_after, self._supervisor.stopping))
         self._supervisor.keep("reload", self._reload_when_asked)
+        self._supervisor.keep("folder", self._watch_folder)
         self._supervisor.keep("watchdog", self._service.stay_alive)
         self._service.ready()
+
+    def _refuse(self, problems: Iterable[Problem]) -> None:
+        for problem in problems:
+            self._log.error("settings.refused", setting=problem.field, reason=problem.what, mend=problem.mend)
 
     def _posts(self, settings: Settings) -> dict[TenantId, Post]:
         return {
@@ -131,17 +151,18 @@ class Relay:
 
     def _worker(self, tenant: TenantId, profile: Profile, control: Control) -> Worker:
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
-        log = self._log.bind(tenant=tenant)
+        log, holds = self._log.bind(tenant=tenant), partial(self._supervisor.holds, tenant)
         parts = Parts(
             outbox=self._outbox,
-            endpoint=IonEndpoint(profile.connection),
+            endpoint=IonEndpoint(profile.connection, holds if self._outbox.leases else None),
             ledger=self._ledger,
+            shares=self._shares,
             patience=Patience(self._troubles, profile.rules.schedule, random.random, stopping),
             troubles=Troubles(self._log, tenant, loop.time, profile.summary_seconds, loop.call_later),
             tally=self._tally,
             log=log,
             chance=random.random,
-            holds=partial(self._supervisor.holds, tenant),
+            holds=holds,
             report=partial(self._report, tenant),
             stopping=stopping,
         )
@@ -174,20 +195,35 @@ class Relay:
             finally:
                 self._service.ready()
 
+    async def _watch_folder(self) -> None:
+        """A change in the folder of tenants counts like a SIGHUP: one look at all of it, in a thread."""
+        tried, took = None, 0.0
+        while True:
+            await asyncio.sleep(max(_FOLDER_SECONDS, _FOLDER_SHARE * took))
+            if self._settings.tenants_dir is None:
+                continue
+            began = time.monotonic()
+            now = await asyncio.to_thread(self._settings.folder_signature)
+            took = time.monotonic() - began
+            if now not in (tried, self._settings.signature):
+                tried = now
+                self._reload.set()
+
     async def _reload_settings(self) -> None:
         try:
             settings = await asyncio.to_thread(self._load)
         except SettingsError as error:
-            for problem in error.problems:
-                self._log.error(
-                    "settings.refused", setting=problem.field, reason=problem.what, mend=problem.mend
-                )
+            self._refuse(error.problems)
             return
-        if settings.outbox.url != self._settings.outbox.url:
-            mend = "restart the relay to use another outbox; the old settings go on"
-            self._log.error("settings.refused", setting="RELAY_OUTBOX__URL", reason="it changed", mend=mend)
+        before = self._settings
+        if (settings.outbox, settings.lease_seconds) != (before.outbox, before.lease_seconds):
+            name = "RELAY_OUTBOX__URL" if settings.outbox.url != before.outbox.url else "RELAY_OUTBOX__…"
+            mend = "restart the relay to use another outbox or lease; the old settings go on"
+            self._refuse([Problem(name, "it changed", mend)])
             return
-        self._settings = settings
+        self._refuse(settings.broken)
+        self._settings = settings = settings.or_as_before(before)
+        self._shares.resize(settings.max_in_flight)
         logs.configure(settings.log.level, settings.log.format)
         self._caretaker.care = care_of(settings)
         changed, removed = await self._supervisor.assign(self._posts(settings))
@@ -217,7 +253,7 @@ class Relay:
 
     async def _left(self) -> dict[TenantId, str] | None:
         """Why what is left cannot go without a person, by tenant; None while something still can."""
-        pending = (await self._outbox.signals()).pending
+        pending = [one for one in (await self._outbox.signals()).pending if self._settings.carries(one)]
         left: dict[TenantId, str] = {}
         for tenant in pending:
             reason = await self._stuck(tenant)

@@ -11,6 +11,7 @@ from relay.model import Ordering, StateName, TenantId
 from relay.ports import Endpoint, Outbox
 from relay.protocol import Policy
 from relay.retry import Schedule
+from relay.shares import Shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,14 @@ class Parts:
     """What a tenant's worker works with. `chance`: in [0, 1).
 
     `holds()`: whether a post may begin, by this process' own clock (where relays share an outbox).
+    `shares`: of all posts under way of the process.
     `report(state, reason, next try in the loop's time)` shows the tenant's live state to operators.
     """
 
     outbox: Outbox
     endpoint: Endpoint
     ledger: Ledger
+    shares: Shares
     patience: Patience
     troubles: Troubles
     tally: Tally

@@ -28,6 +28,7 @@ from relay.model import (
 )
 from relay.nap import nap
 from relay.protocol import Posting, Send, State
+from relay.shares import Share
 
 UNSETTLED = 128
 """In flight and not yet settled together: what may go out again after a crash."""
@@ -46,9 +47,11 @@ class Flight:
         self._lanes = Lanes(rules.ordering)
         self._enough = max(LIMIT // 2, 2 * rules.max_in_flight)
         self._room = Room(rules.max_in_flight)
+        self._shares = parts.shares
         self._blames = Blames()
         self._documents = Documents(rules.schedule, parts.chance)
         self._stirred = asyncio.Event()
+        self._share = Share(self._stirred.set)
         self._ahead = Ahead(
             rules.tenant_id,
             parts.outbox,
@@ -111,7 +114,10 @@ class Flight:
                     await nap(self._stirred, None if timer is None else max(timer - self._now(), 0.001))
             await self._let_land()
         finally:
-            await self._close()
+            try:
+                await self._close()
+            finally:
+                self._shares.leave(self._share)
         if self._crash is not None:
             raise self._crash
         return self._next if self._next is not None else self._state
@@ -130,6 +136,8 @@ class Flight:
         self._ahead.start(self._accepted(now), now, self._enough)
         if self._room.full_size or not self._ahead.reading:  # while careful, know all lanes before choosing
             self._launch(now)
+        if self._share.granted:  # what cannot be used now is another tenant's
+            self._shares.rest(self._share)
         self._ask_again(now)
         self._tell()
 
@@ -146,7 +154,18 @@ class Flight:
             slot.add_done_callback(self._slot_ended)
 
     def _take(self) -> Message | None:
-        """The next message that may go, if any may; what can never be sent is parked on the way."""
+        """The next message that may go, with its place among all tenants' posts, if any may."""
+        if not self._lanes.ready or self._is_ending() or not self._may_launch():
+            return None
+        if not self._shares.begin(self._share):
+            return None
+        message = self._next_sendable()
+        if message is None:
+            self._shares.end(self._share)
+        return message
+
+    def _next_sendable(self) -> Message | None:
+        """What can never be sent is parked on the way."""
         while not self._is_ending() and self._may_launch():
             message = self._lanes.take(cautious=not self._room.full_size)
             if message is None:
@@ -200,6 +219,7 @@ class Flight:
             if not self._is_ending() and self._parts.holds():
                 answer = await self._parts.endpoint.post(parcel)
         finally:
+            self._shares.end(self._share)
             if answer is None:
                 self._lanes.back(message)
         return answer

@@ -76,14 +76,10 @@ class Folder:
 NOTHING = Folder()
 
 
-def signature(folder: Path) -> int | None:
-    """Another number once a file there was added, changed or removed; None where there is no folder."""
-    try:
-        with os.scandir(folder) as entries:
-            seen = sorted((entry.name, _stamp(entry)) for entry in entries if _is_meant(entry.name))
-    except OSError:
-        return None
-    return hash(tuple(seen))
+def signature(folder: Path) -> int:
+    """Another number once a file there was added, changed or removed. Raises OSError without a folder."""
+    with os.scandir(folder) as entries:
+        return sum(hash((entry.name, _stamp(entry))) for entry in entries if _is_meant(entry.name))
 
 
 def _stamp(entry: "os.DirEntry[str]") -> tuple[int, ...]:

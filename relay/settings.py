@@ -79,9 +79,16 @@ class Settings(Group):
         return tuple(one.problem for one in self._apart.broken)
 
     @property
-    def is_folder_new(self) -> bool:
-        """Whether the folder of tenants is another than it was when these settings were read."""
-        return self.tenants_dir is not None and folder.signature(self.tenants_dir) != self._signature
+    def signature(self) -> int | None:
+        """Of the folder of tenants, as it was when these settings were read."""
+        return self._signature
+
+    def folder_signature(self) -> int | None:
+        """The same as it is now: another number once a file there was added, changed or removed."""
+        try:
+            return None if self.tenants_dir is None else folder.signature(self.tenants_dir)
+        except OSError:
+            return 0
 
     def carries(self, tenant: str) -> bool:
         """Whether this relay is to carry such a tenant, configured or not."""

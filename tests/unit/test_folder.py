@@ -165,25 +165,25 @@ def test_a_tenant_whose_file_broke_goes_on_as_it_was_and_one_whose_file_went_doe
 def test_a_change_of_the_folder_is_seen(folder: Path) -> None:
     put(folder, ACME=ACME)
     settings = read(folder)
-    assert not settings.is_folder_new
+    assert settings.folder_signature() == settings.signature
     (folder / "notes.txt").write_text("nobody's")
-    assert not settings.is_folder_new
+    assert settings.folder_signature() == settings.signature
     put(folder, B=ACME)
-    assert settings.is_folder_new
+    assert settings.folder_signature() != settings.signature
     settings = read(folder)
     put(folder, B=ACME.replace("orders.1", "orders.2"))
-    assert settings.is_folder_new
+    assert settings.folder_signature() != settings.signature
     settings = read(folder)
     os.utime(folder / "B.toml", (1, 1))
-    assert settings.is_folder_new
+    assert settings.folder_signature() != settings.signature
     settings = read(folder)
     (folder / "B.toml").unlink()
-    assert settings.is_folder_new
+    assert settings.folder_signature() != settings.signature
     settings = read(folder)
     (folder / "ACME.toml").unlink()
     folder.joinpath("notes.txt").unlink()
     folder.rmdir()
-    assert settings.is_folder_new
+    assert settings.folder_signature() != settings.signature
 
 
 def test_a_link_that_leads_nowhere_is_broken_and_its_mending_is_seen(folder: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_link_that_leads_nowhere_is_broken_and_its_mending_is_seen(folder: Pat
     settings = read(folder)
     assert "No such file" in settings.broken[0].what
     (folder / "later").write_text(ACME)
-    assert settings.is_folder_new
+    assert settings.folder_signature() != settings.signature
     assert set(read(folder).tenants) == {"ACME"}
 
 

@@ -20,6 +20,7 @@ from relay.model import DocumentName, Draft, Message, OrderingKey, RowId, Settle
 from relay.ports import Control
 from relay.protocol import Opening, Posting
 from relay.retry import Schedule
+from relay.shares import Shares
 from relay.supervisor import Post, Supervisor
 from relay.worker import Worker
 from tests.support.memory import MemoryOutbox
@@ -111,6 +112,7 @@ class World:
             outbox=self.outbox,
             endpoint=self.endpoint,
             ledger=self.ledger,
+            shares=Shares(256),
             patience=Patience(self.troubles, self.rules.schedule, self.chance, stopping),
             troubles=Troubles(self.log, ACME, loop.time, 60.0, loop.call_later),
             tally=self.tally,

@@ -14,6 +14,7 @@ from relay.logs import Tally, Troubles, logger
 from relay.model import Draft, Message, OrderingKey, TenantId
 from relay.ports import StoreError
 from relay.retry import Schedule
+from relay.shares import Shares
 from relay.supervisor import Post, Supervisor
 from relay.tenure import Tenure
 from relay.worker import Worker
@@ -91,6 +92,7 @@ class Replica:
                 outbox=self.outbox,
                 endpoint=endpoint,
                 ledger=self.ledger,
+                shares=Shares(256),
                 patience=Patience(self.troubles, SCHEDULE, self.chance, stopping),
                 troubles=Troubles(self.log, tenant, loop.time, 60.0, loop.call_later),
                 tally=Tally(self.log, 60.0, loop.call_later),
