@@ -7,7 +7,7 @@ from typing import Any
 
 from relay.model import Delivered, Draft, MessageId, Parked, Released, RowId, Settlement, classic_message_id
 from relay.outbox.postgres.database import Session
-from relay.ports import ConflictError
+from relay.ports import ConflictError, StoreError
 
 HISTORY_KEPT = 100
 """Entries a message keeps; a message that waits for weeks must not fill the disk with its story."""
@@ -152,7 +152,8 @@ def _values(draft: Draft, message_id: MessageId) -> tuple[Any, ...]:
 
 async def _require_same(session: Session, draft: Draft, message_id: MessageId) -> None:
     stored = await session.fetchrow(_STORED, message_id, draft.tenant_id.upper())
-    assert stored is not None
+    if stored is None:
+        raise StoreError(f"message {message_id!r} was deleted at this very moment; hand it over again")
     *content, parameters = stored
     given = [draft.document_name, draft.to_logical_id, draft.ordering_key, draft.payload]
     if content != given or json.loads(parameters) != dict(draft.parameters):

@@ -28,7 +28,7 @@ from relay.ports import RelayBeat, Signals
 _LOOKS_SHARE = 5
 """After a look at the signals none for so many times as long."""
 
-_FOLD_SECONDS = 30.0
+_FOLD_SECONDS = 10.0
 
 
 class PostgresOutbox(PostgresDesk):
