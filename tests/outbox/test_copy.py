@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -12,7 +13,7 @@ from relay.model import Delivered, DocumentName, Draft, MessageId, OrderingKey, 
 from relay.outbox import copying, open_outbox
 from relay.outbox.copying import Copied, RefusedError, Side
 from relay.outbox.rows import Row, Rows
-from relay.ports import Filter
+from relay.ports import Filter, StoreError
 from tests.contract.stores import until
 from tests.support.postgres import Cluster
 
@@ -251,6 +252,29 @@ async def test_a_running_relay_on_from_is_refused_unless_forced(pair: tuple[Any,
         await copied(source, target)
     assert await every_row(target.rows) == []
     assert (await copied(source, target, forced=True)).complete
+
+
+async def test_a_relays_own_role_cannot_copy_and_is_told_which_can(
+    tmp_path: Path, postgres: Cluster, opened: Opened
+) -> None:
+    role = await postgres.role("relay")
+    async with postgres.outbox() as url:
+        database = urlsplit(url).path[1:]
+        await postgres.execute(
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
+            database=database,
+        )
+        target = await open_outbox(postgres.url_of(database, role))
+        try:
+            source = await opened(f"sqlite:///{tmp_path / 'from.db'}")
+            await source.add([draft("a")])
+            empty = await opened(f"sqlite:///{tmp_path / 'empty.db'}")
+            for pair in ((source, target), (target, empty)):
+                with pytest.raises(StoreError, match="copy as the role that owns the tables"):
+                    await copied(*pair)
+        finally:
+            await target.close()
+        await postgres.drop_role(role, database)
 
 
 async def test_a_running_relay_on_to_is_refused_always(pair: tuple[Any, Any]) -> None:

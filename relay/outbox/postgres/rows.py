@@ -5,11 +5,13 @@ For the tables' owner: a relay's own role may neither give ids nor see the seque
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
-from asyncpg import Record
+from asyncpg import InsufficientPrivilegeError, Record
 
 from relay.outbox.postgres.database import Database, Session
 from relay.outbox.rows import Decided, Row
+from relay.ports import StoreError
 
 _COLUMNS = """
     id, tenant_id, document_name, message_id, to_logical_id, ordering_key, parameters, state, attempts,
@@ -107,7 +109,7 @@ class PostgresRows:
         """See rows.Rows."""
 
         async def work(session: Session) -> int:
-            return int(await session.fetchval(_LAST))
+            return int(await self._as_owner(session, _LAST))
 
         return await self._database.read(work)
 
@@ -115,7 +117,7 @@ class PostgresRows:
         """See rows.Rows."""
 
         async def work(session: Session) -> None:
-            await session.fetchval(_SKIP_TO, last)
+            await self._as_owner(session, _SKIP_TO, last)
 
         if last > 0:
             await self._database.write(work)
@@ -137,6 +139,16 @@ class PostgresRows:
 
         if decided:
             await self._database.write(work)
+
+    async def _as_owner(self, session: Session, statement: str, *values: int) -> Any:
+        try:
+            return await session.fetchval(statement, *values)
+        except InsufficientPrivilegeError as error:
+            raise StoreError(
+                f"this role may not give ids in the outbox {self._database.place.where}; "
+                "copy as the role that owns the tables",
+                lasting=True,
+            ) from error
 
 
 async def _with_stories(session: Session, found: Sequence[Record]) -> Sequence[Row]:
