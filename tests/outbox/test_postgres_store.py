@@ -229,16 +229,12 @@ async def test_a_release_is_rewritten_in_place(url: str, opened_there: Open) -> 
     """No index has an entry for what a release changes."""
     outbox = await opened_there(url)
     await outbox.add([draft()])
-    async with connected(url) as connection:
-        await connection.execute(
-            "UPDATE relay_outbox SET attempts = attempts + 1, reason = 'HTTP 500', not_before = now()"
-        )
-        await connection.execute("SELECT pg_stat_force_next_flush()")
-        await connection.execute("SELECT 1")
-        hot = await connection.fetchval(
-            "SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'relay_outbox'"
-        )
-    assert hot == 1
+    (message,) = await messages(outbox)
+    async with connected(url) as connection, connection.transaction():
+        values = [[message.row], [None], None, ["HTTP 500"], [True], [60.0]]
+        await connection.execute(settle._RELEASED, *values)
+        hot = "SELECT pg_stat_get_xact_tuples_hot_updated('relay_outbox'::regclass)"
+        assert await connection.fetchval(hot) == 1
 
 
 # --- leases ---------------------------------------------------------------------------------------
