@@ -84,6 +84,17 @@ class Server:
         """What the server said so far."""
         return (self.folder / "log").read_text(errors="replace")
 
+    def start_anywhere(self) -> None:
+        """For the first time: on another port, where somebody was quicker to take this one."""
+        for _ in range(5):
+            try:
+                return self.start()
+            except RuntimeError:
+                if "could not bind" not in self.log:
+                    raise
+                self.port = free_port()
+        return self.start()
+
     def start(self) -> None:
         """Start it and wait until it takes connections; raises if it does not."""
         given = {
@@ -277,7 +288,7 @@ def own_server(**settings: str) -> Iterator[Server]:
     with TemporaryDirectory(prefix="relay-pg-", ignore_cleanup_errors=True) as folder:
         server = Server(Path(folder), **settings)
         try:
-            server.start()
+            server.start_anywhere()
             yield server
         finally:
             server.stop(signal.SIGQUIT)
