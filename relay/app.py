@@ -127,7 +127,7 @@ class Relay:
                 detail="at most 128 messages a tenant go out again, under the same message ids",
             )
         self._caretaker.care = care_of(self._settings)
-        await self._supervisor.assign(self._posts(self._settings))
+        await self._supervisor.assign(*self._posts(self._settings))
         self._supervisor.keep("ledger", self._ledger.run)
         self._supervisor.keep("leases", self._supervisor.share)
         self._supervisor.keep("arrivals", self._supervisor.listen)
@@ -143,11 +143,13 @@ class Relay:
         for problem in problems:
             self._log.error("settings.refused", setting=problem.field, reason=problem.what, mend=problem.mend)
 
-    def _posts(self, settings: Settings) -> dict[TenantId, Post]:
-        return {
+    def _posts(self, settings: Settings) -> tuple[dict[TenantId, Post], Callable[[TenantId], bool]]:
+        """The tenants to carry, and which of the others are left to another relay."""
+        posts = {
             tenant: Post(profile, partial(self._worker, tenant, profile))
             for tenant, profile in profiles_of(settings).items()
         }
+        return posts, lambda tenant: not settings.carries(tenant)
 
     def _worker(self, tenant: TenantId, profile: Profile, control: Control) -> Worker:
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
@@ -226,7 +228,7 @@ class Relay:
         self._shares.resize(settings.max_in_flight)
         logs.configure(settings.log.level, settings.log.format)
         self._caretaker.care = care_of(settings)
-        changed, removed = await self._supervisor.assign(self._posts(settings))
+        changed, removed = await self._supervisor.assign(*self._posts(settings))
         for tenant in removed:
             self._states.forget(tenant)
         self._log.info("settings.reloaded", changed=changed, removed=removed)

@@ -63,6 +63,7 @@ class Supervisor:
         self._outbox, self._ledger, self._log, self._troubles = outbox, ledger, log, troubles
         self._schedule, self._chance, self._tenure = schedule, chance, tenure
         self._posts: dict[TenantId, Post] = {}
+        self._is_anothers: Callable[[TenantId], bool] = lambda _: False
         self._wards: dict[TenantId, _Ward] = {}
         self._handing: dict[TenantId, asyncio.Task[None]] = {}
         self._claiming = asyncio.Event()
@@ -83,9 +84,14 @@ class Supervisor:
         while True:
             self._heard(await self._outbox.arrivals(_LONGEST_SILENCE))
 
-    async def assign(self, posts: Mapping[TenantId, Post]) -> tuple[list[TenantId], list[TenantId]]:
-        """These tenants and no others from now on: (added or changed, removed)."""
-        before = self._posts
+    async def assign(
+        self, posts: Mapping[TenantId, Post], is_anothers: Callable[[TenantId], bool] = lambda _: False
+    ) -> tuple[list[TenantId], list[TenantId]]:
+        """These tenants and no others from now on: (added or changed, removed).
+
+        `is_anothers`: whether the settings leave such a tenant to another relay: then it is not missed here.
+        """
+        before, self._is_anothers = self._posts, is_anothers
         removed = [tenant for tenant in before if tenant not in posts]
         changed = [t for t, post in posts.items() if t in before and before[t].profile != post.profile]
         added = [tenant for tenant in posts if tenant not in before]
@@ -125,7 +131,8 @@ class Supervisor:
                 self._start(tenant)
         elif any(self._tenure.is_mine(tenant) for tenant in self._uncarried()):
             self._claiming.set()
-        self._say_unknown(signals.pending - self._posts.keys())
+        missed = signals.pending - self._posts.keys()
+        self._say_unknown(frozenset(tenant for tenant in missed if not self._is_anothers(tenant)))
 
     def _uncarried(self) -> list[TenantId]:
         """Tenants that have work and no worker here."""
@@ -176,9 +183,9 @@ class Supervisor:
         self._claiming.clear()
         self._cut(await tenure.renew(), "another relay took it over")
         self._troubles.resolved()
-        for tenant in [tenant for tenant in self._wards if not tenure.is_mine(tenant)]:
+        for tenant in [tenant for tenant in self._wards if not tenure.is_right(tenant)]:
             self._hand_over(tenant, tenure)
-        wanted = [tenant for tenant in self._uncarried() if tenure.is_mine(tenant)]
+        wanted = tenure.wanted(self._uncarried())
         if wanted:
             for tenant in await tenure.take(wanted):
                 self._log.info("tenant.taken", tenant=tenant)

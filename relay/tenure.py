@@ -21,6 +21,8 @@ class Tenure:
     def __init__(self, leases: Leases, relay: str, clock: Callable[[], float]) -> None:
         self._leases, self._relay, self._clock = leases, relay, clock
         self._relays = frozenset({relay})
+        self._waiting: dict[TenantId, float] = {}
+        self._adopted: frozenset[TenantId] = frozenset()
         self.held: frozenset[TenantId] = frozenset()
         self.until = 0.0
         """When the leases end by this process' own clock, unless they are renewed."""
@@ -48,12 +50,32 @@ class Tenure:
         """Whether this relay, of all that live, should carry the tenant."""
         return carrier(tenant, self._relays) == self._relay
 
+    def is_right(self, tenant: TenantId) -> bool:
+        """Whether what is held should be kept: it is this relay's, or was adopted since nobody took it."""
+        return self.is_mine(tenant) or tenant in self._adopted
+
+    def wanted(self, tenants: Iterable[TenantId]) -> list[TenantId]:
+        """Of the tenants that have work and no worker here, those to try and take.
+
+        This relay's own; and any that has waited as long as a lease lasts: the relay it falls to may not
+        carry it (its settings leave it out). What a living relay holds is not taken all the same.
+        """
+        now = self._clock()
+        self._waiting = {tenant: self._waiting.get(tenant, now) for tenant in tenants}
+        return [
+            tenant
+            for tenant, since in self._waiting.items()
+            if self.is_mine(tenant) or now - since >= self._leases.seconds
+        ]
+
     async def renew(self) -> frozenset[TenantId]:
         """A heartbeat; the tenants that were lost since the last one."""
         before = self._clock()
         standing = await self._leases.renew()
         lost = self.held - standing.held
-        self._relays = standing.relays | {self._relay}
+        relays = standing.relays | {self._relay}
+        if relays != self._relays:
+            self._relays, self._adopted = relays, frozenset()
         self.held -= lost
         self.until = before + self._leases.seconds
         return lost
@@ -62,6 +84,7 @@ class Tenure:
         """Those of these that are held now."""
         taken = await self._leases.acquire(sorted(tenants))
         self.held |= taken
+        self._adopted |= {tenant for tenant in taken if not self.is_mine(tenant)}
         return taken
 
     async def give(self, tenants: Iterable[TenantId]) -> None:

@@ -118,3 +118,40 @@ def test_this_relay_counts_itself_in_even_where_its_heartbeat_is_not_listed(desk
     desk.relays = frozenset()
     run(tenure.renew())
     assert tenure.is_mine(A)
+
+
+def test_wanted_are_its_own_at_once_and_others_after_a_leases_time(desk, tenure):
+    tenants = [TenantId(f"T{number}") for number in range(20)]
+    desk.relays = frozenset({"me", "you"})
+    run(tenure.renew())
+    mine = [tenant for tenant in tenants if tenure.is_mine(tenant)]
+    assert tenure.wanted(tenants) == mine
+    desk.now += 14.9
+    assert tenure.wanted(tenants) == mine
+    desk.now += 0.1
+    assert tenure.wanted(tenants) == tenants
+
+
+def test_who_stopped_waiting_begins_anew(desk, tenure):
+    desk.relays = frozenset({"me", "you"})
+    run(tenure.renew())
+    theirs = next(t for t in (TenantId(f"T{n}") for n in range(50)) if not tenure.is_mine(t))
+    tenure.wanted([theirs])
+    desk.now += 10
+    tenure.wanted([])
+    desk.now += 10
+    assert tenure.wanted([theirs]) == []
+
+
+def test_what_was_adopted_is_kept_until_the_relays_change(desk, tenure):
+    desk.relays = frozenset({"me", "you"})
+    run(tenure.renew())
+    theirs = next(t for t in (TenantId(f"T{n}") for n in range(50)) if not tenure.is_mine(t))
+    assert not tenure.is_right(theirs)
+    run(tenure.take([theirs]))
+    assert tenure.is_right(theirs)
+    run(tenure.renew())
+    assert tenure.is_right(theirs)
+    desk.relays = frozenset({"me", "you", "a third"})
+    run(tenure.renew())
+    assert tenure.is_right(theirs) == tenure.is_mine(theirs)

@@ -56,9 +56,11 @@ class _Recording(ScriptedEndpoint):
 class Replica:
     """One relay process on the shared shelf."""
 
-    def __init__(self, name: str, shelf: Shelf, posted: list[Posted], latency: float) -> None:
+    def __init__(
+        self, name: str, shelf: Shelf, posted: list[Posted], latency: float, tenants: list[TenantId]
+    ) -> None:
         loop = asyncio.get_running_loop()
-        self.name, self.posted, self.latency = name, posted, latency
+        self.name, self.posted, self.latency, self.tenants = name, posted, latency, tenants
         self.chance = random.Random(name).random
         self.outbox = MemoryOutbox(lambda: EPOCH + loop.time(), shelf, LEASE)
         assert self.outbox.leases is not None
@@ -76,7 +78,7 @@ class Replica:
         self.supervisor.keep("ledger", self.ledger.run)
         self.supervisor.keep("leases", self.supervisor.share)
         self.supervisor.keep("arrivals", self.supervisor.listen)
-        await self.supervisor.assign({tenant: self._post(tenant) for tenant in TENANTS})
+        await self.supervisor.assign({tenant: self._post(tenant) for tenant in self.tenants})
 
     def _post(self, tenant: TenantId) -> Post:
         loop = asyncio.get_running_loop()
@@ -130,8 +132,9 @@ class Fleet:
         self.posted: list[Posted] = []
         self.replicas: dict[str, Replica] = {}
 
-    async def add(self, name: str) -> Replica:
-        replica = self.replicas[name] = Replica(name, self.shelf, self.posted, self.latency)
+    async def add(self, name: str, tenants: list[TenantId] = TENANTS) -> Replica:
+        replica = Replica(name, self.shelf, self.posted, self.latency, tenants)
+        self.replicas[name] = replica
         await replica.start()
         return replica
 
@@ -310,6 +313,29 @@ def test_a_relay_that_leaves_hands_over_at_once_and_nothing_goes_twice():
         await fleet.until(lambda: taken_over(fleet, theirs, left), 3)
         await fleet.until(lambda: fleet.pending() == 0, 200)
         assert len({one.message.row for one in fleet.posted}) == len(fleet.posted), "something went twice"
+        assert fleet.clashes() == []
+        assert fleet.is_in_order()
+        await fleet.stop()
+
+    run(work())
+
+
+def test_relays_that_carry_different_tenants_leave_none_to_nobody():
+    """What falls to a relay whose settings leave it out is adopted by one that has it, and kept."""
+
+    async def work():
+        fleet = Fleet()
+        await fleet.add("one", TENANTS[:12])
+        await fleet.add("two", TENANTS[8:])
+        fleet.insert(30)
+        await fleet.until(lambda: fleet.pending() == 0, 3 * LEASE)
+        at = fleet.now()
+        fleet.insert(30)
+        await fleet.until(lambda: fleet.pending() == 0, LEASE)
+        carriers = fleet.carriers(at)
+        assert all(carriers[tenant] == {"one"} for tenant in TENANTS[:8])
+        assert all(carriers[tenant] == {"two"} for tenant in TENANTS[12:])
+        assert all(len(relays) == 1 for relays in carriers.values())
         assert fleet.clashes() == []
         assert fleet.is_in_order()
         await fleet.stop()
