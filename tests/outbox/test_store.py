@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from sqlite3 import Connection, OperationalError, connect
 from typing import Any
@@ -61,6 +62,23 @@ async def test_looking_for_work_takes_a_small_share_of_the_time(
     insert_plainly(path, DRAFT)
     assert (await outbox.arrivals(60)).pending == {ACME}
     assert asyncio.get_running_loop().time() - began > 0.2
+
+
+async def test_one_look_that_had_to_wait_does_not_put_off_the_next_one(
+    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under load a look waits for the interpreter; only where looks are slow by themselves they get rarer."""
+    path = tmp_path / "relay.db"
+    outbox = await opened(path)
+    await outbox.arrivals(60)
+    with monkeypatch.context() as patch:
+        patch.setattr(tenants, "signals", slowly(tenants.signals, 1.0))
+        insert_plainly(path, DRAFT)
+        await outbox.arrivals(60)
+    began = asyncio.get_running_loop().time()
+    insert_plainly(path, replace(DRAFT, message_id=MessageId("another")))
+    await outbox.arrivals(60)
+    assert asyncio.get_running_loop().time() - began < 10, "not the 20 s that a slow look would ask for"
 
 
 async def test_a_slow_look_does_not_put_off_the_next_one_for_longer_than_asked(

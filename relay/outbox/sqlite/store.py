@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence, Set
 from functools import partial
+from math import inf
 from pathlib import Path
 from sqlite3 import Connection
 
@@ -41,6 +42,7 @@ class SqliteOutbox:
         self._lock = lock
         self._watch: Watch | None = None
         self._next_look = 0.0
+        self._look_before = inf
         self._token = os.urandom(8).hex()  # tells this process from an earlier one of the same name
         self._relay = self._token  # until the first heartbeat says the name
         self._met_unclean = False
@@ -96,7 +98,9 @@ class SqliteOutbox:
     async def signals(self) -> Signals:
         """See ports.Outbox."""
         found, seconds = await self._database.read(_timed_signals)
-        self._next_look = asyncio.get_running_loop().time() + _LOOKS_SHARE * seconds
+        # the quicker of two: one that only waited for the interpreter must not put off the next
+        self._next_look = asyncio.get_running_loop().time() + _LOOKS_SHARE * min(seconds, self._look_before)
+        self._look_before = seconds
         return found
 
     # --- ports.Outbox: this relay -----------------------------------------------------------------
