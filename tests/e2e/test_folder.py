@@ -101,6 +101,7 @@ async def test_a_relay_carries_the_tenants_of_its_patterns_alone(sandbox: Sandbo
     assert await station.ended(relay) == 0
     assert station.application.states(ACME) == {"pending": 1}
     assert station.application.states(GLOBEX) == {"delivered": 1}
+    assert not relay.said("tenant.missed")
     station.environment["RELAY_ONLY_TENANTS"], station.environment["RELAY_NOT_TENANTS"] = "acme_*", ""
     assert await station.ended(station.start("--until-empty")) == 0
     assert station.application.states(ACME) == {"delivered": 1}
