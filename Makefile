@@ -66,9 +66,13 @@ format: $(READY) ## let the formatter and the linter mend what they can
 demo: $(READY) ## a relay, a stand-in ION and its weather, in under a minute
 	@$(BIN)/relay demo
 
+.PHONY: demo-scale
+demo-scale: $(READY) ## PostgreSQL, 60 tenants, replicas killed, frozen, added, replaced; half a minute
+	@$(BIN)/python -m tools.demo_scale
+
 .PHONY: bench
 bench: $(READY) ## throughput against a bare loop, pick-up time, memory
-	@$(BIN)/python tools/bench.py
+	@$(BIN)/python -m tools.bench
 
 # --- now and then ---------------------------------------------------------------------------------
 
