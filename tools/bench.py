@@ -8,18 +8,20 @@ its time (`--far-ms`) is below `--at-least`.
 import argparse
 import json
 import os
-import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tools.stores import Application, Store, running
 
 TENANT = "BENCH"
 TOOLS = Path(__file__).resolve().parent
@@ -60,9 +62,11 @@ class Bench:
 
     folder: Path
     environment: dict[str, str]
+    store: Store
+    url: str
 
     @classmethod
-    def at(cls, folder: Path, far: str, in_flight: int) -> "Bench":
+    def at(cls, store: Store, folder: Path, far: str, in_flight: int) -> "Bench":
         """Write an .ionapi file and create the outbox."""
         folder.mkdir()
         ionapi = {
@@ -76,36 +80,28 @@ class Bench:
             "ot": "token",
         }
         (folder / "bench.ionapi").write_text(json.dumps(ionapi))
+        url = store.create(folder)
         tenant = f"RELAY_TENANTS__{TENANT}__"
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("RELAY_")},
-            "RELAY_OUTBOX__URL": f"sqlite:///{folder}/outbox.db",
+            "RELAY_OUTBOX__URL": url,
             "RELAY_LOG__LEVEL": "warning",
             f"{tenant}LOGICAL_ID": "lid://bench.orders.1",
             f"{tenant}IONAPI_FILE": str(folder / "bench.ionapi"),
             f"{tenant}ORDERING": "none",
             f"{tenant}MAX_IN_FLIGHT": str(in_flight),
         }
-        made = cls(folder, environment)
-        subprocess.run(
-            [*RELAY, "outbox", "upgrade"], env=environment, cwd=folder, check=True, capture_output=True
-        )
-        return made
+        return cls(folder, environment, store, url)
 
-    def connect(self) -> sqlite3.Connection:
+    def connect(self) -> Application:
         """As an application would."""
-        return sqlite3.connect(self.folder / "outbox.db", isolation_level=None, timeout=30)
+        return self.store.connect(self.url)
 
     def fill(self, count: int, size: int) -> None:
         """Hand over `count` messages by plain INSERT."""
-        connection = self.connect()
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(
-            "INSERT INTO relay_outbox (tenant_id, document_name, payload) VALUES (?, 'Sync.SalesOrder', ?)",
-            ((TENANT, b"x" * size) for _ in range(count)),
-        )
-        connection.execute("COMMIT")
-        connection.close()
+        application = self.connect()
+        application.insert((TENANT, b"x" * size, str(uuid.uuid4())) for _ in range(count))
+        application.close()
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
         """A relay."""
@@ -138,9 +134,9 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 # --- the measurements ---------------------------------------------------------------------------------
 
 
-def drain(folder: Path, far: str, count: int, size: int, in_flight: int) -> tuple[float, int]:
+def drain(store: Store, folder: Path, far: str, count: int, size: int, in_flight: int) -> tuple[float, int]:
     """Messages a second of a relay that drains a backlog, and its peak memory in KiB."""
-    bench = Bench.at(folder, far, in_flight)
+    bench = Bench.at(store, folder, far, in_flight)
     bench.fill(count, size)
     ask(far, "clear")
     process = bench.start("--until-empty")
@@ -159,7 +155,7 @@ def drain_bare(far: str, count: int, size: int, in_flight: int) -> float:
     return rate(far)
 
 
-def measure_ratio(folder: Path, milliseconds: float, options: argparse.Namespace) -> float:
+def measure_ratio(store: Store, folder: Path, milliseconds: float, options: argparse.Namespace) -> float:
     """Interleaved pairs; the median of their ratios."""
     pace = f"after {milliseconds:g} ms" if milliseconds else "at once"
     backlog = f"{options.count:,} messages of {options.size} bytes, {options.in_flight} in flight"
@@ -169,7 +165,7 @@ def measure_ratio(folder: Path, milliseconds: float, options: argparse.Namespace
         for pair in range(options.pairs):
             bare = drain_bare(far, options.count, options.size, options.in_flight)
             place = folder / f"after{milliseconds:g}-{pair}"
-            relay, peak = drain(place, far, options.count, options.size, options.in_flight)
+            relay, peak = drain(store, place, far, options.count, options.size, options.in_flight)
             ratios.append(relay / bare)
             speeds = f"bare {bare:7.0f}/s  relay {relay:7.0f}/s  ratio {relay / bare:.3f}"
             print(f"  pair {pair + 1}: {speeds}  peak {peak // 1024} MiB", flush=True)
@@ -178,20 +174,16 @@ def measure_ratio(folder: Path, milliseconds: float, options: argparse.Namespace
     return median
 
 
-def measure_pick_up(folder: Path, samples: int) -> None:
+def measure_pick_up(store: Store, folder: Path, samples: int) -> None:
     """From the application's commit to the arrival at the far side, on an otherwise idle relay; idle CPU."""
     with sink() as far:
-        bench = Bench.at(folder / "pickup", far, 8)
+        bench = Bench.at(store, folder / "pickup", far, 8)
         process = bench.start()
-        connection = bench.connect()
+        application = bench.connect()
         committed: dict[str, float] = {}
         for sample in range(samples + 1):
             name = f"pick-up-{sample}"
-            connection.execute(
-                "INSERT INTO relay_outbox (tenant_id, document_name, payload, message_id) "
-                "VALUES (?, 'Sync.SalesOrder', ?, ?)",
-                (TENANT, b"x" * 2000, name),
-            )
+            application.insert([(TENANT, b"x" * 2000, name)])
             committed[name] = time.monotonic()
             while name not in ask(far, "record"):
                 time.sleep(0.002)
@@ -201,7 +193,7 @@ def measure_pick_up(folder: Path, samples: int) -> None:
         p50, p99 = waits[len(waits) // 2], waits[int(len(waits) * 0.99)]
         print(f"  p50 {p50:.1f} ms  p99 {p99:.1f} ms  of {len(waits)}")
         print(f"  idle CPU {_idle_share(process.pid, 10):.2f} % of a core over 10 s")
-        connection.close()
+        application.close()
         stop(process)
 
 
@@ -216,11 +208,11 @@ def _ticks(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def measure_memory(folder: Path, size: int, backlogs: list[int], seconds: float) -> None:
+def measure_memory(store: Store, folder: Path, size: int, backlogs: list[int], seconds: float) -> None:
     """Peak memory and throughput by backlog, each over its first `seconds`."""
     for backlog in backlogs:
         with sink() as far:
-            bench = Bench.at(folder / f"backlog{backlog}", far, 16)
+            bench = Bench.at(store, folder / f"backlog{backlog}", far, 16)
             bench.fill(backlog, size)
             process = bench.start("--until-empty")
             peak = watch_peak(process, seconds)
@@ -229,7 +221,7 @@ def measure_memory(folder: Path, size: int, backlogs: list[int], seconds: float)
             sent = ask(far, "summary")["count"]
             figures = f"peak {peak / 1024:.0f} MiB, {rate(far):.0f}/s over {sent:,} messages"
             print(f"  backlog {backlog:>9,}: {figures}")
-        (bench.folder / "outbox.db").unlink()
+        (bench.folder / "outbox.db").unlink(missing_ok=True)
 
 
 def main() -> int:
@@ -245,21 +237,27 @@ def main() -> int:
     parser.add_argument("--backlogs", type=int, nargs="+", default=[10_000, 300_000])
     parser.add_argument("--seconds", type=float, default=60, help="at most, for each backlog")
     parser.add_argument("--at-least", type=float, default=0.8, help="the median ratio that is good enough")
+    parser.add_argument("--outbox", choices=["sqlite", "postgres"], default="sqlite")
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="relay-bench-") as name, running(options.outbox) as store:
+        return measure(store, Path(name), options)
+
+
+def measure(store: Store, folder: Path, options: argparse.Namespace) -> int:
+    """What was asked for; all of it by default. The exit code."""
     what = options.what or ["ratio", "at-once", "pickup", "memory"]
     good = True
-    with tempfile.TemporaryDirectory(prefix="relay-bench-") as name:
-        folder = Path(name)
-        if "ratio" in what:
-            good = measure_ratio(folder, options.far_ms, options) >= options.at_least
-        if "at-once" in what:
-            measure_ratio(folder, 0, options)
-        if "pickup" in what:
-            print("pick-up, from commit to arrival")
-            measure_pick_up(folder, options.samples)
-        if "memory" in what:
-            print("memory and throughput by backlog")
-            measure_memory(folder, options.size, options.backlogs, options.seconds)
+    print(f"the outbox is on {options.outbox}")
+    if "ratio" in what:
+        good = measure_ratio(store, folder, options.far_ms, options) >= options.at_least
+    if "at-once" in what:
+        measure_ratio(store, folder, 0, options)
+    if "pickup" in what:
+        print("pick-up, from commit to arrival")
+        measure_pick_up(store, folder, options.samples)
+    if "memory" in what:
+        print("memory and throughput by backlog")
+        measure_memory(store, folder, options.size, options.backlogs, options.seconds)
     return 0 if good else 1
 
 
