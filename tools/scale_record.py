@@ -15,8 +15,8 @@ from relay.demo.verdict import why_again
 from relay.sandbox import Taken
 
 UNEXPLAINED = "nobody knows why"
-_AT_A_FREEZE = 0.5
-"""Seconds: what stood in a socket's buffer at a SIGSTOP reaches the sandbox a little later."""
+_ON_THE_WIRE = 0.5
+"""Seconds: what stood in a socket's buffer at a SIGKILL or SIGSTOP reaches the sandbox a little later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +169,12 @@ def _unexplained(taken: Taken, began: float) -> str:
 
 
 def _why(again: Again, before: float, outage: Outage) -> str | None:
-    """As for one kill; a freeze is one whose last posts may still arrive."""
-    if outage.how == "killed":
-        return why_again(again, before, outage.begin)
-    if outage.begin < before <= outage.begin + _AT_A_FREEZE:
+    """As the first demo judges its kill; a freeze leaves the same things unsettled."""
+    if outage.begin < before <= outage.begin + _ON_THE_WIRE:
         before = outage.begin
-    if why_again(again, before, outage.begin) is None:
-        return None
-    return "it was sent, but not yet settled, when its replica froze"
+    why = why_again(again, before, outage.begin)
+    frozen = why is not None and outage.how == "frozen"
+    return "it was sent, but not yet settled, when its replica froze" if frozen else why
 
 
 # --- order ---------------------------------------------------------------------------------------------

@@ -115,9 +115,12 @@ def test_whatever_is_wrong_is_said(evidence: Evidence, words: str) -> None:
     assert any(words in text for text in judge(evidence).wrong)
 
 
+@pytest.mark.parametrize("at", [101.5, 102.1])
 @pytest.mark.parametrize("outage", [KILLED, FROZEN])
-def test_what_was_under_way_at_an_outage_may_come_again(outage: Outage) -> None:
-    verdict = judge(replace(FINE, outages=[outage], taken=again(105.5)))
+def test_what_was_under_way_at_an_outage_may_come_again(outage: Outage, at: float) -> None:
+    """Also what still stood in a socket's buffer then, and reached ION a little later."""
+    taken = [TAKEN[0], replace(TAKEN[1], at=at, again=[Again(9, 105.5, "answered 202")]), TAKEN[2]]
+    verdict = judge(replace(FINE, outages=[outage], taken=taken))
     assert verdict.wrong == []
     assert sum(verdict.twice.values()) == 1
 
