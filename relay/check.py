@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from relay import protocol
-from relay.answers import Accepted, Answer, describe
+from relay.answers import Accepted, Answer, Versions, describe
 from relay.assembly import Profile, profiles_of
 from relay.ion.endpoint import IonEndpoint
 from relay.model import TenantId
@@ -91,4 +91,6 @@ def _step(tenant: TenantId, what: str, answer: Answer) -> Step:
             mend = "add the documents to the connection point in ION Desk (sent by the application)"
             return Step(tenant, what, ok=False, detail="no document is accepted", mend=mend)
     fine = protocol.is_fine(answer)
+    if isinstance(answer, Versions) and fine:
+        detail = ", ".join(answer.supported)
     return Step(tenant, what, ok=fine, detail=detail, mend="" if fine else row.mend)
