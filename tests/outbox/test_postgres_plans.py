@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from relay.model import DocumentName, MessageId, OrderingKey, RowId, TenantId
+from relay.outbox import decisions
 from relay.outbox.postgres import decide, desk, meant
 from relay.outbox.postgres.database import Session
 from relay.outbox.postgres.names import Names
@@ -107,7 +108,7 @@ async def test_counts_and_the_head_of_a_lane_are_found_along_an_index(session: E
 
 
 async def test_a_decision_touches_its_rows_by_their_ids(session: Explaining) -> None:
-    for decision in (decide.park("x"), decide.retry(), decide.drop("x")):
+    for decision in (decisions.park("x"), decisions.retry(), decisions.drop("x")):
         await decide.chunk(session, Filter(RARE), decision, 0, RowId(100_000))
         assert "walk" not in (ways := session.taken())
         assert "pkey" in ways

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from relay.model import Delivered, DocumentName, Draft, MessageId, Released
+from relay.outbox import decisions
 from relay.outbox.sqlite import decide, settle, tenants
 from relay.ports import Filter, Signals
 from tests.contract.stores import ACME, insert_plainly
@@ -105,8 +106,8 @@ async def test_a_decision_means_the_messages_that_are_there_when_it_is_taken(
     assert (count.parked, count.pending > 0) == (3, True)
 
 
-def with_an_arrival(chunk: Callable[..., decide.Done]) -> Callable[..., decide.Done]:
-    def chunk_then_insert(connection: Connection, **asked: Any) -> decide.Done:
+def with_an_arrival(chunk: Callable[..., decisions.Done]) -> Callable[..., decisions.Done]:
+    def chunk_then_insert(connection: Connection, **asked: Any) -> decisions.Done:
         done = chunk(connection, **asked)
         connection.execute(
             "INSERT INTO relay_outbox (tenant_id, document_name, payload) VALUES ('ACME_PRD', 'A', 'x')"

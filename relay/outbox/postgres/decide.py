@@ -3,10 +3,8 @@
 Each chunk is a short transaction of its own, so that settlements get in between however many rows are meant.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 from relay.model import RowId
+from relay.outbox.decisions import Decision, Done
 from relay.outbox.postgres import meant, settle, tenants
 from relay.outbox.postgres.database import Session
 from relay.ports import Filter, MessageState
@@ -41,38 +39,6 @@ FROM locked WHERE relay_outbox.id = locked.id RETURNING relay_outbox.id, upper(t
 _TELL = """
 INSERT INTO relay_history (message_row, what, detail) SELECT unnest($1::bigint[]), $2, $3
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What is to happen to messages in one of the `states`."""
-
-    what: Literal["retried", "parked", "dropped"]
-    states: tuple[MessageState, ...]
-    reason: str = ""
-
-
-def retry() -> Decision:
-    """Whatever is not delivered goes again."""
-    return Decision("retried", ("pending", "parked", "dropped"))
-
-
-def park(reason: str) -> Decision:
-    """Out of the queue."""
-    return Decision("parked", ("pending",), reason)
-
-
-def drop(reason: str) -> Decision:
-    """For good."""
-    return Decision("dropped", ("pending", "parked"), reason)
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """How many rows a chunk changed, and the last that it looked at; None: no more are meant."""
-
-    rows: int
-    last: RowId | None
 
 
 async def chunk(session: Session, wanted: Filter, decision: Decision, after: int, upto: RowId) -> Done:

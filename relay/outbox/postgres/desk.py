@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, get_args
 
 from relay.model import DocumentName, LogicalId, MessageId, OrderingKey, RowId, TenantId
+from relay.outbox import decisions
 from relay.outbox.postgres import decide, meant
 from relay.outbox.postgres.database import Database, Session
 from relay.ports import Count, Filter, MessageState, Record
@@ -75,17 +76,17 @@ class PostgresDesk:
 
     async def retry(self, wanted: Filter) -> int:
         """See ports.Desk."""
-        return await self._decide(wanted, decide.retry())
+        return await self._decide(wanted, decisions.retry())
 
     async def park(self, wanted: Filter, reason: str) -> int:
         """See ports.Desk."""
-        return await self._decide(wanted, decide.park(reason))
+        return await self._decide(wanted, decisions.park(reason))
 
     async def drop(self, wanted: Filter, reason: str) -> int:
         """See ports.Desk."""
-        return await self._decide(wanted, decide.drop(reason))
+        return await self._decide(wanted, decisions.drop(reason))
 
-    async def _decide(self, wanted: Filter, decision: decide.Decision) -> int:
+    async def _decide(self, wanted: Filter, decision: decisions.Decision) -> int:
         """What is meant is what is there now; rows that arrive meanwhile are not."""
         upto = await self._database.read(_newest_row)
         after, rows = RowId(0), 0

@@ -3,12 +3,11 @@
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from relay.model import RowId
+from relay.outbox.decisions import Decision, Done
 from relay.outbox.sqlite import desk, tenants
-from relay.ports import Filter, MessageState
+from relay.ports import Filter
 
 CHUNK = 500
 """Rows in one transaction: some 20 ms, so that settlements and inserts get in between."""
@@ -33,38 +32,6 @@ INSERT INTO relay_history (row, what, detail) SELECT value, :what, :detail FROM 
 _TENANTS = """
 SELECT DISTINCT upper(tenant_id) FROM relay_outbox WHERE id IN (SELECT value FROM json_each(?))
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What is to happen to messages in one of the `states`."""
-
-    what: Literal["retried", "parked", "dropped"]
-    states: tuple[MessageState, ...]
-    reason: str = ""
-
-
-def retry() -> Decision:
-    """Whatever is not delivered goes again."""
-    return Decision("retried", ("pending", "parked", "dropped"))
-
-
-def park(reason: str) -> Decision:
-    """Out of the queue."""
-    return Decision("parked", ("pending",), reason)
-
-
-def drop(reason: str) -> Decision:
-    """For good."""
-    return Decision("dropped", ("pending", "parked"), reason)
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """How many rows a chunk changed, and the last of them; None: no more are meant."""
-
-    rows: int
-    last: RowId | None
 
 
 def chunk(

@@ -20,6 +20,7 @@ from relay.model import (
     TenantId,
     TenantState,
 )
+from relay.outbox import decisions
 from relay.outbox.sqlite import decide, desk, due, settle, tenants
 from relay.outbox.sqlite.database import Database
 from relay.outbox.sqlite.lock import Lock
@@ -164,15 +165,15 @@ class SqliteOutbox:
 
     async def retry(self, wanted: Filter) -> int:
         """See ports.Desk."""
-        return await self._decide(wanted, decide.retry())
+        return await self._decide(wanted, decisions.retry())
 
     async def park(self, wanted: Filter, reason: str) -> int:
         """See ports.Desk."""
-        return await self._decide(wanted, decide.park(reason))
+        return await self._decide(wanted, decisions.park(reason))
 
     async def drop(self, wanted: Filter, reason: str) -> int:
         """See ports.Desk."""
-        return await self._decide(wanted, decide.drop(reason))
+        return await self._decide(wanted, decisions.drop(reason))
 
     async def pause(self, tenant: TenantId, reason: str) -> None:
         """See ports.Outbox and ports.Desk."""
@@ -182,7 +183,7 @@ class SqliteOutbox:
         """See ports.Desk."""
         await self._database.write(partial(tenants.resume, tenant=tenant))
 
-    async def _decide(self, wanted: Filter, decision: decide.Decision) -> int:
+    async def _decide(self, wanted: Filter, decision: decisions.Decision) -> int:
         """What is meant is what is there now; rows that arrive meanwhile are not."""
         upto = await self._database.read(desk.newest_row)
         after, rows = RowId(0), 0
