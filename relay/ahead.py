@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from relay.blame import Lane
 from relay.lanes import Lanes, Wanted
-from relay.ledger import OUTBOX_MEND
+from relay.ledger import say_outbox_trouble
 from relay.logs import Troubles
 from relay.model import DocumentName, Message, RowId, TenantId
 from relay.nap import nap
@@ -42,12 +42,7 @@ class Patience:
                 answer = await call()
             except StoreError as error:
                 failures += 1
-                self._troubles.met(
-                    "outbox",
-                    detail=str(error),
-                    fault="the outbox's",
-                    mend=OUTBOX_MEND,
-                )
+                say_outbox_trouble(self._troubles, str(error))
                 await nap(self._stopping, self._schedule.delay(failures, self._chance()))
                 continue
             if failures:

@@ -22,8 +22,11 @@ _GATHER_SECONDS = 0.002
 
 _HURRIED_SECONDS = 0.25
 
-OUTBOX_MEND = "mend the cause; the relay tries again by itself, nothing is lost"
-"""What a person can do about an outbox in trouble."""
+
+def say_outbox_trouble(troubles: Troubles, detail: str) -> None:
+    """The outbox did not do it: whoever meets it says it in the same words, so that it is one trouble."""
+    mend = "mend the cause; the relay tries again by itself, nothing is lost"
+    troubles.met("outbox", detail=detail, fault="the outbox's", mend=mend)
 
 
 Settled = Callable[[Message, Settlement], None]
@@ -70,12 +73,7 @@ class Ledger:
                 await self._outbox.settle([(message.row, settlement) for message, settlement, _ in group])
             except StoreError as error:
                 failures += 1
-                self._troubles.met(
-                    "outbox",
-                    detail=f"{len(self._entries)} settlements wait: {error}",
-                    fault="the outbox's",
-                    mend=OUTBOX_MEND,
-                )
+                say_outbox_trouble(self._troubles, f"{len(self._entries)} settlements wait: {error}")
                 await self._rest(failures)
                 continue
             failures = 0

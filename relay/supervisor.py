@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from relay.ledger import OUTBOX_MEND, Ledger
+from relay.ledger import Ledger, say_outbox_trouble
 from relay.logs import Log, Troubles
 from relay.model import TenantId
 from relay.nap import nap
@@ -166,7 +166,7 @@ class Supervisor:
                         await self._take_part(tenure)
                 except (StoreError, TimeoutError) as error:
                     detail = str(error) or f"no answer to a heartbeat within {third:g} s"
-                    self._troubles.met("outbox", detail=detail, fault="the outbox's", mend=OUTBOX_MEND)
+                    say_outbox_trouble(self._troubles, detail)
                     await asyncio.sleep(min(third, 1.0))
                 else:
                     await nap(self._claiming, self._rest(third))
@@ -245,7 +245,7 @@ class Supervisor:
                 await start()
             except StoreError as error:
                 failures += 1
-                self._troubles.met("outbox", detail=str(error), fault="the outbox's", mend=OUTBOX_MEND)
+                say_outbox_trouble(self._troubles, str(error))
             except Exception:  # noqa: BLE001 — the one catch-all: a bug in one part must not end the others
                 failures = 1 if clock() - began > _RUNS_WELL else failures + 1
                 self._log.exception("part.crashed", part=name, failures=failures)
