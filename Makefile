@@ -85,7 +85,7 @@ lock: ## resolve the dependencies anew, with hashes, for every platform
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	$(PYTHON) -m venv "$$scratch" && "$$scratch/bin/pip" install --quiet --disable-pip-version-check uv && \
 	compile() { "$$scratch/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes "$$@"; } && \
-	compile --upgrade --extra postgres pyproject.toml -o requirements.lock && \
+	compile --upgrade --extra postgres --extra otel pyproject.toml -o requirements.lock && \
 	compile --upgrade pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock && \
 	compile --upgrade --group build -c requirements-dev.lock -o requirements-build.lock
 
