@@ -152,6 +152,33 @@ def summary(url: Url = DEFAULT_URL) -> None:
     say.as_json(ask(url, "GET", ""))
 
 
+@sandbox_app.command("activate")
+def activate(
+    tenant_id: str,
+    application: Annotated[
+        str, typer.Option(help="The application's address, before /service: http://127.0.0.1:8482/ACME_PRD.")
+    ],
+    consumer_key: Annotated[str, typer.Option(help="The key that the application issued for ION.")],
+    consumer_secret: Annotated[str, typer.Option(help="That key's secret.")],
+    url: Url = DEFAULT_URL,
+    as_json: Json = False,
+) -> None:
+    """Activate a connection point as ION does where the application also receives: call there first.
+
+    Unless ping, versions and protocol are answered well, it is inactive then, and the exit code 1.
+    """
+    given = {"url": application, "consumer_key": consumer_key, "consumer_secret": consumer_secret}
+    told = ask(url, "POST", f"tenants/{urllib.parse.quote(tenant_id, safe='')}/activate", given)
+    if as_json:
+        say.as_json(told)
+    else:
+        for visit in told["visits"]:
+            say.line(f"{visit['call']}  {visit['status'] or 'no answer'}  {visit['said']}")
+        say.line(f"the connection point is {'active' if told['activated'] else 'inactive'}")
+    if not told["activated"]:
+        raise typer.Exit(say.TROUBLE)
+
+
 def _list(
     url: str, path: str, name: str, query: dict[str, str | None], as_json: bool, shown: tuple[str, ...]
 ) -> int:

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from relay.sandbox.activation import Application, visit
 from relay.sandbox.shared import Ion
 from relay.sandbox.weather import WeatherError
 
@@ -54,6 +55,8 @@ class Control:
                 return _json(self._overview())
             case "GET", ["tenants"]:
                 return _json({"tenants": [tenant.as_json() for tenant in self._ion.tenants]})
+            case "POST", ["tenants", tenant_id, "activate"]:
+                return await self._activate(http, tenant_id)
             case "GET", ["weather"]:
                 return self._rules()
             case "POST", ["weather"]:
@@ -109,6 +112,20 @@ class Control:
     def _rules(self, status: int = 200) -> web.Response:
         now = time.monotonic()
         return _json({"weather": [rule.as_json(now) for rule in self._ion.sky.rules]}, status)
+
+    async def _activate(self, http: web.BaseRequest, tenant_id: str) -> web.Response:
+        """An administrator activates a connection point; its application is called first."""
+        tenant = self._ion.tenants.get(tenant_id)
+        if tenant is None:
+            raise _NotFoundError(f"there is no tenant {tenant_id}")
+        try:
+            application = Application.read(json.loads(await http.read()))
+        except (ValueError, RecursionError) as error:
+            raise _BadRequestError(str(error)) from error
+        visits = await visit(application)
+        fine = all(one.is_fine for one in visits)
+        tenant.connection_point = "active" if fine else "inactive"
+        return _json({"activated": fine, "visits": [one.as_json() for one in visits]})
 
     async def _order(self, http: web.BaseRequest) -> web.Response:
         try:

@@ -1,0 +1,142 @@
+"""This file is what ION may ask of the relay: is it there, which versions, which protocol. No documents.
+
+For bidirectional connection points: ION calls `<Application>/service/ping` while it activates one (developer
+guide, "ION sends a message to an application"; the answers are those of Infor's sample server). Each tenant
+is an application of its own, `/<TENANT>/service/…`, with a consumer key of its own.
+"""
+
+import asyncio
+import json
+import math
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from aiohttp import web
+
+from relay.ion.inbound import Call, Doorman, Refused
+from relay.logs import Troubles
+from relay.model import TenantId
+from relay.web.failures import Failures
+
+_CALL = re.compile(r"/(?P<tenant>[A-Za-z0-9_]{1,22})/service/(?P<what>ping|versions|protocol)(\?.*)?")
+_OF_A_TENANT = re.compile(r"/[A-Za-z0-9_]{1,22}/service(/.*)?")
+
+_ANSWERS = {
+    "ping": {"status": "OK", "code": 200},
+    "versions": {"supportedVersions": ["v3"]},
+    "protocol": {
+        "version": "v3",
+        "messageMethod": "multipartMessage",
+        "supportedEncoding": "DEFLATE",
+        "supportedCharacterSet": "UTF-8",
+        "hasDiscovery": False,
+    },
+}
+
+_STATUS: dict[Literal["nobody", "foreign", "crowd"], int] = {"nobody": 401, "foreign": 403, "crowd": 429}
+_HEADERS = {401: {"WWW-Authenticate": 'OAuth realm="ion-relay"'}, 429: {"Retry-After": "60"}}
+_RETRY_SECONDS = 10
+_QUIET_SECONDS = 60.0
+
+Hindrance = Callable[[], Awaitable[str | None]]
+"""Why no work would be accepted now; None: it would."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """What is needed to receive ION's calls.
+
+    `base_url`: what ION was told to call, where a proxy stands between; None: the host that it names.
+    `wall`: seconds since 1970.
+    """
+
+    doorman: Doorman
+    base_url: str | None
+    hindrance: Hindrance
+    troubles: Troubles
+    wall: Callable[[], float]
+
+
+def application(reception: Reception) -> web.Application:
+    """One route for all: what is signed is the path as it was sent, not as a router understands it."""
+    app = web.Application(client_max_size=0)
+    app.router.add_route("*", "/{tail:.*}", _Inbound(reception).answer)
+    return app
+
+
+class _Inbound:
+    def __init__(self, reception: Reception) -> None:
+        self._at = reception
+        self._failures = Failures()
+        self._quiet: asyncio.TimerHandle | None = None
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Every call there can be."""
+        target = request.raw_path
+        known = _CALL.fullmatch(target)
+        if known is None:
+            return _unknown(target)
+        if request.method not in ("GET", "HEAD"):
+            return _told(405, "this is asked with GET", {"Allow": "GET, HEAD"})
+        refused = self._refused(request, TenantId(known["tenant"].upper()))
+        if refused is not None:
+            return self._turn_away(refused, request.remote or "")
+        return await self._let_in(known["what"])
+
+    def _refused(self, request: web.Request, tenant: TenantId) -> Refused | None:
+        base = self._at.base_url or f"{request.scheme}://{request.host}"
+        method: Literal["GET", "HEAD"] = "HEAD" if request.method == "HEAD" else "GET"
+        call = Call(method, base + request.raw_path, request.headers.get("Authorization", ""))
+        return self._at.doorman.admit(call, tenant, self._at.wall())
+
+    def _turn_away(self, refused: Refused, caller: str) -> web.Response:
+        """Who fails too often is told no more; ION, perhaps behind the same proxy, is let in even so."""
+        now = asyncio.get_running_loop().time()
+        wait = self._failures.wait(caller, now)
+        self._failures.failed(caller, now)
+        self._say(refused, caller)
+        if wait > 0:
+            return _told(429, "too many refused calls", {"Retry-After": str(math.ceil(wait))})
+        status = _STATUS[refused.why]
+        return _told(status, refused.detail, _HEADERS.get(status))
+
+    def _say(self, refused: Refused, caller: str) -> None:
+        """One line for a storm of them; the last one is when nobody was refused for a while."""
+        self._at.troubles.met(
+            "inbound",
+            detail=f"a call from {caller} was refused: {refused.detail}",
+            fault="the caller's",
+            mend="check the consumer key and secret at ION's connection point, its URL, and both clocks",
+        )
+        if self._quiet is not None:
+            self._quiet.cancel()
+        self._quiet = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._at.troubles.resolved)
+
+    async def _let_in(self, what: str) -> web.Response:
+        hindrance = await self._at.hindrance()
+        if hindrance is not None:
+            return _told(503, hindrance, {"Retry-After": str(_RETRY_SECONDS)})
+        return _json(200, _ANSWERS[what])
+
+
+def _unknown(target: str) -> web.Response:
+    if _OF_A_TENANT.fullmatch(target):
+        return _told(
+            501, "this relay sends documents and receives none; ION may ask ping, versions, protocol"
+        )
+    return _told(404, "there is nothing here but /<TENANT>/service/ping, …/versions and …/protocol")
+
+
+def _told(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
+    """In the shape of ION's own answers, so that its log shows why."""
+    return _json(status, {"status": "FAIL", "code": status, "errors": [text]}, headers)
+
+
+def _json(status: int, body: object, headers: dict[str, str] | None = None) -> web.Response:
+    every = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    text = json.dumps(body, ensure_ascii=False)
+    return web.Response(
+        status=status, text=text, content_type="application/json", headers={**every, **(headers or {})}
+    )

@@ -1,0 +1,97 @@
+"""The stand-in plays ION's part at an application: it calls there before it activates the connection point."""
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from relay.sandbox import Sandbox
+from tests.sandbox.client import IonClient
+
+
+class Application:
+    """An application that also receives, as badly as a test wants it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.authorizations: list[str] = []
+        self.answers: dict[str, tuple[int, str]] = {}
+        self.url = ""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        call = request.path.rpartition("/")[2]
+        self.asked.append(request.path)
+        self.authorizations.append(request.headers["Authorization"])
+        status, body = self.answers.get(call, (200, "{}"))
+        return web.Response(status=status, text=body)
+
+
+@pytest.fixture
+async def application() -> AsyncIterator[Application]:
+    one = Application()
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", one.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    one.url = f"http://127.0.0.1:{runner.addresses[0][1]}/ACME_PRD"
+    yield one
+    await runner.cleanup()
+
+
+async def _activate(acme: IonClient, at: str, **changed: object) -> tuple[int, dict[str, object]]:
+    given = {"url": at, "consumer_key": "key", "consumer_secret": "secret"} | changed
+    path = f"{acme.sandbox.url}/_sandbox/tenants/ACME_PRD/activate"
+    answer = await acme.call("POST", path, data=json.dumps(given).encode())
+    return answer.status, answer.json
+
+
+async def test_an_application_that_answers_well_is_activated(
+    acme: IonClient, sandbox: Sandbox, application: Application
+) -> None:
+    sandbox.tenant("ACME_PRD").connection_point = "inactive"
+    status, told = await _activate(acme, application.url)
+    assert (status, told["activated"]) == (200, True)
+    assert application.asked == [f"/ACME_PRD/service/{call}" for call in ("ping", "versions", "protocol")]
+    assert all(header.startswith("OAuth ") for header in application.authorizations)
+    assert sandbox.tenant("ACME_PRD").connection_point == "active"
+
+
+async def test_one_that_does_not_is_not_and_it_is_told_why(
+    acme: IonClient, sandbox: Sandbox, application: Application
+) -> None:
+    application.answers["versions"] = (503, '{"errors": ["the relay is stopping"]}')
+    _, told = await _activate(acme, application.url)
+    assert told == {
+        "activated": False,
+        "visits": [
+            {"call": "ping", "status": 200, "said": "{}"},
+            {"call": "versions", "status": 503, "said": "the relay is stopping"},
+        ],
+    }
+    assert sandbox.tenant("ACME_PRD").connection_point == "inactive"
+
+
+async def test_an_answer_that_is_no_json_is_shown_as_it_is(acme: IonClient, application: Application) -> None:
+    application.answers["ping"] = (502, "<h1>Bad\n gateway</h1>")
+    _, told = await _activate(acme, application.url)
+    assert told["visits"] == [{"call": "ping", "status": 502, "said": "<h1>Bad gateway</h1>"}]
+
+
+async def test_where_nobody_listens_there_is_no_answer(acme: IonClient, unused_tcp_port: int) -> None:
+    _, told = await _activate(acme, f"http://127.0.0.1:{unused_tcp_port}/ACME_PRD")
+    assert told["activated"] is False
+    assert told["visits"][0]["status"] is None  # type: ignore[index]
+
+
+@pytest.mark.parametrize("changed", [{"url": "nowhere"}, {"consumer_key": 7}, {"url": "ftp://x/"}])
+async def test_what_cannot_be_called_is_refused(acme: IonClient, changed: dict[str, object]) -> None:
+    status, told = await _activate(acme, "http://127.0.0.1:1", **changed)
+    assert status == 400
+    assert told["error"]
+
+
+async def test_a_tenant_that_is_not_there_is_not_found(acme: IonClient) -> None:
+    answer = await acme.call("POST", f"{acme.sandbox.url}/_sandbox/tenants/NOBODY/activate", data=b"{}")
+    assert answer.status == 404
