@@ -38,6 +38,11 @@ def _outbox_url(text: str) -> str:
     return text
 
 
+def _listen(text: str) -> str:
+    mends.refuse(mends.listen_problem(text))
+    return text.lower()
+
+
 def _patterns(text: str) -> str:
     mends.refuse(mends.patterns_problem(text))
     return text
@@ -57,6 +62,8 @@ Choice = BeforeValidator(_lower)
 LogicalIdText = Annotated[str, AfterValidator(_logical_id)]
 IonUrl = Annotated[str, AfterValidator(_ion_url)]
 OutboxUrl = Annotated[str, AfterValidator(_outbox_url), PlainSerializer(outbox.shown)]
+Listen = Annotated[str, AfterValidator(_listen)]
+"""`off`, or `HOST:PORT`."""
 Patterns = Annotated[str, AfterValidator(_patterns)]
 
 # --- the groups ---------------------------------------------------------------------------------------
@@ -146,6 +153,18 @@ class RetentionSettings(Group):
     """Delivered and dropped messages are deleted after so many days."""
 
 
+class InboundSettings(Group):
+    """What ION may ask of the relay, where a connection point is bidirectional."""
+
+    listen: Listen = "off"
+    """Where ION's own calls are answered (bidirectional connection points only), such as `0.0.0.0:8482`; or
+    `off`."""
+    base_url: IonUrl | None = None
+    """What ION calls instead, where a proxy stands between: `https://relay.example.com/ion`. ION signs it."""
+    window_seconds: float = Field(300.0, ge=1, le=86_400)
+    """So far ION's clock and this one may differ."""
+
+
 class StopSettings(Group):
     """How the relay ends."""
 
@@ -175,6 +194,17 @@ class OAuth2Settings(Group):
     """How the client id and secret travel: in the `form`, or as HTTP `basic`."""
 
 
+class InboundKeySettings(Group):
+    """The OAuth 1.0a key that was issued for ION. Valid ones have the secret in one of its two forms."""
+
+    consumer_key: str | None = Field(None, min_length=1, max_length=250)
+    """The consumer key that ION calls this relay with, issued by you; one for each tenant."""
+    consumer_secret: SecretStr | None = None
+    """The secret that belongs to it."""
+    consumer_secret_file: Path | None = None
+    """The same from a file; it is read again when it changes."""
+
+
 class TenantSettings(Group):
     """One tenant of ION."""
 
@@ -186,6 +216,7 @@ class TenantSettings(Group):
     """ION's base URL, ending in `/service`; with an .ionapi file only to override what follows from it."""
     oauth1: OAuth1Settings | None = None
     oauth2: OAuth2Settings = OAuth2Settings()
+    inbound: InboundKeySettings | None = None
     max_in_flight: int = Field(8, ge=1, le=64)
     """So many posts may be under way at a time."""
     ordering: Annotated[Ordering, Choice] = "key"

@@ -65,6 +65,22 @@ def outbox_url_problem(text: str) -> Problem | None:
     return Problem("", "is not the URL of an outbox", mend)
 
 
+def listen_problem(text: str) -> Problem | None:
+    """`off`, or a host and a port; 0 for any free one."""
+    if text.lower() == "off":
+        return None
+    url = _split(f"//{text}")
+    if url is None or not url.hostname or url.port is None or url.netloc != text or "@" in text:
+        mend = "write an address and a port, such as 127.0.0.1:8480 or [::1]:8480, or off"
+        return Problem("", "is not an address to listen on", mend)
+    return None
+
+
+def is_loopback(listen: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    return _is_loopback(urlsplit(f"//{listen}").hostname or "")
+
+
 def patterns_problem(text: str) -> Problem | None:
     """Shell patterns of tenant ids, separated by commas."""
     if all(_PATTERN.fullmatch(pattern) for pattern in patterns_of(text)):
@@ -110,6 +126,7 @@ def tenant_problems(tenant: str, given: object) -> Iterator[Found]:
         yield Found(where, problem.what, problem.mend)
     if not isinstance(given, Mapping):
         return
+    yield from _inbound_problems(where, given.get("inbound"))
     oauth1 = given.get("oauth1")
     oauth1 = oauth1 if isinstance(oauth1, Mapping) else {}
     direct = bool(oauth1.keys() & {"consumer_key", "consumer_secret", "consumer_secret_file"})
@@ -127,17 +144,38 @@ def tenant_problems(tenant: str, given: object) -> Iterator[Found]:
 def _direct_problems(where: Where, given: Mapping[str, Any], oauth1: Mapping[str, Any]) -> Iterator[Found]:
     if "ion_url" not in given:
         yield Found((*where, "ion_url"), "is missing", "set ION's base URL, ending in /service")
-    if "consumer_key" not in oauth1:
+    yield from _consumer_problems((*where, "oauth1"), oauth1)
+    if "oauth2" in given:
+        yield Found((*where, "oauth2"), "does not go with OAuth 1", "remove it, or use an .ionapi file")
+
+
+def _inbound_problems(where: Where, inbound: object) -> Iterator[Found]:
+    if isinstance(inbound, Mapping) and inbound:
+        yield from _consumer_problems((*where, "inbound"), inbound)
+
+
+def _consumer_problems(where: Where, given: Mapping[str, Any]) -> Iterator[Found]:
+    """A consumer key and its secret: both, and the secret in one of its two forms."""
+    if "consumer_key" not in given:
         mend = "set the key that belongs to the consumer secret"
-        yield Found((*where, "oauth1", "consumer_key"), "is missing", mend)
-    secrets = oauth1.keys() & {"consumer_secret", "consumer_secret_file"}
-    secret = (*where, "oauth1", "consumer_secret")
+        yield Found((*where, "consumer_key"), "is missing", mend)
+    secrets = given.keys() & {"consumer_secret", "consumer_secret_file"}
+    secret = (*where, "consumer_secret")
     if not secrets:
         yield Found(secret, "is missing", "set it, or its file with …_FILE")
     if len(secrets) == 2:
         yield Found(secret, "is given itself and as a file", "keep one of the two")
-    if "oauth2" in given:
-        yield Found((*where, "oauth2"), "does not go with OAuth 1", "remove it, or use an .ionapi file")
+
+
+def inbound_key_problems(tenants: Mapping[str, Any]) -> Iterator[Found]:
+    """A key that ION calls with is one tenant's alone: it says whose call it is."""
+    first: dict[str, str] = {}
+    for tenant, given in tenants.items():
+        inbound = given.get("inbound") if isinstance(given, Mapping) else None
+        key = inbound.get("consumer_key") if isinstance(inbound, Mapping) else None
+        if isinstance(key, str) and first.setdefault(key, tenant) != tenant:
+            where = ("tenants", tenant, "inbound", "consumer_key")
+            yield Found(where, f"is also that of {first[key]}", "issue a key of its own for each tenant")
 
 
 # --- what pydantic found ------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from relay.folder import NOTHING, Folder
 from relay.groups import (
     Group,
     HttpSettings,
+    InboundSettings,
     LogSettings,
     OutboxSettings,
     Patterns,
@@ -48,6 +49,7 @@ class Settings(Group):
     http: HttpSettings = HttpSettings()
     retention: RetentionSettings = RetentionSettings()
     stop: StopSettings = StopSettings()
+    inbound: InboundSettings = InboundSettings()
     park_nothing: bool = False
     """For the night of a risky change on the other side: nothing is parked, everything waits."""
     park_after_seconds: Seconds | None = None
@@ -156,6 +158,7 @@ def load(environ: Mapping[str, str], *, directory: Path) -> Settings:
     tree = _without(tree, apart.names)
     for tenant, given in tree.get("tenants", {}).items():
         found += mends.tenant_problems(tenant, given)
+    found += mends.inbound_key_problems(tree.get("tenants", {}))
     settings: Settings | None = None
     try:
         settings = Settings.model_validate(tree)
@@ -201,6 +204,9 @@ def _anchored(settings: Settings, given: Mapping[str, TenantSettings], directory
         if tenant.oauth1 is not None and tenant.oauth1.consumer_secret_file is not None:
             path = directory / tenant.oauth1.consumer_secret_file.expanduser()
             changes["oauth1"] = tenant.oauth1.model_copy(update={"consumer_secret_file": path})
+        if tenant.inbound is not None and tenant.inbound.consumer_secret_file is not None:
+            path = directory / tenant.inbound.consumer_secret_file.expanduser()
+            changes["inbound"] = tenant.inbound.model_copy(update={"consumer_secret_file": path})
         tenants[name] = tenant.model_copy(update=changes)
     update: dict[str, object] = {"tenants": tenants}
     if settings.tenants_dir is not None:

@@ -217,6 +217,46 @@ def test_oauth2_details_beside_oauth1_are_a_problem(tmp_path: Path) -> None:
     assert "does not go with OAuth 1" in text["RELAY_TENANTS__GLOBEX__OAUTH2"]
 
 
+INBOUND = "RELAY_TENANTS__ACME_PRD__INBOUND__CONSUMER_"
+
+
+def test_a_key_for_ions_calls_has_a_secret_in_one_of_its_forms(tmp_path: Path) -> None:
+    assert problems(tmp_path, ACME | {INBOUND + "KEY": "k"})[INBOUND + "SECRET"].startswith("is missing")
+    assert problems(tmp_path, ACME | {INBOUND + "SECRET": CANARY})[INBOUND + "KEY"].startswith("is missing")
+    both = ACME | {INBOUND + "KEY": "k", INBOUND + "SECRET": CANARY, INBOUND + "SECRET_FILE": "x"}
+    assert "itself and as a file" in problems(tmp_path, both)[INBOUND + "SECRET"]
+    settings = load(ACME | {INBOUND + "KEY": "k", INBOUND + "SECRET_FILE": "x"}, directory=tmp_path)
+    inbound = settings.tenants["ACME_PRD"].inbound
+    assert inbound is not None
+    assert inbound.consumer_secret_file == tmp_path / "x"
+
+
+def test_a_key_for_ions_calls_is_one_tenants_alone(tmp_path: Path) -> None:
+    given = {}
+    for tenant in ("ACME_PRD", "GLOBEX"):
+        at = f"RELAY_TENANTS__{tenant}__INBOUND__CONSUMER_"
+        given |= {at + "KEY": "same", at + "SECRET": CANARY}
+    text = problems(tmp_path, ACME | GLOBEX | given)
+    assert text == {
+        "RELAY_TENANTS__GLOBEX__INBOUND__CONSUMER_KEY": "is also that of ACME_PRD; issue a key of its own for each tenant"
+    }
+
+
+@pytest.mark.parametrize(
+    "listen", ["off", "OFF", "127.0.0.1:8482", "0.0.0.0:0", "[::1]:8482", "relay.local:80"]
+)
+def test_where_to_listen_is_off_or_an_address_with_a_port(tmp_path: Path, listen: str) -> None:
+    assert load({"RELAY_INBOUND__LISTEN": listen}, directory=tmp_path).inbound.listen == listen.lower()
+
+
+@pytest.mark.parametrize(
+    "listen", ["8482", ":8482", "127.0.0.1", "127.0.0.1:", "h:99999", "h:1/x", "u@h:1", "h h:1"]
+)
+def test_anything_else_is_no_address_to_listen_on(tmp_path: Path, listen: str) -> None:
+    text = problems(tmp_path, {"RELAY_INBOUND__LISTEN": listen})
+    assert "127.0.0.1:8480" in text["RELAY_INBOUND__LISTEN"]
+
+
 def test_an_initial_delay_beyond_the_longest_is_a_problem(tmp_path: Path) -> None:
     text = problems(tmp_path, {"RELAY_RETRY__INITIAL_SECONDS": "301"})
     assert "lower RELAY_RETRY__INITIAL_SECONDS" in text["RELAY_RETRY__MAX_SECONDS"]
