@@ -18,6 +18,8 @@ LogicalId = NewType("LogicalId", str)
 OrderingKey = NewType("OrderingKey", str)
 RowId = NewType("RowId", int)
 """The outbox's own growing key of a message; order within a lane follows it."""
+AuditId = NewType("AuditId", int)
+"""The audit's growing key of what a person did."""
 
 DEFAULT_TO = LogicalId("lid://default")
 """Lets ION's document flows route the message."""

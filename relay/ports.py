@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 from relay.answers import Accepted, Answer, Versions
 from relay.model import (
+    AuditId,
     DocumentName,
     Draft,
     Message,
@@ -20,6 +21,9 @@ from relay.model import (
     TenantId,
     TenantState,
 )
+
+RELAY = "relay"
+"""Who it was, in the audit, where the relay itself paused a tenant."""
 
 
 class StoreError(Exception):
@@ -75,7 +79,6 @@ class Outbox(Protocol):
         The same id with the same content again is no error; with another it raises ConflictError.
         The drafts were checked (`model.draft_problems`).
         """
-        ...
 
     async def due(
         self,
@@ -93,11 +96,9 @@ class Outbox(Protocol):
         messages and about `max_bytes` of payload, but never none where there is one; a payload larger
         than `max_bytes` stays unread (`payload` empty, `size` true).
         """
-        ...
 
     async def documents(self, tenant: TenantId) -> frozenset[DocumentName]:
         """The document names of the tenant's pending messages, accepted or not; cheap at any backlog."""
-        ...
 
     async def settle(self, settlements: Sequence[tuple[RowId, Settlement]]) -> None:
         """Write what became of messages, all in one transaction, durable when it returns.
@@ -106,43 +107,33 @@ class Outbox(Protocol):
         touch only what is pending. Released: reason kept, `attempts` + 1 if blamed, `not_before` = the
         store's now + `wait`.
         """
-        ...
 
     async def arrivals(self, within: float) -> Signals:
         """Return once something may have arrived or a person changed something; after `within` s anyway."""
-        ...
 
     async def signals(self) -> Signals:
         """The signals as they stand."""
-        ...
 
     async def pause(self, tenant: TenantId, reason: str) -> None:
         """Pause the tenant until a person resumes it; over restarts."""
-        ...
 
     async def report(self, states: Sequence[TenantState]) -> None:
         """Keep the tenants' live states where `relay status` in another process reads them."""
-        ...
 
     async def beat(self, relay: str, details: Mapping[str, str]) -> bool:
         """Write this relay process' heartbeat. False: it is this process' first (or it was swept)."""
-        ...
 
     async def leave(self, relay: str) -> None:
         """Take the heartbeat back at a clean stop, and the live states with it."""
-        ...
 
     async def unclean(self) -> bool:
         """Whether an earlier relay ended without `leave`, so that some posts may go out again. Asked once."""
-        ...
 
     async def prune(self, older_than: float, limit: int) -> int:
         """Delete at most `limit` rows settled more than `older_than` s ago (delivered, dropped); how many."""
-        ...
 
     async def close(self) -> None:
         """Let go of files and connections; calls under way end first."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,19 +155,15 @@ class Leases(Protocol):
     @property
     def seconds(self) -> float:
         """How long a heartbeat lasts."""
-        ...
 
     async def renew(self) -> Standing:
         """One heartbeat for all of this process' leases; those it lost are not in the answer any more."""
-        ...
 
     async def acquire(self, tenants: Sequence[TenantId]) -> frozenset[TenantId]:
         """Take those that nobody alive holds; all of these that are held now. Needs a living heartbeat."""
-        ...
 
     async def release(self, tenants: Sequence[TenantId]) -> None:
         """Give them back, so that another may take them at once. Giving back what is not held is no error."""
-        ...
 
 
 class Endpoint(Protocol):
@@ -184,31 +171,24 @@ class Endpoint(Protocol):
 
     async def ping(self) -> Answer:
         """GET ping."""
-        ...
 
     async def versions(self) -> Versions | Answer:
         """GET versions."""
-        ...
 
     async def accepted_documents(self) -> Accepted | Answer:
         """GET acceptedDocuments of this tenant's logical id."""
-        ...
 
     async def pack(self, message: Message) -> "Parcel":
         """The post's body, built (and compressed) ahead of its launch; large ones off the loop."""
-        ...
 
     async def post(self, parcel: "Parcel") -> Answer:
         """POST it, once. Also waits for the tenant's rate limit."""
-        ...
 
     def credentials_changed(self) -> bool:
         """Whether the credential files on disk differ from what was last read."""
-        ...
 
     async def close(self) -> None:
         """Close the session."""
-        ...
 
 
 class Parcel(Protocol):
@@ -218,16 +198,36 @@ class Parcel(Protocol):
 # --- the desk: what operators see and do ----------------------------------------------------------
 
 MessageState = Literal["pending", "delivered", "parked", "dropped"]
+What = Literal["retry", "park", "drop"]
+"""What a person can decide about messages."""
+Outcome = Literal["running", "done", "cancelled", "failed"]
+
+AGES = (60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
+"""The upper edges, in seconds, of a shape's age buckets; the last bucket is beyond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What was there at a preview, by the store's own clock: rows up to `upto`, in their state since `at`."""
+
+    upto: RowId
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which messages are meant; everything set must hold. `ids` are message ids."""
+    """Which messages are meant; everything set must hold. `ids` are message ids.
+
+    `reason`: a text that the message's reason contains. `moment`: only what was there then, and has not been
+    retried, parked or dropped since.
+    """
 
     tenant: TenantId | None = None
     document: DocumentName | None = None
     state: MessageState | None = None
     ids: tuple[MessageId, ...] = ()
+    reason: str | None = None
+    moment: Moment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +264,56 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """The pending messages of a tenant's document by age; `counts`: for each of AGES, and beyond.
+
+    `more`: there are further ones, which were not looked at.
+    """
+
+    tenant: TenantId
+    document: DocumentName
+    counts: tuple[int, ...]
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a decision would change. `groups`: tenant, document, state, how many; `sample`: the first ones."""
+
+    what: What
+    wanted: Filter
+    total: int
+    groups: tuple[tuple[TenantId, DocumentName, MessageState, int], ...]
+    sample: Sequence[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A decision about messages, by whom and why; the reason is shown with the messages."""
+
+    what: What
+    wanted: Filter
+    who: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """What a person did. `selection`: which messages, in words; `messages`: how many were changed so far."""
+
+    id: AuditId
+    at: datetime
+    who: str
+    what: str
+    tenant: TenantId | None
+    selection: str
+    reason: str
+    messages: int
+    outcome: Outcome
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class RelayBeat:
     """A relay process: when it last beat, whether that is recent enough to call it running."""
 
@@ -279,50 +329,95 @@ class Desk(Protocol):
 
     async def counts(self) -> Mapping[TenantId, Count]:
         """By tenant, all tenants with rows."""
-        ...
 
     async def states(self) -> Mapping[TenantId, TenantState]:
         """The live states that workers last wrote, of relays that are alive."""
-        ...
 
     async def relays(self) -> Sequence[RelayBeat]:
         """The relay processes that wrote a heartbeat and did not leave."""
-        ...
 
     async def find(self, wanted: Filter, limit: int) -> Sequence[Record]:
         """In the order of their rows, without payload and history."""
-        ...
 
     async def show(self, message_id: MessageId, tenant: TenantId | None) -> Sequence[Record]:
         """With history; several where tenants use the same id."""
-        ...
 
     async def ahead(self, record: Record) -> Record | None:
         """The head of this pending message's lane (by ordering key), if it is another message."""
-        ...
 
     async def retry(self, wanted: Filter) -> int:
         """Parked and dropped ones become pending again; pending ones lose their own delay. How many.
 
         They return to their row's place, with no attempts, queued now.
         """
-        ...
 
     async def park(self, wanted: Filter, reason: str) -> int:
         """Pending ones are parked."""
-        ...
 
     async def drop(self, wanted: Filter, reason: str) -> int:
         """Pending and parked ones are dropped for good."""
-        ...
 
     async def pause(self, tenant: TenantId, reason: str) -> None:
         """The tenant sends nothing until resumed."""
-        ...
 
     async def resume(self, tenant: TenantId) -> None:
         """Paused or halted: initialise again at once."""
-        ...
+
+
+class Decisions(Protocol):
+    """What becomes part of Desk once the stores have it; `pause` and `resume` get `who` as last argument."""
+
+    async def payload(self, row: RowId, limit: int) -> bytes | None:
+        """The first `limit` bytes of it; None: it is not kept any more."""
+
+    async def shape(self, tenant: TenantId | None, limit: int) -> Sequence[Shape]:
+        """How old the pending messages are, by tenant and document; never a full scan.
+
+        At most `limit` rows are looked at for each document, those with the lowest ids.
+        """
+
+    # --- deciding about messages: look, begin, go on chunk by chunk; or all at once ---------------
+
+    async def preview(self, what: What, wanted: Filter, sample: int = 5) -> Preview:
+        """What a decision would change now; its `wanted` is frozen at this moment. Changes nothing."""
+
+    async def begin(self, order: Order) -> AuditId:
+        """Write the decision into the audit, as `running`; no message is changed yet.
+
+        Without a moment of its own the order means what is there now.
+        """
+
+    async def go_on(self, audit: AuditId) -> AuditEntry:
+        """Decide about the next chunk of messages, in one short transaction with the progress in the audit.
+
+        The entry as it is then: call again while its `outcome` is "running". Any process may.
+        """
+
+    async def decide(self, order: Order) -> int:
+        """Begin, and go on to the end; how many messages it changed.
+
+        retry: parked and dropped ones become pending again, at their row's place, with no attempts, queued
+        now; pending ones lose their own delay. park: pending ones. drop: pending and parked ones, for good.
+        """
+
+    async def cancel(self, audit: AuditId, who: str) -> bool:
+        """End a running decision after the chunk under way; False: it was over. What is done stays done."""
+
+    # --- the audit: what persons did --------------------------------------------------------------
+
+    async def audit(self, limit: int, tenant: TenantId | None = None) -> Sequence[AuditEntry]:
+        """The newest first. `tenant`: its own, and those about messages of any tenant."""
+
+    async def entry(self, audit: AuditId) -> AuditEntry | None:
+        """One of them."""
+
+    async def note(self, who: str, what: str, tenant: TenantId | None, selection: str) -> None:
+        """Something was done that changes nothing, such as showing a payload."""
+
+    # --- deciding about tenants; all of it is audited ---------------------------------------------
+
+    async def ask(self, tenant: TenantId, who: str) -> None:
+        """Try ION again now: ends the wait between two tries, and a halt's. A pause stays."""
 
 
 class Store(Outbox, Desk, Protocol):
@@ -331,4 +426,3 @@ class Store(Outbox, Desk, Protocol):
     @property
     def leases(self) -> Leases | None:
         """None: one process has the whole outbox."""
-        ...
