@@ -232,7 +232,7 @@ def test_a_key_for_ions_calls_has_a_secret_in_one_of_its_forms(tmp_path: Path) -
 
 
 def test_a_key_for_ions_calls_is_one_tenants_alone(tmp_path: Path) -> None:
-    given = {}
+    given: dict[str, str] = {}
     for tenant in ("ACME_PRD", "GLOBEX"):
         at = f"RELAY_TENANTS__{tenant}__INBOUND__CONSUMER_"
         given |= {at + "KEY": "same", at + "SECRET": CANARY}
