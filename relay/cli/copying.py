@@ -1,7 +1,6 @@
 """This file is `relay outbox copy`: move an outbox between SQLite and PostgreSQL, as often as it takes."""
 
 import asyncio
-import sys
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,7 +35,7 @@ def copy(
     except RefusedError as refused:
         say.give_up(str(refused), say.TROUBLE)
     finally:
-        _end_progress()
+        say.end_progress()
     if as_json:
         sides = {"from": dict(done.source), "to": dict(done.target)}
         say.as_json({"written": done.written, "complete": done.complete, **sides})
@@ -54,7 +53,7 @@ async def _copied(at: "OutboxSettings", source: str, target: str, *, force: bool
     async with AsyncExitStack() as opened:
         here = await _side(opened, at, source, create=False, exclusive=not force)
         there = await _side(opened, at, target, create=True, exclusive=True)
-        return await copy_rows(here, there, forced=force, tell=_progress if sys.stderr.isatty() else _silence)
+        return await copy_rows(here, there, forced=force, tell=say.progress)
 
 
 async def _side(
@@ -76,20 +75,3 @@ def _show(done: "Copied", source: str, target: str) -> None:
         ("state", "from", "to"), [(state, count, done.target[state]) for state, count in done.source.items()]
     )
     say.line(f"{source} is copied to {target}: {done.written} rows in this run")
-
-
-# --- progress -------------------------------------------------------------------------------------
-
-
-def _progress(seen: int, altogether: int) -> None:
-    sys.stderr.write(f"\r{seen:,} of {altogether:,} messages")
-    sys.stderr.flush()
-
-
-def _silence(_seen: int, _altogether: int) -> None:
-    """Nobody looks."""
-
-
-def _end_progress() -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")

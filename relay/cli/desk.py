@@ -1,7 +1,9 @@
 """This file is what every command begins with: the settings as they are here, and the outbox they name."""
 
 import asyncio
+import getpass
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -18,6 +20,15 @@ T = TypeVar("T")
 def settings() -> Settings:
     """From this process' environment and folder. Raises SettingsError."""
     return load(os.environ, directory=Path.cwd())
+
+
+def who() -> str:
+    """Who decides here, as the audit has it: user@host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a number without a name, as in containers
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 def at_outbox(at: "OutboxSettings", work: "Callable[[Store], Awaitable[T]]", *, create: bool = False) -> T:

@@ -1,18 +1,13 @@
 """This file is `relay messages`: list and show them, retry, park and drop them."""
 
-import sys
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import typer
 
-from relay.cli import say
+from relay.cli import deciding, say
 from relay.model import DocumentName, MessageId, TenantId
 from relay.ports import Filter, MessageState, Record
-
-if TYPE_CHECKING:
-    from relay.ports import Store
 
 messages_app = typer.Typer(help="Look at messages, and decide about them.", no_args_is_help=True)
 
@@ -22,11 +17,12 @@ Tenant = Annotated[str | None, typer.Option(help="Only this tenant's.")]
 Document = Annotated[str | None, typer.Option(help="Only those of this document name.")]
 StateOption = Annotated[State | None, typer.Option(help="Only those in this state.")]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[MESSAGE_ID]...")]
+Containing = Annotated[
+    str | None, typer.Option("--containing", metavar="TEXT", help="Only those whose reason contains this.")
+]
+Reason = Annotated[str, typer.Option(help="Why; it is shown with the message, and in the audit.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before many are changed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-_MOST = 10_000
-"""So many are pinned one by one between the preview and the decision; beyond, all that match are meant."""
 
 
 @messages_app.command("list")
@@ -34,11 +30,12 @@ def messages_list(
     tenant: Tenant = None,
     document: Document = None,
     state: StateOption = None,
+    containing: Containing = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
     as_json: Json = False,
 ) -> None:
     """List messages in the order they were handed over."""
-    found = _found(_filter(tenant, document, state, ()), limit + 1)
+    found = _found(_filter(tenant, document, state, (), containing), limit + 1)
     if as_json:
         say.as_json([_summary(record) for record in found[:limit]])
     elif found:
@@ -78,14 +75,16 @@ def retry(
     tenant: Tenant = None,
     document: Document = None,
     state: StateOption = None,
+    containing: Containing = None,
+    reason: Reason = "",
     yes: Yes = False,
 ) -> None:
     """Put parked or dropped messages back at their place in the queue, and end a waiting one's own delay.
 
     With filters in place of ids, the parked ones are meant unless --state says otherwise.
     """
-    wanted = _wanted(message_ids, tenant, document, state, "parked")
-    _decide("retried", wanted, yes, lambda outbox, chosen: outbox.retry(chosen))
+    wanted = _wanted(message_ids, tenant, document, state, "parked", containing)
+    deciding.decide("retry", wanted, reason, yes=yes)
 
 
 @messages_app.command("park")
@@ -93,12 +92,13 @@ def park(
     message_ids: Ids = None,
     tenant: Tenant = None,
     document: Document = None,
-    reason: Annotated[str, typer.Option(help="Why; it is shown with the message.")] = "parked by hand",
+    containing: Containing = None,
+    reason: Reason = "parked by hand",
     yes: Yes = False,
 ) -> None:
     """Take waiting messages out of the queue until they are retried or dropped."""
-    wanted = _wanted(message_ids, tenant, document, None if message_ids else "pending", "pending")
-    _decide("parked", wanted, yes, lambda outbox, chosen: outbox.park(chosen, reason))
+    wanted = _wanted(message_ids, tenant, document, None if message_ids else "pending", "pending", containing)
+    deciding.decide("park", wanted, reason, yes=yes)
 
 
 @messages_app.command("drop")
@@ -107,28 +107,34 @@ def drop(
     tenant: Tenant = None,
     document: Document = None,
     state: StateOption = None,
-    reason: Annotated[str, typer.Option(help="Why; it is shown with the message.")] = "dropped by hand",
+    containing: Containing = None,
+    reason: Reason = "dropped by hand",
     yes: Yes = False,
 ) -> None:
     """Give messages up: they will not be delivered, and go when delivered ones do.
 
     With filters in place of ids, the parked ones are meant unless --state says otherwise.
     """
-    wanted = _wanted(message_ids, tenant, document, state, "parked")
-    _decide("dropped", wanted, yes, lambda outbox, chosen: outbox.drop(chosen, reason))
+    wanted = _wanted(message_ids, tenant, document, state, "parked", containing)
+    deciding.decide("drop", wanted, reason, yes=yes)
 
 
 # --- which ones ---------------------------------------------------------------------------------------------
 
 
 def _filter(
-    tenant: str | None, document: str | None, state: MessageState | None, ids: Sequence[str]
+    tenant: str | None,
+    document: str | None,
+    state: MessageState | None,
+    ids: Sequence[str],
+    containing: str | None,
 ) -> Filter:
     return Filter(
         None if tenant is None else TenantId(tenant.upper()),
         None if document is None else DocumentName(document),
         state,
         tuple(MessageId(given) for given in dict.fromkeys(ids)),
+        containing,
     )
 
 
@@ -138,83 +144,19 @@ def _wanted(
     document: str | None,
     state: MessageState | None,
     usual: MessageState,
+    containing: str | None,
 ) -> Filter:
     if ids:
-        return _filter(tenant, document, state, ids)
-    if tenant is None and document is None and state is None:
-        say.give_up("give message ids, or say which with --tenant, --document or --state")
-    return _filter(tenant, document, state or usual, ())
+        return _filter(tenant, document, state, ids, containing)
+    if tenant is None and document is None and state is None and containing is None:
+        say.give_up("give message ids, or say which with --tenant, --document, --state or --containing")
+    return _filter(tenant, document, state or usual, (), containing)
 
 
 def _found(wanted: Filter, limit: int) -> Sequence[Record]:
     from relay.cli.desk import at_outbox, settings
 
     return at_outbox(settings().outbox, lambda outbox: outbox.find(wanted, limit))
-
-
-# --- deciding -----------------------------------------------------------------------------------------------
-
-
-def _decide(
-    what: str,
-    wanted: Filter,
-    yes: bool,
-    decide: "Callable[[Store, Filter], Awaitable[int]]",
-) -> None:
-    """Look, ask where many are meant, and change exactly those that were there to see."""
-    from relay.cli.desk import at_outbox, settings
-
-    found = _found(wanted, _MOST + 1)
-    if wanted.ids:
-        _check_ids(wanted, found)
-    elif not found:
-        say.line(f"0 messages {what}: there are no such messages")
-        return
-    elif not yes:
-        _ask(found, what)
-    chosen = wanted if len(found) > _MOST else _exactly(wanted, found)
-    done = at_outbox(settings().outbox, lambda outbox: decide(outbox, chosen))
-    say.line(f"{done} message{'' if done == 1 else 's'} {what}")
-    if wanted.ids and done < len(wanted.ids):
-        say.note(
-            f"relay: {len(wanted.ids) - done} could not be {what}: see their state with relay messages show"
-        )
-        raise typer.Exit(say.TROUBLE)
-
-
-def _exactly(wanted: Filter, found: Sequence[Record]) -> Filter:
-    ids = tuple(dict.fromkeys(record.message_id for record in found))
-    return Filter(wanted.tenant, wanted.document, wanted.state, ids)
-
-
-def _check_ids(wanted: Filter, found: Sequence[Record]) -> None:
-    known = Counter(record.message_id for record in found)
-    missing = [given for given in wanted.ids if given not in known]
-    if missing:
-        say.refuse([*(f"there is no message {given}" for given in missing), "nothing was done"], say.TROUBLE)
-    twice = [given for given, times in known.items() if times > 1]
-    if twice:
-        say.give_up(f"several tenants have a message {twice[0]}; say which with --tenant; nothing was done")
-
-
-def _ask(found: Sequence[Record], what: str) -> None:
-    many = f"more than {_MOST}" if len(found) > _MOST else str(len(found))
-    say.note(f"{many} message{'' if len(found) == 1 else 's'} would be {what}, among them:")
-    groups = Counter((record.tenant_id, record.document_name, record.state) for record in found)
-    for (tenant, document, state), number in groups.most_common(10):
-        say.note(f"  {number} of {tenant}, {document}, {state}")
-    for record in found[:5]:
-        say.note(f"  {record.message_id}{f'  {record.reason}' if record.reason else ''}")
-    if len(found) > 5:
-        say.note("  …")
-    if not _asks():
-        say.give_up("nobody is here to ask; add --yes to do it")
-    typer.confirm("Go on?", abort=True, err=True)
-
-
-def _asks() -> bool:
-    """Whether there is a person who could answer."""
-    return sys.stdin.isatty()
 
 
 # --- showing ------------------------------------------------------------------------------------------------

@@ -76,6 +76,22 @@ def refuse(problems: Iterable[Problem | str], code: int = WRONG) -> NoReturn:
     raise typer.Exit(code)
 
 
+# --- progress ---------------------------------------------------------------------------------------------
+
+
+def progress(done: int, altogether: int, what: str = "messages") -> None:
+    """How far it has come; on a terminal alone."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{done:,} of {altogether:,} {what}")
+        sys.stderr.flush()
+
+
+def end_progress() -> None:
+    """Nothing of it stays."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+
+
 # --- tables ---------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""This file is `relay tenants`: list them, pause one and let it go on; kept in the outbox."""
+"""This file is `relay tenants`: list them, pause one, let it go on, have ION asked again."""
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from relay.model import TenantId
     from relay.ports import Store
 
-tenants_app = typer.Typer(help="Pause and resume tenants.", no_args_is_help=True)
+tenants_app = typer.Typer(help="Pause and resume tenants, and have ION asked again.", no_args_is_help=True)
 
 TenantArgument = Annotated[str, typer.Argument(metavar="TENANT")]
 
@@ -49,11 +49,13 @@ def pause(
     reason: Annotated[str, typer.Option(help="Why; the status shows it.")] = "paused by hand",
 ) -> None:
     """Send nothing more of this tenant until it is resumed; lasts over restarts."""
+    from relay.cli.desk import who
+
     if not reason.strip():
         say.give_up("--reason: give one, or leave the option out")
 
     async def decide(outbox: "Store", name: "TenantId") -> None:
-        await outbox.pause(name, reason)
+        await outbox.pause(name, reason, who())
 
     name = _decided(tenant, decide)
     say.line(f"{name} is paused: {reason}; end it with: relay tenants resume {name}")
@@ -62,11 +64,23 @@ def pause(
 @tenants_app.command("resume")
 def resume(tenant: TenantArgument) -> None:
     """Let a paused or halted tenant begin again at once."""
+    from relay.cli.desk import who
 
     async def decide(outbox: "Store", name: "TenantId") -> None:
-        await outbox.resume(name)
+        await outbox.resume(name, who())
 
     say.line(f"{_decided(tenant, decide)} is resumed")
+
+
+@tenants_app.command("ask")
+def ask(tenant: TenantArgument) -> None:
+    """Try ION again now: ends the wait between two tries, and that of refused credentials; a pause stays."""
+    from relay.cli.desk import who
+
+    async def decide(outbox: "Store", name: "TenantId") -> None:
+        await outbox.ask(name, who())
+
+    say.line(f"{_decided(tenant, decide)}: ION is asked again, if a relay carries it")
 
 
 def _decided(given: str, decide: "Callable[[Store, TenantId], Awaitable[None]]") -> str:

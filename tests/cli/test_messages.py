@@ -153,7 +153,7 @@ def test_a_person_is_asked_and_the_answer_counts(
     person: "Person", monkeypatch: pytest.MonkeyPatch, answer: bytes, state: str, code: int
 ) -> None:
     person.hands_over("m1", "m2")
-    monkeypatch.setattr("relay.cli.messages._asks", lambda: True)
+    monkeypatch.setattr("relay.cli.deciding.asks", lambda: True)
     ran = person.runs("messages", "park", "--tenant", "ACME", given=answer)
     assert ran.code == code
     assert set(states(person).values()) == {state}
@@ -170,15 +170,6 @@ def test_retry_and_drop_mean_the_parked_ones_unless_told_otherwise(person: "Pers
     assert person.runs("messages", "drop", "--state", "pending", "--yes").out == "3 messages dropped\n"
 
 
-def test_more_than_can_be_pinned_are_changed_all_the_same(
-    person: "Person", monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("relay.cli.messages._MOST", 2)
-    person.hands_over("m1", "m2", "m3")
-    assert "more than 2 messages would be parked" in person.runs("messages", "park", "--tenant", "ACME").err
-    assert person.runs("messages", "park", "--tenant", "ACME", "--yes").out == "3 messages parked\n"
-
-
 def test_what_arrives_between_the_preview_and_the_answer_is_not_meant(
     person: "Person", monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,7 +179,7 @@ def test_what_arrives_between_the_preview_and_the_answer_is_not_meant(
         person.starts("enqueue", *LIKE, "--message-id", "m2", __file__).check_returncode()
 
     person.sets({"RELAY_TENANTS__ACME__MAX_MESSAGE_BYTES": "1000000"})
-    monkeypatch.setattr("relay.cli.messages._asks", lambda: True)
+    monkeypatch.setattr("relay.cli.deciding.asks", lambda: True)
     monkeypatch.setattr("typer.confirm", answered)
     assert person.runs("messages", "park", "--tenant", "ACME").out == "1 message parked\n"
     assert states(person) == {"m1": "parked", "m2": "pending"}
