@@ -68,6 +68,7 @@ async def _run(settings: Settings, load: Load, *, until_empty: bool, within: flo
         prefix=at.prefix,
         notify=at.notify,
         lease_seconds=settings.lease_seconds,
+        shedding=settings.retention.payload_days == 0,
     )
     try:
         running = Relay(settings, load, outbox)

@@ -14,6 +14,8 @@ from relay.protocol import Policy
 from relay.retry import Schedule
 from relay.settings import Settings
 
+_DAY = 86400.0
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -37,7 +39,13 @@ def schedule_of(settings: Settings) -> Schedule:
 
 def care_of(settings: Settings) -> Care:
     """How long to keep and when to warn."""
-    return Care(settings.retention.delivered_days * 86400, settings.warn_after_seconds)
+    kept = settings.retention
+    return Care(
+        delivered_kept=kept.delivered_days * _DAY,
+        payload_kept=None if kept.payload_days is None else kept.payload_days * _DAY,
+        audit_kept=kept.audit_days * _DAY,
+        warn_after=settings.warn_after_seconds,
+    )
 
 
 def _profile(settings: Settings, name: TenantId) -> Profile:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from relay.logs import Log, Troubles
 from relay.model import StateName, TenantId, TenantState
@@ -15,6 +16,7 @@ _STATES_SECONDS = 1.0
 _ROUND_SECONDS = 60.0
 _SAID_AGAIN_SECONDS = 3600.0
 _BATCH = 500
+_SETTLED_SECONDS = 60.0  # payloads go in the order of settling; later no settlement commits behind the last
 _UNTIL_IT_SENDS = frozenset({"initialising", "pinging", "backing-off"})
 
 
@@ -72,9 +74,11 @@ def _is_one_spell(before: StateName, now: StateName) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Care:
-    """Durations in seconds."""
+    """Durations in seconds. `payload_kept` None: as long as the row."""
 
     delivered_kept: float = 7 * 86400.0
+    payload_kept: float | None = None
+    audit_kept: float = 365 * 86400.0
     warn_after: float = 4 * 3600.0
 
 
@@ -114,9 +118,17 @@ class Caretaker:
             await self._warn()
 
     async def _prune(self, stopping: asyncio.Event) -> None:
-        while await self._outbox.prune(self.care.delivered_kept, _BATCH) == _BATCH:
-            if await nap(stopping, 0.05):  # between two batches the workers' commits come first
-                return
+        care, outbox = self.care, self._outbox
+        works = [
+            partial(outbox.prune, care.delivered_kept, _BATCH),
+            partial(outbox.prune_audit, care.audit_kept, _BATCH),
+        ]
+        if care.payload_kept is not None:
+            works.append(partial(outbox.shed, max(care.payload_kept, _SETTLED_SECONDS), _BATCH))
+        for work in works:
+            while await work() == _BATCH:
+                if await nap(stopping, 0.05):  # between two batches the workers' commits come first
+                    return
 
     async def _warn(self) -> None:
         now = _now()

@@ -151,6 +151,11 @@ class RetentionSettings(Group):
 
     delivered_days: float = Field(7.0, gt=0, le=36_500)
     """Delivered and dropped messages are deleted after so many days."""
+    payload_days: float | None = Field(None, ge=0, le=36_500)
+    """The payload of a delivered message goes after so many days, before its row; 0: when it is delivered;
+    unset: with its row."""
+    audit_days: float = Field(365.0, gt=0, le=36_500)
+    """What persons did is kept for so many days."""
 
 
 class InboundSettings(Group):
