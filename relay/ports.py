@@ -114,8 +114,8 @@ class Outbox(Protocol):
     async def signals(self) -> Signals:
         """The signals as they stand."""
 
-    async def pause(self, tenant: TenantId, reason: str) -> None:
-        """Pause the tenant until a person resumes it; over restarts."""
+    async def pause(self, tenant: TenantId, reason: str, who: str = RELAY) -> None:
+        """Pause the tenant until a person resumes it; over restarts. Audited."""
 
     async def report(self, states: Sequence[TenantState]) -> None:
         """Keep the tenants' live states where `relay status` in another process reads them."""
@@ -131,6 +131,19 @@ class Outbox(Protocol):
 
     async def prune(self, older_than: float, limit: int) -> int:
         """Delete at most `limit` rows settled more than `older_than` s ago (delivered, dropped); how many."""
+
+    async def shed(self, older_than: float, limit: int) -> int:
+        """Let go of the payloads of messages delivered more than `older_than` s ago; their rows stay.
+
+        It looks at the next `limit` of them, from the oldest on once the store is opened. How many it looked
+        at: fewer than `limit` when it is through.
+        """
+
+    async def prune_audit(self, older_than: float, limit: int) -> int:
+        """Delete at most `limit` audit entries that began more than `older_than` s ago; how many.
+
+        Decisions that nobody went on with for an hour are marked as failed on this occasion.
+        """
 
     async def close(self) -> None:
         """Let go of files and connections; calls under way end first."""
@@ -345,28 +358,6 @@ class Desk(Protocol):
     async def ahead(self, record: Record) -> Record | None:
         """The head of this pending message's lane (by ordering key), if it is another message."""
 
-    async def retry(self, wanted: Filter) -> int:
-        """Parked and dropped ones become pending again; pending ones lose their own delay. How many.
-
-        They return to their row's place, with no attempts, queued now.
-        """
-
-    async def park(self, wanted: Filter, reason: str) -> int:
-        """Pending ones are parked."""
-
-    async def drop(self, wanted: Filter, reason: str) -> int:
-        """Pending and parked ones are dropped for good."""
-
-    async def pause(self, tenant: TenantId, reason: str) -> None:
-        """The tenant sends nothing until resumed."""
-
-    async def resume(self, tenant: TenantId) -> None:
-        """Paused or halted: initialise again at once."""
-
-
-class Decisions(Protocol):
-    """What becomes part of Desk once the stores have it; `pause` and `resume` get `who` as last argument."""
-
     async def payload(self, row: RowId, limit: int) -> bytes | None:
         """The first `limit` bytes of it; None: it is not kept any more."""
 
@@ -387,7 +378,7 @@ class Decisions(Protocol):
         Without a moment of its own the order means what is there now.
         """
 
-    async def go_on(self, audit: AuditId) -> AuditEntry:
+    async def go_on(self, audit_id: AuditId) -> AuditEntry:
         """Decide about the next chunk of messages, in one short transaction with the progress in the audit.
 
         The entry as it is then: call again while its `outcome` is "running". Any process may.
@@ -400,7 +391,7 @@ class Decisions(Protocol):
         now; pending ones lose their own delay. park: pending ones. drop: pending and parked ones, for good.
         """
 
-    async def cancel(self, audit: AuditId, who: str) -> bool:
+    async def cancel(self, audit_id: AuditId, who: str) -> bool:
         """End a running decision after the chunk under way; False: it was over. What is done stays done."""
 
     # --- the audit: what persons did --------------------------------------------------------------
@@ -408,13 +399,19 @@ class Decisions(Protocol):
     async def audit(self, limit: int, tenant: TenantId | None = None) -> Sequence[AuditEntry]:
         """The newest first. `tenant`: its own, and those about messages of any tenant."""
 
-    async def entry(self, audit: AuditId) -> AuditEntry | None:
+    async def entry(self, audit_id: AuditId) -> AuditEntry | None:
         """One of them."""
 
     async def note(self, who: str, what: str, tenant: TenantId | None, selection: str) -> None:
         """Something was done that changes nothing, such as showing a payload."""
 
     # --- deciding about tenants; all of it is audited ---------------------------------------------
+
+    async def pause(self, tenant: TenantId, reason: str, who: str) -> None:
+        """The tenant sends nothing until resumed."""
+
+    async def resume(self, tenant: TenantId, who: str) -> None:
+        """Paused or halted: initialise again at once."""
 
     async def ask(self, tenant: TenantId, who: str) -> None:
         """Try ION again now: ends the wait between two tries, and a halt's. A pause stays."""

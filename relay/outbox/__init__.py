@@ -39,22 +39,24 @@ async def open_outbox(
     prefix: str = "relay_",
     notify: bool = True,
     lease_seconds: float = LEASE_SECONDS,
+    shedding: bool = False,
 ) -> StoredOutbox:
     """Open it, and answer a `ports.Outbox` that is a `ports.Desk` too.
 
     A file is brought up to date, and made where there is none if `create`; `exclusive`: as the one relay
     that carries it. A database must be up to date (`upgrade`), and several relays share it by leases of
     `lease_seconds`; `schema_name` and `prefix` say where its tables are, `notify` False that it is looked
-    into from time to time instead of listened to. Raises StoreError.
+    into from time to time instead of listened to. `shedding`: a payload goes when its message is delivered.
+    Raises StoreError.
     """
     if url.startswith(_POSTGRES):
         postgres = _postgres()
         place = _place(url, schema_name, prefix)
         opened: PostgresOutbox = await postgres.open_database(
-            place, notify=notify, lease_seconds=lease_seconds
+            place, notify=notify, lease_seconds=lease_seconds, shedding=shedding
         )
         return opened
-    return await sqlite.open_file(_file(url), create=create, exclusive=exclusive)
+    return await sqlite.open_file(_file(url), create=create, exclusive=exclusive, shedding=shedding)
 
 
 def schema(url: str, *, schema_name: str | None = None, prefix: str = "relay_") -> str:

@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from relay.outbox.payloads import fingerprint
+
 MILLISECOND = 1000  # microseconds
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A message as it is stored, with its story. Instants are UTC; `parameters` is JSON text."""
+    """A message as it is stored, with its story. Instants are UTC; `parameters` is JSON text.
+
+    `payload_size` None: the payload is kept (`payloads`).
+    """
 
     id: int
     tenant_id: str
@@ -28,6 +33,7 @@ class Row:
     queued_at: datetime
     settled_at: datetime | None
     payload: bytes
+    payload_size: int | None = None
     history: tuple[tuple[datetime, str, str], ...] = ()
 
     @property
@@ -42,7 +48,7 @@ class Row:
             self.ordering_key,
             json.loads(self.parameters),
             _shared(self.created_at),
-            self.payload,
+            fingerprint(self.payload, self.payload_size),
         )
 
     @property
@@ -54,6 +60,7 @@ class Row:
             self.attempts,
             _shared(self.not_before),
             self.reason,
+            self.payload_size,
             _shared(self.queued_at),
             _shared(self.settled_at),
             tuple((_shared(at), what, detail) for at, what, detail in self.history),

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 from relay.model import Draft, RowId, TenantId
 from relay.outbox import open_outbox
-from relay.ports import Desk, Leases, Outbox
+from relay.ports import Desk, Filter, Leases, Order, Outbox
 from tests.support.memory import MemoryOutbox
 from tests.support.postgres import connected
 
@@ -223,6 +223,21 @@ def insert_plainly(path: Path, draft: Draft, *, row: int | None = None) -> RowId
         )
     assert cursor.lastrowid is not None
     return RowId(cursor.lastrowid)
+
+
+async def retry(desk: Desk, wanted: Filter, reason: str = "") -> int:
+    """An operator's decision, at one go."""
+    return await desk.decide(Order("retry", wanted, "ann@desk", reason))
+
+
+async def park(desk: Desk, wanted: Filter, reason: str) -> int:
+    """The same."""
+    return await desk.decide(Order("park", wanted, "ann@desk", reason))
+
+
+async def drop(desk: Desk, wanted: Filter, reason: str) -> int:
+    """The same."""
+    return await desk.decide(Order("drop", wanted, "ann@desk", reason))
 
 
 async def until(look: Callable[[], Awaitable[T]], fact: Callable[[T], bool], within: float = 10.0) -> T:

@@ -16,7 +16,7 @@ from relay.model import (
     TenantId,
 )
 from relay.ports import Control, Count, Filter, MessageState
-from tests.contract.stores import ACME, GLOBEX, ROOM, Store, until
+from tests.contract.stores import ACME, GLOBEX, ROOM, Store, drop, park, retry, until
 
 ORDER = DocumentName("Sync.SalesOrder")
 SHIPMENT = DocumentName("Sync.Shipment")
@@ -50,7 +50,7 @@ async def mixed(store: Store) -> Store:
     await store.add([draft("pending", SHIPMENT, key=K1), draft("theirs", tenant=GLOBEX)])
     rows = await due(store)
     await store.settle([(rows["delivered"].row, Delivered()), (rows["parked"].row, Parked("HTTP 400"))])
-    await store.drop(Filter(ids=(MessageId("dropped"),)), "not wanted")
+    await drop(store, Filter(ids=(MessageId("dropped"),)), "not wanted")
     return store
 
 
@@ -120,7 +120,7 @@ async def test_find_gives_the_lowest_rows_up_to_the_limit(store: Store, state: M
         ]
     )
     if state == "parked":
-        await store.park(Filter(), "x")
+        await park(store, Filter(), "x")
     assert await found(store, Filter(state=state), 7) == names[:7]
     assert await found(store, Filter(state=state), 0) == []
 
@@ -149,11 +149,11 @@ async def test_show_tells_the_story(store: Store) -> None:
     await store.settle([(row, Released("HTTP 412"))])
     await store.settle([(row, Released("HTTP 500", True, 1.0))])
     await store.settle([(row, Parked("HTTP 400"))])
-    await store.retry(Filter())
-    await store.drop(Filter(), "by mistake")
-    await store.retry(Filter())
-    await store.park(Filter(), "later")
-    await store.retry(Filter())
+    await retry(store, Filter())
+    await drop(store, Filter(), "by mistake")
+    await retry(store, Filter())
+    await park(store, Filter(), "later")
+    await retry(store, Filter())
     await store.settle([(row, Delivered())])
     (record,) = await store.show(MessageId("m"), None)
     assert [(what, detail) for _, what, detail in record.history] == [
@@ -210,7 +210,7 @@ async def test_ahead_is_the_head_of_the_lane_over_all_documents(store: Store) ->
 async def test_retry_brings_parked_and_dropped_ones_back_and_ends_delays(mixed: Store) -> None:
     pending = (await due(mixed))["pending"]
     await mixed.settle([(pending.row, Released("x", True, 3600.0))])
-    assert await mixed.retry(Filter(tenant=ACME)) == 3
+    assert await retry(mixed, Filter(tenant=ACME)) == 3
     assert await states(mixed) == {
         "delivered": "delivered",
         "parked": "pending",
@@ -227,7 +227,7 @@ async def test_a_retried_message_returns_to_its_rows_place_queued_now(store: Sto
     await store.add([draft("a"), draft("b")])
     await store.settle([((await due(store))["a"].row, Parked("x"))])
     await until(lambda: due(store), lambda messages: messages["b"].age > 0.02)
-    await store.retry(Filter(state="parked"))
+    await retry(store, Filter(state="parked"))
     again = await due(store)
     assert list(again) == ["a", "b"]
     assert again["a"].age < again["b"].age
@@ -237,7 +237,7 @@ async def test_a_retried_message_returns_to_its_rows_place_queued_now(store: Sto
 
 
 async def test_park_takes_pending_ones_only(mixed: Store) -> None:
-    assert await mixed.park(Filter(), "later") == 2
+    assert await park(mixed, Filter(), "later") == 2
     assert await states(mixed) == {
         "delivered": "delivered",
         "parked": "parked",
@@ -250,26 +250,26 @@ async def test_park_takes_pending_ones_only(mixed: Store) -> None:
 
 
 async def test_drop_takes_pending_and_parked_ones(mixed: Store) -> None:
-    assert await mixed.drop(Filter(tenant=ACME), "gone") == 2
+    assert await drop(mixed, Filter(tenant=ACME), "gone") == 2
     assert (await states(mixed))["theirs"] == "pending"
     count = (await mixed.counts())[ACME]
     assert (count.pending, count.delivered, count.parked, count.dropped) == (0, 1, 0, 3)
 
 
 async def test_a_decision_reaches_what_its_filter_means_and_nothing_else(mixed: Store) -> None:
-    assert await mixed.drop(Filter(state="parked"), "x") == 1
-    assert await mixed.drop(Filter(state="delivered"), "x") == 0
-    assert await mixed.park(Filter(document=ORDER), "x") == 1
-    assert await mixed.park(Filter(ids=(MessageId("pending"),), tenant=GLOBEX), "x") == 0
-    assert await mixed.retry(Filter(state="delivered")) == 0
+    assert await drop(mixed, Filter(state="parked"), "x") == 1
+    assert await drop(mixed, Filter(state="delivered"), "x") == 0
+    assert await park(mixed, Filter(document=ORDER), "x") == 1
+    assert await park(mixed, Filter(ids=(MessageId("pending"),), tenant=GLOBEX), "x") == 0
+    assert await retry(mixed, Filter(state="delivered")) == 0
     assert (await states(mixed))["pending"] == "pending"
 
 
 async def test_a_decision_about_thousands_reaches_each_of_them_once(store: Store) -> None:
     await store.add([draft(f"{i}", key=(None, K1)[i % 2]) for i in range(1_201)])
-    assert await store.park(Filter(tenant=ACME), "x") == 1_201
-    assert await store.retry(Filter()) == 1_201
-    assert await store.retry(Filter()) == 1_201
+    assert await park(store, Filter(tenant=ACME), "x") == 1_201
+    assert await retry(store, Filter()) == 1_201
+    assert await retry(store, Filter()) == 1_201
     assert len(await due(store)) == 1_000
     (record,) = await store.show(MessageId("1200"), None)
     assert [what for _, what, _ in record.history] == ["parked", "retried", "retried"]
@@ -278,10 +278,10 @@ async def test_a_decision_about_thousands_reaches_each_of_them_once(store: Store
 async def test_every_decision_about_messages_bumps_the_revision_of_their_tenants(store: Store) -> None:
     await store.add([draft("a"), draft("b", tenant=GLOBEX)])
     revisions = [0]
-    for deciding in (store.park(Filter(tenant=ACME), "x"), store.retry(Filter(tenant=ACME))):
+    for deciding in (park(store, Filter(tenant=ACME), "x"), retry(store, Filter(tenant=ACME))):
         await deciding
         revisions.append((await store.signals()).controls[ACME].revision)
-    await store.drop(Filter(tenant=ACME), "x")
+    await drop(store, Filter(tenant=ACME), "x")
     controls = (await store.signals()).controls
     revisions.append(controls[ACME].revision)
     assert revisions == sorted(set(revisions))
@@ -290,7 +290,7 @@ async def test_every_decision_about_messages_bumps_the_revision_of_their_tenants
 
 async def test_a_decision_that_changes_nothing_bumps_nothing(mixed: Store) -> None:
     before = (await mixed.signals()).controls
-    await mixed.park(Filter(ids=(MessageId("delivered"),)), "x")
+    await park(mixed, Filter(ids=(MessageId("delivered"),)), "x")
     assert (await mixed.signals()).controls == before
 
 
@@ -299,11 +299,11 @@ async def test_pause_and_resume_bump_the_revision(store: Store) -> None:
     assert (await store.signals()).controls == {ACME: Control(1, "holidays")}
     await store.pause(ACME, "longer")
     assert (await store.signals()).controls == {ACME: Control(2, "longer")}
-    await store.resume(ACME)
+    await store.resume(ACME, "ann@desk")
     assert (await store.signals()).controls == {ACME: Control(3, None)}
 
 
 async def test_resume_of_a_tenant_that_is_not_paused_reaches_its_worker_too(store: Store) -> None:
     """It may be halted, which only its worker knows."""
-    await store.resume(ACME)
+    await store.resume(ACME, "ann@desk")
     assert (await store.signals()).controls == {ACME: Control(1, None)}

@@ -22,7 +22,7 @@ from relay.model import (
     TenantState,
 )
 from relay.ports import ConflictError, Filter, StoreError
-from tests.contract.stores import ACME, GLOBEX, ROOM, Store, StoreCase, until
+from tests.contract.stores import ACME, GLOBEX, ROOM, Store, StoreCase, drop, park, until
 
 ORDER = DocumentName("Sync.SalesOrder")
 SHIPMENT = DocumentName("Sync.Shipment")
@@ -176,7 +176,7 @@ async def test_the_case_of_a_tenant_id_is_of_no_account(store_case: StoreCase, s
     assert await store.documents(ACME) == {ORDER}
     assert [record.tenant_id for record in await store.find(Filter(tenant=ACME), 10)] == [ACME]
     assert list(await store.counts()) == [ACME]
-    await store.park(Filter(), "why")
+    await park(store, Filter(), "why")
     assert list((await store.signals()).controls) == [ACME]
 
 
@@ -375,7 +375,7 @@ async def test_delivered_wins_over_what_a_person_decided_meanwhile(store: Store)
     """The message was on its way when it was dropped: the truth is that ION has it."""
     await store.add([draft()])
     row = (await only(store)).row
-    await store.drop(Filter(), "not wanted")
+    await drop(store, Filter(), "not wanted")
     await store.settle([(row, Delivered())])
     assert await state_of(store, row) == "delivered"
 
@@ -386,7 +386,7 @@ async def test_what_a_person_dropped_is_not_touched_by_a_late_answer(
 ) -> None:
     await store.add([draft()])
     row = (await only(store)).row
-    await store.drop(Filter(), "not wanted")
+    await drop(store, Filter(), "not wanted")
     await store.settle([(row, late)])
     (record,) = await store.find(Filter(), 1)
     assert (record.state, record.reason, record.attempts) == ("dropped", "not wanted", 0)
@@ -599,7 +599,7 @@ async def test_prune_deletes_what_is_delivered_or_dropped_long_enough_and_nothin
     await store.add([draft(f"{i}") for i in range(4)])
     delivered, parked, dropped, pending = await due(store)
     await store.settle([(delivered.row, Delivered()), (parked.row, Parked("x"))])
-    await store.drop(Filter(ids=(dropped.message_id,)), "x")
+    await drop(store, Filter(ids=(dropped.message_id,)), "x")
     assert await store.prune(3600, 10) == 0
     await until(lambda: store.prune(0, 10), lambda pruned: pruned == 0)
     assert [record.row for record in await store.find(Filter(), 10)] == [parked.row, pending.row]

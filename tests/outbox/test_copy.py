@@ -14,7 +14,7 @@ from relay.outbox import copying, open_outbox
 from relay.outbox.copying import Copied, RefusedError, Side
 from relay.outbox.rows import Row, Rows
 from relay.ports import Filter, StoreError
-from tests.contract.stores import until
+from tests.contract.stores import drop, retry, until
 from tests.support.postgres import Cluster
 
 ACME, GLOBEX = TenantId("ACME_PRD"), TenantId("GLOBEX_TST")
@@ -65,11 +65,11 @@ async def fill(outbox: Any) -> None:
     row = {record.message_id: record.row for record in await outbox.find(Filter(tenant=ACME), 100)}
     await outbox.settle([(row[MessageId("blamed")], Released("HTTP 500: späť", blamed=True, wait=1000.5))])
     await outbox.settle([(row[MessageId("retried")], Parked("HTTP 413: too large"))])
-    await outbox.retry(Filter(ids=(MessageId("retried"),)))
+    await retry(outbox, Filter(ids=(MessageId("retried"),)))
     await outbox.settle([(row[MessageId("parked")], Parked("HTTP 400: no such order"))])
     await outbox.settle([(row[MessageId("gone")], Delivered())])
     await until(lambda: outbox.prune(0, 100), lambda pruned: pruned > 0)
-    await outbox.drop(Filter(ids=(MessageId("dropped"),)), "not wanted")
+    await drop(outbox, Filter(ids=(MessageId("dropped"),)), "not wanted")
     await outbox.settle([(row[MessageId("delivered")], Delivered())])
     await outbox.pause(GLOBEX, "moving house")
 
@@ -181,7 +181,7 @@ async def test_what_changed_in_between_is_brought_over(pair: tuple[Any, Any]) ->
     await copied(source, target)
     (waiting,) = await source.show(MessageId("waiting"), ACME)
     await source.settle([(waiting.row, Delivered())])
-    await source.retry(Filter(ids=(MessageId("parked"),)))
+    await retry(source, Filter(ids=(MessageId("parked"),)))
     await source.add([draft("new")])
     done = await copied(source, target)
     assert (done.written, done.complete) == (3, True)

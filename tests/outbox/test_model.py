@@ -28,7 +28,7 @@ from relay.model import (
 )
 from relay.outbox import SqliteOutbox, open_outbox
 from relay.outbox.sqlite import due
-from relay.ports import ConflictError, Filter, Record
+from relay.ports import ConflictError, Filter, Order, Record, What
 from tests.support.memory import MemoryOutbox
 
 TENANTS = st.sampled_from([TenantId("ACME"), TenantId("acme"), TenantId("GLOBEX")])
@@ -57,6 +57,7 @@ FILTERS = st.builds(
     document=st.none() | DOCUMENTS,
     state=st.sampled_from([None, "pending", "delivered", "parked", "dropped"]),
     ids=st.just(()) | st.lists(IDS, max_size=3).map(tuple),
+    reason=st.sampled_from([None, None, "503", "ünfair", "%"]),
 )
 
 
@@ -152,9 +153,14 @@ class OutboxMachine(RuleBasedStateMachine):
         self.both(ask)
 
     @rule(wanted=FILTERS, reason=REASONS, what=st.sampled_from(["retry", "park", "drop"]))
-    def decide(self, wanted: Filter, reason: str, what: str) -> None:
-        arguments = () if what == "retry" else (reason,)
-        self.both(lambda store: getattr(store, what)(wanted, *arguments))
+    def decide(self, wanted: Filter, reason: str, what: What) -> None:
+        async def ask(store: SqliteOutbox | MemoryOutbox) -> Any:
+            seen = await store.preview(what, wanted, 3)
+            done = await store.decide(Order(what, seen.wanted, "ann@desk", reason))
+            assert done == seen.total
+            return done, sorted(seen.groups), [storied(record) for record in seen.sample]
+
+        self.both(ask)
 
     @rule(message_id=IDS)
     def show(self, message_id: MessageId) -> None:
@@ -168,7 +174,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule(tenant=TENANTS, paused=st.booleans())
     def pause(self, tenant: TenantId, paused: bool) -> None:
         upper = TenantId(tenant.upper())
-        self.both(lambda store: store.pause(upper, "why") if paused else store.resume(upper))
+        self.both(lambda store: store.pause(upper, "why") if paused else store.resume(upper, "ann@desk"))
 
     @rule()
     def start_again(self) -> None:

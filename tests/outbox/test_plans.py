@@ -12,7 +12,8 @@ import pytest
 
 from relay.model import DocumentName, OrderingKey, TenantId
 from relay.outbox import upgrade
-from relay.outbox.sqlite import decide, desk, due, settle, tenants
+from relay.outbox.sqlite import audit, decide, due, looks, meant, settle, tenants
+from relay.outbox.sqlite.database import connect
 from relay.ports import Filter
 
 ACME = TenantId("ACME")
@@ -24,7 +25,7 @@ def piled_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Conne
     """A tenant with a backlog of each kind that must be stepped over, then a few rows that are wanted."""
     path = tmp_path_factory.mktemp("plans") / "relay.db"
     upgrade(f"sqlite:///{path}")
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+    with contextlib.closing(connect(path)) as connection:
         connection.execute("BEGIN")
         for document, key, state in (
             ("A", None, "delivered"), ("Unaccepted", None, "pending"), ("Unaccepted", "k", "pending"),
@@ -97,16 +98,16 @@ def test_signals_documents_and_counts_step_over_the_rows(piled_up: sqlite3.Conne
     with steps(piled_up) as count:
         assert tenants.signals(piled_up).pending == {ACME}
         assert due.documents(piled_up, ACME) == {"A", "B", "Unaccepted"}
-        assert desk.counts(piled_up)[ACME].pending == 4 * MANY + 20
+        assert looks.counts(piled_up)[ACME].pending == 4 * MANY + 20
     assert count[0] < 100
 
 
 def test_looking_for_what_is_aside_steps_over_the_rest(piled_up: sqlite3.Connection) -> None:
     with steps(piled_up) as count:
-        assert desk.find(piled_up, Filter(tenant=ACME, state="parked"), 10) == []
-        assert desk.find(piled_up, Filter(state="dropped"), 10) == []
-        assert len(desk.find(piled_up, Filter(state="pending"), 10)) == 10
-        assert len(desk.find(piled_up, Filter(tenant=ACME), 10)) == 10
+        assert looks.find(piled_up, Filter(tenant=ACME, state="parked"), 10) == []
+        assert looks.find(piled_up, Filter(state="dropped"), 10) == []
+        assert len(looks.find(piled_up, Filter(state="pending"), 10)) == 10
+        assert len(looks.find(piled_up, Filter(tenant=ACME), 10)) == 10
     assert count[0] < 100
 
 
@@ -118,12 +119,15 @@ def test_pruning_what_is_not_old_enough_costs_nothing(piled_up: sqlite3.Connecti
 
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": sql
-    for module in (due, settle, tenants, desk, decide)
+    for module in (due, settle, tenants, looks, meant, decide, audit)
     for name, sql in vars(module).items()
     if isinstance(sql, str) and re.match(r"\s*(SELECT|WITH|UPDATE|INSERT|DELETE)\b", sql)
 }
 WALKS_ON_PURPOSE = {
-    "desk._COUNTS": "a row a tenant",
+    "looks._COUNTS": "a row a tenant",
+    "audit._NEWEST": "from the newest on, so many",
+    "audit._PRUNE": "from the oldest on, so many",
+    "audit._ABANDON": "the decisions that run",
     "tenants._PENDING": "the first step of the walk from tenant to tenant: one row",
     "tenants._CONTROLS": "a row a tenant",
     "tenants._STATES": "a row a relay, then a row a tenant",

@@ -8,8 +8,8 @@ import pytest
 
 from relay.model import Delivered, DocumentName, Draft, MessageId, TenantId
 from relay.outbox import StoredOutbox, open_outbox
-from relay.ports import Filter
-from tests.contract.stores import until
+from relay.ports import Filter, Order, What
+from tests.contract.stores import park, retry, until
 from tests.support.postgres import Cluster, connected
 
 ACME = TenantId("ACME_PRD")
@@ -43,18 +43,14 @@ async def states(outbox: StoredOutbox) -> dict[str, str]:
 
 @pytest.mark.parametrize("decision", ["drop", "park", "retry"])
 async def test_what_is_delivered_while_a_person_decides_stays_delivered(
-    url: str, outbox: StoredOutbox, decision: str
+    url: str, outbox: StoredOutbox, decision: What
 ) -> None:
     """The decision waits for the settlement's commit, looks again, and leaves that message alone."""
     async with connected(url) as settling, connected(url) as looking:
         transaction = settling.transaction()
         await transaction.start()
         await settling.execute("UPDATE relay_outbox SET state = 'delivered' WHERE message_id = 'a'")
-        deciding = asyncio.ensure_future(
-            outbox.retry(Filter(ACME))
-            if decision == "retry"
-            else getattr(outbox, decision)(Filter(ACME), "x")
-        )
+        deciding = asyncio.ensure_future(outbox.decide(Order(decision, Filter(ACME), "ann@desk", "x")))
         await until(lambda: waiting(looking), lambda number: number == 1)
         await transaction.commit()
         assert await deciding == 1
@@ -74,8 +70,8 @@ async def test_decisions_and_settlements_of_the_same_rows_end_whoever_is_first(o
     async with asyncio.timeout(30):
         await asyncio.gather(
             *(outbox.settle(pairs[::-1][start : start + 100]) for start in range(0, 302, 100)),
-            *(outbox.park(Filter(ACME), "x") for _ in range(3)),
-            *(outbox.retry(Filter(ACME)) for _ in range(3)),
+            *(park(outbox, Filter(ACME), "x") for _ in range(3)),
+            *(retry(outbox, Filter(ACME)) for _ in range(3)),
         )
     assert set((await states(outbox)).values()) == {"delivered"}
     assert (await outbox.counts())[ACME].delivered == 302

@@ -8,11 +8,10 @@ import asyncpg
 import pytest
 
 from relay.model import DocumentName, MessageId, OrderingKey, RowId, TenantId
-from relay.outbox import decisions
-from relay.outbox.postgres import decide, desk, meant
+from relay.outbox.postgres import decide, looks, meant
 from relay.outbox.postgres.database import Session
 from relay.outbox.postgres.names import Names
-from relay.ports import Filter, MessageState
+from relay.ports import Filter, MessageState, Order, What
 from tests.support.postgres import Cluster, connected
 
 ACME, RARE = TenantId("ACME_PRD"), TenantId("RARE")
@@ -98,7 +97,7 @@ async def test_what_a_filter_means_is_found_along_an_index(session: Explaining) 
 
 
 async def test_counts_and_the_head_of_a_lane_are_found_along_an_index(session: Explaining) -> None:
-    counts = await desk._counts(session)
+    counts = await looks.counts(session)
     assert counts[RARE].pending == 3
     assert session.taken() == {"lanes", "keyed"}
     last = RowId(100_000)
@@ -108,7 +107,8 @@ async def test_counts_and_the_head_of_a_lane_are_found_along_an_index(session: E
 
 
 async def test_a_decision_touches_its_rows_by_their_ids(session: Explaining) -> None:
-    for decision in (decisions.park("x"), decisions.retry(), decisions.drop("x")):
-        await decide.chunk(session, Filter(RARE), decision, 0, RowId(100_000))
+    decisions: tuple[What, ...] = ("park", "retry", "drop")
+    for what in decisions:
+        await decide.chunk(session, Order(what, Filter(RARE), "ann@desk", "x"), RowId(0))
         assert "walk" not in (ways := session.taken())
         assert "pkey" in ways

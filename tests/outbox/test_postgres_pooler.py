@@ -8,6 +8,7 @@ import pytest
 from relay.model import Delivered, DocumentName, Draft, MessageId, Parked, Released, Settlement, TenantId
 from relay.outbox import StoredOutbox, open_outbox
 from relay.ports import Count, Filter
+from tests.contract.stores import park, retry
 from tests.support.pooler import pooled
 from tests.support.postgres import Cluster
 
@@ -63,9 +64,9 @@ async def test_relays_that_share_a_few_connections_do_not_get_in_each_others_way
 async def test_operators_work_through_it_too(relays: list[StoredOutbox]) -> None:
     async def decide(outbox: StoredOutbox, tenant: TenantId) -> None:
         await outbox.add([Draft(tenant, ORDER, b"x", MessageId(f"{tenant} {i}")) for i in range(EACH)])
-        assert await outbox.park(Filter(tenant), "later") == EACH
+        assert await park(outbox, Filter(tenant), "later") == EACH
         assert len(await outbox.find(Filter(tenant, state="parked"), 100)) == EACH
-        assert await outbox.retry(Filter(tenant)) == EACH
+        assert await retry(outbox, Filter(tenant)) == EACH
         (record,) = await outbox.show(MessageId(f"{tenant} 7"), tenant)
         assert [what for _, what, _ in record.history] == ["parked", "retried"]
         await outbox.pause(tenant, "holidays")

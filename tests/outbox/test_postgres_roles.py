@@ -26,6 +26,7 @@ from relay.model import (
 )
 from relay.outbox import StoredOutbox, open_outbox
 from relay.ports import Count, Filter
+from tests.contract.stores import drop, park, retry
 from tests.support.postgres import Cluster, connected
 
 ACME = TenantId("ACME_PRD")
@@ -36,7 +37,7 @@ HAND_OVER = (
     "INSERT INTO relay_outbox (tenant_id, document_name, payload) VALUES ('ACME_PRD', 'Sync.SalesOrder', 'x')"
 )
 
-TABLES = ("outbox", "history", "counts", "tenants", "relays", "holders", "leases", "schema")
+TABLES = ("outbox", "history", "counts", "tenants", "relays", "holders", "leases", "audit", "schema")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,14 +176,14 @@ async def test_the_relay_does_all_its_work_with_its_rights(relay: StoredOutbox) 
 
 async def test_an_operator_does_everything_with_the_relays_rights(relay: StoredOutbox) -> None:
     await relay.add([Draft(ACME, ORDER, b"x", MessageId("m"))])
-    assert await relay.park(Filter(), "later") == 1
-    assert await relay.retry(Filter()) == 1
-    assert await relay.drop(Filter(), "never mind") == 1
+    assert await park(relay, Filter(), "later") == 1
+    assert await retry(relay, Filter()) == 1
+    assert await drop(relay, Filter(), "never mind") == 1
     (record,) = await relay.show(MessageId("m"), None)
     assert [what for _, what, _ in record.history] == ["parked", "retried", "dropped"]
     assert await relay.ahead(record) is None
     await relay.pause(ACME, "holidays")
-    await relay.resume(ACME)
+    await relay.resume(ACME, "ann@desk")
     assert (await relay.signals()).controls[ACME].paused is None
     assert await relay.states() == {}
 

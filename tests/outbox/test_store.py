@@ -15,7 +15,7 @@ from relay.model import Delivered, DocumentName, Draft, MessageId, Released
 from relay.outbox import decisions
 from relay.outbox.sqlite import decide, settle, tenants
 from relay.ports import Filter, Signals
-from tests.contract.stores import ACME, insert_plainly
+from tests.contract.stores import ACME, insert_plainly, park
 from tests.outbox.conftest import Opener
 
 DRAFT = Draft(ACME, DocumentName("Sync.SalesOrder"), b"x", MessageId("m"))
@@ -101,14 +101,14 @@ async def test_a_decision_means_the_messages_that_are_there_when_it_is_taken(
     monkeypatch.setattr(decide, "CHUNK", 1)
     monkeypatch.setattr(decide, "chunk", with_an_arrival(decide.chunk))
     async with asyncio.timeout(10):
-        assert await outbox.park(Filter(tenant=ACME), "x") == 3
+        assert await park(outbox, Filter(tenant=ACME), "x") == 3
     count = (await outbox.counts())[ACME]
     assert (count.parked, count.pending > 0) == (3, True)
 
 
 def with_an_arrival(chunk: Callable[..., decisions.Done]) -> Callable[..., decisions.Done]:
-    def chunk_then_insert(connection: Connection, **asked: Any) -> decisions.Done:
-        done = chunk(connection, **asked)
+    def chunk_then_insert(connection: Connection, *asked: Any) -> decisions.Done:
+        done = chunk(connection, *asked)
         connection.execute(
             "INSERT INTO relay_outbox (tenant_id, document_name, payload) VALUES ('ACME_PRD', 'A', 'x')"
         )

@@ -7,6 +7,8 @@ does everything at one go: calls are transactions.
 import asyncio
 import contextlib
 import json
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,6 +16,7 @@ from typing import Any, assert_never
 
 from relay.model import (
     DEFAULT_TO,
+    AuditId,
     Delivered,
     DocumentName,
     Draft,
@@ -29,20 +32,31 @@ from relay.model import (
     TenantState,
     classic_message_id,
 )
+from relay.outbox.decisions import DECISIONS, described, states_of, to_the_end
+from relay.outbox.payloads import fingerprint, sha256
 from relay.ports import (
+    AGES,
+    RELAY,
+    AuditEntry,
     ConflictError,
     Control,
     Count,
     Filter,
     MessageState,
+    Moment,
+    Order,
+    Preview,
     Record,
     RelayBeat,
+    Shape,
     Signals,
     StoreError,
+    What,
 )
 from tests.support.leases import MemoryLeases, Register
 
 ALIVE_SECONDS = 15.0
+CHUNK = 500
 
 
 @dataclass(slots=True)
@@ -64,13 +78,18 @@ class Row:
     attempts: int = 0
     not_before: float | None = None
     settled_at: float | None = None
+    payload_size: int | None = None
     history: list[tuple[float, str, str]] = field(default_factory=list)
+
+    def shed(self) -> None:
+        if self.payload_size is None:
+            self.payload_size, self.payload = len(self.payload), sha256(self.payload)
 
     @property
     def content(self) -> tuple[Any, ...]:
         return (
             self.document_name,
-            self.payload,
+            fingerprint(self.payload, self.payload_size),
             self.to_logical_id,
             self.ordering_key,
             json.loads(self.parameters),
@@ -95,7 +114,10 @@ class Shelf:
     states: dict[TenantId, tuple[object, TenantState]] = field(default_factory=dict)
     beats: dict[str, Beat] = field(default_factory=dict)
     register: Register = field(default_factory=Register)
+    audit: dict[AuditId, AuditEntry] = field(default_factory=dict)
+    orders: dict[AuditId, tuple[Order, RowId]] = field(default_factory=dict)
     last_row: int = 0
+    last_audit: int = 0
     changes: int = 0
     watchers: set[asyncio.Event] = field(default_factory=set)
 
@@ -125,6 +147,7 @@ class MemoryOutbox:
         self.broken: StoreError | None = None
         """While set, every call raises it and stores nothing."""
         self._process = object()
+        self._shed = (0.0, RowId(0))
         self._seen = -1
         self._met_unclean = False
         self._closed = False
@@ -178,7 +201,8 @@ class MemoryOutbox:
         same = self.shelf.rows.values() if draft.message_id is not None else ()
         for row in same:
             if (row.tenant_id, row.message_id) == (draft.tenant_id.upper(), draft.message_id):
-                content = (draft.document_name, draft.payload, draft.to_logical_id, draft.ordering_key)
+                print_ = fingerprint(draft.payload, None)
+                content = (draft.document_name, print_, draft.to_logical_id, draft.ordering_key)
                 if row.content != (*content, dict(draft.parameters)):
                     raise ConflictError(draft.tenant_id, row.message_id)
                 return row.message_id
@@ -342,6 +366,16 @@ class MemoryOutbox:
         self.shelf.changed()
         return len(old[:limit])
 
+    async def shed(self, older_than: float, limit: int) -> int:
+        await self._turn()
+        cutoff = self.shelf.clock() - older_than
+        settled = sorted((row.settled_at or 0.0, row.row) for row in self.rows if row.state == "delivered")
+        found = [(at, row) for at, row in settled if (at, row) > self._shed and at < cutoff][:limit]
+        for at, row in found:
+            self.shelf.rows[row].shed()
+            self._shed = (at, row)
+        return len(found)
+
     async def close(self) -> None:
         self._closed = True
         await asyncio.sleep(0)
@@ -396,30 +430,85 @@ class MemoryOutbox:
                 return replace(_record(row), history=())
         return None
 
-    async def retry(self, wanted: Filter) -> int:
+    async def payload(self, row: RowId, limit: int) -> bytes | None:
         await self._turn()
-        return self._decide(wanted, ("pending", "parked", "dropped"), "pending", "retried", "")
+        found = self.shelf.rows.get(row)
+        return None if found is None or found.payload_size is not None else found.payload[:limit]
 
-    async def park(self, wanted: Filter, reason: str) -> int:
+    async def shape(self, tenant: TenantId | None, limit: int) -> Sequence[Shape]:
         await self._turn()
-        return self._decide(wanted, ("pending",), "parked", "parked", reason)
-
-    async def drop(self, wanted: Filter, reason: str) -> int:
-        await self._turn()
-        return self._decide(wanted, ("pending", "parked"), "dropped", "dropped", reason)
-
-    def _decide(
-        self, wanted: Filter, states: tuple[MessageState, ...], to: MessageState, what: str, reason: str
-    ) -> int:
         now = self.shelf.clock()
-        meant = [row for row in self._meant(wanted) if row.state in states]
+        ages: dict[tuple[TenantId, DocumentName], list[float]] = {}
+        for row in self._pending(None if tenant is None else TenantId(tenant.upper())):
+            ages.setdefault((row.tenant_id, row.document_name), []).append(now - row.queued_at)
+        return [
+            Shape(*group, _buckets(found[:limit]), more=len(found) > limit)
+            for group, found in sorted(ages.items())
+        ]
+
+    # --- ports.Desk: deciding -------------------------------------------------------------------
+
+    async def preview(self, what: What, wanted: Filter, sample: int = 5) -> Preview:
+        await self._turn()
+        frozen, states = replace(wanted, moment=self._moment()), states_of(what, wanted)
+        meant = [row for row in self._meant(frozen) if row.state in states]
+        groups = Counter((row.tenant_id, row.document_name, row.state) for row in meant)
+        counted = tuple((*group, number) for group, number in groups.most_common())
+        records = [replace(_record(row), history=()) for row in meant[:sample]]
+        return Preview(what, frozen, len(meant), counted, records)
+
+    def _moment(self) -> Moment:
+        return Moment(RowId(self.shelf.last_row), _utc(self.shelf.clock()))
+
+    async def begin(self, order: Order) -> AuditId:
+        await self._turn()
+        wanted = order.wanted
+        if wanted.moment is None:
+            wanted = replace(wanted, moment=self._moment())
+        entry = self._note(order.who, order.what, wanted.tenant, described(wanted), order.reason)
+        entry = replace(entry, outcome="running", ended_at=None)
+        self.shelf.orders[entry.id] = (replace(order, wanted=wanted), RowId(0))
+        return self._enter(entry).id
+
+    async def go_on(self, audit_id: AuditId) -> AuditEntry:
+        await self._turn()
+        entry = self.shelf.audit.get(audit_id)
+        if entry is None:
+            raise StoreError(f"there is no decision {audit_id} in the audit")
+        if entry.outcome != "running":
+            return entry
+        order, after = self.shelf.orders[audit_id]
+        states = states_of(order.what, order.wanted)
+        meant = [row for row in self._meant(order.wanted) if row.state in states and row.row > after]
+        self._decide(order, meant[:CHUNK])
+        entry = replace(entry, messages=entry.messages + len(meant[:CHUNK]))
+        if len(meant) < CHUNK:
+            entry = replace(entry, outcome="done", ended_at=_utc(self.shelf.clock()))
+        else:
+            self.shelf.orders[audit_id] = (order, meant[CHUNK - 1].row)
+        return self._enter(entry)
+
+    def _decide(self, order: Order, meant: Sequence[Row]) -> None:
+        now, done = self.shelf.clock(), DECISIONS[order.what].done
         for row in meant:
-            row.state, row.not_before, row.reason, row.settled_at = to, None, reason, now
-            row.history.append((now, what, reason))
-            if to == "pending":
+            row.history.append((now, done, order.reason))
+            row.not_before, row.reason, row.settled_at = None, order.reason, now
+            if done == "retried":
                 row.attempts, row.queued_at, row.reason, row.settled_at = 0, now, None, None
+            row.state = "pending" if done == "retried" else done
         self._bump({row.tenant_id for row in meant})
-        return len(meant)
+
+    async def decide(self, order: Order) -> int:
+        return await to_the_end(self, order)
+
+    async def cancel(self, audit_id: AuditId, who: str) -> bool:
+        await self._turn()
+        entry = self.shelf.audit.get(audit_id)
+        if entry is None or entry.outcome != "running":
+            return False
+        self._enter(replace(entry, outcome="cancelled", ended_at=_utc(self.shelf.clock())))
+        self._note(who, "cancel", entry.tenant, f"{entry.what} {audit_id}")
+        return True
 
     def _meant(self, wanted: Filter) -> Iterator[Row]:
         tenant = None if wanted.tenant is None else wanted.tenant.upper()
@@ -428,8 +517,9 @@ class MemoryOutbox:
                 tenant in (None, row.tenant_id)
                 and wanted.document in (None, row.document_name)
                 and wanted.state in (None, row.state)
+                and (wanted.reason is None or wanted.reason in (row.reason or ""))
             )
-            if fits and (not wanted.ids or row.message_id in wanted.ids):
+            if fits and (not wanted.ids or row.message_id in wanted.ids) and _was_there(row, wanted.moment):
                 yield row
 
     def _bump(self, tenants: Iterable[TenantId]) -> None:
@@ -438,15 +528,71 @@ class MemoryOutbox:
             self.shelf.controls[tenant] = replace(control, revision=control.revision + 1)
         self.shelf.changed()
 
-    async def pause(self, tenant: TenantId, reason: str) -> None:
+    async def pause(self, tenant: TenantId, reason: str, who: str = RELAY) -> None:
         await self._turn()
         self._bump([tenant])
         self.shelf.controls[tenant] = replace(self.shelf.controls[tenant], paused=reason)
+        self._note(who, "pause", tenant, "", reason)
 
-    async def resume(self, tenant: TenantId) -> None:
+    async def resume(self, tenant: TenantId, who: str) -> None:
         await self._turn()
         self._bump([tenant])
         self.shelf.controls[tenant] = replace(self.shelf.controls[tenant], paused=None)
+        self._note(who, "resume", tenant)
+
+    async def ask(self, tenant: TenantId, who: str) -> None:
+        await self._turn()
+        self._bump([tenant])
+        self._note(who, "ask", tenant)
+
+    # --- ports.Desk: the audit ------------------------------------------------------------------
+
+    async def audit(self, limit: int, tenant: TenantId | None = None) -> Sequence[AuditEntry]:
+        await self._turn()
+        wanted = (None, tenant and tenant.upper())
+        newest = sorted(self.shelf.audit.values(), key=lambda entry: entry.id, reverse=True)
+        return [entry for entry in newest if tenant is None or entry.tenant in wanted][:limit]
+
+    async def entry(self, audit_id: AuditId) -> AuditEntry | None:
+        await self._turn()
+        return self.shelf.audit.get(audit_id)
+
+    async def note(self, who: str, what: str, tenant: TenantId | None, selection: str) -> None:
+        await self._turn()
+        self._note(who, what, tenant, selection)
+
+    def _note(
+        self, who: str, what: str, tenant: TenantId | None, selection: str = "", reason: str = ""
+    ) -> AuditEntry:
+        self.shelf.last_audit += 1
+        now = _utc(self.shelf.clock())
+        name = None if tenant is None else TenantId(tenant.upper())
+        number = AuditId(self.shelf.last_audit)
+        return self._enter(AuditEntry(number, now, who, what, name, selection, reason, 0, "done", now))
+
+    def _enter(self, entry: AuditEntry) -> AuditEntry:
+        self.shelf.audit[entry.id] = entry
+        return entry
+
+    async def prune_audit(self, older_than: float, limit: int) -> int:
+        await self._turn()
+        before = _utc(self.shelf.clock() - older_than)
+        old = [number for number, entry in sorted(self.shelf.audit.items()) if entry.at < before][:limit]
+        for number in old:
+            del self.shelf.audit[number]
+        return len(old)
+
+
+def _buckets(ages: Sequence[float]) -> tuple[int, ...]:
+    found = Counter(bisect_right(AGES, age) for age in ages)
+    return tuple(found[place] for place in range(len(AGES) + 1))
+
+
+def _was_there(row: Row, then: Moment | None) -> bool:
+    if then is None:
+        return True
+    since = row.queued_at if row.state == "pending" else row.settled_at or row.queued_at
+    return row.row <= then.upto and _utc(since) <= then.at
 
 
 def _utc(seconds: float) -> datetime:
@@ -462,7 +608,7 @@ def _record(row: Row) -> Record:
         to_logical_id=row.to_logical_id,
         ordering_key=row.ordering_key,
         parameters=json.loads(row.parameters),
-        size=len(row.payload),
+        size=len(row.payload) if row.payload_size is None else row.payload_size,
         state=row.state,
         reason=row.reason,
         attempts=row.attempts,

@@ -75,10 +75,10 @@ def test_conservation_order_and_liveness_in_any_weather(script, handed, ordering
             await w.until(lambda: not w.rows("pending") or w.now() > FAIR_AT or w.state[0] == "paused", 90000)
             if w.state[0] != "paused":
                 break
-            await w.outbox.resume(TenantId("ACME_PRD"))
+            await w.outbox.resume(TenantId("ACME_PRD"), "ann@desk")
             await w.until(lambda: w.state[0] != "paused")
         await w.until(lambda: w.now() > FAIR_AT, 90000)
-        await w.outbox.resume(TenantId("ACME_PRD"))
+        await w.outbox.resume(TenantId("ACME_PRD"), "ann@desk")
         await w.all_settled(within=20000)
         await w.stop()
         return w, ids

@@ -17,6 +17,7 @@ from relay.retry import Schedule
 from relay.shares import Share, Shares
 from relay.supervisor import Post, Supervisor
 from relay.worker import Worker
+from tests.contract.stores import drop
 from tests.support.memory import MemoryOutbox
 from tests.support.scripted import ScriptedEndpoint
 from tests.support.virtual import run
@@ -174,7 +175,7 @@ def test_a_place_for_a_message_that_was_dropped_meanwhile_is_not_lost() -> None:
             await asyncio.sleep(1.5 * LATENCY)
             house.insert(second, 1)
             await asyncio.sleep(0.25 * LATENCY)
-            assert await house.outbox.drop(Filter(second), "not needed any more") == 1
+            assert await drop(house.outbox, Filter(second), "not needed any more") == 1
             await house.until(lambda: not house.left(first), LATENCY)
 
     run(work())

@@ -286,7 +286,7 @@ async def test_ten_rejected_in_a_row_pause_the_tenant_until_a_person_resumes_it(
     posts = len(w.calls("post"))
     await w.until(lambda: w.now() > 7200)
     assert len(w.calls("post")) == posts
-    await w.outbox.resume(w.rules.tenant_id)
+    await w.outbox.resume(w.rules.tenant_id, "ann@desk")
     await w.until(lambda: len(w.rows("parked")) == 20, within=5)
     await w.stop()
 
@@ -351,7 +351,7 @@ async def test_what_a_person_pauses_stops_and_what_is_resumed_goes_on():
     posts = len(w.calls("post"))
     await w.until(lambda: w.now() > 3600)
     assert len(w.calls("post")) == posts
-    await w.outbox.resume(w.rules.tenant_id)
+    await w.outbox.resume(w.rules.tenant_id, "ann@desk")
     await w.all_settled(within=30)
     await w.stop()
     assert w.arrived() == sorted(w.arrived(), key=w.rows("delivered").index)

@@ -7,9 +7,11 @@ from relay.outbox.postgres.store import PostgresOutbox
 __all__ = ["Place", "PostgresOutbox", "open_database", "schema"]
 
 
-async def open_database(place: Place, *, notify: bool, lease_seconds: float) -> PostgresOutbox:
+async def open_database(
+    place: Place, *, notify: bool, lease_seconds: float, shedding: bool = False
+) -> PostgresOutbox:
     """Open an outbox whose tables are there and of a version that this relay can use."""
-    outbox = PostgresOutbox(place, notify=notify, lease_seconds=lease_seconds)
+    outbox = PostgresOutbox(place, notify=notify, lease_seconds=lease_seconds, shedding=shedding)
     try:
         await outbox.verify()
     except BaseException:

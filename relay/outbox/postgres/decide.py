@@ -3,23 +3,25 @@
 Each chunk is a short transaction of its own, so that settlements get in between however many rows are meant.
 """
 
+from collections.abc import Sequence
+
 from relay.model import RowId
-from relay.outbox.decisions import Decision, Done
+from relay.outbox.decisions import DECISIONS, Done, states_of
 from relay.outbox.postgres import meant, settle, tenants
 from relay.outbox.postgres.database import Session
-from relay.ports import Filter, MessageState
+from relay.ports import MessageState, Order
 
 CHUNK = 500
 """Rows in one transaction: some 20 ms, so that settlements get in between."""
 
 # Locked in the order of the ids, as settlements are, so that neither waits for the other for ever; and looked
 # at again once they are locked: a settlement may have been quicker.
-_LOCKED = """
+_LOCKED = f"""
 WITH locked AS MATERIALIZED (
-    SELECT id FROM relay_outbox WHERE id = ANY($1::bigint[]) AND state = ANY($2::text[])
+    SELECT id FROM relay_outbox WHERE id = ANY($1::bigint[]) AND state = ANY($2::text[]) AND {meant.STILL}
     ORDER BY id FOR UPDATE
 )
-"""
+"""  # noqa: S608
 
 _RETRY = f"""
 {_LOCKED}
@@ -32,7 +34,7 @@ FROM locked WHERE relay_outbox.id = locked.id RETURNING relay_outbox.id, upper(t
 _SET_ASIDE = f"""
 {_LOCKED}
 UPDATE relay_outbox
-SET state = $3, reason = $4, not_before = NULL, settled_at = clock_timestamp()
+SET state = $6, reason = $7, not_before = NULL, settled_at = clock_timestamp()
 FROM locked WHERE relay_outbox.id = locked.id RETURNING relay_outbox.id, upper(tenant_id)
 """  # noqa: S608
 
@@ -41,26 +43,25 @@ INSERT INTO relay_history (message_row, what, detail) SELECT unnest($1::bigint[]
 """
 
 
-async def chunk(session: Session, wanted: Filter, decision: Decision, after: int, upto: RowId) -> Done:
+async def chunk(session: Session, order: Order, after: RowId) -> Done:
     """Decide about the next rows behind `after`, and make their tenants' workers look again."""
-    states = tuple(state for state in decision.states if wanted.state in (None, state))
-    if not states:
-        return Done(0, None)
-    found = await meant.select(session, wanted, states, CHUNK, after)
-    rows = [row for row in found if row <= upto]
-    changed = await _apply(session, decision, states, rows) if rows else 0
-    return Done(changed, rows[-1] if len(rows) == CHUNK else None)
+    states = states_of(order.what, order.wanted)
+    page = await meant.next_page(session, order.wanted, states, CHUNK, after)
+    return Done(await _apply(session, order, states, page.ids) if page.ids else 0, page.last)
 
 
 async def _apply(
-    session: Session, decision: Decision, states: tuple[MessageState, ...], rows: list[RowId]
+    session: Session, order: Order, states: tuple[MessageState, ...], rows: Sequence[RowId]
 ) -> int:
-    if decision.what == "retried":
-        changed = await session.fetch(_RETRY, rows, list(states))
+    values = (rows, states, *meant.still(order.wanted))
+    what = DECISIONS[order.what].done
+    if order.what == "retry":
+        changed = await session.fetch(_RETRY, *values)
     else:
-        changed = await session.fetch(_SET_ASIDE, rows, list(states), decision.what, decision.reason)
+        changed = await session.fetch(_SET_ASIDE, *values, what, order.reason)
     done = sorted(row for row, _ in changed)
-    await session.execute(_TELL, done, decision.what, decision.reason)
-    await settle.forget(session, done)
-    await tenants.bump(session, sorted({tenant for _, tenant in changed}))
-    return len(changed)
+    if done:
+        await session.execute(_TELL, done, what, order.reason)
+        await settle.forget(session, done)
+        await tenants.bump(session, sorted({tenant for _, tenant in changed}))
+    return len(done)

@@ -8,10 +8,15 @@ what old statistics say of just this value; a condition that a null makes true i
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC
 
 from relay.model import OrderingKey, RowId, TenantId
 from relay.outbox.postgres.database import Session
-from relay.ports import Filter, MessageState
+from relay.ports import Filter, MessageState, Moment
+
+_PAGE = 5_000
+"""Rows that are looked through at a time where all that are meant are wanted."""
 
 EVERY_TENANT = ("", "~")
 """What all tenant ids lie between."""
@@ -44,7 +49,21 @@ AND document_name <= head.document AND (document_name, id) > (head.document, {af
 """
 """A head's rows with a key behind `after`; in the order of their ids by `ORDER BY document_name, id`."""
 
-# In all of them: $1 and $2 first and last tenant, $3 document or null, $4 after, $5 limit, $6 state(s).
+STILL = """
+($3::bigint IS NULL OR id <= $3
+    AND CASE state WHEN 'pending' THEN queued_at ELSE coalesce(settled_at, queued_at) END <= $4::timestamptz)
+AND ($5::text IS NULL OR strpos(reason, $5) > 0)
+"""
+"""Whether a row was there at the moment ($3 the last row, $4 the instant), and its reason contains $5."""
+
+_STILL = f"""
+SELECT id FROM relay_outbox WHERE id = ANY($1::bigint[]) AND state = ANY($2::text[]) AND {STILL} ORDER BY id
+"""  # noqa: S608
+
+# The instant is that of the statement's arrival, before it looks at any row.
+_MOMENT = "SELECT coalesce(max(id), 0), statement_timestamp() FROM relay_outbox"
+
+# In all that follow: $1 and $2 first and last tenant, $3 document or null, $4 after, $5 limit, $6 state(s).
 
 _PENDING = f"""
 {HEADS}
@@ -111,6 +130,67 @@ SELECT found.id FROM head CROSS JOIN LATERAL (
 
 _AHEAD_IN_COMMON_LANE = _AHEAD.format(lane="IS NULL")
 _AHEAD_KEYED = _AHEAD.format(lane="BETWEEN $4 AND $4")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows that are meant, and the last that was looked at; None: no more are meant."""
+
+    ids: list[RowId]
+    last: RowId | None
+
+
+async def moment(session: Session) -> Moment:
+    """Now."""
+    row = await session.fetchrow(_MOMENT)
+    assert row is not None
+    return Moment(RowId(row[0]), row[1].astimezone(UTC))
+
+
+async def first(
+    session: Session, wanted: Filter, states: Sequence[MessageState], limit: int | None
+) -> list[RowId]:
+    """The lowest ids that are meant and in one of the states. `limit` None: all of them."""
+    found: list[RowId] = []
+    last: RowId | None = RowId(0)
+    while last is not None and len(found) != limit:
+        left = _PAGE if limit is None else limit - len(found)
+        each = await page(session, wanted, states, left if is_plain(wanted) else max(left, _PAGE), last)
+        found += each.ids[:left]
+        last = each.last
+    return found
+
+
+def is_plain(wanted: Filter) -> bool:
+    """Whether the indexes alone tell which rows are meant."""
+    return wanted.moment is None and wanted.reason is None
+
+
+async def page(
+    session: Session, wanted: Filter, states: Sequence[MessageState], size: int, after: RowId
+) -> Page:
+    """Those of the next `size` rows behind `after` that are meant and in one of the states."""
+    looked_at = await next_page(session, wanted, states, size, after)
+    if is_plain(wanted):
+        return looked_at
+    values = (looked_at.ids, list(states), *still(wanted))
+    return Page(await _ids(session, _STILL, *values), looked_at.last)
+
+
+async def next_page(
+    session: Session, wanted: Filter, states: Sequence[MessageState], size: int, after: RowId
+) -> Page:
+    """The next rows behind `after` along the indexes: which of them are meant, STILL says."""
+    ids = await select(session, wanted, states, size, after) if states else []
+    upto = None if wanted.moment is None else wanted.moment.upto
+    last = ids[-1] if len(ids) == size and (upto is None or ids[-1] < upto) else None
+    return Page(ids, last)
+
+
+def still(wanted: Filter) -> tuple[object, object, object]:
+    """The values of STILL."""
+    then = wanted.moment
+    return (None, None, wanted.reason) if then is None else (then.upto, then.at, wanted.reason)
 
 
 async def select(

@@ -15,7 +15,7 @@ from relay.ports import StoreError
 
 _COLUMNS = """
     id, tenant_id, document_name, message_id, to_logical_id, ordering_key, parameters, state, attempts,
-    not_before, reason, created_at, queued_at, settled_at, payload
+    not_before, reason, created_at, queued_at, settled_at, payload, payload_size
 """
 
 _PAGE = f"""
@@ -35,13 +35,14 @@ ORDER BY message_row, id
 _TAKE_IN = f"""
 INSERT INTO relay_outbox ({_COLUMNS}) OVERRIDING SYSTEM VALUE
 SELECT id, tenant_id, document_name, message_id, to_logical_id, ordering_key, parameters::json, state,
-       attempts, not_before, reason, created_at, queued_at, settled_at, payload
+       attempts, not_before, reason, created_at, queued_at, settled_at, payload, payload_size
 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
             $9::int[], $10::timestamptz[], $11::text[], $12::timestamptz[], $13::timestamptz[],
-            $14::timestamptz[], $15::bytea[]) AS given ({_COLUMNS})
+            $14::timestamptz[], $15::bytea[], $16::bigint[]) AS given ({_COLUMNS})
 ON CONFLICT (id) DO UPDATE SET
     state = excluded.state, attempts = excluded.attempts, not_before = excluded.not_before,
-    reason = excluded.reason, queued_at = excluded.queued_at, settled_at = excluded.settled_at
+    reason = excluded.reason, queued_at = excluded.queued_at, settled_at = excluded.settled_at,
+    payload = excluded.payload, payload_size = excluded.payload_size
 """  # noqa: S608  # constants
 
 _FORGET_STORIES = "DELETE FROM relay_history WHERE message_row = ANY($1::bigint[])"
@@ -175,6 +176,7 @@ def _values(row: Row) -> tuple[object, ...]:
         row.queued_at,
         row.settled_at,
         row.payload,
+        row.payload_size,
     )
 
 

@@ -3,9 +3,12 @@
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from relay.model import Delivered, Draft, MessageId, Parked, Released, RowId, Settlement, classic_message_id
+from relay.outbox.payloads import fingerprint
 from relay.outbox.postgres.database import Session
 from relay.ports import ConflictError, StoreError
 
@@ -26,7 +29,7 @@ ON CONFLICT (message_id, upper(tenant_id)) DO NOTHING
 """
 
 _STORED = """
-SELECT document_name, to_logical_id, ordering_key, payload, parameters
+SELECT document_name, to_logical_id, ordering_key, payload, payload_size, parameters
 FROM relay_outbox WHERE message_id = $1 AND upper(tenant_id) = $2
 """
 
@@ -54,6 +57,25 @@ WITH {_MINE}, done AS (
 INSERT INTO relay_history (message_row, what, detail)
 SELECT id, 'delivered', '' FROM done
 WHERE EXISTS (SELECT FROM relay_history WHERE message_row = done.id)
+"""  # noqa: S608
+
+# `octet_length` and `sha256` see the payload as it was: all of a SET is worked out before.
+_SHEDDING = "payload_size = octet_length(payload), payload = sha256(payload)"
+
+_DELIVERED_SHEDDING = _DELIVERED.replace("not_before = NULL", f"not_before = NULL, {_SHEDDING}")
+
+_SETTLED = """
+SELECT id, settled_at FROM relay_outbox
+WHERE state IN ('delivered', 'dropped') AND settled_at >= $1 AND (settled_at, id) > ($1, $2)
+  AND settled_at < clock_timestamp() - make_interval(secs => $3)
+ORDER BY settled_at, id LIMIT $4
+"""
+
+_SHED = f"""
+UPDATE relay_outbox SET {_SHEDDING}
+WHERE id IN (SELECT id FROM relay_outbox
+             WHERE id = ANY($1::bigint[]) AND state = 'delivered' AND payload_size IS NULL
+             ORDER BY id FOR UPDATE SKIP LOCKED)
 """  # noqa: S608
 
 _RELEASED = f"""
@@ -109,6 +131,8 @@ SELECT tenant_id, sum(pending), sum(delivered), sum(parked), sum(dropped) FROM g
 
 _FOLDED_AT_ONCE = 100_000
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
 Fences = Mapping[RowId, int]
 """The fence of the lease under which a row was read."""
 
@@ -154,9 +178,10 @@ async def _require_same(session: Session, draft: Draft, message_id: MessageId) -
     stored = await session.fetchrow(_STORED, message_id, draft.tenant_id.upper())
     if stored is None:
         raise StoreError(f"message {message_id!r} was deleted at this very moment; hand it over again")
-    *content, parameters = stored
-    given = [draft.document_name, draft.to_logical_id, draft.ordering_key, draft.payload]
-    if content != given or json.loads(parameters) != dict(draft.parameters):
+    *content, payload, size, parameters = stored
+    given = [draft.document_name, draft.to_logical_id, draft.ordering_key]
+    is_same = content == given and json.loads(parameters) == dict(draft.parameters)
+    if not is_same or fingerprint(payload, size) != fingerprint(draft.payload, None):
         raise ConflictError(draft.tenant_id, message_id)
 
 
@@ -169,12 +194,21 @@ def needs_transaction(settlements: Sequence[tuple[RowId, Settlement]]) -> bool:
 
 
 async def settle(
-    session: Session, settlements: Sequence[tuple[RowId, Settlement]], token: str | None, fences: Fences
+    session: Session,
+    settlements: Sequence[tuple[RowId, Settlement]],
+    token: str | None,
+    fences: Fences,
+    *,
+    shedding: bool = False,
 ) -> None:
-    """Deliveries first, in one statement: they win over whatever else is said of the same message."""
+    """Deliveries first, in one statement: they win over whatever else is said of the same message.
+
+    `shedding`: their payloads go at once.
+    """
     delivered = sorted({row for row, settlement in settlements if isinstance(settlement, Delivered)})
     if delivered:
-        await session.execute(_DELIVERED, delivered, [fences.get(row) for row in delivered], token)
+        statement = _DELIVERED_SHEDDING if shedding else _DELIVERED
+        await session.execute(statement, delivered, [fences.get(row) for row in delivered], token)
     for each in _rounds(settlements):
         released = [(row, said) for row, said in each.items() if isinstance(said, Released)]
         parked = [(row, said) for row, said in each.items() if isinstance(said, Parked)]
@@ -217,6 +251,24 @@ async def forget(session: Session, rows: Sequence[RowId]) -> None:
 async def prune(session: Session, older_than: float, limit: int) -> int:
     """Delete the longest settled ones, delivered and dropped; their stories go with them."""
     return await session.execute(_PRUNE, older_than, limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Shed:
+    """How far the payloads are gone: up to this row, in the order of settling. `looked_at`: in this batch."""
+
+    settled_at: datetime = _NEVER
+    row: int = 0
+    looked_at: int = 0
+
+
+async def shed(session: Session, before: Shed, older_than: float, limit: int) -> Shed:
+    """Let go of the payloads of the next messages that were delivered so long ago."""
+    rows = await session.fetch(_SETTLED, before.settled_at, before.row, older_than, limit)
+    if not rows:
+        return Shed(before.settled_at, before.row)
+    await session.execute(_SHED, [row["id"] for row in rows])
+    return Shed(rows[-1]["settled_at"], rows[-1]["id"], len(rows))
 
 
 async def fold(session: Session) -> None:

@@ -17,13 +17,13 @@ from relay.model import (
     TenantId,
     TenantState,
 )
-from relay.outbox.postgres import due, schema, settle, tenants
+from relay.outbox.postgres import audit, due, schema, settle, tenants
 from relay.outbox.postgres.database import Database, Place
 from relay.outbox.postgres.desk import PostgresDesk
 from relay.outbox.postgres.leases import PostgresLeases, Readings
 from relay.outbox.postgres.rows import PostgresRows
 from relay.outbox.postgres.watch import Mode, Watch
-from relay.ports import RelayBeat, Signals
+from relay.ports import Signals
 
 _LOOKS_SHARE = 5
 """After a look at the signals none for so many times as long."""
@@ -34,7 +34,8 @@ _FOLD_SECONDS = 10.0
 class PostgresOutbox(PostgresDesk):
     """`ports.Store` in a PostgreSQL database. Made by `open_outbox`, inside a running loop."""
 
-    def __init__(self, place: Place, *, notify: bool, lease_seconds: float) -> None:
+    def __init__(self, place: Place, *, notify: bool, lease_seconds: float, shedding: bool) -> None:
+        """`shedding`: payloads go when their message is delivered."""
         self._place = place
         self._notify = notify
         self._database = Database(place, partial(schema.verify, place))
@@ -48,8 +49,8 @@ class PostgresOutbox(PostgresDesk):
         self._met_unclean = False
         self._readings = Readings()
         self._leases = PostgresLeases(self._database, self._token, lease_seconds, lambda: self._relay)
-        self.rows = PostgresRows(self._database)
-        """The rows as they are, to be copied."""
+        self._shedding = shedding
+        self._shed = settle.Shed()
 
     @property
     def leases(self) -> PostgresLeases:
@@ -98,7 +99,8 @@ class PostgresOutbox(PostgresDesk):
         """See ports.Outbox. What this relay lost the lease of stays as it is: another carries it now."""
         token = self._token if self._leases.in_use else None
         fences = self._readings.fences(row for row, _ in settlements)
-        work = partial(settle.settle, settlements=settlements, token=token, fences=fences)
+        said = partial(settle.settle, settlements=settlements, token=token, fences=fences)
+        work = partial(said, shedding=self._shedding)
         if settle.needs_transaction(settlements):
             await self._database.write(work)
         elif settlements:
@@ -107,6 +109,17 @@ class PostgresOutbox(PostgresDesk):
     async def prune(self, older_than: float, limit: int) -> int:
         """See ports.Outbox."""
         return await self._database.write(partial(settle.prune, older_than=older_than, limit=limit))
+
+    async def shed(self, older_than: float, limit: int) -> int:
+        """See ports.Outbox."""
+        self._shed = await self._database.write(
+            partial(settle.shed, before=self._shed, older_than=older_than, limit=limit)
+        )
+        return self._shed.looked_at
+
+    async def prune_audit(self, older_than: float, limit: int) -> int:
+        """See ports.Outbox."""
+        return await self._database.write(partial(audit.prune, older_than=older_than, limit=limit))
 
     # --- ports.Outbox: who has work ---------------------------------------------------------------
 
@@ -165,21 +178,3 @@ class PostgresOutbox(PostgresDesk):
         if self._watch is not None:
             await self._watch.close()
         await self._database.close()
-
-    # --- ports.Desk: tenants and relays -----------------------------------------------------------
-
-    async def states(self) -> Mapping[TenantId, TenantState]:
-        """See ports.Desk."""
-        return await self._database.read(tenants.states)
-
-    async def relays(self) -> Sequence[RelayBeat]:
-        """See ports.Desk."""
-        return await self._database.read(tenants.relays)
-
-    async def pause(self, tenant: TenantId, reason: str) -> None:
-        """See ports.Outbox and ports.Desk."""
-        await self._database.write(partial(tenants.pause, tenant=tenant, reason=reason))
-
-    async def resume(self, tenant: TenantId) -> None:
-        """See ports.Desk."""
-        await self._database.write(partial(tenants.pause, tenant=tenant, reason=None))

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from relay.outbox.payloads import sha256
 from relay.outbox.sqlite import schema, trouble
 from relay.ports import StoreError
 
@@ -35,6 +36,7 @@ def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
     )
     # Text that is not UTF-8 (a producer in C can write it) must not make a tenant's rows unreadable.
     connection.text_factory = lambda data: str(data, "utf-8", "replace")
+    connection.create_function("sha256", 1, sha256, deterministic=True)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
     return connection

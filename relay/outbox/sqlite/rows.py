@@ -13,7 +13,7 @@ from relay.outbox.sqlite.tenants import instant, instant_text
 
 _COLUMNS = """
     id, tenant_id, document_name, message_id, to_logical_id, ordering_key, parameters, state, attempts,
-    not_before, reason, created_at, queued_at, settled_at, CAST(payload AS BLOB)
+    not_before, reason, created_at, queued_at, settled_at, CAST(payload AS BLOB), payload_size
 """
 
 _PAGE = f"SELECT {_COLUMNS} FROM relay_outbox WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608  # constants
@@ -29,11 +29,12 @@ SELECT row, at, what, detail FROM relay_history WHERE row IN (SELECT value FROM 
 _TAKE_IN = """
 INSERT INTO relay_outbox (
     id, tenant_id, document_name, message_id, to_logical_id, ordering_key, parameters, state, attempts,
-    not_before, reason, created_at, queued_at, settled_at, payload
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    not_before, reason, created_at, queued_at, settled_at, payload, payload_size
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET
     state = excluded.state, attempts = excluded.attempts, not_before = excluded.not_before,
-    reason = excluded.reason, queued_at = excluded.queued_at, settled_at = excluded.settled_at
+    reason = excluded.reason, queued_at = excluded.queued_at, settled_at = excluded.settled_at,
+    payload = excluded.payload, payload_size = excluded.payload_size
 """
 
 _FORGET_STORIES = "DELETE FROM relay_history WHERE row IN (SELECT value FROM json_each(?))"
@@ -87,7 +88,7 @@ def _page(connection: Connection, after: int, limit: int, max_bytes: int) -> Seq
     found: list[tuple[Any, ...]] = []
     size = 0
     for values in connection.execute(_PAGE, (after, limit)):
-        size += len(values[-1])
+        size += len(values[-2])
         if found and size > max_bytes:
             break
         found.append(values)
@@ -107,9 +108,9 @@ def _with_stories(connection: Connection, found: Sequence[tuple[Any, ...]]) -> S
 
 
 def _row(values: tuple[Any, ...], story: Iterable[tuple[datetime, str, str]]) -> Row:
-    *said, not_before, reason, created_at, queued_at, settled_at, payload = values
+    *said, not_before, reason, created_at, queued_at, settled_at, payload, payload_size = values
     times = instant(created_at), instant(queued_at), _instant(settled_at)
-    everything = (*said, _instant(not_before), reason, *times, payload, tuple(story))
+    everything = (*said, _instant(not_before), reason, *times, payload, payload_size, tuple(story))
     return Row(*everything)
 
 
@@ -137,6 +138,7 @@ def _values(row: Row) -> tuple[object, ...]:
         instant_text(row.queued_at),
         row.settled_at and instant_text(row.settled_at),
         row.payload,
+        row.payload_size,
     )
 
 

@@ -4,9 +4,11 @@ import json
 import os
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import assert_never
 
 from relay.model import Delivered, Draft, MessageId, Parked, Released, RowId, Settlement, classic_message_id
+from relay.outbox.payloads import fingerprint
 from relay.ports import ConflictError
 
 HISTORY_KEPT = 100
@@ -20,7 +22,7 @@ ON CONFLICT (message_id, tenant_id) DO NOTHING
 """
 
 _STORED = """
-SELECT document_name, to_logical_id, ordering_key, CAST(payload AS BLOB), parameters
+SELECT document_name, to_logical_id, ordering_key, CAST(payload AS BLOB), payload_size, parameters
 FROM relay_outbox WHERE message_id = ? AND tenant_id = ?
 """
 
@@ -36,6 +38,19 @@ _DELIVERED = """
 UPDATE relay_outbox
 SET state = 'delivered', settled_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), reason = NULL, not_before = NULL
 WHERE id IN (SELECT value FROM json_each(?1)) AND state <> 'delivered'
+"""
+
+_SHED = """
+UPDATE relay_outbox
+SET payload_size = length(CAST(payload AS BLOB)), payload = sha256(CAST(payload AS BLOB))
+WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'delivered' AND payload_size IS NULL
+"""
+
+_SETTLED = """
+SELECT id, settled_at FROM relay_outbox INDEXED BY relay_outbox_settled
+WHERE (state = 'delivered' OR state = 'dropped') AND (settled_at, id) > (?, ?)
+  AND settled_at < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', printf('-%.3f seconds', ?))
+ORDER BY settled_at, id LIMIT ?
 """
 
 _RELEASED = """
@@ -76,22 +91,30 @@ def add(connection: sqlite3.Connection, drafts: Sequence[Draft]) -> Sequence[Mes
 def _add(connection: sqlite3.Connection, draft: Draft) -> MessageId:
     message_id = draft.message_id or classic_message_id(os.urandom(16))
     tenant = draft.tenant_id.upper()
-    content = (draft.document_name, draft.to_logical_id, draft.ordering_key, draft.payload)
-    name, to, key, payload = content
-    values = (tenant, name, message_id, to, key, json.dumps(dict(draft.parameters)), payload)
+    content = (draft.document_name, draft.to_logical_id, draft.ordering_key)
+    name, to, key = content
+    values = (tenant, name, message_id, to, key, json.dumps(dict(draft.parameters)), draft.payload)
     if connection.execute(_ADD, values).rowcount == 0:
-        *stored, parameters = connection.execute(_STORED, (message_id, tenant)).fetchone()
-        if tuple(stored) != content or json.loads(parameters) != dict(draft.parameters):
+        *stored, payload, size, parameters = connection.execute(_STORED, (message_id, tenant)).fetchone()
+        is_same = tuple(stored) == content and json.loads(parameters) == dict(draft.parameters)
+        if not is_same or fingerprint(payload, size) != fingerprint(draft.payload, None):
             raise ConflictError(draft.tenant_id, message_id)
     return message_id
 
 
-def settle(connection: sqlite3.Connection, settlements: Sequence[tuple[RowId, Settlement]]) -> None:
-    """Deliveries first, in one statement: they win over whatever else is said of the same message."""
+def settle(
+    connection: sqlite3.Connection, settlements: Sequence[tuple[RowId, Settlement]], *, shedding: bool = False
+) -> None:
+    """Deliveries first, in one statement: they win over whatever else is said of the same message.
+
+    `shedding`: their payloads go at once.
+    """
     delivered = json.dumps([row for row, settlement in settlements if isinstance(settlement, Delivered)])
     if delivered != "[]":
         connection.execute(_TELL_DELIVERED, (delivered,))
         connection.execute(_DELIVERED, (delivered,))
+        if shedding:
+            connection.execute(_SHED, (delivered,))
     for row, settlement in settlements:
         match settlement:
             case Delivered():
@@ -116,3 +139,22 @@ def tell(connection: sqlite3.Connection, row: RowId, what: str, detail: str) -> 
 def prune(connection: sqlite3.Connection, older_than: float, limit: int) -> int:
     """Delete the longest settled ones, delivered and dropped; their stories go with them."""
     return connection.execute(_PRUNE, (older_than, limit)).rowcount
+
+
+@dataclass(frozen=True, slots=True)
+class Shed:
+    """How far the payloads are gone: up to this row, in the order of settling. `looked_at`: in this batch."""
+
+    settled_at: str = ""
+    row: int = 0
+    looked_at: int = 0
+
+
+def shed(connection: sqlite3.Connection, before: Shed, older_than: float, limit: int) -> Shed:
+    """Let go of the payloads of the next messages that were delivered so long ago."""
+    rows = connection.execute(_SETTLED, (before.settled_at, before.row, older_than, limit)).fetchall()
+    if not rows:
+        return Shed(before.settled_at, before.row)
+    connection.execute(_SHED, (json.dumps([row for row, _ in rows]),))
+    last, settled_at = rows[-1]
+    return Shed(settled_at, last, len(rows))

@@ -20,26 +20,29 @@ from relay.model import (
     TenantId,
     TenantState,
 )
-from relay.outbox import decisions
-from relay.outbox.sqlite import decide, desk, due, settle, tenants
+from relay.outbox.sqlite import audit, due, settle, tenants
 from relay.outbox.sqlite.database import Database
+from relay.outbox.sqlite.desk import SqliteDesk
 from relay.outbox.sqlite.lock import Lock
 from relay.outbox.sqlite.rows import SqliteRows
 from relay.outbox.sqlite.watch import Watch
-from relay.ports import Count, Filter, Leases, Record, RelayBeat, Signals
+from relay.ports import Leases, Signals
 
 _LOOKS_SHARE = 20
 """After a look at the signals none for so many times as long: at most 5 % of the time goes there."""
 
 
-class SqliteOutbox:
+class SqliteOutbox(SqliteDesk):
     """`ports.Outbox` and `ports.Desk` on one SQLite file. Made by `open_outbox`, inside a running loop."""
 
     leases: Leases | None = None
     """A file has one relay: nothing is shared."""
 
-    def __init__(self, path: Path, lock: Lock | None) -> None:
+    def __init__(self, path: Path, lock: Lock | None, *, shedding: bool) -> None:
+        """`shedding`: payloads go when their message is delivered."""
         self._database = Database(path)
+        self._shedding = shedding
+        self._shed = settle.Shed()
         self._lock = lock
         self._watch: Watch | None = None
         self._next_look = 0.0
@@ -78,11 +81,23 @@ class SqliteOutbox:
 
     async def settle(self, settlements: Sequence[tuple[RowId, Settlement]]) -> None:
         """See ports.Outbox."""
-        await self._database.write(partial(settle.settle, settlements=tuple(settlements)))
+        work = partial(settle.settle, settlements=tuple(settlements), shedding=self._shedding)
+        await self._database.write(work)
 
     async def prune(self, older_than: float, limit: int) -> int:
         """See ports.Outbox."""
         return await self._database.write(partial(settle.prune, older_than=older_than, limit=limit))
+
+    async def shed(self, older_than: float, limit: int) -> int:
+        """See ports.Outbox."""
+        self._shed = await self._database.write(
+            partial(settle.shed, before=self._shed, older_than=older_than, limit=limit)
+        )
+        return self._shed.looked_at
+
+    async def prune_audit(self, older_than: float, limit: int) -> int:
+        """See ports.Outbox."""
+        return await self._database.write(partial(audit.prune, older_than=older_than, limit=limit))
 
     # --- ports.Outbox: who has work ---------------------------------------------------------------
 
@@ -136,65 +151,6 @@ class SqliteOutbox:
         finally:
             if self._lock is not None:
                 self._lock.release()
-
-    # --- ports.Desk -------------------------------------------------------------------------------
-
-    async def counts(self) -> Mapping[TenantId, Count]:
-        """See ports.Desk."""
-        return await self._database.read(desk.counts)
-
-    async def states(self) -> Mapping[TenantId, TenantState]:
-        """See ports.Desk."""
-        return await self._database.read(tenants.states)
-
-    async def relays(self) -> Sequence[RelayBeat]:
-        """See ports.Desk."""
-        return await self._database.read(tenants.relays)
-
-    async def find(self, wanted: Filter, limit: int) -> Sequence[Record]:
-        """See ports.Desk."""
-        return await self._database.read(partial(desk.find, wanted=wanted, limit=limit))
-
-    async def show(self, message_id: MessageId, tenant: TenantId | None) -> Sequence[Record]:
-        """See ports.Desk."""
-        return await self._database.read(partial(desk.show, message_id=message_id, tenant=tenant))
-
-    async def ahead(self, record: Record) -> Record | None:
-        """See ports.Desk."""
-        return await self._database.read(partial(desk.ahead, record=record))
-
-    async def retry(self, wanted: Filter) -> int:
-        """See ports.Desk."""
-        return await self._decide(wanted, decisions.retry())
-
-    async def park(self, wanted: Filter, reason: str) -> int:
-        """See ports.Desk."""
-        return await self._decide(wanted, decisions.park(reason))
-
-    async def drop(self, wanted: Filter, reason: str) -> int:
-        """See ports.Desk."""
-        return await self._decide(wanted, decisions.drop(reason))
-
-    async def pause(self, tenant: TenantId, reason: str) -> None:
-        """See ports.Outbox and ports.Desk."""
-        await self._database.write(partial(tenants.pause, tenant=tenant, reason=reason))
-
-    async def resume(self, tenant: TenantId) -> None:
-        """See ports.Desk."""
-        await self._database.write(partial(tenants.resume, tenant=tenant))
-
-    async def _decide(self, wanted: Filter, decision: decisions.Decision) -> int:
-        """What is meant is what is there now; rows that arrive meanwhile are not."""
-        upto = await self._database.read(desk.newest_row)
-        after, rows = RowId(0), 0
-        while True:
-            done = await self._database.write(
-                partial(decide.chunk, wanted=wanted, decision=decision, after=after, upto=upto)
-            )
-            rows += done.rows
-            if done.last is None:
-                return rows
-            after = done.last
 
 
 def _timed_signals(connection: Connection) -> tuple[Signals, float]:
