@@ -13,11 +13,11 @@ import pytest
 from relay.model import Delivered, DocumentName, Message, Parked, Released, RowId, Settlement, TenantId
 from relay.outbox import upgrade
 from relay.outbox.postgres import database, names
-from relay.outbox.postgres import desk as pg_desk
 from relay.outbox.postgres import due as pg_due
+from relay.outbox.postgres import looks as pg_looks
 from relay.outbox.postgres import settle as pg_settle
 from relay.outbox.postgres import tenants as pg_tenants
-from relay.outbox.sqlite import desk, due, settle, tenants
+from relay.outbox.sqlite import due, looks, settle, tenants
 from relay.ports import Filter
 from tests.support.postgres import Cluster, connected
 
@@ -121,11 +121,11 @@ def test_a_worker_steps_over_a_million_delivered_rows_in_a_file(file: sqlite3.Co
 
 def test_a_person_sees_past_a_million_delivered_rows_in_a_file(file: sqlite3.Connection) -> None:
     with at_most(20, file):
-        counted = desk.counts(file)[ACME]
+        counted = looks.counts(file)[ACME]
         assert (counted.pending, counted.delivered) == (PENDING, DELIVERED)
-        assert desk.find(file, Filter(state="parked"), 100) == []
+        assert looks.find(file, Filter(state="parked"), 100) == []
     with at_most(100, file):
-        assert len(desk.find(file, Filter(ACME, state="pending"), 100)) == 100
+        assert len(looks.find(file, Filter(ACME, state="pending"), 100)) == 100
 
 
 # --- PostgreSQL: its plans, and the blocks they touched -----------------------------------------------
@@ -230,8 +230,8 @@ async def look_and_settle(session: Explaining) -> None:
     session.require_at_most(10_000)
     assert await pg_settle.prune(session, 86400.0, 1000) == 0
     session.require_at_most(10)
-    counted = (await pg_desk._counts(session))[ACME]
+    counted = (await pg_looks.counts(session))[ACME]
     assert (counted.pending, counted.delivered) == (PENDING - GROUP + 1, DELIVERED + GROUP - 2)
-    assert len(await pg_desk._find(session, Filter(ACME, state="pending"), 100)) == 100
-    assert len(await pg_desk._find(session, Filter(state="parked"), 100)) == 1
+    assert len(await pg_looks.find(session, Filter(ACME, state="pending"), 100)) == 100
+    assert len(await pg_looks.find(session, Filter(state="parked"), 100)) == 1
     session.require_at_most(500)
