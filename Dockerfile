@@ -37,7 +37,7 @@ VOLUME /data
 
 # The relay ends by itself within 25 s of SIGTERM: give the container 35 s.
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=10s --start-period=20s --retries=3 CMD ["relay", "status", "--alive"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=20s --retries=3 CMD ["relay", "status", "--here"]
 
 ENTRYPOINT ["relay"]
 CMD ["run"]

@@ -1,5 +1,6 @@
 """This file is `relay status`: how every tenant is, from the outbox, also while no relay is running."""
 
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,17 +22,18 @@ def status(
     alive: Annotated[
         bool, typer.Option("--alive", help="Only whether a relay is running: exit code 0, or 1.")
     ] = False,
+    here: Annotated[
+        bool, typer.Option("--here", help="The same of the relays on this host, or in this container, only.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show running relays, and every tenant's state and messages."""
     from relay.cli.desk import at_outbox, settings
 
     known = settings()
-    if alive:
+    if alive or here:
         relays = at_outbox(known.outbox, lambda outbox: outbox.relays())
-        running = [beat for beat in relays if beat.alive]
-        say.line(f"running: {', '.join(beat.relay for beat in running)}" if running else NOT_RUNNING)
-        raise typer.Exit(say.FINE if running else say.TROUBLE)
+        raise typer.Exit(_tell_running(relays, socket.gethostname() if here else None))
     seen = at_outbox(known.outbox, look)
     if as_json:
         say.as_json(
@@ -109,6 +111,16 @@ async def look(outbox: "Store") -> Seen:
         (await outbox.signals()).controls,
         await outbox.relays(),
     )
+
+
+def _tell_running(relays: "Sequence[RelayBeat]", host: str | None) -> int:
+    """Name those that are alive, on any host or on this one; the exit code."""
+    running = [beat.relay for beat in relays if beat.alive and host in (None, beat.details.get("host"))]
+    if running:
+        say.line(f"running: {', '.join(running)}")
+        return say.FINE
+    say.line(NOT_RUNNING if host is None else f"no relay is running on {host}; start one with: relay run")
+    return say.TROUBLE
 
 
 def _relay(beat: "RelayBeat") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Status and tenants: the truth from the outbox, with a relay and without one."""
 
+import socket
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,18 @@ SINCE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def relay_says(
-    person: "Person", state: StateName, reason: str = "", next_try: datetime | None = None
+    person: "Person",
+    state: StateName,
+    reason: str = "",
+    next_try: datetime | None = None,
+    *,
+    name: str = "host-1",
+    host: str = "host",
 ) -> None:
     """A relay process beats and reports what ACME does."""
 
     async def work(outbox: Store) -> None:
-        await outbox.beat("host-1", {"host": "host", "pid": "1", "version": "0"})
+        await outbox.beat(name, {"host": host, "pid": "1", "version": "0"})
         await outbox.report([TenantState(TenantId("ACME"), state, reason, SINCE, next_try)])
 
     person.at_outbox(work)
@@ -98,6 +105,20 @@ def test_alive_is_for_health_checks(person: "Person") -> None:
     relay_says(person, "idle")
     ran = person.runs("status", "--alive")
     assert (ran.code, ran.out) == (0, "running: host-1\n")
+
+
+def test_here_asks_for_a_relay_of_this_host(person: "Person") -> None:
+    """Among replicas on one database, each one's own probe must not be content with the others."""
+    person.hands_over("m1")
+    relay_says(person, "idle")
+    ran = person.runs("status", "--here")
+    assert (ran.code, ran.out) == (
+        1,
+        f"no relay is running on {socket.gethostname()}; start one with: relay run\n",
+    )
+    relay_says(person, "idle", name="this-1", host=socket.gethostname())
+    ran = person.runs("status", "--alive", "--here")
+    assert (ran.code, ran.out) == (0, "running: this-1\n")
 
 
 def test_with_nothing_at_all_that_is_said(person: "Person") -> None:

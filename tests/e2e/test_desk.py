@@ -143,6 +143,7 @@ async def test_status_and_check_tell_the_truth_also_without_a_relay(
     async with station.relay():
         await station.until_delivered()
         assert (await station.command("status", "--alive")).code == 0
+        assert (await station.command("status", "--here")).code == 0
     assert (await station.command("status", "--alive")).code == 1
     assert (await station.command("check")).code == 0
     sandbox.tenant(GLOBEX).connection_point = "inactive"

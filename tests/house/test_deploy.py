@@ -207,7 +207,7 @@ def test_the_image_runs_the_relay_as_nobody_special() -> None:
     assert found["STOPSIGNAL"] == "SIGTERM"
     assert found["VOLUME"] == "/data"
     assert "RELAY_OUTBOX__URL=sqlite:////data/relay.db" in found["ENV"]
-    assert found["HEALTHCHECK"].endswith('CMD ["relay", "status", "--alive"]')
+    assert found["HEALTHCHECK"].endswith('CMD ["relay", "status", "--here"]')
     assert found["COPY"].startswith("--from=builder "), "only what was built, no source, no build tool"
 
 
@@ -330,7 +330,7 @@ def test_the_kubernetes_example_is_a_sidecar_on_the_pods_own_volume() -> None:
     assert sidecar["restartPolicy"] == "Always"
     assert pod["terminationGracePeriodSeconds"] > GRACE_SECONDS
     assert pod["securityContext"]["fsGroup"] == 10001
-    assert sidecar["livenessProbe"]["exec"]["command"] == ["relay", "status", "--alive"]
+    assert sidecar["livenessProbe"]["exec"]["command"] == ["relay", "status", "--here"]
     volumes = {volume["name"] for volume in pod["volumes"]}
     volumes |= {claim["metadata"]["name"] for claim in manifest["spec"]["volumeClaimTemplates"]}
     for container in [sidecar, *pod["containers"]]:
@@ -370,6 +370,9 @@ def test_a_rolling_update_begins_a_new_relay_before_an_old_one_ends() -> None:
     assert deployment["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
     assert deployment["minReadySeconds"] >= settings.Settings().lease_seconds
     assert deployment["template"]["spec"]["terminationGracePeriodSeconds"] > GRACE_SECONDS
+    (container,) = deployment["template"]["spec"]["containers"]
+    assert container["readinessProbe"]["exec"]["command"] == ["relay", "status", "--here"]
+    assert "livenessProbe" not in container, "a database that is away is waited out"
     budget = replicas_manifests()["PodDisruptionBudget"]["spec"]
     assert budget["maxUnavailable"] == 1
     labels = deployment["template"]["metadata"]["labels"]
