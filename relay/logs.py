@@ -14,8 +14,9 @@ from itertools import groupby
 from typing import Any, Literal, Protocol, TextIO, assert_never
 
 import structlog
-from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from relay import codes
 from relay.digest import Digest, Line, Opened, Resolved, Summarised
 from relay.model import Message
 from relay.protocol import Fault
@@ -26,6 +27,7 @@ Log = FilteringBoundLogger
 Form = Literal["json", "console"]
 
 _FIRST = ("timestamp", "level", "event", "tenant")
+_TOLD_WITH_CODE = frozenset({"warning", "error", "critical"})
 _LONGEST_VALUE = 2000
 
 
@@ -40,14 +42,24 @@ def configure(level: str = "info", form: Form | None = None, stream: TextIO | No
     """
     out = stream if stream is not None else sys.stderr
     number = logging.getLevelNamesMapping()[level.upper()]
-    render = _console(out) if (form or ("console" if out.isatty() else "json")) == "console" else _json
+    render = _console(out) if (form or ("console" if out.isatty() else "json")) == "console" else as_json
     structlog.configure(
-        processors=[structlog.processors.add_log_level, _stamp, structlog.processors.format_exc_info, render],
+        processors=[*chain(_utc_now), render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=lambda *_: _Lines(out),
         cache_logger_on_first_use=False,
     )
     _hear_libraries(number if number <= logging.DEBUG else max(number, logging.WARNING))
+
+
+def chain(wall: Callable[[], datetime]) -> list[Processor]:
+    """What each line goes through before it is rendered; `wall`: what time it is."""
+
+    def stamp(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        now = wall().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return {"timestamp": now, **event}
+
+    return [structlog.processors.add_log_level, stamp, structlog.processors.format_exc_info, _coded]
 
 
 def logger(**facts: object) -> Log:
@@ -95,12 +107,21 @@ def _hear_libraries(level: int) -> None:
     logging.captureWarnings(capture=True)
 
 
-def _stamp(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return {"timestamp": now, **event}
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
-def _json(_: WrappedLogger, __: str, event: EventDict) -> str:
+def _coded(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """What needs a person leads to its page of the run book, at the end of the line."""
+    if event.get("level") in _TOLD_WITH_CODE:
+        code = codes.of_line(str(event.get("event")), event.get("kind"))
+        if code is not None:
+            return {**event, "code": code}
+    return event
+
+
+def as_json(_: WrappedLogger, __: str, event: EventDict) -> str:
+    """The line as JSON, the renderer for machines."""
     ordered = {key: _shortened(event[key]) for key in _FIRST if key in event}
     ordered |= {key: _shortened(value) for key, value in event.items() if key not in ordered}
     return printable(json.dumps(ordered, ensure_ascii=False, default=str))

@@ -49,7 +49,7 @@ def test_json_lines_carry_timestamp_level_event_tenant_first() -> None:
     logs.configure("info", "json", stream)
     logs.logger(tenant="ACME").warning("message.parked", reason="400", message_id="m1")
     (line,) = lines_of(stream)
-    assert list(line) == ["timestamp", "level", "event", "tenant", "reason", "message_id"]
+    assert list(line) == ["timestamp", "level", "event", "tenant", "reason", "message_id", "code"]
     assert line["timestamp"].endswith("Z")
     assert (line["level"], line["event"], line["tenant"]) == ("warning", "message.parked", "ACME")
 
@@ -72,6 +72,31 @@ def test_a_piped_console_has_no_colour() -> None:
     assert "\x1b" not in stream.getvalue()
     assert "trouble.opened" in stream.getvalue()
     assert "tenant=ACME detail='two words' n=None" in stream.getvalue()
+
+
+def test_what_needs_a_person_carries_its_code_and_nothing_else_does() -> None:
+    stream = io.StringIO()
+    logs.configure("debug", "json", stream)
+    log = logs.logger()
+    log.error("trouble.summarised", kind="outbox")
+    log.warning("relay.ended")
+    log.info("relay.ended")
+    log.warning("nobody.knows", kind="nothing")
+    assert [line.get("code") for line in lines_of(stream)] == ["RELAY-131", "RELAY-152", None, None]
+
+
+def test_the_console_shows_the_code_at_the_end_of_the_line() -> None:
+    stream = io.StringIO()
+    logs.configure("info", "console", stream)
+    logs.logger(tenant="ACME").error("trouble.opened", kind="busy", detail="HTTP 503")
+    try:
+        fail("no")
+    except ValueError:
+        logs.logger().exception("part.crashed", part="ledger")
+    lines = stream.getvalue().splitlines()
+    assert lines[0].endswith("detail='HTTP 503' code=RELAY-101")
+    assert lines[1].endswith("part=ledger code=RELAY-155")
+    assert lines[2].startswith("    Traceback")
 
 
 def test_lines_below_the_level_are_not_said() -> None:
@@ -260,7 +285,7 @@ def test_a_trouble_opens_is_summarised_on_the_timer_and_is_resolved() -> None:
             "kind": "busy",
             "detail": "HTTP 503",
         }
-        | {"fault": "ION's or the network's", "mend": "wait"}
+        | {"fault": "ION's or the network's", "mend": "wait", "code": "RELAY-101"}
     ]
     scene.bell.now = 5
     scene.met(detail="HTTP 503 again")
@@ -275,7 +300,7 @@ def test_a_trouble_opens_is_summarised_on_the_timer_and_is_resolved() -> None:
             "total": 2,
         }
         | {"seconds": 60.0, "first": "HTTP 503", "last": "HTTP 503 again"}
-        | {"fault": "ION's or the network's", "mend": "wait"}
+        | {"fault": "ION's or the network's", "mend": "wait", "code": "RELAY-101"}
     ]
     scene.bell.pass_to(72.5)
     assert scene.troubles.open
