@@ -3,17 +3,18 @@
 import asyncio
 import os
 import random
-import signal
 import socket
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 
 import relay
 from relay import logs
 from relay.ahead import Patience
+from relay.asked import Asked
 from relay.assembly import Profile, care_of, profiles_of, schedule_of
 from relay.caretaker import Caretaker, States
 from relay.equipment import Parts
@@ -22,8 +23,8 @@ from relay.ledger import Ledger
 from relay.logs import Tally, Troubles
 from relay.model import DocumentName, Problem, StateName, TenantId
 from relay.nap import nap
-from relay.outbox import open_outbox
-from relay.ports import Control, Store
+from relay.opening import opened
+from relay.ports import Control, Store, StoreError
 from relay.service import Service
 from relay.settings import Settings, SettingsError
 from relay.shares import Shares
@@ -34,19 +35,21 @@ from relay.worker import Worker
 _FOLDER_SECONDS, _FOLDER_SHARE = 3.0, 100.0
 """The folder of tenants is looked at so often; the rest between two looks is so many times as long as one."""
 
+_LEAVE_SECONDS = 1.0
+"""So long at least the outbox has to take the heartbeat back, also where the grace is over."""
+
 _LOOK_SECONDS = 0.1
 """How often `--until-empty` looks whether anything is left."""
 
 Load = Callable[[], Settings]
 
 
-def run(load: Load, *, until_empty: bool = False, within: float | None = None) -> int:
+def run(settings: Settings, load: Load, *, until_empty: bool = False, within: float | None = None) -> int:
     """Carry messages until stopped, or until nothing is left; the exit code.
 
-    `load` reads the settings, now and at each SIGHUP; it raises SettingsError. Raises StoreError where the
+    `load` reads the settings again, at each SIGHUP; it raises SettingsError. Raises StoreError where the
     outbox cannot be opened. `within`: seconds after which `until_empty` gives up, with exit code 1.
     """
-    settings = load()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_run(settings, load, until_empty=until_empty, within=within))
 
@@ -60,19 +63,14 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _run(settings: Settings, load: Load, *, until_empty: bool, within: float | None) -> int:
-    at = settings.outbox
-    outbox = await open_outbox(
-        at.url,
-        exclusive=True,
-        schema_name=at.schema_name,
-        prefix=at.prefix,
-        notify=at.notify,
-        lease_seconds=settings.lease_seconds,
-        shedding=settings.retention.payload_days == 0,
-    )
+    asked, log = Asked(), logs.logger()
+    end = None if within is None else asyncio.get_running_loop().time() + within
+    outbox = await opened(settings, log, asked.stop, end)
+    if outbox is None:
+        log.info("relay.ended")
+        return 0
     try:
-        running = Relay(settings, load, outbox)
-        return await running.run(until_empty=until_empty, within=within)
+        return await Relay(settings, load, outbox, asked).run(until_empty=until_empty, end=end)
     finally:
         await outbox.close()
 
@@ -80,13 +78,12 @@ async def _run(settings: Settings, load: Load, *, until_empty: bool, within: flo
 class Relay:
     """One relay process."""
 
-    def __init__(self, settings: Settings, load: Load, outbox: Store) -> None:
+    def __init__(self, settings: Settings, load: Load, outbox: Store, asked: Asked) -> None:
         loop = asyncio.get_running_loop()
-        self._settings, self._load, self._outbox = settings, load, outbox
+        self._settings, self._load, self._outbox, self._asked = settings, load, outbox, asked
         self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._log = logs.logger()
         self._service = Service()
-        self._stop, self._at_once, self._reload = asyncio.Event(), asyncio.Event(), asyncio.Event()
         period, schedule = settings.log.summary_seconds, schedule_of(settings)
         self._troubles = Troubles(self._log, None, loop.time, period, loop.call_later)
         self._tally = Tally(self._log, period, loop.call_later)
@@ -101,12 +98,11 @@ class Relay:
         details = {"host": socket.gethostname(), "pid": str(os.getpid()), "version": relay.__version__}
         self._caretaker = Caretaker(self._name, details, outbox, outbox, self._log, self._troubles)
 
-    async def run(self, *, until_empty: bool, within: float | None) -> int:
-        """From the first line of the log to the last; the exit code."""
-        self._listen_to_signals()
+    async def run(self, *, until_empty: bool, end: float | None) -> int:
+        """From the first line of the log to the last; the exit code. `end`: in the loop's time."""
         await self._start()
         try:
-            code = await self._until_empty(within) if until_empty else await self._until_stopped()
+            code = await self._until_empty(end) if until_empty else await self._until_stopped()
         finally:
             code_of_end = await self._end()
         return code or code_of_end
@@ -150,7 +146,8 @@ class Relay:
             tenant: Post(profile, partial(self._worker, tenant, profile))
             for tenant, profile in profiles_of(settings).items()
         }
-        return posts, lambda tenant: not settings.carries(tenant)
+        apart = settings.apart.names  # a broken file was told already
+        return posts, lambda tenant: tenant in apart or not settings.carries(tenant)
 
     def _worker(self, tenant: TenantId, profile: Profile, control: Control) -> Worker:
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
@@ -174,24 +171,12 @@ class Relay:
     def _report(self, tenant: TenantId, state: StateName, reason: str, next_try: float | None) -> None:
         self._states.report(tenant, state, reason, next_try)
 
-    # --- signals -----------------------------------------------------------------------------------------
-
-    def _listen_to_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._asked_to_stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
-
-    def _asked_to_stop(self) -> None:
-        """The first signal lands what is under way, the second ends at once."""
-        if self._stop.is_set():
-            self._at_once.set()
-        self._stop.set()
+    # --- new settings ------------------------------------------------------------------------------------
 
     async def _reload_when_asked(self) -> None:
         while True:
-            await self._reload.wait()
-            self._reload.clear()
+            await self._asked.reload.wait()
+            self._asked.reload.clear()
             self._service.reloading()
             try:
                 await self._reload_settings()
@@ -210,7 +195,7 @@ class Relay:
             took = time.monotonic() - began
             if now not in (tried, self._settings.signature):
                 tried = now
-                self._reload.set()
+                self._asked.reload.set()
 
     async def _reload_settings(self) -> None:
         try:
@@ -237,21 +222,20 @@ class Relay:
     # --- ending ------------------------------------------------------------------------------------------
 
     async def _until_stopped(self) -> int:
-        await self._stop.wait()
+        await self._asked.stop.wait()
         return 0
 
-    async def _until_empty(self, within: float | None) -> int:
+    async def _until_empty(self, end: float | None) -> int:
         """Until nothing is due and nothing can become due by itself."""
         clock = asyncio.get_running_loop().time
-        end = None if within is None else clock() + within
-        while not self._stop.is_set():
+        while not self._asked.stop.is_set():
             left = await self._left()
             if left is not None:
                 return self._say_left(left)
             if end is not None and clock() >= end:
-                self._log.error("relay.gave_up", reason=f"not everything was delivered within {within:g} s")
+                self._log.error("relay.gave_up", reason="not everything was delivered in the given time")
                 return 1
-            await nap(self._stop, _LOOK_SECONDS)
+            await nap(self._asked.stop, _LOOK_SECONDS)
         return 0
 
     async def _left(self) -> dict[TenantId, str] | None:
@@ -292,9 +276,11 @@ class Relay:
     async def _end(self) -> int:
         """Land, settle, leave; at once if a second signal comes."""
         self._service.stopping()
+        clock = asyncio.get_running_loop().time
         grace = self._settings.stop.grace_seconds
+        deadline = clock() + grace
         ending = asyncio.create_task(self._supervisor.stop(grace))
-        hurried = asyncio.create_task(self._at_once.wait())
+        hurried = asyncio.create_task(self._asked.at_once.wait())
         await asyncio.wait({ending, hurried}, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         if not ending.done():
@@ -310,9 +296,15 @@ class Relay:
                 "relay.ended", reason=f"{unsettled} settlements could not be written", mend="see above"
             )
             return 1
-        await self._outbox.leave(self._name)
+        await self._leave(max(deadline - clock(), _LEAVE_SECONDS))
         self._log.info("relay.ended")
         return 0
+
+    async def _leave(self, within: float) -> None:
+        """Take the heartbeat back; it matters to status alone, and no end waits long for it."""
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(within):
+                await self._outbox.leave(self._name)
 
 
 def _utc_now() -> datetime:

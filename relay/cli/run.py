@@ -1,5 +1,7 @@
 """This file is `relay run`: carry messages until stopped, or until nothing is left."""
 
+import signal
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -25,6 +27,7 @@ def run(
     """
     if within is not None and not until_empty:
         say.give_up("--within goes with --until-empty")
+    signal.signal(signal.SIGTERM, _leave)  # until the relay itself listens; what follows takes a moment
     from relay import app, logs
     from relay.cli.desk import settings
 
@@ -32,4 +35,9 @@ def run(
     if not first.tenants and first.tenants_dir is None:  # a folder may be filled later
         say.give_up("no tenant is configured; set RELAY_TENANTS__<TENANT>__LOGICAL_ID and its credentials")
     logs.configure(first.log.level, first.log.format)
-    raise typer.Exit(app.run(settings, until_empty=until_empty, within=within))
+    raise typer.Exit(app.run(first, settings, until_empty=until_empty, within=within))
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    """Stopped before anything began."""
+    raise typer.Exit(say.FINE)

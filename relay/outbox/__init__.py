@@ -79,6 +79,11 @@ def upgrade(url: str, *, schema_name: str | None = None, prefix: str = "relay_")
         sqlite.upgrade_file(_file(url), create=True, adopt=True)
 
 
+def is_served(url: str) -> bool:
+    """Whether the outbox is behind a server, which may be away for a while and come back by itself."""
+    return url.startswith(_POSTGRES)
+
+
 def shown(url: str) -> str:
     """The URL as it may be printed: without what may be a password."""
     if url.startswith(_SQLITE):

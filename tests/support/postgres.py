@@ -61,7 +61,8 @@ END $$
 class Server:
     """A PostgreSQL process on a loopback port, its data in a folder that only tests know."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, copy_of: "Server | None" = None, **settings: str) -> None:
+        """`copy_of`: as a standby that follows this server, which runs."""
         self.folder = folder
         self.data = folder / "data"
         self.port = free_port()
@@ -72,7 +73,10 @@ class Server:
         if os.geteuid() == 0:
             shutil.chown(folder, UNPRIVILEGED)
         self._programs = _programs(folder)
-        self._run_initdb()
+        if copy_of is None:
+            self._run_initdb()
+        else:
+            self._copy(copy_of)
 
     @property
     def url(self) -> str:
@@ -150,12 +154,16 @@ class Server:
         )
 
     def _run_initdb(self) -> None:
+        how = ("--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "-U", "postgres", "-D")
+        self._run("initdb", *how, str(self.data))
+
+    def _copy(self, primary: "Server") -> None:
+        where = ("-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres", "-D", str(self.data))
+        self._run("pg_basebackup", *where, "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
+
+    def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
-            [
-                self._programs / "initdb",
-                *("--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "-U", "postgres", "-D"),
-                self.data,
-            ],
+            [self._programs / program, *arguments],
             check=True,
             capture_output=True,
             timeout=START_SECONDS,
@@ -285,13 +293,29 @@ async def connected(url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Recor
 @contextlib.contextmanager
 def own_server(**settings: str) -> Iterator[Server]:
     """A server for tests that stop it or give it other settings; ended and removed in the end."""
+    with _folder() as folder:
+        yield from _running(Server(folder, None, **settings))
+
+
+@contextlib.contextmanager
+def standby(primary: Server) -> Iterator[Server]:
+    """A server that follows this one; ended and removed in the end."""
+    with _folder() as folder:
+        yield from _running(Server(folder, copy_of=primary))
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
     with TemporaryDirectory(prefix="relay-pg-", ignore_cleanup_errors=True) as folder:
-        server = Server(Path(folder), **settings)
-        try:
-            server.start_anywhere()
-            yield server
-        finally:
-            server.stop(signal.SIGQUIT)
+        yield Path(folder)
+
+
+def _running(server: Server) -> Iterator[Server]:
+    try:
+        server.start_anywhere()
+        yield server
+    finally:
+        server.stop(signal.SIGQUIT)
 
 
 @contextlib.contextmanager

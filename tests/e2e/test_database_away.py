@@ -1,0 +1,303 @@
+"""The database of the outbox is away, full, or another one than before: said once, waited out, nothing lost."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from relay.outbox import upgrade
+from relay.sandbox import Sandbox, SandboxTenant
+from tests.support.postgres import (
+    UNPRIVILEGED,
+    Server,
+    connected,
+    own_server,
+    standby,
+    unprivileged_group,
+)
+from tests.support.process import RelayProcess, Station
+
+DOCUMENT = "Sync.SalesOrder"
+TENANT = "ACME_PRD"
+_INSERT = """
+INSERT INTO relay_outbox (tenant_id, document_name, payload, ordering_key)
+SELECT $1, $2, convert_to('<order/>', 'UTF8'), 'K' || n % 4 FROM generate_series(1, $3::int) n RETURNING message_id
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with own_server() as one:
+        upgrade(one.url)
+        yield one
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """The judge stays silent, whatever happens to the database."""
+    async with Sandbox([SandboxTenant(TENANT, "lid://acme.orders.1", [DOCUMENT])]) as one:
+        yield one
+        assert one.violations == []
+
+
+@pytest.fixture
+async def station(server: Server, sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Station]:
+    """A station on this server; no relay is left running."""
+    one = Station(tmp_path)
+    one.environment |= sandbox.environment(tmp_path)
+    one.environment |= {
+        "RELAY_OUTBOX__URL": server.url,
+        "RELAY_STOP__GRACE_SECONDS": "4",
+        "RELAY_LEASE_SECONDS": "3",
+    }
+    yield one
+    for relay in one.relays:
+        if relay.running:
+            relay.kill()
+
+
+async def hand_over(url: str, count: int) -> set[str]:
+    """So many messages, in one transaction; their ids."""
+    async with connected(url) as connection:
+        return {row[0] for row in await connection.fetch(_INSERT, TENANT, DOCUMENT, count)}
+
+
+async def undelivered(url: str) -> int:
+    async with connected(url) as connection:
+        count: int = await connection.fetchval("SELECT count(*) FROM relay_outbox WHERE state <> 'delivered'")
+        return count
+
+
+async def until_settled(url: str, within: float = 30.0) -> None:
+    """Until the database says that all is delivered."""
+    end = time.monotonic() + within
+    while await undelivered(url):
+        assert time.monotonic() < end, f"{await undelivered(url)} are not settled"
+        await asyncio.sleep(0.05)
+
+
+async def stopped(station: Station, relay: RelayProcess) -> tuple[int, float]:
+    """Send SIGTERM: the exit code, and the seconds it took."""
+    began = time.monotonic()
+    relay.send(signal.SIGTERM)
+    code = await station.ended(relay)
+    return code, time.monotonic() - began
+
+
+def database(server: Server, name: str) -> str:
+    """The URL of another database of this server."""
+    return server.url.removesuffix("/postgres") + f"/{name}"
+
+
+def complaints(relay: RelayProcess) -> list[dict[str, object]]:
+    return [line for line in relay.said("trouble.opened") if line["kind"] == "outbox"]
+
+
+# --- it is not there --------------------------------------------------------------------------------
+
+
+async def test_a_relay_that_starts_before_its_database_waits_for_it(
+    server: Server, sandbox: Sandbox, station: Station
+) -> None:
+    ids = await hand_over(server.url, 5)
+    server.stop()
+    relay = station.start()
+    await station.event(relay, "trouble.opened", kind="outbox")
+    assert relay.running
+    assert relay.said("relay.started") == []
+    server.start()
+    await station.event(relay, "relay.started")
+    await sandbox.until(lambda: sandbox.record.count() == len(ids))
+    assert len(complaints(relay)) == 1
+    assert len(relay.said("trouble.resolved")) == 1
+
+
+async def test_one_that_waits_for_its_database_ends_at_once_when_it_is_told_to(
+    server: Server, station: Station
+) -> None:
+    server.stop()
+    relay = station.start()
+    await station.event(relay, "trouble.opened", kind="outbox")
+    code, took = await stopped(station, relay)
+    assert code == 0
+    assert took < 3
+    assert relay.said("relay.ended")
+
+
+async def test_until_empty_does_not_wait_longer_than_it_was_told(server: Server, station: Station) -> None:
+    server.stop()
+    relay = station.start("--until-empty", "--within", "1")
+    assert await station.ended(relay) == 1
+    assert "outbox" in relay.text
+
+
+async def test_what_waiting_cannot_mend_ends_it_with_2(server: Server, station: Station) -> None:
+    nowhere = database(server, "nowhere")
+    relay = station.start(environment={"RELAY_OUTBOX__URL": nowhere})
+    assert await station.ended(relay) == 2
+    assert "no such database" in relay.text
+
+
+# --- it goes away -------------------------------------------------------------------------------------
+
+
+async def test_sigterm_with_the_database_down_and_nothing_unsettled_ends_within_the_grace(
+    server: Server, sandbox: Sandbox, station: Station
+) -> None:
+    ids = await hand_over(server.url, 3)
+    relay = station.start()
+    await sandbox.until(lambda: sandbox.record.count() == len(ids))
+    await until_settled(server.url)
+    server.stop()
+    await station.event(relay, "trouble.opened", kind="outbox")
+    code, took = await stopped(station, relay)
+    assert code == 0
+    assert took < 8
+
+
+async def test_deliveries_that_could_not_be_settled_go_again_under_the_same_ids_and_no_others(
+    server: Server, sandbox: Sandbox, station: Station
+) -> None:
+    """The database goes while posts fly: they land, cannot be settled, and the relay is told to stop."""
+    sandbox.weather(call="post", delay=0.1)
+    ids = await hand_over(server.url, 60)
+    relay = station.start()
+    await sandbox.until(lambda: sandbox.record.count() >= 10)
+    server.stop()
+    await station.event(relay, "trouble.opened", kind="outbox")
+    code, took = await stopped(station, relay)
+    assert code == 1
+    assert took < 8
+    assert "settlements could not be written" in relay.said("relay.ended")[0]["reason"]
+    server.start()
+    left = await undelivered(server.url)
+    sandbox.clear_weather()
+    again = station.start()
+    await until_settled(server.url)
+    assert {taken.message_id for taken in sandbox.messages()} == ids
+    assert len(sandbox.record.sent_twice()) <= min(left, 128)
+    assert again.running
+
+
+async def test_what_was_delivered_while_the_database_was_away_is_settled_and_not_sent_again(
+    server: Server, sandbox: Sandbox, station: Station
+) -> None:
+    """The relay lives through it: what it knows to be delivered is written once that is possible."""
+    sandbox.weather(call="post", delay=0.1)
+    ids = await hand_over(server.url, 60)
+    relay = station.start()
+    await sandbox.until(lambda: sandbox.record.count() >= 10)
+    server.restart(signal.SIGQUIT)  # as in a crash, in the middle of settlements
+    await until_settled(server.url)
+    assert {taken.message_id for taken in sandbox.messages()} == ids
+    assert sandbox.record.sent_twice() == []
+    assert len(complaints(relay)) <= 2
+
+
+# --- its disk is full ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A disk of 32 MB for the server; only root may mount one."""
+    folder = tmp_path_factory.mktemp("disk")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"NOT TESTED, a disk that fills: no tmpfs may be mounted here ({mounted.stderr!r})")
+    for parent in [folder, *folder.parents[:3]]:
+        parent.chmod(0o755)
+    (folder / "space").mkdir()
+    shutil.chown(folder / "space", UNPRIVILEGED, unprivileged_group())
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Take all the space there is."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    file.write(b"\0" * size)
+            except OSError:
+                continue
+    assert os.statvfs(folder).f_bavail == 0
+    return ballast
+
+
+async def test_a_full_disk_under_the_database_is_said_once_and_waited_out(
+    server: Server, sandbox: Sandbox, station: Station, small_disk: Path
+) -> None:
+    """The outbox' tablespace is full: settlements fail with PostgreSQL's 53100 until there is space again."""
+    async with connected(server.url) as connection:
+        await connection.execute(f"CREATE TABLESPACE small LOCATION '{small_disk / 'space'}'")
+        await connection.execute("CREATE DATABASE small TABLESPACE small")
+    url = database(server, "small")
+    await asyncio.to_thread(upgrade, url)
+    sandbox.weather(call="post", delay=0.05)
+    ids = await hand_over(url, 2_000)
+    relay = station.start(environment={"RELAY_OUTBOX__URL": url})
+    await sandbox.until(lambda: sandbox.record.count() >= 50)
+    ballast = fill(small_disk)
+    await station.event(relay, "trouble.opened", kind="outbox", within=60)
+    assert "its disk is full" in str(complaints(relay)[0]["detail"])
+    before = sandbox.record.count()
+    await asyncio.sleep(1)
+    assert sandbox.record.count() <= before + 128  # in flight and unsettled together
+    ballast.unlink()
+    sandbox.clear_weather()
+    await until_settled(url, within=60)
+    assert {taken.message_id for taken in sandbox.messages()} == ids
+    assert sandbox.record.sent_twice() == []
+    assert relay.running
+
+
+# --- another server takes its place -------------------------------------------------------------------
+
+
+async def test_after_a_failover_the_relay_goes_on_with_the_standby_that_was_promoted(
+    server: Server, sandbox: Sandbox, station: Station
+) -> None:
+    """Two hosts in the URL; the primary is killed, the standby is read-only for a while, then promoted."""
+    with standby(server) as second:
+        hosts = f"127.0.0.1:{server.port},127.0.0.1:{second.port}"
+        url = f"postgresql://postgres@{hosts}/postgres?target_session_attrs=read-write"
+        sandbox.weather(call="post", delay=0.05)
+        ids = await hand_over(server.url, 100)
+        await until_followed(server)
+        relay = station.start(environment={"RELAY_OUTBOX__URL": url})
+        await sandbox.until(lambda: sandbox.record.count() >= 20)
+        server.stop(signal.SIGQUIT)
+        await station.event(relay, "trouble.opened", kind="outbox")
+        await asyncio.sleep(0.5)  # the standby is asked and refuses: it is read-only
+        assert relay.running
+        async with connected(second.url) as connection:
+            assert await connection.fetchval("SELECT pg_promote()")
+        ids |= await hand_over(second.url, 10)
+        await until_settled(second.url)
+        assert {taken.message_id for taken in sandbox.messages()} == ids
+        assert len(complaints(relay)) <= 2
+        assert len(sandbox.record.sent_twice()) <= 128  # what was settled but had not reached the standby
+
+
+async def until_followed(primary: Server) -> None:
+    """Until the standby has all that was committed."""
+    async with connected(primary.url) as connection:
+        for _ in range(400):
+            if await connection.fetchval(
+                "SELECT count(*) = 1 AND bool_and(replay_lsn >= pg_current_wal_lsn()) FROM pg_stat_replication"
+            ):
+                return
+            await asyncio.sleep(0.05)
+    raise AssertionError("the standby does not follow")
