@@ -63,14 +63,14 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _run(settings: Settings, load: Load, *, until_empty: bool, within: float | None) -> int:
-    asked, log = Asked(), logs.logger()
+    asked, log, service = Asked(), logs.logger(), Service()
     end = None if within is None else asyncio.get_running_loop().time() + within
-    outbox = await opened(settings, log, asked.stop, end)
+    outbox = await opened(settings, log, service, asked.stop, end)
     if outbox is None:
         log.info("relay.ended")
         return 0
     try:
-        return await Relay(settings, load, outbox, asked).run(until_empty=until_empty, end=end)
+        return await Relay(settings, load, outbox, asked, service).run(until_empty=until_empty, end=end)
     finally:
         await outbox.close()
 
@@ -78,12 +78,12 @@ async def _run(settings: Settings, load: Load, *, until_empty: bool, within: flo
 class Relay:
     """One relay process."""
 
-    def __init__(self, settings: Settings, load: Load, outbox: Store, asked: Asked) -> None:
+    def __init__(self, settings: Settings, load: Load, outbox: Store, asked: Asked, service: Service) -> None:
         loop = asyncio.get_running_loop()
-        self._settings, self._load, self._outbox, self._asked = settings, load, outbox, asked
+        self._settings, self._load, self._outbox = settings, load, outbox
+        self._asked, self._service = asked, service
         self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._log = logs.logger()
-        self._service = Service()
         period, schedule = settings.log.summary_seconds, schedule_of(settings)
         self._troubles = Troubles(self._log, None, loop.time, period, loop.call_later)
         self._tally = Tally(self._log, period, loop.call_later)
@@ -96,7 +96,7 @@ class Relay:
         )
         self._states = States(outbox, _utc_now)
         details = {"host": socket.gethostname(), "pid": str(os.getpid()), "version": relay.__version__}
-        self._caretaker = Caretaker(self._name, details, outbox, outbox, self._log, self._troubles)
+        self._caretaker = Caretaker(self._name, details, outbox, self._log, self._troubles)
 
     async def run(self, *, until_empty: bool, end: float | None) -> int:
         """From the first line of the log to the last; the exit code. `end`: in the loop's time."""

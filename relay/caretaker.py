@@ -9,7 +9,7 @@ from functools import partial
 from relay.logs import Log, Troubles
 from relay.model import StateName, TenantId, TenantState
 from relay.nap import nap
-from relay.ports import Desk, Outbox
+from relay.ports import Mode, Outbox, Store
 
 BEAT_SECONDS = 5.0
 _STATES_SECONDS = 1.0
@@ -89,19 +89,23 @@ class Caretaker:
         self,
         relay: str,
         details: Mapping[str, str],
-        outbox: Outbox,
-        desk: Desk,
+        store: Store,
         log: Log,
         troubles: Troubles,
     ) -> None:
         self._relay, self._details = relay, details
-        self._outbox, self._desk, self._log, self._troubles = outbox, desk, log, troubles
+        self._store, self._log, self._troubles = store, log, troubles
+        self._mode: Mode = store.mode
         self._warned: dict[TenantId, float] = {}
         self.care = Care()
 
     async def beat_once(self) -> bool:
         """Write the heartbeat row; False: it was not there."""
-        return await self._outbox.beat(self._relay, self._details)
+        mode = self._store.mode
+        if mode != self._mode:
+            self._mode = mode
+            self._log.info("outbox.watched", mode=mode)
+        return await self._store.beat(self._relay, {**self._details, "mode": mode})
 
     async def beat(self, states: States) -> None:
         """One heartbeat row for the whole process, so that others can tell that it lives."""
@@ -118,13 +122,13 @@ class Caretaker:
             await self._warn()
 
     async def _prune(self, stopping: asyncio.Event) -> None:
-        care, outbox = self.care, self._outbox
+        care, store = self.care, self._store
         works = [
-            partial(outbox.prune, care.delivered_kept, _BATCH),
-            partial(outbox.prune_audit, care.audit_kept, _BATCH),
+            partial(store.prune, care.delivered_kept, _BATCH),
+            partial(store.prune_audit, care.audit_kept, _BATCH),
         ]
         if care.payload_kept is not None:
-            works.append(partial(outbox.shed, max(care.payload_kept, _SETTLED_SECONDS), _BATCH))
+            works.append(partial(store.shed, max(care.payload_kept, _SETTLED_SECONDS), _BATCH))
         for work in works:
             while await work() == _BATCH:
                 if await nap(stopping, 0.05):  # between two batches the workers' commits come first
@@ -132,7 +136,7 @@ class Caretaker:
 
     async def _warn(self) -> None:
         now = _now()
-        for tenant, count in (await self._desk.counts()).items():
+        for tenant, count in (await self._store.counts()).items():
             age = count.oldest_due_seconds
             if age is None or age < self.care.warn_after:
                 self._warned.pop(tenant, None)

@@ -9,10 +9,13 @@ from relay.logs import Log, Troubles
 from relay.nap import nap
 from relay.outbox import is_served, open_outbox
 from relay.ports import Store, StoreError
+from relay.service import Service
 from relay.settings import Settings
 
 
-async def opened(settings: Settings, log: Log, stop: asyncio.Event, end: float | None) -> Store | None:
+async def opened(
+    settings: Settings, log: Log, service: Service, stop: asyncio.Event, end: float | None
+) -> Store | None:
     """The outbox; None if the relay was to stop before it could be opened.
 
     A database that does not answer is said once and tried again after growing delays, at most until `end`
@@ -35,6 +38,7 @@ async def opened(settings: Settings, log: Log, stop: asyncio.Event, end: float |
             failures += 1
             say_outbox_trouble(troubles, str(error))
             rest = schedule.delay(failures, random.random())  # noqa: S311  # a delay is no secret
+            service.waiting(rest, str(error))
             await nap(stop, rest if end is None else min(rest, max(end - loop.time(), 0)))
             continue
         troubles.resolved()

@@ -417,8 +417,17 @@ class Desk(Protocol):
         """Try ION again now: ends the wait between two tries, and a halt's. A pause stays."""
 
 
+Mode = Literal["notify", "poll"]
+"""How news are found: told by the store, or by looking from time to time."""
+
+
 class Store(Outbox, Desk, Protocol):
     """What opening an outbox gives: both views of it, and the leases where several relays may share it."""
+
+    @property
+    def mode(self) -> Mode:
+        """How news are found now; it may change while the store is open."""
+        ...
 
     @property
     def leases(self) -> Leases | None:

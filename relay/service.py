@@ -6,6 +6,8 @@ import socket
 import time
 from collections.abc import Mapping
 
+_SPARE_SECONDS = 60.0
+
 
 class Service:
     """The notify socket of sd_notify(3), if this process was given one."""
@@ -18,6 +20,11 @@ class Service:
     def ready(self) -> None:
         """The outbox is open and the tenants are carried."""
         self._say("READY=1")
+
+    def waiting(self, seconds: float, what: str) -> None:
+        """Not ready for so long at least: the time that a start may take is counted anew."""
+        allowed = int((seconds + _SPARE_SECONDS) * 1e6)
+        self._say(f"EXTEND_TIMEOUT_USEC={allowed}\nSTATUS=waiting: {what.splitlines()[0]}")
 
     def reloading(self) -> None:
         """Settings are read anew; `ready` follows."""

@@ -137,7 +137,8 @@ def _show(seen: Seen, configured: Mapping[str, object]) -> None:
     now = datetime.now(UTC)
     for beat in seen.relays:
         last = say.ago(beat.beat_at, now)
-        rest = f"running for {say.ago(beat.started_at, now)}" if beat.alive else f"silent for {last}"
+        mode = f", by {beat.details['mode']}" if "mode" in beat.details else ""
+        rest = f"running for {say.ago(beat.started_at, now)}{mode}" if beat.alive else f"silent for {last}"
         say.line(f"relay {beat.relay}: {rest}")
     if not seen.running:
         say.line(NOT_RUNNING)

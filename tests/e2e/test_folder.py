@@ -74,6 +74,7 @@ async def test_a_file_that_is_bad_at_the_start_keeps_its_tenant_waiting_and_no_o
         assert "has no credentials" in refused["reason"]
         await station.until_delivered(GLOBEX)
         assert station.application.states(ACME) == {"pending": 1}
+        assert not relay.said("tenant.missed")  # it is told once: that its file is bad
         put(station, sandbox, ACME)
         await station.until_delivered(ACME)
 

@@ -219,3 +219,13 @@ async def test_relays_need_no_configuration_to_share_and_status_names_them(fleet
     done = await fleet.station.command("status", "--json")
     assert done.code == 0, done
     assert len([relay for relay in done.json["relays"] if relay["alive"]]) == 2
+
+
+async def test_how_a_relay_finds_news_is_said_and_shown(fleet: Fleet) -> None:
+    """It begins by looking; once it hears the database, that is in the log and in its status."""
+    relay = await fleet.add()
+    await fleet.station.event(relay, "outbox.watched", mode="notify")
+    done = await fleet.station.command("status", "--json")
+    assert [beat["mode"] for beat in done.json["relays"]] == ["notify"]
+    shown = await fleet.station.command("status")
+    assert ", by notify" in shown.out

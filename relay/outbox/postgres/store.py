@@ -22,8 +22,8 @@ from relay.outbox.postgres.database import Database, Place
 from relay.outbox.postgres.desk import PostgresDesk
 from relay.outbox.postgres.leases import PostgresLeases, Readings
 from relay.outbox.postgres.rows import PostgresRows
-from relay.outbox.postgres.watch import Mode, Watch
-from relay.ports import Signals
+from relay.outbox.postgres.watch import Watch
+from relay.ports import Mode, Signals
 
 _LOOKS_SHARE = 5
 """After a look at the signals none for so many times as long."""
@@ -59,7 +59,7 @@ class PostgresOutbox(PostgresDesk):
 
     @property
     def mode(self) -> Mode:
-        """How news are found now: told by the database, or by looking often."""
+        """See ports.Store."""
         return "poll" if self._watch is None else self._watch.mode
 
     async def verify(self) -> None:

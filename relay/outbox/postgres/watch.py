@@ -9,11 +9,11 @@ import contextlib
 import random
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Any
 
 from relay.outbox.postgres.database import Connection, Place, farewell
 from relay.outbox.postgres.trouble import DRIVER_ERRORS
-from relay.ports import StoreError
+from relay.ports import Mode, StoreError
 
 HEARTBEAT_SECONDS = 15.0
 """How often the listening connection is tried, so that one that is half open is found."""
@@ -26,8 +26,6 @@ POLL_LOOK_SECONDS = 0.5
 
 _REST_SECONDS = 1.0  # between two tries to listen; doubled up to
 _LONGEST_REST_SECONDS = 60.0
-
-Mode = Literal["notify", "poll"]
 
 
 class Watch:

@@ -26,7 +26,7 @@ from relay.outbox.sqlite.desk import SqliteDesk
 from relay.outbox.sqlite.lock import Lock
 from relay.outbox.sqlite.rows import SqliteRows
 from relay.outbox.sqlite.watch import Watch
-from relay.ports import Leases, Signals
+from relay.ports import Leases, Mode, Signals
 
 _LOOKS_SHARE = 20
 """After a look at the signals none for so many times as long: at most 5 % of the time goes there."""
@@ -36,6 +36,7 @@ class SqliteOutbox(SqliteDesk):
     """`ports.Outbox` and `ports.Desk` on one SQLite file. Made by `open_outbox`, inside a running loop."""
 
     leases: Leases | None = None
+    mode: Mode = "poll"
     """A file has one relay: nothing is shared."""
 
     def __init__(self, path: Path, lock: Lock | None, *, shedding: bool) -> None:
