@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from relay.cli import say
-from relay.ports import AuditEntry, Filter, Order, Preview, Record, What
+from relay.desk import AuditEntry, Filter, Order, Preview, Record, What
 
 if TYPE_CHECKING:
     from relay.ports import Store

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from relay.cli import deciding, say
+from relay.desk import Filter, MessageState, Record
 from relay.model import DocumentName, MessageId, TenantId
-from relay.ports import Filter, MessageState, Record
 
 messages_app = typer.Typer(help="Look at messages, and decide about them.", no_args_is_help=True)
 

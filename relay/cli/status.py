@@ -11,8 +11,9 @@ import typer
 from relay.cli import say
 
 if TYPE_CHECKING:
+    from relay.desk import Count, RelayBeat
     from relay.model import TenantId, TenantState
-    from relay.ports import Control, Count, RelayBeat, Store
+    from relay.ports import Control, Store
 
 UNCONFIGURED, STOPPED, PAUSED, IDLE = "unconfigured", "stopped", "paused", "idle"
 """What a tenant is where no relay says it: not in the settings, without a relay, paused by a person."""
@@ -62,7 +63,7 @@ class Seen:
 
     def state(self, tenant: "TenantId", configured: Mapping[str, object]) -> tuple[str, str]:
         """The tenant's state, live if a relay says it, and the reason."""
-        from relay.ports import Count
+        from relay.desk import Count
 
         live, control = self.states.get(tenant), self.controls.get(tenant)
         if live is not None:
@@ -79,8 +80,8 @@ class Seen:
 
     def tenants(self, configured: Mapping[str, object]) -> dict[str, dict[str, Any]]:
         """Every tenant that has messages or is configured, as JSON gives it."""
+        from relay.desk import Count
         from relay.model import TenantId
-        from relay.ports import Count
 
         found = {}
         for name in sorted({*configured, *self.counts, *self.states}):

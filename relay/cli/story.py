@@ -10,8 +10,8 @@ from typing import Literal, assert_never
 
 from relay.cli.say import ago, instant
 from relay.cli.say import ahead as until
+from relay.desk import Record
 from relay.model import Ordering, TenantState
-from relay.ports import Record
 
 Rule = Literal[
     "unconfigured", "paused", "no-relay", "halted", "backing-off", "opening", "not-accepted", "own-delay",

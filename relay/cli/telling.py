@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from relay.cli import say, story
 from relay.cli.desk import at_outbox, settings
 from relay.cli.status import Seen, look
+from relay.desk import Filter, Record
 from relay.flight import NOT_ACCEPTED
 from relay.model import MessageId, TenantId
-from relay.ports import Filter, Record
 from relay.settings import Settings
 
 if TYPE_CHECKING:

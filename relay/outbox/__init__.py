@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["SqliteOutbox", "StoredOutbox", "open_outbox", "schema", "shown", "upgrade"]
 
 StoredOutbox: TypeAlias = "SqliteOutbox | PostgresOutbox"
-"""`ports.Outbox` and `ports.Desk` on one object, and its `leases`."""
+"""`ports.Outbox` and `desk.Desk` on one object, and its `leases`."""
 
 _SQLITE = "sqlite:///"
 _POSTGRES = ("postgresql://", "postgres://")
@@ -41,7 +41,7 @@ async def open_outbox(
     lease_seconds: float = LEASE_SECONDS,
     shedding: bool = False,
 ) -> StoredOutbox:
-    """Open it, and answer a `ports.Outbox` that is a `ports.Desk` too.
+    """Open it, and answer a `ports.Outbox` that is a `desk.Desk` too.
 
     A file is brought up to date, and made where there is none if `create`; `exclusive`: as the one relay
     that carries it. A database must be up to date (`upgrade`), and several relays share it by leases of

@@ -8,8 +8,8 @@ it writes anything.
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from relay.desk import Desk
 from relay.outbox.rows import Row, Rows
-from relay.ports import Desk
 
 BATCH = 500
 BATCH_BYTES = 8 * 1024 * 1024

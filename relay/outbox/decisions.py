@@ -7,8 +7,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Literal
 
+from relay.desk import Desk, Filter, MessageState, Moment, Order, What
 from relay.model import DocumentName, MessageId, RowId, TenantId
-from relay.ports import Desk, Filter, MessageState, Moment, Order, What
 
 ABANDONED_SECONDS = 3600.0
 """A decision that nobody went on with for so long has failed."""

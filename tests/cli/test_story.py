@@ -8,6 +8,7 @@ import pytest
 
 from relay.cli import story
 from relay.cli.story import Around
+from relay.desk import MessageState, Record
 from relay.flight import NOT_ACCEPTED
 from relay.model import (
     Delivered,
@@ -21,7 +22,6 @@ from relay.model import (
     TenantId,
     TenantState,
 )
-from relay.ports import MessageState, Record
 
 if TYPE_CHECKING:
     from relay.ports import Store

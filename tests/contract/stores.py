@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from relay.desk import Desk, Filter, Order
 from relay.model import Draft, RowId, TenantId
 from relay.outbox import open_outbox
-from relay.ports import Desk, Filter, Leases, Order, Outbox
+from relay.ports import Leases, Outbox
 from tests.support.memory import MemoryOutbox
 from tests.support.postgres import connected
 

@@ -1,9 +1,10 @@
-"""This file is what every outbox promises to operators (`ports.Desk`)."""
+"""This file is what every outbox promises to operators (`desk.Desk`)."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from relay.desk import Count, Filter, MessageState
 from relay.model import (
     Delivered,
     DocumentName,
@@ -15,7 +16,7 @@ from relay.model import (
     Released,
     TenantId,
 )
-from relay.ports import Control, Count, Filter, MessageState
+from relay.ports import Control
 from tests.contract.stores import ACME, GLOBEX, ROOM, Store, drop, park, retry, until
 
 ORDER = DocumentName("Sync.SalesOrder")

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
+from relay.desk import Filter
 from relay.model import (
     Delivered,
     DocumentName,
@@ -17,7 +18,7 @@ from relay.model import (
     Settlement,
     TenantId,
 )
-from relay.ports import Filter, Leases, Standing
+from relay.ports import Leases, Standing
 from tests.contract.stores import ACME, GLOBEX, ROOM, SharedCase, SharedStore, until
 
 ORDER = DocumentName("Sync.SalesOrder")

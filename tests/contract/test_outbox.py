@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from relay.desk import Filter
 from relay.model import (
     Delivered,
     DocumentName,
@@ -21,7 +22,7 @@ from relay.model import (
     TenantId,
     TenantState,
 )
-from relay.ports import ConflictError, Filter, StoreError
+from relay.ports import ConflictError, StoreError
 from tests.contract.stores import ACME, GLOBEX, ROOM, Store, StoreCase, drop, park, until
 
 ORDER = DocumentName("Sync.SalesOrder")

@@ -15,9 +15,9 @@ from typer.core import TyperGroup
 
 from relay import protocol
 from relay.cli import command_line, status
+from relay.desk import MessageState
 from relay.model import StateName
 from relay.outbox import schema
-from relay.ports import MessageState
 from tests.support.postgres import Cluster, connected
 from tools import generate
 

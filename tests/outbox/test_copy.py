@@ -9,11 +9,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from relay.desk import Filter
 from relay.model import Delivered, DocumentName, Draft, MessageId, OrderingKey, Parked, Released, TenantId
 from relay.outbox import copying, open_outbox
 from relay.outbox.copying import Copied, RefusedError, Side
 from relay.outbox.rows import Row, Rows
-from relay.ports import Filter, StoreError
+from relay.ports import StoreError
 from tests.contract.stores import drop, retry, until
 from tests.support.postgres import Cluster
 

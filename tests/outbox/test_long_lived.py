@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from relay.desk import Filter
 from relay.model import Delivered, DocumentName, Message, Parked, Released, RowId, Settlement, TenantId
 from relay.outbox import upgrade
 from relay.outbox.postgres import database, names
@@ -18,7 +19,6 @@ from relay.outbox.postgres import looks as pg_looks
 from relay.outbox.postgres import settle as pg_settle
 from relay.outbox.postgres import tenants as pg_tenants
 from relay.outbox.sqlite import due, looks, settle, tenants
-from relay.ports import Filter
 from tests.support.postgres import Cluster, connected
 
 ACME, ORDER = TenantId("ACME"), DocumentName("Sync.SalesOrder")

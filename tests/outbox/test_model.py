@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from relay.desk import Filter, Order, Record, What
 from relay.model import (
     Delivered,
     DocumentName,
@@ -28,7 +29,7 @@ from relay.model import (
 )
 from relay.outbox import SqliteOutbox, open_outbox
 from relay.outbox.sqlite import due
-from relay.ports import ConflictError, Filter, Order, Record, What
+from relay.ports import ConflictError
 from tests.support.memory import MemoryOutbox
 
 TENANTS = st.sampled_from([TenantId("ACME"), TenantId("acme"), TenantId("GLOBEX")])

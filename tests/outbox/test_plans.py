@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from relay.desk import Filter
 from relay.model import DocumentName, OrderingKey, TenantId
 from relay.outbox import upgrade
 from relay.outbox.sqlite import audit, decide, due, looks, meant, settle, tenants
 from relay.outbox.sqlite.database import connect
-from relay.ports import Filter
 
 ACME = TenantId("ACME")
 MANY = 20_000

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from relay.desk import Filter, Order, What
 from relay.model import Delivered, DocumentName, Draft, MessageId, TenantId
 from relay.outbox import StoredOutbox, open_outbox
-from relay.ports import Filter, Order, What
 from tests.contract.stores import park, retry, until
 from tests.support.postgres import Cluster, connected
 

@@ -7,11 +7,11 @@ from typing import Any
 import asyncpg
 import pytest
 
+from relay.desk import Filter, MessageState, Order, What
 from relay.model import DocumentName, MessageId, OrderingKey, RowId, TenantId
 from relay.outbox.postgres import decide, looks, meant
 from relay.outbox.postgres.database import Session
 from relay.outbox.postgres.names import Names
-from relay.ports import Filter, MessageState, Order, What
 from tests.support.postgres import Cluster, connected
 
 ACME, RARE = TenantId("ACME_PRD"), TenantId("RARE")

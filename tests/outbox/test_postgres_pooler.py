@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from relay.desk import Count, Filter
 from relay.model import Delivered, DocumentName, Draft, MessageId, Parked, Released, Settlement, TenantId
 from relay.outbox import StoredOutbox, open_outbox
-from relay.ports import Count, Filter
 from tests.contract.stores import park, retry
 from tests.support.pooler import pooled
 from tests.support.postgres import Cluster

@@ -13,6 +13,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from relay.desk import Count, Filter
 from relay.model import (
     Delivered,
     DocumentName,
@@ -25,7 +26,6 @@ from relay.model import (
     TenantState,
 )
 from relay.outbox import StoredOutbox, open_outbox
-from relay.ports import Count, Filter
 from tests.contract.stores import drop, park, retry
 from tests.support.postgres import Cluster, connected
 

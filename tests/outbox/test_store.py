@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from relay.desk import Filter
 from relay.model import Delivered, DocumentName, Draft, MessageId, Released
 from relay.outbox import decisions
 from relay.outbox.sqlite import decide, settle, tenants
-from relay.ports import Filter, Signals
+from relay.ports import Signals
 from tests.contract.stores import ACME, insert_plainly, park
 from tests.outbox.conftest import Opener
 

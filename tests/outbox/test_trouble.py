@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from relay.desk import Filter
 from relay.model import Delivered, DocumentName, Draft, Released, TenantId
 from relay.outbox import SqliteOutbox, open_outbox, schema, upgrade
 from relay.outbox.sqlite import database, trouble
-from relay.ports import Filter, StoreError
+from relay.ports import StoreError
 from tests.contract.stores import ACME, ROOM, insert_plainly
 from tests.outbox.conftest import Opener
 

@@ -14,6 +14,20 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
+from relay.desk import (
+    AGES,
+    AuditEntry,
+    Count,
+    Filter,
+    MessageState,
+    Moment,
+    Order,
+    Preview,
+    Record,
+    RelayBeat,
+    Shape,
+    What,
+)
 from relay.model import (
     DEFAULT_TO,
     AuditId,
@@ -34,25 +48,7 @@ from relay.model import (
 )
 from relay.outbox.decisions import DECISIONS, described, states_of, to_the_end
 from relay.outbox.payloads import fingerprint, sha256
-from relay.ports import (
-    AGES,
-    RELAY,
-    AuditEntry,
-    ConflictError,
-    Control,
-    Count,
-    Filter,
-    MessageState,
-    Moment,
-    Order,
-    Preview,
-    Record,
-    RelayBeat,
-    Shape,
-    Signals,
-    StoreError,
-    What,
-)
+from relay.ports import RELAY, ConflictError, Control, Signals, StoreError
 from tests.support.leases import MemoryLeases, Register
 
 ALIVE_SECONDS = 15.0
@@ -128,7 +124,7 @@ class Shelf:
 
 
 class MemoryOutbox:
-    """`ports.Outbox` and `ports.Desk`. Two of them on one `shelf` are two processes on one file.
+    """`ports.Outbox` and `desk.Desk`. Two of them on one `shelf` are two processes on one file.
 
     With `lease_seconds` it is shared like one on PostgreSQL: `leases`, checked by every settlement.
     """
@@ -380,7 +376,7 @@ class MemoryOutbox:
         self._closed = True
         await asyncio.sleep(0)
 
-    # --- ports.Desk -----------------------------------------------------------------------------
+    # --- desk.Desk -----------------------------------------------------------------------------
 
     async def counts(self) -> Mapping[TenantId, Count]:
         await self._turn()
@@ -446,7 +442,7 @@ class MemoryOutbox:
             for group, found in sorted(ages.items())
         ]
 
-    # --- ports.Desk: deciding -------------------------------------------------------------------
+    # --- desk.Desk: deciding -------------------------------------------------------------------
 
     async def preview(self, what: What, wanted: Filter, sample: int = 5) -> Preview:
         await self._turn()
@@ -545,7 +541,7 @@ class MemoryOutbox:
         self._bump([tenant])
         self._note(who, "ask", tenant)
 
-    # --- ports.Desk: the audit ------------------------------------------------------------------
+    # --- desk.Desk: the audit ------------------------------------------------------------------
 
     async def audit(self, limit: int, tenant: TenantId | None = None) -> Sequence[AuditEntry]:
         await self._turn()

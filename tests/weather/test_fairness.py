@@ -8,11 +8,11 @@ from typing import Self
 import pytest
 
 from relay.ahead import Patience
+from relay.desk import Filter
 from relay.equipment import Parts, Rules
 from relay.ledger import Ledger
 from relay.logs import Tally, Troubles, logger
 from relay.model import Draft, TenantId
-from relay.ports import Filter
 from relay.retry import Schedule
 from relay.shares import Share, Shares
 from relay.supervisor import Post, Supervisor

@@ -5,11 +5,11 @@ Each chunk is a short transaction of its own, so that settlements get in between
 
 from collections.abc import Sequence
 
+from relay.desk import MessageState, Order
 from relay.model import RowId
 from relay.outbox.decisions import DECISIONS, Done, states_of
 from relay.outbox.postgres import meant, settle, tenants
 from relay.outbox.postgres.database import Session
-from relay.ports import MessageState, Order
 
 CHUNK = 500
 """Rows in one transaction: some 20 ms, so that settlements get in between."""

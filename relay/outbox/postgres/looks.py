@@ -7,11 +7,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, get_args
 
+from relay.desk import AGES, Count, Filter, MessageState, Preview, Record, Shape, What
 from relay.model import DocumentName, LogicalId, MessageId, OrderingKey, RowId, TenantId
 from relay.outbox.decisions import states_of
 from relay.outbox.postgres import meant
 from relay.outbox.postgres.database import Session
-from relay.ports import AGES, Count, Filter, MessageState, Preview, Record, Shape, What
 
 _OLDEST_LOOKED_AT = 20
 """Rows a document and lane kind; a retried one is queued anew at its old place and may hide older ones."""

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
 
+from relay.desk import Filter, MessageState, Moment
 from relay.model import OrderingKey, RowId, TenantId
 from relay.outbox.postgres.database import Session
-from relay.ports import Filter, MessageState, Moment
 
 _PAGE = 5_000
 """Rows that are looked through at a time where all that are meant are wanted."""

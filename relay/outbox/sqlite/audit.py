@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from sqlite3 import Connection
 from typing import Any, get_args
 
+from relay.desk import AuditEntry, Order, Outcome
 from relay.model import AuditId, RowId, TenantId
 from relay.outbox import decisions
 from relay.outbox.sqlite import decide
 from relay.outbox.sqlite.tenants import instant
-from relay.ports import AuditEntry, Order, Outcome, StoreError
+from relay.ports import StoreError
 
 _COLUMNS = "id, at, who, what, upper(tenant_id), selection, reason, messages, outcome, ended_at"
 

@@ -8,10 +8,10 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
+from relay.desk import Order
 from relay.model import RowId
 from relay.outbox.decisions import DECISIONS, Done, states_of
 from relay.outbox.sqlite import meant, tenants
-from relay.ports import Order
 
 CHUNK = 500
 """Rows in one transaction: some 20 ms, so that settlements and inserts get in between."""

@@ -5,89 +5,90 @@ from dataclasses import replace
 from functools import partial
 from sqlite3 import Connection
 
+from relay.desk import AuditEntry, Count, Filter, Order, Preview, Record, RelayBeat, Shape, What
 from relay.model import AuditId, MessageId, RowId, TenantId, TenantState
 from relay.outbox import decisions
 from relay.outbox.sqlite import audit, looks, meant, tenants
 from relay.outbox.sqlite.database import Database
-from relay.ports import RELAY, AuditEntry, Count, Filter, Order, Preview, Record, RelayBeat, Shape, What
+from relay.ports import RELAY
 
 
 class SqliteDesk:
-    """`ports.Desk` on one SQLite file."""
+    """`desk.Desk` on one SQLite file."""
 
     _database: Database
 
     # --- looking ----------------------------------------------------------------------------------
 
     async def counts(self) -> Mapping[TenantId, Count]:
-        """See ports.Desk."""
+        """See desk.Desk."""
         return await self._database.read(looks.counts)
 
     async def states(self) -> Mapping[TenantId, TenantState]:
-        """See ports.Desk."""
+        """See desk.Desk."""
         return await self._database.read(tenants.states)
 
     async def relays(self) -> Sequence[RelayBeat]:
-        """See ports.Desk."""
+        """See desk.Desk."""
         return await self._database.read(tenants.relays)
 
     async def find(self, wanted: Filter, limit: int) -> Sequence[Record]:
-        """See ports.Desk."""
+        """See desk.Desk."""
         return await self._database.read(partial(looks.find, wanted=wanted, limit=limit))
 
     async def show(self, message_id: MessageId, tenant: TenantId | None) -> Sequence[Record]:
-        """See ports.Desk."""
+        """See desk.Desk."""
         return await self._database.read(partial(looks.show, message_id=message_id, tenant=tenant))
 
     async def ahead(self, record: Record) -> Record | None:
-        """See ports.Desk."""
+        """See desk.Desk."""
         return await self._database.read(partial(looks.ahead, record=record))
 
     async def payload(self, row: RowId, limit: int) -> bytes | None:
-        """See ports.Desk."""
+        """See desk.Desk."""
         return await self._database.read(partial(looks.payload, row=row, limit=limit))
 
     async def shape(self, tenant: TenantId | None, limit: int) -> Sequence[Shape]:
-        """See ports.Desk."""
+        """See desk.Desk."""
         return await self._database.read(partial(looks.shape, tenant=tenant, limit=limit))
 
     # --- deciding about messages ------------------------------------------------------------------
 
     async def preview(self, what: What, wanted: Filter, sample: int = 5) -> Preview:
-        """See ports.Desk."""
+        """See desk.Desk."""
         return await self._database.read(partial(looks.preview, what=what, wanted=wanted, sample=sample))
 
     async def begin(self, order: Order) -> AuditId:
-        """See ports.Desk."""
+        """See desk.Desk."""
         if order.wanted.moment is None:
             now = await self._database.read(meant.moment)
             order = replace(order, wanted=replace(order.wanted, moment=now))
         return await self._database.write(partial(audit.begin, order=order))
 
     async def go_on(self, audit_id: AuditId) -> AuditEntry:
-        """See ports.Desk."""
+        """See desk.Desk."""
         return await self._database.write(partial(audit.go_on, audit=audit_id))
 
     async def decide(self, order: Order) -> int:
-        """See ports.Desk."""
+        """See desk.Desk."""
         return await decisions.to_the_end(self, order)
 
     async def cancel(self, audit_id: AuditId, who: str) -> bool:
-        """See ports.Desk."""
+        """See desk.Desk."""
         return await self._database.write(partial(audit.cancel, audit=audit_id, who=who))
 
     # --- the audit --------------------------------------------------------------------------------
 
     async def audit(self, limit: int, tenant: TenantId | None = None) -> Sequence[AuditEntry]:
-        """See ports.Desk."""
+        """See desk.Desk."""
         return await self._database.read(partial(audit.newest, limit=limit, tenant=tenant))
 
     async def entry(self, audit_id: AuditId) -> AuditEntry | None:
-        """See ports.Desk."""
+        """See desk.Desk."""
         return await self._database.read(partial(audit.entry, audit=audit_id))
 
     async def note(self, who: str, what: str, tenant: TenantId | None, selection: str) -> None:
-        """See ports.Desk."""
+        """See desk.Desk."""
         await self._database.write(
             partial(audit.note, who=who, what=what, tenant=tenant, selection=selection)
         )
@@ -95,7 +96,7 @@ class SqliteDesk:
     # --- deciding about tenants -------------------------------------------------------------------
 
     async def pause(self, tenant: TenantId, reason: str, who: str = RELAY) -> None:
-        """See ports.Outbox and ports.Desk."""
+        """See ports.Outbox and desk.Desk."""
 
         def work(connection: Connection) -> None:
             tenants.pause(connection, tenant, reason)
@@ -104,7 +105,7 @@ class SqliteDesk:
         await self._database.write(work)
 
     async def resume(self, tenant: TenantId, who: str) -> None:
-        """See ports.Desk."""
+        """See desk.Desk."""
 
         def work(connection: Connection) -> None:
             tenants.resume(connection, tenant)
@@ -113,7 +114,7 @@ class SqliteDesk:
         await self._database.write(work)
 
     async def ask(self, tenant: TenantId, who: str) -> None:
-        """See ports.Desk."""
+        """See desk.Desk."""
 
         def work(connection: Connection) -> None:
             tenants.bump(connection, tenant)

@@ -9,10 +9,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import get_args
 
+from relay.desk import AGES, Count, Filter, MessageState, Preview, Record, Shape, What
 from relay.model import DocumentName, MessageId, OrderingKey, RowId, TenantId
 from relay.outbox.decisions import states_of
 from relay.outbox.sqlite import due, meant, tenants
-from relay.ports import AGES, Count, Filter, MessageState, Preview, Record, Shape, What
 
 _OLDEST_LOOKED_AT = 20
 """Rows a document and lane kind; a retried one is queued anew at its old place and may hide older ones."""

@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from relay.desk import Filter, MessageState, Moment
 from relay.model import RowId
 from relay.outbox.sqlite import due, tenants
-from relay.ports import Filter, MessageState, Moment
 
 _PAGE = 5_000
 """Rows that are looked through at a time where all that are meant are wanted."""

@@ -33,7 +33,7 @@ _LOOKS_SHARE = 20
 
 
 class SqliteOutbox(SqliteDesk):
-    """`ports.Outbox` and `ports.Desk` on one SQLite file. Made by `open_outbox`, inside a running loop."""
+    """`ports.Outbox` and `desk.Desk` on one SQLite file. Made by `open_outbox`, inside a running loop."""
 
     leases: Leases | None = None
     mode: Mode = "poll"
