@@ -48,7 +48,7 @@ def test_status_codes_are_compared_with_in_the_protocol_alone() -> None:
 # --- the pure core --------------------------------------------------------------------------------
 
 PURE_IMPORTS = {
-    "base64", "binascii", "collections", "dataclasses", "datetime", "email", "enum", "functools", "hashlib", "heapq",
+    "base64", "binascii", "collections", "dataclasses", "datetime", "difflib", "email", "enum", "functools", "hashlib", "heapq",
     "hmac", "ipaddress", "itertools", "json", "math", "operator", "re", "string", "typing", "urllib", "zlib",
     "backoff", "oauthlib",
 }  # fmt: skip
