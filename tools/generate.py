@@ -1,16 +1,16 @@
-"""This file is what writes the pages that are made from the code: settings, and what happens when.
+"""This file is what writes the pages that are made from the code: settings, what happens when, the run book.
 
     python -m tools.generate
 
-Writes docs/settings.md, docs/what-happens-when.md and the operators' table of README.md (between its two
-markers). Ends with 1, and says which, if a page that git knows was not up to date.
+Writes docs/settings.md, docs/what-happens-when.md, docs/runbook.md and the operators' table of README.md
+(between its two markers). Ends with 1, and says which, if a page that git knows was not up to date.
 """
 
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from relay import protocol, settings
+from relay import codes, protocol, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- what-happens-when: begin -->", "<!-- what-happens-when: end -->"
@@ -96,6 +96,28 @@ def settings_page() -> str:
     )
 
 
+def runbook_page() -> str:
+    """docs/runbook.md, from `relay.codes.CODES`."""
+    rows = (
+        (
+            f"[{code.code}](../relay/runbook/{code.code}.md)",
+            code.title,
+            "<br>".join(
+                [*(f"kind `{kind}`" for kind in code.kinds), *(f"`{event}`" for event in code.events)]
+            ),
+        )
+        for code in codes.CODES
+    )
+    return (
+        NOTE.format(source="relay/codes.py")
+        + "# The run book\n\n"
+        + "Every warning and error in the log carries a `code`; each has a page that says what happened, "
+        + "what the relay does now, what you may do, and how you know that it is over. "
+        + "`relay explain RELAY-101` prints it, also in a container; `relay explain` lists them. A code keeps its meaning for ever.\n\n"
+        + table(("code", "what", "in the log"), rows)
+    )
+
+
 def readme(text: str) -> str:
     """README.md with the operators' table between the markers; as it is where they are missing."""
     before, begin, rest = text.partition(BEGIN)
@@ -110,6 +132,7 @@ def pages() -> dict[Path, str]:
     front = ROOT / "README.md"
     found = {
         ROOT / "docs" / "settings.md": settings_page(),
+        ROOT / "docs" / "runbook.md": runbook_page(),
         ROOT / "docs" / "what-happens-when.md": what_happens_when_page(),
     }
     return found | ({front: readme(front.read_text())} if front.exists() else {})

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 import relay
-from relay.cli import audit, check, enqueue, messages, outbox, run, say, status, tenants
+from relay.cli import audit, check, enqueue, explain, messages, outbox, run, say, status, tenants
 
 _LATER = {
     "sandbox": "A stand-in ION to try the relay on, with weather to order.",
@@ -52,6 +52,7 @@ def command_line(given: Sequence[str]) -> typer.Typer:
     app.command("check")(check.check)
     app.command("status")(status.status)
     app.command("audit")(audit.audit)
+    app.command("explain")(explain.explain)
     app.add_typer(messages.messages_app, name="messages")
     app.add_typer(tenants.tenants_app, name="tenants")
     app.add_typer(outbox.outbox_app, name="outbox")

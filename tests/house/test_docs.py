@@ -17,6 +17,7 @@ PAGES = sorted(
     for path in (
         ROOT / "README.md",
         *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("relay/runbook/*.md"),
         *ROOT.glob("deploy/**/*.md"),
         *ROOT.glob("examples/**/*.md"),
     )
