@@ -113,7 +113,8 @@ def runbook_page() -> str:
         + "# The run book\n\n"
         + "Every warning and error in the log carries a `code`; each has a page that says what happened, "
         + "what the relay does now, what you may do, and how you know that it is over. "
-        + "`relay explain RELAY-101` prints it, also in a container; `relay explain` lists them. A code keeps its meaning for ever.\n\n"
+        + "`relay explain RELAY-101` prints it, also in a container; `relay explain` lists them. "
+        + "A code keeps its meaning for ever.\n\n"
         + table(("code", "what", "in the log"), rows)
     )
 
