@@ -10,11 +10,13 @@ import json
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from relay.desk import Desk, Filter, Order
-from relay.model import Draft, RowId, TenantId
+from relay.model import AuditId, Draft, RowId, TenantId
 from relay.outbox import open_outbox
 from relay.ports import Leases, Outbox
 from tests.support.memory import MemoryOutbox
@@ -43,7 +45,7 @@ class SharedStore(Store, Protocol):
 class StoreCase(Protocol):
     """One outbox, and what a test may do to it from outside."""
 
-    async def open(self) -> Store:
+    async def open(self, *, shedding: bool = False) -> Store:
         """Open it as one more process; closed at the end of the test."""
         ...
 
@@ -53,6 +55,14 @@ class StoreCase(Protocol):
 
     async def age_heartbeat(self, relay: str) -> None:
         """As if the relay had not beaten for an hour."""
+        ...
+
+    async def age_message(self, row: RowId, seconds: float) -> None:
+        """As if it had been queued, and settled, so much earlier."""
+        ...
+
+    async def age_audit(self, audit_id: AuditId, seconds: float) -> None:
+        """As if it had begun, and been gone on with, so much earlier."""
         ...
 
     async def close(self) -> None:
@@ -83,8 +93,8 @@ class SqliteCase:
         self.path = folder / "relay.db"
         self._open: list[Store] = []
 
-    async def open(self) -> Store:
-        store = await open_outbox(f"sqlite:///{self.path}")
+    async def open(self, *, shedding: bool = False) -> Store:
+        store = await open_outbox(f"sqlite:///{self.path}", shedding=shedding)
         self._open.append(store)
         return store
 
@@ -98,6 +108,19 @@ class SqliteCase:
                 (relay,),
             )
 
+    async def age_message(self, row: RowId, seconds: float) -> None:
+        self._make_older("relay_outbox", ("queued_at", "settled_at"), row, seconds)
+
+    async def age_audit(self, audit_id: AuditId, seconds: float) -> None:
+        self._make_older("relay_audit", ("at", "moved_at"), audit_id, seconds)
+
+    def _make_older(self, table: str, columns: tuple[str, ...], row: int, seconds: float) -> None:
+        changes = (
+            f"{name} = strftime('%Y-%m-%dT%H:%M:%fZ', {name}, '-{seconds} seconds')" for name in columns
+        )
+        with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute(f"UPDATE {table} SET {', '.join(changes)} WHERE id = ?", (row,))
+
     async def close(self) -> None:
         for store in self._open:
             await store.close()
@@ -110,14 +133,25 @@ class MemoryCase:
         self._first = MemoryOutbox(time.time)
         self._shelf = self._first.shelf
 
-    async def open(self) -> Store:
-        return MemoryOutbox(time.time, self._shelf)
+    async def open(self, *, shedding: bool = False) -> Store:
+        return MemoryOutbox(time.time, self._shelf, shedding=shedding)
 
     async def insert(self, draft: Draft, *, row: int | None = None) -> RowId:
         return self._first.insert(draft, row=row)
 
     async def age_heartbeat(self, relay: str) -> None:
         self._shelf.beats[relay].beat_at -= 3600
+
+    async def age_message(self, row: RowId, seconds: float) -> None:
+        found = self._shelf.rows[row]
+        found.queued_at -= seconds
+        found.settled_at = found.settled_at and found.settled_at - seconds
+
+    async def age_audit(self, audit_id: AuditId, seconds: float) -> None:
+        entry = self._shelf.audit[audit_id]
+        self._shelf.audit[audit_id] = replace(entry, at=entry.at - timedelta(seconds=seconds))
+        if audit_id in self._shelf.orders:
+            self._shelf.orders[audit_id].moved_at -= seconds
 
     async def close(self) -> None:
         await self._first.close()
@@ -151,8 +185,8 @@ class PostgresCase:
         self.url = url
         self._open: list[Store] = []
 
-    async def open(self) -> Store:
-        store = await open_outbox(self.url)
+    async def open(self, *, shedding: bool = False) -> Store:
+        store = await open_outbox(self.url, shedding=shedding)
         self._open.append(store)
         return store
 
@@ -173,6 +207,17 @@ class PostgresCase:
             await connection.execute(
                 "UPDATE relay_relays SET beat_at = now() - interval '1 hour' WHERE relay = $1", relay
             )
+
+    async def age_message(self, row: RowId, seconds: float) -> None:
+        await self._make_older("relay_outbox", ("queued_at", "settled_at"), row, seconds)
+
+    async def age_audit(self, audit_id: AuditId, seconds: float) -> None:
+        await self._make_older("relay_audit", ("at", "moved_at"), audit_id, seconds)
+
+    async def _make_older(self, table: str, columns: tuple[str, ...], row: int, seconds: float) -> None:
+        changes = (f"{name} = {name} - make_interval(secs => {seconds})" for name in columns)
+        async with connected(self.url) as connection:
+            await connection.execute(f"UPDATE {table} SET {', '.join(changes)} WHERE id = $1", row)
 
     async def close(self) -> None:
         for store in self._open:

@@ -111,6 +111,23 @@ def test_looking_for_what_is_aside_steps_over_the_rest(piled_up: sqlite3.Connect
     assert count[0] < 100
 
 
+def test_the_queues_shape_looks_at_so_many_rows_and_no_more(piled_up: sqlite3.Connection) -> None:
+    with steps(piled_up) as count:
+        shapes = looks.shape(piled_up, None, 50)
+        assert [(shape.document, sum(shape.counts), shape.more) for shape in shapes] == [
+            ("A", 50, True), ("B", 10, False), ("Unaccepted", 50, True),
+        ]  # fmt: skip
+    assert count[0] < 300
+
+
+def test_a_preview_looks_at_what_is_meant_alone(piled_up: sqlite3.Connection) -> None:
+    with steps(piled_up) as count:
+        seen = looks.preview(piled_up, "park", Filter(ACME, DocumentName("B")), 5)
+        assert (seen.total, len(seen.sample)) == (10, 5)
+        assert looks.preview(piled_up, "retry", Filter(state="parked"), 5).total == 0
+    assert count[0] < 100
+
+
 def test_pruning_what_is_not_old_enough_costs_nothing(piled_up: sqlite3.Connection) -> None:
     with steps(piled_up) as count:
         assert settle.prune(piled_up, 86400, 100) == 0

@@ -9,7 +9,7 @@ import pytest
 
 from relay.desk import Filter, MessageState, Order, What
 from relay.model import DocumentName, MessageId, OrderingKey, RowId, TenantId
-from relay.outbox.postgres import decide, looks, meant
+from relay.outbox.postgres import audit, decide, looks, meant, settle
 from relay.outbox.postgres.database import Session
 from relay.outbox.postgres.names import Names
 from tests.support.postgres import Cluster, connected
@@ -104,6 +104,45 @@ async def test_counts_and_the_head_of_a_lane_are_found_along_an_index(session: E
     for key in (None, OrderingKey("k2")):
         assert len(await meant.ahead(session, ACME, key, last)) == 1
         assert session.taken() == {"lanes"}
+
+
+async def test_the_queues_shape_is_found_along_an_index_and_bounded(session: Explaining) -> None:
+    shapes = await looks.shape(session, None, 100)
+    assert [(shape.tenant, sum(shape.counts), shape.more) for shape in shapes] == [
+        (ACME, 100, True), (RARE, 3, False),
+    ]  # fmt: skip
+    assert session.taken() == {"lanes", "keyed"}
+
+
+async def test_a_preview_goes_the_way_of_the_decision(session: Explaining) -> None:
+    """Rows that are known by their ids are found by any index that has those."""
+    assert (await looks.preview(session, "park", Filter(RARE), 5)).total == 3
+    assert {"lanes", "keyed"} <= (ways := session.taken())
+    assert "walk" not in ways
+    assert (await looks.preview(session, "drop", Filter(ACME, state="parked"), 5)).total == 300
+    assert "aside" in (ways := session.taken())
+    assert "walk" not in ways
+
+
+async def test_payloads_go_along_the_settled_ones(session: Explaining) -> None:
+    done = await settle.shed(session, settle.Shed(), -3600.0, 500)
+    assert done.looked_at == 500
+    assert session.taken() == {"settled"}
+    await settle.shed(session, done, 3600.0, 500)
+    assert session.taken() == {"settled"}
+
+
+@pytest.mark.parametrize("tenant", [None, ACME, TenantId("NOBODY")])
+async def test_the_audit_is_read_along_an_index(session: Explaining, tenant: TenantId | None) -> None:
+    await session.execute("""
+        INSERT INTO relay_audit (who, what, tenant_id, selection, reason, outcome)
+        SELECT 'ann@desk', 'pause', CASE WHEN n % 1000 > 0 THEN 'ACME_PRD' END, '', '', 'done'
+        FROM generate_series(1, 20000) n""")
+    await session.execute("ANALYZE relay_audit")
+    found = await audit.newest(session, 10, tenant)
+    assert len(found) == 10
+    assert "Seq Scan" not in session.plans
+    assert "Sort" not in session.plans or tenant is not None
 
 
 async def test_a_decision_touches_its_rows_by_their_ids(session: Explaining) -> None:

@@ -46,7 +46,7 @@ from relay.model import (
     TenantState,
     classic_message_id,
 )
-from relay.outbox.decisions import DECISIONS, described, states_of, to_the_end
+from relay.outbox.decisions import ABANDONED_SECONDS, DECISIONS, described, states_of, to_the_end
 from relay.outbox.payloads import fingerprint, sha256
 from relay.ports import RELAY, ConflictError, Control, Signals, StoreError
 from tests.support.leases import MemoryLeases, Register
@@ -101,6 +101,15 @@ class Beat:
 
 
 @dataclass(slots=True)
+class Running:
+    """How far a decision has come."""
+
+    order: Order
+    moved_at: float
+    after: int = 0
+
+
+@dataclass(slots=True)
 class Shelf:
     """What outlives a relay process: the rows and what is kept beside them."""
 
@@ -111,7 +120,7 @@ class Shelf:
     beats: dict[str, Beat] = field(default_factory=dict)
     register: Register = field(default_factory=Register)
     audit: dict[AuditId, AuditEntry] = field(default_factory=dict)
-    orders: dict[AuditId, tuple[Order, RowId]] = field(default_factory=dict)
+    orders: dict[AuditId, "Running"] = field(default_factory=dict)
     last_row: int = 0
     last_audit: int = 0
     changes: int = 0
@@ -130,8 +139,14 @@ class MemoryOutbox:
     """
 
     def __init__(
-        self, clock: Callable[[], float], shelf: Shelf | None = None, lease_seconds: float | None = None
+        self,
+        clock: Callable[[], float],
+        shelf: Shelf | None = None,
+        lease_seconds: float | None = None,
+        *,
+        shedding: bool = False,
     ) -> None:
+        self._shedding = shedding
         self.shelf = shelf or Shelf(clock)
         self.leases = (
             None
@@ -272,6 +287,8 @@ class MemoryOutbox:
             case Delivered():
                 if row.state != "delivered":
                     row.state, row.reason, row.not_before, row.settled_at = "delivered", None, None, now
+                    if self._shedding:
+                        row.shed()
                     if row.history:
                         row.history.append((now, "delivered", ""))
             case Released(reason, blamed, wait) if row.state == "pending":
@@ -463,7 +480,7 @@ class MemoryOutbox:
             wanted = replace(wanted, moment=self._moment())
         entry = self._note(order.who, order.what, wanted.tenant, described(wanted), order.reason)
         entry = replace(entry, outcome="running", ended_at=None)
-        self.shelf.orders[entry.id] = (replace(order, wanted=wanted), RowId(0))
+        self.shelf.orders[entry.id] = Running(replace(order, wanted=wanted), self.shelf.clock())
         return self._enter(entry).id
 
     async def go_on(self, audit_id: AuditId) -> AuditEntry:
@@ -473,15 +490,15 @@ class MemoryOutbox:
             raise StoreError(f"there is no decision {audit_id} in the audit")
         if entry.outcome != "running":
             return entry
-        order, after = self.shelf.orders[audit_id]
+        running, order = self.shelf.orders[audit_id], self.shelf.orders[audit_id].order
         states = states_of(order.what, order.wanted)
-        meant = [row for row in self._meant(order.wanted) if row.state in states and row.row > after]
+        meant = [row for row in self._meant(order.wanted) if row.state in states and row.row > running.after]
         self._decide(order, meant[:CHUNK])
         entry = replace(entry, messages=entry.messages + len(meant[:CHUNK]))
         if len(meant) < CHUNK:
             entry = replace(entry, outcome="done", ended_at=_utc(self.shelf.clock()))
         else:
-            self.shelf.orders[audit_id] = (order, meant[CHUNK - 1].row)
+            running.after, running.moved_at = meant[CHUNK - 1].row, self.shelf.clock()
         return self._enter(entry)
 
     def _decide(self, order: Order, meant: Sequence[Row]) -> None:
@@ -572,11 +589,19 @@ class MemoryOutbox:
 
     async def prune_audit(self, older_than: float, limit: int) -> int:
         await self._turn()
+        for entry in list(self.shelf.audit.values()):
+            self._fail_if_abandoned(entry)
         before = _utc(self.shelf.clock() - older_than)
         old = [number for number, entry in sorted(self.shelf.audit.items()) if entry.at < before][:limit]
         for number in old:
             del self.shelf.audit[number]
         return len(old)
+
+    def _fail_if_abandoned(self, entry: AuditEntry) -> None:
+        if entry.outcome == "running":
+            moved_at = self.shelf.orders[entry.id].moved_at
+            if moved_at < self.shelf.clock() - ABANDONED_SECONDS:
+                self._enter(replace(entry, outcome="failed", ended_at=_utc(moved_at)))
 
 
 def _buckets(ages: Sequence[float]) -> tuple[int, ...]:

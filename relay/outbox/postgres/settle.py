@@ -67,7 +67,7 @@ _DELIVERED_SHEDDING = _DELIVERED.replace("not_before = NULL", f"not_before = NUL
 _SETTLED = """
 SELECT id, settled_at FROM relay_outbox
 WHERE state IN ('delivered', 'dropped') AND settled_at >= $1 AND (settled_at, id) > ($1, $2)
-  AND settled_at < clock_timestamp() - make_interval(secs => $3)
+  AND settled_at < now() - make_interval(secs => $3)
 ORDER BY settled_at, id LIMIT $4
 """
 
