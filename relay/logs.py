@@ -9,6 +9,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Literal, Protocol, TextIO, assert_never
@@ -30,23 +31,27 @@ _FIRST = ("timestamp", "level", "event", "tenant")
 _TOLD_WITH_CODE = frozenset({"warning", "error", "critical"})
 _LONGEST_VALUE = 2000
 
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+"""By the method that says a line; `exception` says it as `error`."""
+
 
 # --- lines ------------------------------------------------------------------------------------------
 
 
 def configure(level: str = "info", form: Form | None = None, stream: TextIO | None = None) -> None:
-    """Send the relay's and the libraries' logs to `stream` (stderr), once a process, before the first line.
+    """Send the relay's and the libraries' logs to `stream` (stderr); may be called again.
 
     `level`: debug, info, warning or error. `form` None: console on a terminal, json otherwise. Libraries
-    are heard from warning on, or all of them at debug.
+    are heard from warning on, or all of them at debug. It holds for every logger, made before or later.
     """
     out = stream if stream is not None else sys.stderr
     number = logging.getLevelNamesMapping()[level.upper()]
-    render = _console(out) if (form or ("console" if out.isatty() else "json")) == "console" else as_json
+    is_console = (form or ("console" if out.isatty() else "json")) == "console"
+    _voice.level, _voice.render, _voice.stream = number, _console(out) if is_console else as_json, out
     structlog.configure(
-        processors=[*chain(_utc_now), render],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=lambda *_: _Lines(out),
+        processors=[_heard, *chain(_utc_now), _rendered],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+        logger_factory=lambda *_: _Lines(_voice),
         cache_logger_on_first_use=False,
     )
     _hear_libraries(number if number <= logging.DEBUG else max(number, logging.WARNING))
@@ -71,16 +76,17 @@ def logger(**facts: object) -> Log:
 class _Lines:
     """What structlog calls with a finished line. Never raises: a broken stderr must not stop the relay."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, voice: "_Voice") -> None:
+        self._voice = voice
 
     def _write(self, line: str) -> None:
+        stream = self._voice.stream
         try:
             try:
-                self._stream.write(line + "\n")
+                stream.write(line + "\n")
             except UnicodeEncodeError:
-                self._stream.write(_escaped(line, str.isascii) + "\n")
-            self._stream.flush()
+                stream.write(_escaped(line, str.isascii) + "\n")
+            stream.flush()
         except (OSError, ValueError):
             return
 
@@ -125,6 +131,33 @@ def as_json(_: WrappedLogger, __: str, event: EventDict) -> str:
     ordered = {key: _shortened(event[key]) for key in _FIRST if key in event}
     ordered |= {key: _shortened(value) for key, value in event.items() if key not in ordered}
     return printable(json.dumps(ordered, ensure_ascii=False, default=str))
+
+
+@dataclass(slots=True)
+class _Voice:
+    """How lines are written now, whichever logger they come from."""
+
+    level: int
+    render: Processor
+    stream: TextIO
+
+
+_voice = _Voice(logging.INFO, as_json, sys.stderr)
+
+
+def hears(level: int) -> bool:
+    """Whether lines of this level are written now."""
+    return level >= _voice.level
+
+
+def _heard(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    if not hears(_LEVELS[method]):
+        raise structlog.DropEvent
+    return event
+
+
+def _rendered(log: WrappedLogger, method: str, event: EventDict) -> Any:
+    return _voice.render(log, method, event)
 
 
 def _console(stream: TextIO) -> Callable[[WrappedLogger, str, EventDict], str]:
@@ -282,7 +315,6 @@ class Tally:
 
     def __init__(self, log: Log, summary_seconds: float, call_later: CallLater) -> None:
         self._log, self._period, self._call_later = log, summary_seconds, call_later
-        self._each = log.is_enabled_for(logging.DEBUG)
         self._counts: Counter[tuple[str, str]] = Counter()
         self._timer: Timer | None = None
 
@@ -291,7 +323,7 @@ class Tally:
         self._counts[message.tenant_id, message.document_name] += 1
         if self._timer is None:
             self._timer = self._call_later(self._period, self.flush)
-        if self._each:
+        if hears(logging.DEBUG):
             self._say_each(message, seconds)
 
     def flush(self) -> None:

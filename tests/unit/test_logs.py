@@ -54,6 +54,21 @@ def test_json_lines_carry_timestamp_level_event_tenant_first() -> None:
     assert (line["level"], line["event"], line["tenant"]) == ("warning", "message.parked", "ACME")
 
 
+def test_a_new_level_and_form_hold_for_loggers_that_were_there_before() -> None:
+    """A reload changes what every part of the relay says."""
+    before, after = io.StringIO(), io.StringIO()
+    logs.configure("warning", "json", before)
+    log = logs.logger(tenant="ACME")
+    log.info("documents.changed")
+    logs.configure("info", "console", after)
+    log.info("documents.changed")
+    log.debug("message.delivered")
+    assert before.getvalue() == ""
+    (line,) = after.getvalue().splitlines()
+    assert "documents.changed" in line
+    assert not line.startswith("{")
+
+
 def test_json_is_the_default_where_nobody_watches_and_the_console_on_a_terminal() -> None:
     piped, terminal = io.StringIO(), _Terminal()
     logs.configure(stream=piped)
@@ -208,8 +223,8 @@ def test_a_log_that_cannot_be_written_stops_nobody() -> None:
     logs.configure("info", "json", _Broken())
     logs.logger().info("a.happened")
     closed = io.StringIO()
+    logs.configure("info", "json", closed)
     closed.close()
-    structlog.configure(logger_factory=lambda *_: logs._Lines(closed))
     logs.logger().info("b.happened")
 
 
