@@ -112,13 +112,17 @@ StateName = Literal["initialising", "pinging", "sending", "backing-off", "halted
 
 @dataclass(frozen=True, slots=True)
 class TenantState:
-    """A tenant's live state, as its worker last reported it. Instants are UTC."""
+    """A tenant's live state, as its worker last reported it. Instants are UTC.
+
+    `relay`: the relay process that carries the tenant; the outbox knows it, whatever a report says.
+    """
 
     tenant_id: TenantId
     state: StateName
     reason: str
     since: datetime
     next_try: datetime | None = None
+    relay: str = ""
 
 
 # --- rules: what is wrong with a value, in words for the person who set it ------------------------

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 
 import pytest
 
@@ -16,7 +17,9 @@ from relay.model import (
     Released,
     RowId,
     Settlement,
+    StateName,
     TenantId,
+    TenantState,
 )
 from relay.ports import Leases, Standing
 from tests.contract.stores import ACME, GLOBEX, ROOM, SharedCase, SharedStore, until
@@ -417,3 +420,35 @@ async def test_settling_while_others_take_over_is_all_or_nothing_by_tenant(
     )
     assert taken == {ACME}
     assert len(await second.rows()) in (0, 40)
+
+
+# --- live states -----------------------------------------------------------------------------------
+
+
+def says(state: StateName) -> list[TenantState]:
+    """What a relay reports of ACME."""
+    return [TenantState(ACME, state, "", datetime(2026, 1, 2, tzinfo=UTC))]
+
+
+async def test_of_a_tenants_state_its_holders_word_counts(
+    shared_case: SharedCase, first: Member, second: Member
+) -> None:
+    """A frozen relay that thaws writes what it last knew; another carries the tenant by then."""
+    await first.acquire([ACME])
+    await first.store.report(says("backing-off"))
+    told = (await second.store.states())[ACME]
+    assert (told.state, told.relay) == ("backing-off", "first")
+    await shared_case.expire("first")
+    assert await second.acquire([ACME]) == {ACME}
+    assert await second.store.states() == {}, "the holder has said nothing yet"
+    await second.store.report(says("sending"))
+    await first.store.report(says("backing-off"))
+    told = (await first.store.states())[ACME]
+    assert (told.state, told.relay) == ("sending", "second")
+
+
+async def test_of_a_tenant_that_was_given_back_nobody_says_anything(first: Member, second: Member) -> None:
+    await first.acquire([ACME])
+    await first.store.report(says("idle"))
+    await first.release([ACME])
+    assert await second.store.states() == {}

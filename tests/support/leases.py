@@ -31,6 +31,14 @@ class Register:
     holders: dict[object, Holder] = field(default_factory=dict)
     leases: dict[TenantId, Lease] = field(default_factory=dict)
 
+    def holder(self, tenant: TenantId) -> str | None:
+        """The relay that was last given the lease, "" if it gave it back; None: nobody ever took one."""
+        lease = self.leases.get(tenant)
+        if lease is None:
+            return None
+        holder = self.holders.get(lease.token)
+        return "" if holder is None else holder.relay
+
 
 class MemoryLeases:
     """One process' view. `relay`: its name, as its heartbeat says it."""
@@ -47,6 +55,11 @@ class MemoryLeases:
     @property
     def seconds(self) -> float:
         return self._seconds
+
+    def another_holds(self, tenant: TenantId) -> bool:
+        """Whether the lease is given to another process."""
+        lease = self._register.leases.get(tenant)
+        return lease is not None and lease.token not in (None, self._token)
 
     async def renew(self) -> Standing:
         await self._turn()

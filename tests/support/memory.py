@@ -326,7 +326,8 @@ class MemoryOutbox:
     async def report(self, states: Sequence[TenantState]) -> None:
         await self._turn()
         for state in states:
-            self.shelf.states[state.tenant_id] = (self._process, state)
+            if self.leases is None or not self.leases.another_holds(state.tenant_id):
+                self.shelf.states[state.tenant_id] = (self._process, state)
         self.shelf.changed()
 
     async def beat(self, relay: str, details: Mapping[str, str]) -> bool:
@@ -413,8 +414,12 @@ class MemoryOutbox:
 
     async def states(self) -> Mapping[TenantId, TenantState]:
         await self._turn()
-        alive = {beat.process for beat in self.shelf.beats.values() if self._alive(beat)}
-        return {tenant: state for tenant, (process, state) in self.shelf.states.items() if process in alive}
+        alive = {beat.process: name for name, beat in self.shelf.beats.items() if self._alive(beat)}
+        return {
+            tenant: replace(state, relay=alive[process])
+            for tenant, (process, state) in self.shelf.states.items()
+            if process in alive and self.shelf.register.holder(tenant) in (None, alive[process])
+        }
 
     def _alive(self, beat: Beat) -> bool:
         return beat.beat_at >= self.shelf.clock() - ALIVE_SECONDS

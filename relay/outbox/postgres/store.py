@@ -148,7 +148,9 @@ class PostgresOutbox(PostgresDesk):
 
     async def report(self, states: Sequence[TenantState]) -> None:
         """See ports.Outbox."""
-        await self._database.write(partial(tenants.report, relay=self._relay, reported=tuple(states)))
+        await self._database.write(
+            partial(tenants.report, relay=self._relay, token=self._token, reported=tuple(states))
+        )
 
     async def beat(self, relay: str, details: Mapping[str, str]) -> bool:
         """See ports.Outbox. The counters are folded on this occasion."""

@@ -40,22 +40,28 @@ SELECT pg_notify('relay_outbox', $1) WHERE coalesce(current_setting('relay.notif
 
 _PAUSED = "UPDATE relay_tenants SET paused = $1 WHERE tenant_id = $2"
 
+# What was given over meanwhile is the next holder's to tell.
 _REPORT = """
 INSERT INTO relay_tenants (tenant_id, relay, state, reason, since, next_try)
 SELECT tenant_id, $1, state, reason, since, next_try
 FROM unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[])
     AS told (tenant_id, state, reason, since, next_try)
+WHERE NOT EXISTS (SELECT FROM relay_leases WHERE relay_leases.tenant_id = told.tenant_id AND token <> $7)
 ORDER BY tenant_id
 ON CONFLICT (tenant_id) DO UPDATE SET
     relay = excluded.relay, state = excluded.state, reason = excluded.reason,
     since = excluded.since, next_try = excluded.next_try
 """
 
+# Where leases are in use, the holder's word counts: not that of a relay which gave the tenant back.
 _STATES = """
-SELECT tenant_id, state, relay_tenants.reason, since, next_try
-FROM relay_tenants JOIN relay_relays USING (relay)
-WHERE state IS NOT NULL AND beat_at >= clock_timestamp() - make_interval(secs => $1)
-ORDER BY tenant_id
+SELECT told.tenant_id, told.state, told.reason, told.since, told.next_try, told.relay
+FROM relay_tenants told JOIN relay_relays ON relay_relays.relay = told.relay
+    LEFT JOIN relay_leases lease ON lease.tenant_id = told.tenant_id
+    LEFT JOIN relay_holders holder ON holder.token = lease.token
+WHERE told.state IS NOT NULL AND beat_at >= clock_timestamp() - make_interval(secs => $1)
+  AND (lease.tenant_id IS NULL OR holder.relay = told.relay)
+ORDER BY told.tenant_id
 """
 
 _CLEAR_STATES = """
@@ -127,8 +133,8 @@ async def pause(session: Session, tenant: TenantId, reason: str | None) -> None:
 # --- live states ----------------------------------------------------------------------------------
 
 
-async def report(session: Session, relay: str, reported: Sequence[TenantState]) -> None:
-    """The last one of a tenant counts."""
+async def report(session: Session, relay: str, token: str, reported: Sequence[TenantState]) -> None:
+    """The last one of a tenant counts; none of a tenant that another relay holds by now."""
     last = list({state.tenant_id: state for state in reported}.values())
     await session.execute(
         _REPORT,
@@ -138,6 +144,7 @@ async def report(session: Session, relay: str, reported: Sequence[TenantState]) 
         [state.reason for state in last],
         [state.since for state in last],
         [state.next_try for state in last],
+        token,
     )
 
 
@@ -145,8 +152,8 @@ async def states(session: Session) -> Mapping[TenantId, TenantState]:
     """Of relays that are alive; what a dead one wrote is no longer true."""
     names: dict[str, StateName] = {name: name for name in get_args(StateName)}
     return {
-        TenantId(tenant): TenantState(TenantId(tenant), names[state], reason, since, next_try)
-        for tenant, state, reason, since, next_try in await session.fetch(_STATES, ALIVE_SECONDS)
+        TenantId(tenant): TenantState(TenantId(tenant), names[state], reason, since, next_try, relay)
+        for tenant, state, reason, since, next_try, relay in await session.fetch(_STATES, ALIVE_SECONDS)
         if state in names
     }
 

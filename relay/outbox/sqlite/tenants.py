@@ -43,7 +43,7 @@ ON CONFLICT (tenant_id) DO UPDATE SET
 """
 
 _STATES = """
-SELECT upper(tenant_id), state, relay_tenants.reason, since, next_try
+SELECT upper(tenant_id), state, relay_tenants.reason, since, next_try, relay
 FROM relay_tenants JOIN relay_relays USING (relay)
 WHERE state IS NOT NULL AND beat_at >= strftime('%Y-%m-%dT%H:%M:%fZ', 'now', printf('-%.3f seconds', ?))
 ORDER BY tenant_id
@@ -133,8 +133,9 @@ def states(connection: Connection) -> Mapping[TenantId, TenantState]:
             reason,
             instant(since),
             None if next_try is None else instant(next_try),
+            relay,
         )
-        for tenant, state, reason, since, next_try in connection.execute(_STATES, (ALIVE_SECONDS,))
+        for tenant, state, reason, since, next_try, relay in connection.execute(_STATES, (ALIVE_SECONDS,))
         if state in names
     }
 
