@@ -13,7 +13,7 @@ from relay import protocol
 from relay.ahead import LIMIT, Ahead
 from relay.answers import Answer, describe
 from relay.blame import Blame, Blames, Lane
-from relay.documents import Documents
+from relay.documents import Documents, withheld
 from relay.equipment import Parts, Rules
 from relay.lanes import Lanes, Room
 from relay.model import (
@@ -34,8 +34,6 @@ UNSETTLED = 128
 """In flight and not yet settled together: what may go out again after a crash."""
 
 _NO_BLAME = Blame()
-
-NOT_ACCEPTED = "waiting to be accepted by ION: "
 
 
 class Flight:
@@ -368,8 +366,7 @@ class Flight:
             await asyncio.gather(*jobs, return_exceptions=True)
 
     def _tell(self) -> None:
-        unaccepted = self._ahead.unaccepted
-        waiting = NOT_ACCEPTED + ", ".join(sorted(unaccepted)) if unaccepted else ""
+        waiting = withheld(self._ahead.unaccepted)
         if self._slots or self._lanes.ready:
             self._parts.report("sending", waiting, None)
         elif self._ahead.reading:

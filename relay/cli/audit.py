@@ -6,6 +6,7 @@ import typer
 
 from relay.cli import say
 from relay.model import TenantId
+from relay.view.times import instant
 
 
 def audit(
@@ -21,7 +22,7 @@ def audit(
     rows = [
         {
             "id": entry.id,
-            "at": say.instant(entry.at),
+            "at": instant(entry.at),
             "who": entry.who,
             "what": entry.what,
             "tenant_id": entry.tenant,
@@ -29,7 +30,7 @@ def audit(
             "reason": entry.reason,
             "messages": entry.messages,
             "outcome": entry.outcome,
-            "ended_at": say.instant(entry.ended_at),
+            "ended_at": instant(entry.ended_at),
         }
         for entry in found
     ]

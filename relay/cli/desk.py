@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from relay.model import TenantId
 from relay.settings import Settings, load
 
 if TYPE_CHECKING:
     from relay.groups import OutboxSettings
     from relay.ports import Store
+    from relay.view.overview import Configured
 
 T = TypeVar("T")
 
@@ -20,6 +22,11 @@ T = TypeVar("T")
 def settings() -> Settings:
     """From this process' environment and folder. Raises SettingsError."""
     return load(os.environ, directory=Path.cwd())
+
+
+def configured(known: Settings) -> "Configured":
+    """The tenants of these settings, as `relay.view` wants them."""
+    return {TenantId(name): tenant.ordering for name, tenant in known.tenants.items()}
 
 
 def who() -> str:

@@ -1,13 +1,18 @@
 """This file is `relay messages`: list and show them, retry, park and drop them."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from relay.cli import deciding, say
 from relay.desk import Filter, MessageState, Record
 from relay.model import DocumentName, MessageId, TenantId
+from relay.view.times import instant
+
+if TYPE_CHECKING:
+    from relay.view.story import Story
 
 messages_app = typer.Typer(help="Look at messages, and decide about them.", no_args_is_help=True)
 
@@ -54,9 +59,14 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Tell a message's whole story: what happened, what it waits for, since when, and its next try."""
-    from relay.cli import telling
+    from relay.cli.desk import at_outbox, configured, settings
+    from relay.view import story
 
-    told = telling.tell(MessageId(message_id), None if tenant is None else TenantId(tenant.upper()))
+    known, name = settings(), None if tenant is None else TenantId(tenant.upper())
+    told = at_outbox(
+        known.outbox,
+        lambda outbox: story.tell(outbox, MessageId(message_id), name, configured(known), datetime.now(UTC)),
+    )
     if not told:
         say.give_up(f"there is no message {message_id}", say.TROUBLE)
     if as_json:
@@ -65,8 +75,7 @@ def show(
     for number, one in enumerate(told):
         if number:
             say.line("")
-        for text in one.lines():
-            say.line(text)
+        _tell(one)
 
 
 @messages_app.command("retry")
@@ -162,6 +171,21 @@ def _found(wanted: Filter, limit: int) -> Sequence[Record]:
 # --- showing ------------------------------------------------------------------------------------------------
 
 
+def _tell(story: "Story") -> None:
+    record = story.record
+    say.line(f"message {record.message_id}")
+    say.line(f"  tenant {record.tenant_id}, document {record.document_name}, to {record.to_logical_id}")
+    if record.ordering_key is not None:
+        say.line(f"  ordering key {record.ordering_key}")
+    for name, value in record.parameters.items():
+        say.line(f"  {name} = {value}")
+    for happening in story.happened:
+        say.line(f"  {instant(happening.at) or ''}  {happening.text}")
+    say.line(story.now)
+    for wait in story.waits_for:
+        say.line(wait.sentence(story.around.now))
+
+
 def _summary(record: Record) -> dict[str, Any]:
     return {
         "message_id": record.message_id,
@@ -170,10 +194,10 @@ def _summary(record: Record) -> dict[str, Any]:
         "state": record.state,
         "reason": record.reason,
         "attempts": record.attempts,
-        "created_at": say.instant(record.created_at),
-        "queued_at": say.instant(record.queued_at),
-        "settled_at": say.instant(record.settled_at),
-        "not_before": say.instant(record.not_before),
+        "created_at": instant(record.created_at),
+        "queued_at": instant(record.queued_at),
+        "settled_at": instant(record.settled_at),
+        "not_before": instant(record.not_before),
         "ordering_key": record.ordering_key,
         "size": record.size,
     }
@@ -186,6 +210,6 @@ def _row(record: Record) -> tuple[object, ...]:
         record.document_name,
         record.state,
         record.attempts,
-        say.instant(record.created_at),
+        instant(record.created_at),
         record.reason or "",
     )

@@ -18,6 +18,7 @@ from relay.sandbox import Sandbox, WeatherError, remote
 from relay.sandbox.running import read_tenant, read_weather, serve
 from relay.sandbox.server import MAX_MESSAGE_BYTES
 from relay.sandbox.tenants import DEFAULT_DOCUMENTS
+from relay.view.times import instant
 
 TENANTS = ("ACME_PRD,lid://acme.orders.1", "GLOBEX_TST,lid://globex.orders.1,oauth1")
 _KEPT = 64 * 1024 * 1024
@@ -194,5 +195,5 @@ def _list(
 
 
 def _brief(item: dict[str, Any], shown: tuple[str, ...]) -> str:
-    when = say.instant(datetime.fromtimestamp(item["at"], UTC))
+    when = instant(datetime.fromtimestamp(item["at"], UTC))
     return "  ".join([str(when), *(str(item[key]) for key in shown if item[key] not in {None, ""})])

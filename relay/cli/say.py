@@ -4,13 +4,14 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NoReturn, TextIO
 
 import typer
 
 from relay.logs import printable
 from relay.model import Problem
+from relay.view.times import instant
 
 FINE, TROUBLE, WRONG = 0, 1, 2
 """Exit codes: fine; trouble reported; wrong use or configuration."""
@@ -119,34 +120,3 @@ def _coloured(head: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     for row in cells:
         shown.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
     Console().print(shown)
-
-
-# --- times ----------------------------------------------------------------------------------------------
-
-
-def instant(when: datetime | None) -> str | None:
-    """UTC, to the second's thousandth, as JSON gives it."""
-    if when is None:
-        return None
-    return when.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def duration(seconds: float) -> str:
-    """For people: `12 s`, `5 min`, `3 h`, `2 days`."""
-    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size or (unit == "min" and seconds >= 60):
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
-
-
-def ago(when: datetime | None, now: datetime) -> str:
-    """How long since."""
-    return "" if when is None else duration((now - when).total_seconds())
-
-
-def ahead(when: datetime | None, now: datetime) -> str:
-    """How long until."""
-    if when is None:
-        return ""
-    seconds = (when - now).total_seconds()
-    return f"in {duration(seconds)}" if seconds > 0 else "now"

@@ -1,6 +1,7 @@
 """This file is `relay tenants`: list them, pause one, let it go on, have ION asked again."""
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,20 +20,19 @@ TenantArgument = Annotated[str, typer.Argument(metavar="TENANT")]
 @tenants_app.command("list")
 def tenants_list(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List the tenants that are configured or have messages."""
-    from relay.cli.desk import at_outbox, settings
-    from relay.cli.status import look
+    from relay.cli.desk import settings
+    from relay.cli.status import overview
 
     known = settings()
-    seen = at_outbox(known.outbox, look)
     rows = [
         {
-            "tenant_id": name,
-            "configured": tenant["configured"],
-            "state": tenant["state"],
-            "reason": tenant["reason"],
-            "logical_id": known.tenants[name].logical_id if name in known.tenants else None,
+            "tenant_id": tenant.tenant_id,
+            "configured": tenant.configured,
+            "state": tenant.state,
+            "reason": tenant.reason,
+            "logical_id": known.tenants[tenant.tenant_id].logical_id if tenant.configured else None,
         }
-        for name, tenant in seen.tenants(known.tenants).items()
+        for tenant in overview(known).tenants()
     ]
     if as_json:
         say.as_json(rows)
@@ -85,15 +85,15 @@ def ask(tenant: TenantArgument) -> None:
 
 def _decided(given: str, decide: "Callable[[Store, TenantId], Awaitable[None]]") -> str:
     """Decide about a tenant that is configured here or known to the outbox; its name."""
-    from relay.cli.desk import at_outbox, settings
-    from relay.cli.status import look
+    from relay.cli.desk import at_outbox, configured, settings
     from relay.model import TenantId
+    from relay.view.overview import look
 
     known, name = settings(), TenantId(given.upper())
 
-    async def work(outbox: "Store") -> list[str]:
-        seen = await look(outbox)
-        names = sorted({*known.tenants, *seen.counts, *seen.controls})
+    async def work(outbox: "Store") -> "list[TenantId]":
+        seen = await look(outbox, configured(known), datetime.now(UTC))
+        names = sorted({*seen.configured, *seen.counts, *seen.controls})
         if name in names:
             await decide(outbox, name)
         return names

@@ -14,10 +14,11 @@ import typer.main
 from typer.core import TyperGroup
 
 from relay import protocol
-from relay.cli import command_line, status
+from relay.cli import command_line
 from relay.desk import MessageState
 from relay.model import StateName
 from relay.outbox import schema
+from relay.view import overview
 from tests.support.postgres import Cluster, connected
 from tools import generate
 
@@ -95,7 +96,7 @@ def test_every_kind_of_trouble_can_be_looked_up() -> None:
 
 
 def test_the_run_book_explains_every_state_that_status_shows() -> None:
-    shown = {*get_args(StateName), status.UNCONFIGURED, status.STOPPED, status.PAUSED}
+    shown = {*get_args(StateName), overview.UNCONFIGURED, overview.STOPPED, overview.PAUSED}
     assert first_cells(section(OPERATING, "How is it?")) == shown
 
 

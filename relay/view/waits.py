@@ -1,17 +1,16 @@
-"""This file is one message's story in plain sentences: what happened, and what it waits for now.
+"""This file is why a message or a tenant waits: by which rule, since when, until when.
 
 Pure: what is known, and when "now" is, are arguments.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
-from relay.cli.say import ago, instant
-from relay.cli.say import ahead as until
 from relay.desk import Record
-from relay.model import Ordering, TenantState
+from relay.model import DocumentName, Ordering, TenantId, TenantState
+from relay.view.times import ago, ahead, instant
 
 Rule = Literal[
     "unconfigured", "paused", "no-relay", "halted", "backing-off", "opening", "not-accepted", "own-delay",
@@ -21,10 +20,10 @@ Rule = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What is known about the message's surroundings.
+    """What is known about a tenant, and about a message's surroundings there.
 
-    `ordering` None: its tenant is not configured here. `paused`: the reason, if a person paused the tenant.
-    `running`: whether a relay is. `head`: the message its lane must carry first.
+    `ordering` None: the tenant is not configured here. `paused`: the reason, if a person paused it.
+    `running`: whether a relay is. `head`: the message that the lane must carry first.
     """
 
     now: datetime
@@ -32,8 +31,8 @@ class Around:
     state: TenantState | None
     paused: str | None
     running: bool
-    head: Record | None
-    not_accepted: frozenset[str] = frozenset()
+    head: Record | None = None
+    not_accepted: frozenset[DocumentName] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,65 +44,43 @@ class Wait:
     since: datetime | None = None
     next_try: datetime | None = None
 
+    def as_json(self) -> dict[str, Any]:
+        """As in `waits_for`."""
+        return {
+            "rule": self.rule,
+            "text": self.text,
+            "since": instant(self.since),
+            "next_try": instant(self.next_try),
+        }
 
-def happened(record: Record) -> list[str]:
-    """What happened so far, a sentence each."""
-    lines = [f"{instant(record.created_at)}  handed over, {record.size} bytes"]
-    lines += [f"{instant(at)}  {_happening(what, detail)}" for at, what, detail in record.history]
-    told = {what for _, what, _ in record.history}
-    if record.state != "pending" and record.state not in told:
-        reason = f": {record.reason}" if record.reason else ""
-        lines.append(f"{instant(record.settled_at) or ''}  {record.state}{reason}")
-    return lines
-
-
-def _happening(what: str, detail: str) -> str:
-    words = {
-        "released": "not delivered, back to waiting",
-        "blamed": "not delivered, counted as an attempt; it may have arrived all the same",
-        "parked": "parked",
-        "delivered": "delivered",
-        "retried": "back in the queue by hand",
-        "dropped": "dropped by hand",
-    }
-    return f"{words.get(what, what)}: {detail}" if detail else words.get(what, what)
-
-
-def now_is(record: Record) -> str:
-    """How it stands, in one sentence."""
-    match record.state:
-        case "pending":
-            return "It waits to be delivered."
-        case "delivered":
-            return "It was delivered: ION took custody."
-        case "parked":
-            return (
-                f"It is parked: {record.reason}. Mend the cause, then: relay messages retry "
-                f"{record.message_id}; or give it up: relay messages drop {record.message_id}"
-            )
-        case "dropped":
-            again = f"It comes back with: relay messages retry {record.message_id}"
-            return f"It was dropped: {record.reason}. {again}"
-        case _:
-            assert_never(record.state)
+    def sentence(self, now: datetime) -> str:
+        """For a person."""
+        since = f"; since {instant(self.since)}" if self.since else ""
+        following = (
+            f"; next try {ahead(self.next_try, now)} ({instant(self.next_try)})" if self.next_try else ""
+        )
+        return f"It waits for: {self.text}{since}{following}"
 
 
 def waits(record: Record, around: Around) -> list[Wait]:
     """What a pending message waits for, the outermost first; empty for any other message."""
     if record.state != "pending":
         return []
-    outer = _tenant(record, around)
+    outer = holding(record.tenant_id, around)
+    if outer is not None and outer.rule == "unconfigured":
+        outer = replace(outer, since=record.queued_at)
     inner = list(_message(record, around))
     if outer is not None:
         return [outer, *inner]
     return inner or [Wait("next", "nothing: it is under way or goes next", record.queued_at)]
 
 
-def _tenant(record: Record, around: Around) -> Wait | None:
-    tenant, state = record.tenant_id, around.state
+def holding(tenant: TenantId, around: Around) -> Wait | None:
+    """What holds all of the tenant's messages back; None: nothing does."""
+    state = around.state
     if around.ordering is None:
         text = f"no tenant {tenant} is configured here; set RELAY_TENANTS__{tenant}__LOGICAL_ID and the rest"
-        return Wait("unconfigured", text, record.queued_at)
+        return Wait("unconfigured", text)
     if around.paused is not None:
         text = f"the tenant is paused: {around.paused}; end it with: relay tenants resume {tenant}"
         return Wait("paused", text, state.since if state and state.state == "paused" else None)
@@ -160,10 +137,3 @@ def _message(record: Record, around: Around) -> Iterator[Wait]:
 
 def _lane(record: Record) -> str:
     return f", the key {record.ordering_key}" if record.ordering_key else ", the messages without a key"
-
-
-def sentence(wait: Wait, now: datetime) -> str:
-    """One wait for a person."""
-    since = f"; since {instant(wait.since)}" if wait.since else ""
-    following = f"; next try {until(wait.next_try, now)} ({instant(wait.next_try)})" if wait.next_try else ""
-    return f"It waits for: {wait.text}{since}{following}"

@@ -1,0 +1,135 @@
+"""This file is how every tenant is, and which relays live, as the outbox has it; no relay need be running."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from relay.desk import Count, RelayBeat
+from relay.model import Ordering, TenantId, TenantState
+from relay.ports import Control, Store
+from relay.view.times import instant
+
+UNCONFIGURED, STOPPED, PAUSED, IDLE = "unconfigured", "stopped", "paused", "idle"
+"""What a tenant is where no relay says it: not in the settings, without a relay, paused by a person."""
+
+Configured = Mapping[TenantId, Ordering]
+"""The tenants of the settings, and how each keeps its order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """How one tenant is. `state`: a `model.StateName`, or else `stopped` or `unconfigured`."""
+
+    tenant_id: TenantId
+    state: str
+    reason: str
+    since: datetime | None
+    next_try: datetime | None
+    count: Count
+    configured: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """A tenant's value in `relay status --json`."""
+        oldest = self.count.oldest_due_seconds
+        return {
+            "state": self.state,
+            "pending": self.count.pending,
+            "delivered": self.count.delivered,
+            "parked": self.count.parked,
+            "dropped": self.count.dropped,
+            "oldest_due_seconds": None if oldest is None else round(oldest, 3),
+            "reason": self.reason or None,
+            "since": instant(self.since),
+            "next_try": instant(self.next_try),
+            "configured": self.configured,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What the outbox says about tenants and relays at one moment, beside what is configured."""
+
+    at: datetime
+    configured: Configured
+    counts: Mapping[TenantId, Count]
+    states: Mapping[TenantId, TenantState]
+    controls: Mapping[TenantId, Control]
+    relays: Sequence[RelayBeat]
+
+    @property
+    def running(self) -> bool:
+        """Whether any relay is alive."""
+        return any(beat.alive for beat in self.relays)
+
+    def paused(self, tenant: TenantId) -> str | None:
+        """The reason for which a person, or the relay, paused the tenant; None: it is not paused."""
+        control = self.controls.get(tenant)
+        return None if control is None else control.paused
+
+    def knows(self, tenant: TenantId) -> bool:
+        """Whether it is configured, or the outbox has anything of it."""
+        return any(tenant in known for known in (self.configured, self.counts, self.states, self.controls))
+
+    def tenants(self) -> Sequence[Tenant]:
+        """Every tenant that is configured, has messages or is carried, by name."""
+        return [self.tenant(name) for name in sorted({*self.configured, *self.counts, *self.states})]
+
+    def tenant(self, tenant: TenantId) -> Tenant:
+        """One tenant, also one of which nothing is known."""
+        live = self.states.get(tenant)
+        state, reason = self._state(tenant)
+        return Tenant(
+            tenant,
+            state,
+            reason,
+            live.since if live else None,
+            live.next_try if live else None,
+            self.counts.get(tenant, Count()),
+            tenant in self.configured,
+        )
+
+    def _state(self, tenant: TenantId) -> tuple[str, str]:
+        """The state, live if a relay says it, and the reason."""
+        live, paused = self.states.get(tenant), self.paused(tenant)
+        if live is not None:
+            return live.state, live.reason
+        if paused is not None:
+            return PAUSED, paused
+        if tenant not in self.configured:
+            return UNCONFIGURED, "no tenant of this name is configured; its messages wait"
+        if not self.running:
+            return STOPPED, "no relay is running"
+        if not self.counts.get(tenant, Count()).pending:
+            return IDLE, ""
+        return STOPPED, "the relay that runs does not carry it"
+
+    def as_json(self) -> dict[str, Any]:
+        """As `relay status --json` prints it."""
+        return {
+            "tenants": {tenant.tenant_id: tenant.as_json() for tenant in self.tenants()},
+            "relays": [relay_json(beat) for beat in self.relays],
+        }
+
+
+def relay_json(beat: RelayBeat) -> dict[str, Any]:
+    """One relay process; what it says of itself stands beside what the outbox knows."""
+    return {
+        "relay": beat.relay,
+        "alive": beat.alive,
+        "started_at": instant(beat.started_at),
+        "beat_at": instant(beat.beat_at),
+        **{key: value for key, value in beat.details.items() if key not in ("relay", "alive")},
+    }
+
+
+async def look(outbox: Store, configured: Configured, now: datetime) -> Overview:
+    """Read it all."""
+    return Overview(
+        now,
+        configured,
+        await outbox.counts(),
+        await outbox.states(),
+        (await outbox.signals()).controls,
+        await outbox.relays(),
+    )

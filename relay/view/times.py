@@ -1,0 +1,38 @@
+"""This file is how instants and durations are told, to people and to programs."""
+
+from datetime import UTC, datetime
+from typing import overload
+
+
+@overload
+def instant(when: datetime) -> str: ...
+@overload
+def instant(when: None) -> None: ...
+@overload
+def instant(when: datetime | None) -> str | None: ...
+def instant(when: datetime | None) -> str | None:
+    """UTC, to the second's thousandth, as JSON gives it."""
+    if when is None:
+        return None
+    return when.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def duration(seconds: float) -> str:
+    """For people: `12 s`, `5 min`, `3 h`, `2 days`."""
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size or (unit == "min" and seconds >= 60):
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def ago(when: datetime | None, now: datetime) -> str:
+    """How long since."""
+    return "" if when is None else duration((now - when).total_seconds())
+
+
+def ahead(when: datetime | None, now: datetime) -> str:
+    """How long until."""
+    if when is None:
+        return ""
+    seconds = (when - now).total_seconds()
+    return f"in {duration(seconds)}" if seconds > 0 else "now"
