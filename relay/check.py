@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from relay import protocol
+from relay import codes, protocol
 from relay.answers import Accepted, Answer, Versions, describe
 from relay.assembly import Profile, profiles_of
 from relay.ion.endpoint import IonEndpoint
@@ -19,13 +19,17 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that was tried: of which tenant (None: of the relay itself), and how it went."""
+    """One thing that was tried: of which tenant (None: of the relay itself), and how it went.
+
+    `code`: the run book's, where it failed.
+    """
 
     tenant: TenantId | None
     what: str
     ok: bool
     detail: str
     mend: str = ""
+    code: str | None = None
 
 
 async def check(settings: Settings) -> list[Step]:
@@ -47,11 +51,11 @@ async def _outbox(settings: Settings) -> Step:
     try:
         outbox = await open_outbox(at.url, schema_name=at.schema_name, prefix=at.prefix, notify=False)
     except StoreError as error:
-        return Step(None, "outbox", ok=False, detail=str(error), mend="mend the cause, then check again")
+        return _no_outbox(error)
     try:
         pending = (await outbox.signals()).pending
     except StoreError as error:
-        return Step(None, "outbox", ok=False, detail=str(error), mend="mend the cause, then check again")
+        return _no_outbox(error)
     finally:
         await outbox.close()
     unknown = sorted(name for name in pending - settings.tenants.keys() if settings.carries(name))
@@ -59,8 +63,13 @@ async def _outbox(settings: Settings) -> Step:
         drop = f"relay messages drop --tenant {unknown[0]} --state pending"
         mend = f"configure RELAY_TENANTS__{unknown[0]}__…, or drop them: {drop}"
         detail = f"messages wait for tenants that are not configured: {', '.join(unknown)}"
-        return Step(None, "outbox", ok=False, detail=detail, mend=mend)
+        return Step(None, "outbox", ok=False, detail=detail, mend=mend, code=codes.UNCONFIGURED.code)
     return Step(None, "outbox", ok=True, detail=at.shown)
+
+
+def _no_outbox(error: StoreError) -> Step:
+    mend = "mend the cause, then check again"
+    return Step(None, "outbox", ok=False, detail=str(error), mend=mend, code=codes.OUTBOX.code)
 
 
 async def _initialisation(tenant: TenantId, profile: Profile) -> list[Step]:
@@ -89,8 +98,11 @@ def _step(tenant: TenantId, what: str, answer: Answer) -> Step:
         detail = ", ".join(sorted(answer.documents))
         if not answer.documents:
             mend = "add the documents to the connection point in ION Desk (sent by the application)"
-            return Step(tenant, what, ok=False, detail="no document is accepted", mend=mend)
+            detail, code = "no document is accepted", codes.NOT_ACCEPTED.code
+            return Step(tenant, what, ok=False, detail=detail, mend=mend, code=code)
     fine = protocol.is_fine(answer)
     if isinstance(answer, Versions) and fine:
         detail = ", ".join(answer.supported)
-    return Step(tenant, what, ok=fine, detail=detail, mend="" if fine else row.mend)
+    if fine:
+        return Step(tenant, what, ok=True, detail=detail)
+    return Step(tenant, what, ok=False, detail=detail, mend=row.mend, code=codes.of_kind(row.name))

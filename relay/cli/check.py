@@ -56,12 +56,26 @@ def _configured(known: "Settings") -> dict[str, Any]:
         detail, mend = "this relay carries no tenant", "change RELAY_ONLY_TENANTS or RELAY_NOT_TENANTS"
     elif others:
         detail += f" ({others} more are left to other relays)"
-    return {"tenant": None, "step": "configuration", "ok": not mend, "detail": detail, "mend": mend}
+    return _configuration(detail, mend, ok=not mend)
 
 
 def _wrong(problem: "Problem") -> dict[str, Any]:
     detail = f"{problem.field}: {problem.what}"
-    return {"tenant": None, "step": "configuration", "ok": False, "detail": detail, "mend": problem.mend}
+    return _configuration(detail, problem.mend, ok=False)
+
+
+def _configuration(detail: str, mend: str, *, ok: bool) -> dict[str, Any]:
+    from relay import codes
+
+    code = None if ok else codes.WRONG_SETTINGS.code
+    return {
+        "tenant": None,
+        "step": "configuration",
+        "ok": ok,
+        "detail": detail,
+        "mend": mend,
+        "code": code,
+    }
 
 
 def _told(step: "Step") -> dict[str, Any]:
@@ -71,6 +85,7 @@ def _told(step: "Step") -> dict[str, Any]:
         "ok": step.ok,
         "detail": step.detail,
         "mend": step.mend,
+        "code": step.code,
     }
 
 
@@ -87,6 +102,7 @@ def _print(steps: Sequence[dict[str, Any]], unknown: "Sequence[Problem]") -> Non
     for step in steps:
         if not step["ok"]:
             who = f"{step['tenant']}, " if step["tenant"] else ""
-            say.line(f"mend: {who}{step['step']}: {step['mend']}")
+            page = f" ({step['code']})" if step["code"] else ""
+            say.line(f"mend: {who}{step['step']}: {step['mend']}{page}")
     for problem in unknown:
         say.line(f"note: {problem}")

@@ -197,8 +197,9 @@ def test_check_tells_every_step_and_the_mend_of_each_that_fails(person: "Person"
     assert "tenants: ACME, GLOBEX" in ran.out
     assert any(line.startswith("ok") and "outbox" in line for line in ran.out.splitlines())
     assert "cannot connect" in ran.out
-    assert "mend: GLOBEX, ping: " in ran.out
     assert "mend: ACME, ping: " in ran.out
+    (mend,) = [line for line in ran.out.splitlines() if line.startswith("mend: GLOBEX, ping: ")]
+    assert mend.endswith(" (RELAY-103)")
 
 
 def test_check_names_misspelt_variables(person: "Person") -> None:
@@ -219,6 +220,7 @@ def test_check_as_json_has_one_shape_also_for_wrong_settings(person: "Person") -
     ran = person.runs("check", "--json")
     assert (ran.code, ran.json["ok"]) == (2, False)
     assert ran.json["steps"][0]["detail"].startswith("RELAY_LOG__LEVEL: ")
+    assert ran.json["steps"][0]["code"] == "RELAY-162"
 
 
 def test_check_without_a_tenant_fails(person: "Person") -> None:
@@ -242,6 +244,7 @@ def test_check_tells_a_broken_file_of_the_folder_and_tries_the_other_tenants(per
     assert (wrong["ok"], wrong["step"]) == (False, "configuration")
     assert "BAD.toml: has no credentials" in wrong["detail"]
     assert "IONAPI_FILE" in wrong["mend"]
+    assert [step["code"] for step in (configured, wrong, *others)] == [None, "RELAY-162", None, "RELAY-113"]
     assert {step["tenant"] for step in others} == {None, "ACME"}
 
 
@@ -250,6 +253,7 @@ def test_check_does_not_miss_tenants_that_are_left_to_other_relays(person: "Pers
     person.unsets("RELAY_TENANTS__GLOBEX")
     (missed,) = [step for step in person.runs("check", "--json").json["steps"] if step["step"] == "outbox"]
     assert "not configured: GLOBEX" in missed["detail"]
+    assert missed["code"] == "RELAY-163"
     person.sets({"RELAY_ONLY_TENANTS": "ACME*"})
     (missed,) = [step for step in person.runs("check", "--json").json["steps"] if step["step"] == "outbox"]
     assert missed["ok"]
