@@ -1,16 +1,18 @@
-"""This file is what writes the pages that are made from the code: settings, what happens when, the run book.
+"""This file is what writes the pages that are made from the code: settings, what happens when, run book, log.
 
     python -m tools.generate
 
-Writes docs/settings.md, docs/what-happens-when.md, docs/runbook.md and the operators' table of README.md
-(between its two markers). Ends with 1, and says which, if a page that git knows was not up to date.
+Writes docs/settings.md, docs/what-happens-when.md, docs/runbook.md, docs/log.md and the operators' table of
+README.md (between its two markers). Ends with 1, and says which, if a page that git knows was not up to date.
 """
 
+import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from relay import codes, protocol, settings
+from tools.events import EVENTS
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- what-happens-when: begin -->", "<!-- what-happens-when: end -->"
@@ -100,7 +102,7 @@ def runbook_page() -> str:
     """docs/runbook.md, from `relay.codes.CODES`."""
     rows = (
         (
-            f"[{code.code}](../relay/runbook/{code.code}.md)",
+            _link(code.code),
             code.title,
             "<br>".join(
                 [*(f"kind `{kind}`" for kind in code.kinds), *(f"`{event}`" for event in code.events)]
@@ -119,6 +121,34 @@ def runbook_page() -> str:
     )
 
 
+def log_page() -> str:
+    """docs/log.md, from `tools.events.EVENTS`."""
+    lines = [(event, event.line()) for event in EVENTS]
+    rows = (
+        (f"`{event.name}`", event.level, _link(json.loads(line).get("code")), event.meaning)
+        for event, line in lines
+    )
+    samples = (
+        f"`{event.name}`, {event.level}: {event.meaning}.\n\n```json\n{line}\n```\n\n"
+        for event, line in lines
+    )
+    return (
+        NOTE.format(source="tools/events.py")
+        + "# The log, line by line\n\n"
+        + "Every event, and a sample of each as `RELAY_LOG__FORMAT=json` writes it. How to read them: "
+        + "[operating.md](operating.md#the-log). What to do about a code: its page, or `relay explain`. "
+        + "Codes of troubles follow from their `kind`: [runbook.md](runbook.md).\n\n"
+        + table(("event", "level", "code", "what happened"), rows)
+        + "\n## Samples\n\n"
+        + "".join(samples).rstrip("\n")
+        + "\n"
+    )
+
+
+def _link(code: str | None) -> str:
+    return "" if code is None else f"[{code}](../relay/runbook/{code}.md)"
+
+
 def readme(text: str) -> str:
     """README.md with the operators' table between the markers; as it is where they are missing."""
     before, begin, rest = text.partition(BEGIN)
@@ -134,6 +164,7 @@ def pages() -> dict[Path, str]:
     found = {
         ROOT / "docs" / "settings.md": settings_page(),
         ROOT / "docs" / "runbook.md": runbook_page(),
+        ROOT / "docs" / "log.md": log_page(),
         ROOT / "docs" / "what-happens-when.md": what_happens_when_page(),
     }
     return found | ({front: readme(front.read_text())} if front.exists() else {})

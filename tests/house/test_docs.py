@@ -24,7 +24,8 @@ PAGES = sorted(
     if path.exists()
 )
 EXAMPLES = [ROOT / ".env.example", ROOT / "Dockerfile", *sorted((ROOT / "deploy").rglob("*.yaml"))]
-NOT_SETTINGS = {"RELAY_TEST_LONG"}
+NOT_SETTINGS = {"RELAY_TEST_LONG", "RELAY_LOG__LEVL"}
+"""A switch of the tests, and the misspelt name in the sample of `setting.ignored`."""
 
 
 def shown(path: Path) -> str:

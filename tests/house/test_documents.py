@@ -27,7 +27,6 @@ DOCS = ROOT / "docs"
 OPERATING = (DOCS / "operating.md").read_text()
 HANDING_OVER = (DOCS / "handing-over.md").read_text()
 README = (ROOT / "README.md").read_text()
-LEVELS = {"debug", "info", "warning", "error", "exception"}
 
 
 def section(page: str, heading: str) -> str:
@@ -44,36 +43,6 @@ def first_cells(text: str) -> set[str]:
 
 
 # --- the log --------------------------------------------------------------------------------------
-
-
-def events_of(tree: ast.AST) -> Iterator[str]:
-    """The first argument of every call that logs: `log.info("noun.verb_past", …)`, or `say(…)` for it."""
-    for node in ast.walk(tree):
-        if not (isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant)):
-            continue
-        function, event = node.func, node.args[0].value
-        logs = (isinstance(function, ast.Attribute) and function.attr in LEVELS) or (
-            isinstance(function, ast.Name) and function.id == "say"
-        )
-        if logs and isinstance(event, str):
-            yield event
-
-
-def test_the_run_book_names_every_event_of_the_log_and_no_other() -> None:
-    emitted = {
-        event
-        for path in (ROOT / "relay").rglob("*.py")
-        if not {"sandbox", "demo"} & set(path.relative_to(ROOT).parts)
-        for event in events_of(ast.parse(path.read_text()))
-    }
-    assert {event for event in emitted if not re.fullmatch(r"[a-z]+\.[a-z_]+", event)} == set()
-    assert first_cells(section(OPERATING, "The log")) == emitted
-
-
-def test_an_event_that_nobody_wrote_about_would_be_found() -> None:
-    assert list(events_of(ast.parse("self._log.error('relay.sank', by=1)\nlen('relay.sailed')"))) == [
-        "relay.sank"
-    ]
 
 
 def kinds_of(tree: ast.AST) -> Iterator[str]:
