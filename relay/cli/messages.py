@@ -182,6 +182,8 @@ def _tell(story: "Story") -> None:
     for happening in story.happened:
         say.line(f"  {instant(happening.at) or ''}  {happening.text}")
     say.line(story.now)
+    if story.waits_for and story.relay is not None:
+        say.line(f"Its tenant is carried by {story.relay}.")
     for wait in story.waits_for:
         say.line(wait.sentence(story.around.now))
 

@@ -63,7 +63,8 @@ def _tell_running(relays: "Sequence[RelayBeat]", host: str | None) -> int:
 def _show(seen: "Overview") -> None:
     for beat in seen.relays:
         mode = f", by {beat.details['mode']}" if "mode" in beat.details else ""
-        running = f"running for {ago(beat.started_at, seen.at)}{mode}"
+        share = f", carries {seen.carried(beat.relay)} of the tenants" if len(seen.relays) > 1 else ""
+        running = f"running for {ago(beat.started_at, seen.at)}{mode}{share}"
         say.line(
             f"relay {beat.relay}: {running if beat.alive else f'silent for {ago(beat.beat_at, seen.at)}'}"
         )

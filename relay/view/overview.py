@@ -19,7 +19,10 @@ Configured = Mapping[TenantId, Ordering]
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """How one tenant is. `state`: a `model.StateName`, or else `stopped` or `unconfigured`."""
+    """How one tenant is. `state`: a `model.StateName`, or else `stopped` or `unconfigured`.
+
+    `relay`: the relay process that carries it; None where none does.
+    """
 
     tenant_id: TenantId
     state: str
@@ -28,6 +31,7 @@ class Tenant:
     next_try: datetime | None
     count: Count
     configured: bool
+    relay: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """A tenant's value in `relay status --json`."""
@@ -42,6 +46,7 @@ class Tenant:
             "reason": self.reason or None,
             "since": instant(self.since),
             "next_try": instant(self.next_try),
+            "relay": self.relay,
             "configured": self.configured,
         }
 
@@ -71,6 +76,10 @@ class Overview:
         """Whether it is configured, or the outbox has anything of it."""
         return any(tenant in known for known in (self.configured, self.counts, self.states, self.controls))
 
+    def carried(self, relay: str) -> int:
+        """How many tenants this relay process carries."""
+        return sum(state.relay == relay for state in self.states.values())
+
     def tenants(self) -> Sequence[Tenant]:
         """Every tenant that is configured, has messages or is carried, by name."""
         return [self.tenant(name) for name in sorted({*self.configured, *self.counts, *self.states})]
@@ -87,6 +96,7 @@ class Overview:
             live.next_try if live else None,
             self.counts.get(tenant, Count()),
             tenant in self.configured,
+            live.relay if live else None,
         )
 
     def _state(self, tenant: TenantId) -> tuple[str, str]:
@@ -102,7 +112,7 @@ class Overview:
             return STOPPED, "no relay is running"
         if not self.counts.get(tenant, Count()).pending:
             return IDLE, ""
-        return STOPPED, "the relay that runs does not carry it"
+        return STOPPED, "no relay that runs carries it so far"
 
     def as_json(self) -> dict[str, Any]:
         """As `relay status --json` prints it."""

@@ -69,6 +69,11 @@ class Story:
                 assert_never(record.state)
 
     @property
+    def relay(self) -> str | None:
+        """The relay process that carries its tenant; None where none does."""
+        return None if self.around.state is None else self.around.state.relay
+
+    @property
     def waits_for(self) -> Sequence[Wait]:
         """What it waits for, the outermost first; empty unless it is pending."""
         return waits(self.record, self.around)
@@ -91,6 +96,7 @@ class Story:
             "created_at": instant(record.created_at),
             "queued_at": instant(record.queued_at),
             "settled_at": instant(record.settled_at),
+            "relay": self.relay,
             "history": [
                 {"at": instant(at), "what": what, "detail": detail} for at, what, detail in record.history
             ],

@@ -87,7 +87,12 @@ def holding(tenant: TenantId, around: Around) -> Wait | None:
     if not around.running:
         return Wait("no-relay", "no relay is running; start one with: relay run")
     if state is None:
-        return Wait("no-relay", f"the relay that runs does not carry {tenant}; reload or restart it")
+        text = (
+            f"no relay that runs carries {tenant} so far; where several share the outbox, one takes it "
+            "within seconds, or once the lease of one that died has ended; if it lasts, let them read "
+            "their settings again"
+        )
+        return Wait("no-relay", text)
     return _live(state, around)
 
 

@@ -1,5 +1,6 @@
 """Status and tenants: the truth from the outbox, with a relay and without one."""
 
+import re
 import socket
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -58,6 +59,7 @@ def test_json_has_a_tenant_each_and_the_relays(person: "Person") -> None:
         "reason": "HTTP 503",
         "since": "2026-01-02T03:04:05.000Z",
         "next_try": later.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "relay": "host-1",
         "configured": True,
     }
     assert found["tenants"]["GLOBEX"]["pending"] == 0
@@ -96,7 +98,7 @@ def test_a_relay_that_does_not_carry_a_tenant_is_told(person: "Person") -> None:
     globex = person.runs("status", "--json").json["tenants"]["GLOBEX"]
     assert globex["state"] == "idle"  # nothing of it waits: nobody need carry it
     person.hands_over("m2", tenant="GLOBEX")
-    assert "does not carry it" in person.runs("status").out
+    assert "no relay that runs carries it" in person.runs("status").out
 
 
 def test_alive_is_for_health_checks(person: "Person") -> None:
@@ -119,6 +121,18 @@ def test_here_asks_for_a_relay_of_this_host(person: "Person") -> None:
     relay_says(person, "idle", name="this-1", host=socket.gethostname())
     ran = person.runs("status", "--alive", "--here")
     assert (ran.code, ran.out) == (0, "running: this-1\n")
+
+
+def test_of_several_relays_it_is_told_which_carries_what(person: "Person") -> None:
+    """And a message's story names its tenant's."""
+    person.hands_over("m1")
+    relay_says(person, "backing-off", "HTTP 503", name="one")
+    relay_says(person, "backing-off", "HTTP 503", name="two")
+    ran = person.runs("status")
+    assert re.search(r"relay one: running for .*, carries 0 of the tenants\n", ran.out)
+    assert re.search(r"relay two: running for .*, carries 1 of the tenants\n", ran.out)
+    assert person.runs("messages", "show", "m1", "--json").json["relay"] == "two"
+    assert "carried by two" in person.runs("messages", "show", "m1").out
 
 
 def test_with_nothing_at_all_that_is_said(person: "Person") -> None:

@@ -65,7 +65,7 @@ def test_where_nothing_is_in_its_way_it_goes_next() -> None:
             "change night; end it with: relay tenants resume ACME",
         ),
         (replace(FINE, running=False, state=None), "no-relay", "start one with: relay run"),
-        (replace(FINE, state=None), "no-relay", "does not carry ACME"),
+        (replace(FINE, state=None), "no-relay", "no relay that runs carries ACME"),
         (
             live("halted", "HTTP 403"),
             "halted",
