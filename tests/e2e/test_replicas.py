@@ -171,12 +171,13 @@ async def test_a_stopped_relay_hands_over_at_once_and_nothing_goes_twice(fleet: 
 
 
 async def test_a_relay_that_joins_gets_its_share_and_no_post_is_cut(fleet: Fleet) -> None:
-    fleet.sandbox.weather(call="post", delay=0.05)
+    fleet.sandbox.weather(call="post", delay=0.3)  # there is work until the new one has its share
     relays = [await fleet.add()]
     await fleet.hand_over(100)
     await fleet.station.until(lambda: fleet.sandbox.record.count() > 100, "100 messages to be taken")
     relays.append(await fleet.add())
     await fleet.station.until(lambda: bool(fleet.holders(relays)[1]), "the new relay to get its share")
+    fleet.sandbox.clear_weather()
     await fleet.until_taken(60)
     await fleet.until_settled()
     assert fleet.twice() == 0
