@@ -71,8 +71,9 @@ demo-scale: $(READY) ## PostgreSQL, 60 tenants, replicas killed, frozen, added, 
 	@$(BIN)/python -m tools.demo_scale
 
 .PHONY: bench
-bench: $(READY) ## throughput against a bare loop, pick-up time, memory
+bench: $(READY) ## throughput against a bare loop, pick-up time, memory, cost of the store; on both stores
 	@$(BIN)/python -m tools.bench
+	@$(BIN)/python -m tools.bench --outbox postgres
 
 # --- now and then ---------------------------------------------------------------------------------
 

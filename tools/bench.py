@@ -1,4 +1,4 @@
-"""This file is the benchmark: the relay beside a bare loop, pick-up time, memory and idle cost.
+"""This file is the benchmark: the relay beside a bare loop, pick-up time, memory, the store, idle cost.
 
 Throughput is a ratio within one run: drains of the bare loop and of the relay take turns against the same
 far side. Nothing here asserts seconds; it exits 1 only when the median ratio against a far side that takes
@@ -21,8 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tools.bench_store import measure_idle, measure_store
 from tools.stores import Application, Store, running
 
+MEASUREMENTS = ["ratio", "at-once", "pickup", "memory", "store", "idle"]
 TENANT = "BENCH"
 TOOLS = Path(__file__).resolve().parent
 RELAY = [sys.executable, "-m", "relay"]
@@ -227,15 +229,19 @@ def measure_memory(store: Store, folder: Path, size: int, backlogs: list[int], s
 def main() -> int:
     """Run what was asked for; all of it by default."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", choices=["ratio", "at-once", "pickup", "memory", []], default=[])
+    parser.add_argument("what", nargs="*", choices=[*MEASUREMENTS, []], default=[])
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--size", type=int, default=2000, help="payload bytes")
     parser.add_argument("--in-flight", type=int, default=16)
     parser.add_argument("--far-ms", type=float, default=2, help="how long the far side thinks, for `ratio`")
     parser.add_argument("--samples", type=int, default=200, help="of the pick-up time")
-    parser.add_argument("--backlogs", type=int, nargs="+", default=[10_000, 300_000])
+    parser.add_argument(
+        "--backlogs", type=int, nargs="+", default=[10_000, 300_000], help="for `memory` and `store`"
+    )
     parser.add_argument("--seconds", type=float, default=60, help="at most, for each backlog")
+    parser.add_argument("--tenants", type=int, default=10_000, help="without messages, for `idle`")
+    parser.add_argument("--idle-seconds", type=float, default=60, help="how long they are watched")
     parser.add_argument("--at-least", type=float, default=0.8, help="the median ratio that is good enough")
     parser.add_argument("--outbox", choices=["sqlite", "postgres"], default="sqlite")
     options = parser.parse_args()
@@ -245,7 +251,7 @@ def main() -> int:
 
 def measure(store: Store, folder: Path, options: argparse.Namespace) -> int:
     """What was asked for; all of it by default. The exit code."""
-    what = options.what or ["ratio", "at-once", "pickup", "memory"]
+    what = options.what or MEASUREMENTS
     good = True
     print(f"the outbox is on {options.outbox}")
     if "ratio" in what:
@@ -258,6 +264,13 @@ def measure(store: Store, folder: Path, options: argparse.Namespace) -> int:
     if "memory" in what:
         print("memory and throughput by backlog")
         measure_memory(store, folder, options.size, options.backlogs, options.seconds)
+    if "store" in what:
+        print("what the store costs, without ION")
+        for backlog in options.backlogs:
+            measure_store(store, folder / f"store{backlog}", backlog, rounds=60)
+    if "idle" in what:
+        print("tenants without messages")
+        measure_idle(store, folder / "idle", options.tenants, options.idle_seconds)
     return 0 if good else 1
 
 

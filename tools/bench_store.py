@@ -1,0 +1,136 @@
+"""This file is what the store costs: to read and settle a message, and to keep tenants that are idle."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import asyncpg
+
+from relay.model import Delivered, DocumentName, Message, RowId, TenantId
+from relay.outbox import open_outbox
+from relay.ports import Outbox
+from tools.stores import Store
+
+TENANT = TenantId("BENCH")
+DOCUMENT = DocumentName("Sync.SalesOrder")
+GROUP = 128
+"""Of one read and of one commit, as on the relay's hot path."""
+
+_PAYLOAD = b"x" * 2000
+_SETTLE_IN = 30.0
+
+
+def measure_store(store: Store, folder: Path, backlog: int, rounds: int) -> None:
+    """Microseconds a message to read and to settle it, in groups of 128, the median of the rounds."""
+    folder.mkdir()
+    url = store.create(folder)
+    application = store.connect(url)
+    application.insert((TENANT, _PAYLOAD, f"m{number}") for number in range(backlog))
+    application.close()
+    reads, settles = asyncio.run(_rounds(url, rounds))
+    read, settle = sorted(reads)[len(reads) // 2], sorted(settles)[len(settles) // 2]
+    print(
+        f"  backlog {backlog:>9,}: read {read:5.1f} µs  settle {settle:5.1f} µs a message, groups of {GROUP}"
+    )
+
+
+async def _rounds(url: str, rounds: int) -> tuple[list[float], list[float]]:
+    outbox: Outbox = await open_outbox(url, notify=False)
+    reads, settles = [], []
+    try:
+        for _ in range(rounds):
+            found: list[Message] = []
+            reads.append(await _timed(partial(_read, outbox, found)))
+            settles.append(await _timed(partial(_settle, outbox, found)))
+    finally:
+        await outbox.close()
+    return reads, settles
+
+
+async def _timed(work: Callable[[], Awaitable[None]]) -> float:
+    began = time.perf_counter()
+    await work()
+    return (time.perf_counter() - began) * 1e6 / GROUP
+
+
+async def _read(outbox: Outbox, into: list[Message]) -> None:
+    known: frozenset[RowId] = frozenset()
+    into += await outbox.due(TENANT, frozenset({DOCUMENT}), frozenset(), known, GROUP, 100_000_000)
+    if len(into) != GROUP:
+        sys.exit(f"only {len(into)} messages were left to read; give a larger --backlogs")
+
+
+async def _settle(outbox: Outbox, these: list[Message]) -> None:
+    await outbox.settle([(message.row, Delivered()) for message in these])
+
+
+# --- tenants that do nothing ------------------------------------------------------------------------
+
+
+def measure_idle(store: Store, folder: Path, tenants: int, seconds: float) -> None:
+    """Processor time and transactions a minute of a relay whose tenants have nothing to send."""
+    folder.mkdir()
+    url = store.create(folder)
+    _write_tenants(folder / "tenants", tenants)
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("RELAY_")},
+        "RELAY_OUTBOX__URL": url,
+        "RELAY_TENANTS_DIR": str(folder / "tenants"),
+        "RELAY_LOG__LEVEL": "warning",
+        "RELAY_WEB__LISTEN": "off",
+    }
+    process = subprocess.Popen([sys.executable, "-m", "relay", "run"], env=environment, cwd=folder)
+    try:
+        time.sleep(_SETTLE_IN)
+        ticks, transactions = _ticks(process.pid), _transactions(url)
+        time.sleep(seconds)
+        cpu = (_ticks(process.pid) - ticks) / os.sysconf("SC_CLK_TCK") * 60 / seconds
+        asked = (_transactions(url) - transactions) * 60 / seconds
+        memory = _resident(process.pid) // 1024
+    finally:
+        process.terminate()
+        process.wait(60)
+    told = f", {asked:.0f} transactions a minute" if url.startswith("postgresql") else ""
+    print(f"  {tenants:,} tenants: {cpu:.2f} s of processor a minute{told}, {memory} MiB")
+
+
+def _write_tenants(folder: Path, count: int) -> None:
+    folder.mkdir()
+    ionapi = folder.parent / "bench.ionapi"
+    names = {"ti": "T", "cn": "b", "ci": "c", "cs": "s", "oa": "a", "ot": "token", "or": "r"}
+    ionapi.write_text(json.dumps(names | {"iu": "http://127.0.0.1:9", "pu": "http://127.0.0.1:9/"}))
+    for number in range(count):
+        text = f'logical_id = "lid://bench.orders.{number}"\nionapi_file = "{ionapi}"\n'
+        (folder / f"T{number:05}.toml").write_text(text)
+
+
+def _ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def _resident(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+def _transactions(url: str) -> int:
+    """What the database has committed so far; this question is one of them."""
+    return asyncio.run(_committed(url)) if url.startswith("postgresql") else 0
+
+
+async def _committed(url: str) -> int:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("SELECT pg_stat_force_next_flush()")
+        statement = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+        count: int = await connection.fetchval(statement)
+        return count
+    finally:
+        await connection.close()
