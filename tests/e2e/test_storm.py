@@ -1,8 +1,7 @@
 """Relays on one PostgreSQL, killed and restarted at random while messages come; the database is restarted too.
 
 The long form (RELAY_TEST_LONG=1) is four relays, 200 tenants and 20,000 messages in a minute; `-s` prints the
-figures. Each process spells the tenant's name in ION's path its own way, in capitals and small letters, which
-ION takes for the same: so the sandbox's record says which process sent what.
+figures.
 """
 
 import asyncio
@@ -23,6 +22,7 @@ from relay.sandbox import Request, Sandbox, SandboxTenant
 from tests.conftest import LONG
 from tests.support.postgres import Cluster, Server, connected, own_server
 from tests.support.process import RelayProcess, Station
+from tests.support.senders import MARK, sender, spelled, spelling, together
 
 DOCUMENT = "Sync.SalesOrder"
 KEYS = 4
@@ -30,9 +30,6 @@ MOST_TWICE = 128
 """A tenant's messages that may go out again after one crash: in flight and unsettled together."""
 
 SEED = int(os.environ.get("STORM_SEED", "11"))
-_MARK = "OUTBOUND"
-"""The end of each tenant's name; a process' number is written in its letters' case."""
-
 _INSERT = (
     "INSERT INTO relay_outbox (tenant_id, document_name, payload, message_id, ordering_key)"
     " VALUES ($1, $2, convert_to('<order/>', 'UTF8'), $3, $4)"
@@ -78,13 +75,7 @@ class Storm:
 
     def begin(self) -> RelayProcess:
         """A relay more, that spells the tenants its own way."""
-        number = len(self.station.relays)
-        mine = {
-            f"RELAY_TENANTS__{tenant}__ION_URL": self.sandbox.base_url(tenant).replace(
-                tenant, spelled(tenant, number)
-            )
-            for tenant in self.tenants
-        }
+        mine = spelling(self.sandbox, self.tenants, len(self.station.relays))
         return self.station.start(environment=mine)
 
     async def pour(self) -> None:
@@ -161,40 +152,12 @@ async def _settled(database: "asyncpg.Connection[asyncpg.Record]") -> None:
     raise AssertionError("not all of it was settled")
 
 
-def spelled(tenant: str, number: int) -> str:
-    """The tenant's name as the process of this number writes it."""
-    letters = (letter.lower() if number >> place & 1 else letter for place, letter in enumerate(_MARK))
-    return tenant.removesuffix(_MARK) + "".join(letters)
-
-
-def sender(request: Request) -> int:
-    """The number of the process that sent it."""
-    mark = request.target.split("/")[1][-len(_MARK) :]
-    return sum(letter.islower() << place for place, letter in enumerate(mark))
-
-
-def together(posts: list[Request]) -> list[tuple[Request, Request]]:
-    """A tenant's posts of two processes of which one began before the other had ended."""
-    found: list[tuple[Request, Request]] = []
-    latest: dict[int, Request] = {}
-    """By sender, the post that ends last of those that began before."""
-    for post in sorted(posts, key=lambda post: post.began):
-        mine = sender(post)
-        found += [(other, post) for who, other in latest.items() if who != mine and _end(other) > post.began]
-        latest[mine] = max(latest.get(mine, post), post, key=_end)
-    return found
-
-
-def _end(post: Request) -> float:
-    return post.began + (post.seconds or 0.0)
-
-
 def test_two_senders_at_once_would_be_seen() -> None:
     """The measure itself: of a long post of process 5 and two of process 6, one of which begins too early."""
 
     def post(number: int, began: float, seconds: float) -> Request:
-        path = f"/{spelled('T000_' + _MARK, number)}/IONSERVICES/"
-        return Request(0, "post", "POST", path, began, began, "T000_" + _MARK, seconds=seconds)
+        path = f"/{spelled('T000_' + MARK, number)}/IONSERVICES/"
+        return Request(0, "post", "POST", path, began, began, "T000_" + MARK, seconds=seconds)
 
     long, short, early, later = post(5, 1, 10), post(5, 2, 1), post(6, 10, 3), post(6, 12, 1)
     assert (sender(long), sender(later)) == (5, 6)
@@ -206,7 +169,7 @@ def test_two_senders_at_once_would_be_seen() -> None:
 async def storm(tmp_path: Path) -> AsyncIterator[Storm]:
     """The sandbox, a PostgreSQL of its own, and the relays that share it."""
     tenants = [
-        SandboxTenant(f"T{number:03}_{_MARK}", f"lid://t{number:03}.orders.1", [DOCUMENT])
+        SandboxTenant(f"T{number:03}_{MARK}", f"lid://t{number:03}.orders.1", [DOCUMENT])
         for number in range(SIZE.tenants)
     ]
     with own_server() as server:

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -119,6 +120,18 @@ def _parsed(line: bytes) -> dict[str, Any]:
     except ValueError:
         return {"event": "not JSON", "text": line.decode(errors="replace")}
     return found if isinstance(found, dict) else {"event": "not an object", "text": str(found)}
+
+
+RELEASED = _ROOT / "tests" / "releases" / "ion_relay-0.1.0-py3-none-any.whl"
+"""The relay that knows schema version 1, as it was released."""
+
+
+def released(folder: Path) -> dict[str, str]:
+    """The environment of a process of it; unpacked into the folder once."""
+    if not folder.exists():
+        with zipfile.ZipFile(RELEASED) as wheel:
+            wheel.extractall(folder)
+    return {"PYTHONPATH": str(folder)}
 
 
 class Station:
