@@ -89,5 +89,5 @@ def _row(tenant: "Tenant", now: datetime) -> tuple[object, ...]:
         "" if count.oldest_due_seconds is None else duration(count.oldest_due_seconds),
         ago(tenant.since, now),
         ahead(tenant.next_try, now),
-        tenant.reason,
+        f"{tenant.reason} ({tenant.code})" if tenant.code else tenant.reason,
     )

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from relay import codes
 from relay.desk import Count, RelayBeat
+from relay.documents import withheld_in
 from relay.model import Ordering, TenantId, TenantState
 from relay.ports import Control, Store
 from relay.view.times import instant
@@ -22,6 +24,7 @@ class Tenant:
     """How one tenant is. `state`: a `model.StateName`, or else `stopped` or `unconfigured`.
 
     `relay`: the relay process that carries it; None where none does.
+    `code`: the run book's, where what is known says exactly which.
     """
 
     tenant_id: TenantId
@@ -32,6 +35,7 @@ class Tenant:
     count: Count
     configured: bool
     relay: str | None = None
+    code: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """A tenant's value in `relay status --json`."""
@@ -44,6 +48,7 @@ class Tenant:
             "dropped": self.count.dropped,
             "oldest_due_seconds": None if oldest is None else round(oldest, 3),
             "reason": self.reason or None,
+            "code": self.code,
             "since": instant(self.since),
             "next_try": instant(self.next_try),
             "relay": self.relay,
@@ -97,7 +102,16 @@ class Overview:
             self.counts.get(tenant, Count()),
             tenant in self.configured,
             live.relay if live else None,
+            self._code(live, state),
         )
+
+    def _code(self, live: TenantState | None, state: str) -> str | None:
+        if live is not None:
+            withheld = codes.NOT_ACCEPTED.code if withheld_in(live.reason) else None
+            return codes.of_state(live.state, live.reason) or withheld
+        if state == STOPPED:
+            return None if self.running else codes.NO_RELAY.code
+        return {PAUSED: codes.PAUSED.code, UNCONFIGURED: codes.UNCONFIGURED.code}.get(state)
 
     def _state(self, tenant: TenantId) -> tuple[str, str]:
         """The state, live if a relay says it, and the reason."""

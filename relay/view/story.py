@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, assert_never
 
+from relay import codes
 from relay.desk import Filter, Record
 from relay.documents import withheld_in
 from relay.model import MessageId, Ordering, TenantId
@@ -60,7 +61,8 @@ class Story:
             case "parked":
                 return (
                     f"It is parked: {record.reason}. Mend the cause, then: relay messages retry "
-                    f"{record.message_id}; or give it up: relay messages drop {record.message_id}"
+                    f"{record.message_id}; or give it up: relay messages drop {record.message_id}; "
+                    f"see: relay explain {codes.PARKED.code}"
                 )
             case "dropped":
                 again = f"It comes back with: relay messages retry {record.message_id}"
@@ -91,6 +93,7 @@ class Story:
             "size": record.size,
             "state": record.state,
             "reason": record.reason,
+            "code": codes.PARKED.code if record.state == "parked" else None,
             "attempts": record.attempts,
             "not_before": instant(record.not_before),
             "created_at": instant(record.created_at),

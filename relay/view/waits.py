@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, assert_never
 
+from relay import codes
 from relay.desk import Record
 from relay.model import DocumentName, Ordering, TenantId, TenantState
 from relay.view.times import ago, ahead, instant
@@ -37,12 +38,16 @@ class Around:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """One thing it waits for: by which rule, in words, since when, when it is tried next."""
+    """One thing it waits for: by which rule, in words, since when, when it is tried next.
+
+    `code`: the run book's, where what is known says exactly which.
+    """
 
     rule: Rule
     text: str
     since: datetime | None = None
     next_try: datetime | None = None
+    code: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """As in `waits_for`."""
@@ -51,6 +56,7 @@ class Wait:
             "text": self.text,
             "since": instant(self.since),
             "next_try": instant(self.next_try),
+            "code": self.code,
         }
 
     def sentence(self, now: datetime) -> str:
@@ -59,7 +65,8 @@ class Wait:
         following = (
             f"; next try {ahead(self.next_try, now)} ({instant(self.next_try)})" if self.next_try else ""
         )
-        return f"It waits for: {self.text}{since}{following}"
+        page = f"; see: relay explain {self.code}" if self.code else ""
+        return f"It waits for: {self.text}{since}{following}{page}"
 
 
 def waits(record: Record, around: Around) -> list[Wait]:
@@ -80,12 +87,13 @@ def holding(tenant: TenantId, around: Around) -> Wait | None:
     state = around.state
     if around.ordering is None:
         text = f"no tenant {tenant} is configured here; set RELAY_TENANTS__{tenant}__LOGICAL_ID and the rest"
-        return Wait("unconfigured", text)
+        return Wait("unconfigured", text, code=codes.UNCONFIGURED.code)
     if around.paused is not None:
         text = f"the tenant is paused: {around.paused}; end it with: relay tenants resume {tenant}"
-        return Wait("paused", text, state.since if state and state.state == "paused" else None)
+        since = state.since if state and state.state == "paused" else None
+        return Wait("paused", text, since, code=codes.PAUSED.code)
     if not around.running:
-        return Wait("no-relay", "no relay is running; start one with: relay run")
+        return Wait("no-relay", "no relay is running; start one with: relay run", code=codes.NO_RELAY.code)
     if state is None:
         text = (
             f"no relay that runs carries {tenant} so far; where several share the outbox, one takes it "
@@ -97,19 +105,19 @@ def holding(tenant: TenantId, around: Around) -> Wait | None:
 
 
 def _live(state: TenantState, around: Around) -> Wait | None:
-    since = f"for {ago(state.since, around.now)}"
+    since, code = f"for {ago(state.since, around.now)}", codes.of_state(state.state, state.reason)
     match state.state:
         case "halted":
             text = f"the tenant is halted {since}: {state.reason}; correct it, or: relay tenants resume"
-            return Wait("halted", f"{text} {state.tenant_id}", state.since, state.next_try)
+            return Wait("halted", f"{text} {state.tenant_id}", state.since, state.next_try, code)
         case "paused":
             text = (
                 f"the tenant is paused: {state.reason}; end it with: relay tenants resume {state.tenant_id}"
             )
-            return Wait("paused", text, state.since)
+            return Wait("paused", text, state.since, code=code)
         case "backing-off":
             text = f"the tenant's ION is in trouble, and tried again after growing pauses: {state.reason}"
-            return Wait("backing-off", text, state.since, state.next_try)
+            return Wait("backing-off", text, state.since, state.next_try, code)
         case "initialising" | "pinging":
             return Wait("opening", "the tenant's ION is being asked whether it is ready", state.since)
         case "sending" | "idle":
@@ -125,7 +133,7 @@ def _message(record: Record, around: Around) -> Iterator[Wait]:
             '("sent by application"); the relay asks again by itself'
         )
         since, next_try = (around.state.since, around.state.next_try) if around.state else (None, None)
-        yield Wait("not-accepted", text, since, next_try)
+        yield Wait("not-accepted", text, since, next_try, codes.NOT_ACCEPTED.code)
     if record.not_before is not None and record.not_before > around.now:
         text = f"its own delay after {record.attempts} attempts"
         text = text if record.attempts else "its own delay"

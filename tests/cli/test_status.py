@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from relay.model import StateName, TenantId, TenantState
+from relay.documents import withheld
+from relay.model import DocumentName, StateName, TenantId, TenantState
 from relay.ports import Store
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def test_json_has_a_tenant_each_and_the_relays(person: "Person") -> None:
         "parked": 1,
         "dropped": 0,
         "reason": "HTTP 503",
+        "code": "RELAY-101",
         "since": "2026-01-02T03:04:05.000Z",
         "next_try": later.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "relay": "host-1",
@@ -66,6 +68,26 @@ def test_json_has_a_tenant_each_and_the_relays(person: "Person") -> None:
     assert found["tenants"]["GLOBEX"]["oldest_due_seconds"] is None
     (relay,) = found["relays"]
     assert (relay["relay"], relay["alive"], relay["pid"]) == ("host-1", True, "1")
+
+
+def test_the_code_is_told_where_it_is_exact(person: "Person") -> None:
+    def code() -> str | None:
+        found: str | None = person.runs("status", "--json").json["tenants"]["ACME"]["code"]
+        return found
+
+    person.hands_over("m1")
+    assert code() == "RELAY-173"
+    cases: list[tuple[StateName, str, str | None]] = [
+        ("idle", "", None),
+        ("sending", withheld([DocumentName("Sync.Other")]), "RELAY-108"),
+        ("halted", "HTTP 403: no", "RELAY-112"),
+        ("backing-off", "something else", None),
+    ]
+    for state, reason, expected in cases:
+        relay_says(person, state, reason)
+        assert code() == expected, state
+    relay_says(person, "halted", "HTTP 403: no")
+    assert "HTTP 403: no (RELAY-112)\n" in person.runs("status").out
 
 
 def test_a_table_tells_state_counts_reason_and_next_try(person: "Person") -> None:

@@ -59,3 +59,9 @@ def test_what_is_in_the_history_is_told_once_with_its_detail() -> None:
     assert [happening.text for happening in parked.happened] == ["handed over, 4 bytes", "parked: HTTP 400"]
     blamed = told(history=((NOW, "blamed", ""),))
     assert blamed.happened[-1].text.startswith("not delivered, counted as an attempt")
+
+
+def test_a_parked_message_leads_to_the_page_of_parked_messages_and_no_other_does() -> None:
+    parked = told(state="parked", reason="HTTP 400")
+    assert parked.now.endswith("; see: relay explain RELAY-123")
+    assert (parked.as_json()["code"], told().as_json()["code"]) == ("RELAY-123", None)

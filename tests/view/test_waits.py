@@ -96,7 +96,30 @@ def test_the_tenants_next_try_and_since_when_are_told(state: StateName) -> None:
     assert (wait.since, wait.next_try) == (AN_HOUR_AGO, SOON)
     assert wait.sentence(NOW).endswith(
         "; since 2026-01-02T11:00:00.000Z; next try in 5 min (2026-01-02T12:05:00.000Z)"
+        "; see: relay explain RELAY-101"
     )
+
+
+@pytest.mark.parametrize(
+    ("around", "code"),
+    [
+        (FINE, None),
+        (replace(FINE, ordering=None), "RELAY-163"),
+        (replace(FINE, paused="change night"), "RELAY-124"),
+        (replace(FINE, running=False, state=None), "RELAY-173"),
+        (replace(FINE, state=None), None),
+        (replace(FINE, not_accepted=frozenset({RECORD.document_name})), "RELAY-108"),
+        (live("halted", "HTTP 403"), "RELAY-112"),
+        (live("paused"), "RELAY-124"),
+        (live("backing-off", "HTTP 429: slow down"), "RELAY-101"),
+        (live("backing-off", "the connection was cut"), None),
+        (live("pinging"), None),
+    ],
+)
+def test_a_wait_has_the_code_of_the_run_book_where_it_is_exact(around: Around, code: str | None) -> None:
+    (wait,) = waits(RECORD, around)
+    assert (wait.code, wait.as_json()["code"]) == (code, code)
+    assert ("relay explain" in wait.sentence(NOW)) == (code is not None)
 
 
 def test_a_document_that_is_not_accepted_is_told_with_the_mend() -> None:
