@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from relay.desk import Desk
-from relay.outbox.rows import Row, Rows
+from relay.outbox.rows import Entry, Row, Rows
 
 BATCH = 500
 BATCH_BYTES = 8 * 1024 * 1024
@@ -53,6 +53,7 @@ async def copy(source: Side, target: Side, *, forced: bool, tell: Callable[[int,
     """
     await _require_still(source, target, forced=forced)
     shared = await _shared(source, target)
+    await _copy_audit(source, target)
     await target.rows.skip_to(await source.rows.last())
     await target.rows.decide(await source.rows.decided())
     altogether, seen, written = sum((await _by_state(source)).values()), 0, 0
@@ -102,6 +103,29 @@ def _require_part(there: Row, here: Row | None, source: Side, target: Side) -> N
             f"{named} is delivered in {target.name} and {here.state} in {source.name}: "
             "a relay worked on the copy; go on with it there, or copy into an empty outbox"
         )
+
+
+async def _copy_audit(source: Side, target: Side) -> None:
+    """All of it, before the rows. Raises RefusedError if TO's has entries of its own."""
+    here = {entry.id: entry async for entry in _entries(source.rows)}
+    async for entry in _entries(target.rows):
+        if entry.id not in here or here[entry.id].begun != entry.begun:
+            raise RefusedError(
+                f"the audit of {target.name} has an entry that {source.name} has not "
+                f"({entry.what} by {entry.who}, entry {entry.id}); copy into an outbox where nobody decided "
+                "anything yet, or into a part of the same copy"
+            )
+    entries = list(here.values())
+    for start in range(0, len(entries), BATCH):
+        await target.rows.enter(entries[start : start + BATCH])
+
+
+async def _entries(rows: Rows) -> AsyncIterator[Entry]:
+    after = 0
+    while page := await rows.entries(after, BATCH):
+        for entry in page:
+            yield entry
+        after = page[-1].id
 
 
 # --- the rows -------------------------------------------------------------------------------------

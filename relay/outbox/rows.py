@@ -1,4 +1,4 @@
-"""This file is what a copy carries from one outbox to another: whole rows, and what persons decided."""
+"""This file is what a copy carries from one outbox to another: rows, what persons decided, the audit."""
 
 import json
 from collections.abc import Sequence
@@ -76,6 +76,30 @@ class Decided:
     paused: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a person did, as the audit has it; `wanted` is JSON text."""
+
+    id: int
+    at: datetime
+    who: str
+    what: str
+    tenant_id: str | None
+    selection: str
+    reason: str
+    messages: int
+    outcome: str
+    ended_at: datetime | None
+    wanted: str | None
+    reached: int
+    moved_at: datetime
+
+    @property
+    def begun(self) -> tuple[object, ...]:
+        """What never changes; equal where two entries are one."""
+        return self.id, _shared(self.at), self.who, self.what, self.tenant_id, self.selection
+
+
 class Rows(Protocol):
     """An outbox's rows as they are; each call is one transaction and may raise StoreError."""
 
@@ -105,6 +129,14 @@ class Rows(Protocol):
 
     async def decide(self, decided: Sequence[Decided]) -> None:
         """Make these hold; a revision only grows."""
+        ...
+
+    async def entries(self, after: int, limit: int) -> Sequence[Entry]:
+        """The audit's next entries behind the id."""
+        ...
+
+    async def enter(self, entries: Sequence[Entry]) -> None:
+        """Store them as they are, under their ids; an entry of the same id becomes this one."""
         ...
 
 

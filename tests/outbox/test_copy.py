@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from relay.desk import Filter
+from relay.desk import AuditEntry, Filter, Order
 from relay.model import Delivered, DocumentName, Draft, MessageId, OrderingKey, Parked, Released, TenantId
 from relay.outbox import copying, open_outbox
 from relay.outbox.copying import Copied, RefusedError, Side
@@ -129,6 +129,58 @@ async def test_pauses_move_along(pair: tuple[Any, Any]) -> None:
     controls = (await target.signals()).controls
     assert controls[GLOBEX].paused == "moving house"
     assert controls == (await source.signals()).controls
+
+
+async def test_the_audit_moves_along(pair: tuple[Any, Any]) -> None:
+    """Also of a decision that is not over, which may be gone on with there."""
+    source, target = pair
+    await fill(source)
+    audit_id = await source.begin(Order("park", Filter(), "ann@desk", "späť"))
+    await copied(source, target)
+
+    def told(entry: AuditEntry) -> tuple[object, ...]:
+        at = entry.at.replace(microsecond=entry.at.microsecond // 1000 * 1000)
+        return (
+            at,
+            entry.id,
+            entry.who,
+            entry.what,
+            entry.tenant,
+            entry.selection,
+            entry.messages,
+            entry.outcome,
+        )
+
+    entries = await source.audit(100)
+    assert {entry.what for entry in entries} == {"park", "retry", "drop", "pause"}
+    assert [told(entry) for entry in await target.audit(100)] == [told(entry) for entry in entries]
+    assert (await target.go_on(audit_id)).messages == 4
+    await target.note("bob@desk", "show payload", None, "m")
+    assert (await target.audit(1))[0].id == audit_id + 1
+
+
+async def test_an_audit_of_its_own_in_to_is_not_overwritten(pair: tuple[Any, Any]) -> None:
+    source, target = pair
+    await source.note("ann@desk", "show payload", ACME, "m")
+    await target.note("bob@desk", "show payload", ACME, "m")
+    with pytest.raises(RefusedError, match=r"audit of TO has an entry that FROM has not .*by bob@desk"):
+        await copied(source, target)
+    assert [entry.who for entry in await target.audit(10)] == ["bob@desk"]
+
+
+async def test_a_payload_that_went_in_from_goes_in_to(pair: tuple[Any, Any]) -> None:
+    """And it is the same message still."""
+    source, target = pair
+    await fill(source)
+    await copied(source, target)
+    await until(lambda: source.shed(0, 100), lambda looked_at: looked_at > 0)
+    done = await copied(source, target)
+    assert (done.written, done.complete) == (1, True)
+    assert await same(source, target)
+    (gone,) = await target.show(MessageId("delivered"), ACME)
+    assert await target.payload(gone.row, 10) is None
+    assert gone.size == len(draft("delivered").payload)
+    assert await target.add([draft("delivered")]) == ["delivered"]
 
 
 async def test_a_new_row_gets_an_id_that_no_message_ever_had(pair: tuple[Any, Any]) -> None:

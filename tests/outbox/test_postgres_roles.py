@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from relay.desk import Count, Filter
+from relay.desk import Count, Filter, Order
 from relay.model import (
     Delivered,
     DocumentName,
@@ -25,7 +25,7 @@ from relay.model import (
     TenantId,
     TenantState,
 )
-from relay.outbox import StoredOutbox, open_outbox
+from relay.outbox import StoredOutbox, open_outbox, upgrade
 from tests.contract.stores import drop, park, retry
 from tests.support.postgres import Cluster, connected
 
@@ -139,6 +139,7 @@ async def test_an_application_writes_nothing_else(roles: Roles) -> None:
             "INSERT INTO relay_counts VALUES ('ACME_PRD', 1, 0, 0, 0)",
             "INSERT INTO relay_history (message_row, what, detail) VALUES (1, 'parked', 'x')",
             "INSERT INTO relay_tenants (tenant_id) VALUES ('ACME_PRD')",
+            "INSERT INTO relay_audit (who, what, selection, reason, outcome) VALUES ('x', 'x', '', '', 'done')",
             "INSERT INTO relay_relays (relay, token, details) VALUES ('x', 'x', '{}')",
             "INSERT INTO relay_holders (token, relay, until) VALUES ('x', 'x', now())",
             "INSERT INTO relay_leases (tenant_id) VALUES ('ACME_PRD')",
@@ -168,7 +169,9 @@ async def test_the_relay_does_all_its_work_with_its_rights(relay: StoredOutbox) 
     assert await relay.beat("relay-1", {"version": "1"}) is True
     assert (await relay.counts())[ACME] == Count(delivered=2, parked=1)
     assert await relay.unclean() is False
+    assert await relay.shed(-1.0, 10) == 2
     assert await relay.prune(-1.0, 10) == 2
+    assert await relay.prune_audit(-1.0, 10) == 0
     await relay.leases.release([ACME])
     await relay.leave("relay-1")
     assert await relay.relays() == []
@@ -184,8 +187,27 @@ async def test_an_operator_does_everything_with_the_relays_rights(relay: StoredO
     assert await relay.ahead(record) is None
     await relay.pause(ACME, "holidays")
     await relay.resume(ACME, "ann@desk")
+    await relay.ask(ACME, "ann@desk")
+    await relay.note("ann@desk", "show payload", ACME, "m")
     assert (await relay.signals()).controls[ACME].paused is None
+    assert (await relay.preview("retry", Filter())).total == 1
+    assert await relay.cancel(await relay.begin(Order("retry", Filter(), "ann@desk")), "bob@desk")
+    assert len(await relay.audit(100, ACME)) == len(await relay.audit(100)) == 9
+    assert await relay.payload(record.row, 10) == b"x"
+    assert await relay.shape(None, 10) == []
     assert await relay.states() == {}
+
+
+async def test_who_may_decide_about_tenants_may_write_the_audit_once_the_tables_have_one(
+    roles: Roles, relay: StoredOutbox
+) -> None:
+    """The tables are upgraded under relays whose rights are those of version 1."""
+    async with connected(roles.owner) as connection:
+        await connection.execute("DROP TABLE relay_audit; DELETE FROM relay_schema WHERE version = 2")
+    await asyncio.to_thread(upgrade, roles.owner)
+    await relay.pause(ACME, "holidays")
+    assert [entry.who for entry in await relay.audit(10)] == ["relay"]
+    await refused(roles.application, ["SELECT 1 FROM relay_audit"])
 
 
 async def test_the_relay_may_not_change_the_tables_themselves(roles: Roles) -> None:

@@ -4,13 +4,14 @@ For the tables' owner: a relay's own role may neither give ids nor see the seque
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 from datetime import datetime
 from typing import Any
 
 from asyncpg import InsufficientPrivilegeError, Record
 
 from relay.outbox.postgres.database import Database, Session
-from relay.outbox.rows import Decided, Row
+from relay.outbox.rows import Decided, Entry, Row
 from relay.ports import StoreError
 
 _COLUMNS = """
@@ -69,6 +70,30 @@ INSERT INTO relay_tenants AS known (tenant_id, revision, paused)
 SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])
 ON CONFLICT (tenant_id) DO UPDATE SET
     revision = greatest(known.revision, excluded.revision), paused = excluded.paused
+"""
+
+
+_ENTRY = """
+    id, at, who, what, tenant_id, selection, reason, messages, outcome, ended_at, wanted, reached, moved_at
+"""
+
+_ENTRIES = f"SELECT {_ENTRY} FROM relay_audit WHERE id > $1 ORDER BY id LIMIT $2"  # noqa: S608  # constants
+
+_ENTER = f"""
+INSERT INTO relay_audit ({_ENTRY}) OVERRIDING SYSTEM VALUE
+SELECT id, at, who, what, tenant_id, selection, reason, messages, outcome, ended_at, wanted::json, reached,
+       moved_at
+FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+            $8::bigint[], $9::text[], $10::timestamptz[], $11::text[], $12::bigint[], $13::timestamptz[])
+    AS given ({_ENTRY})
+ON CONFLICT (id) DO UPDATE SET
+    messages = excluded.messages, outcome = excluded.outcome, ended_at = excluded.ended_at,
+    reached = excluded.reached, moved_at = excluded.moved_at
+"""  # noqa: S608  # constants
+
+_SKIP_ENTRIES = """
+SELECT setval(tableoid::regclass, $1) FROM relay_audit_id_seq
+WHERE CASE WHEN is_called THEN last_value ELSE 0 END < $1
 """
 
 
@@ -140,6 +165,25 @@ class PostgresRows:
 
         if decided:
             await self._database.write(work)
+
+    async def entries(self, after: int, limit: int) -> Sequence[Entry]:
+        """See rows.Rows."""
+
+        async def work(session: Session) -> Sequence[Entry]:
+            return [Entry(*values) for values in await session.fetch(_ENTRIES, after, limit)]
+
+        return await self._database.read(work)
+
+    async def enter(self, entries: Sequence[Entry]) -> None:
+        """See rows.Rows."""
+
+        async def work(session: Session) -> None:
+            columns = _columns(map(astuple, entries))
+            kept = ([_text(each) if isinstance(each, str) else each for each in column] for column in columns)
+            await session.execute(_ENTER, *kept)
+            await self._as_owner(session, _SKIP_ENTRIES, entries[-1].id)
+
+        await self._database.write(work)
 
     async def _as_owner(self, session: Session, statement: str, *values: int) -> Any:
         try:

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 from datetime import datetime
 from functools import partial
 from sqlite3 import Connection
 from typing import Any
 
-from relay.outbox.rows import Decided, Row
+from relay.outbox.rows import Decided, Entry, Row
 from relay.outbox.sqlite.database import Database
 from relay.outbox.sqlite.tenants import instant, instant_text
 
@@ -49,6 +50,17 @@ ON CONFLICT (tenant_id) DO UPDATE SET revision = max(revision, excluded.revision
 """
 
 
+_ENTRY = """
+    id, at, who, what, tenant_id, selection, reason, messages, outcome, ended_at, wanted, reached, moved_at
+"""
+
+_ENTRIES = f"SELECT {_ENTRY} FROM relay_audit WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608  # constants
+
+_ENTER = f"""
+INSERT OR REPLACE INTO relay_audit ({_ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""  # noqa: S608  # constants
+
+
 class SqliteRows:
     """`rows.Rows` on one SQLite file."""
 
@@ -82,6 +94,14 @@ class SqliteRows:
     async def decide(self, decided: Sequence[Decided]) -> None:
         """See rows.Rows."""
         await self._database.write(partial(_decide, decided=decided))
+
+    async def entries(self, after: int, limit: int) -> Sequence[Entry]:
+        """See rows.Rows."""
+        return await self._database.read(partial(_entries, after=after, limit=limit))
+
+    async def enter(self, entries: Sequence[Entry]) -> None:
+        """See rows.Rows."""
+        await self._database.write(partial(_enter, entries=entries))
 
 
 def _page(connection: Connection, after: int, limit: int, max_bytes: int) -> Sequence[Row]:
@@ -162,6 +182,22 @@ def _decided(connection: Connection) -> Sequence[Decided]:
 
 def _decide(connection: Connection, decided: Sequence[Decided]) -> None:
     connection.executemany(_DECIDE, [(one.tenant_id, one.revision, one.paused) for one in decided])
+
+
+def _entries(connection: Connection, after: int, limit: int) -> Sequence[Entry]:
+    return [_entry(values) for values in connection.execute(_ENTRIES, (after, limit))]
+
+
+def _entry(values: tuple[Any, ...]) -> Entry:
+    number, at, *said, ended_at, wanted, reached, moved_at = values
+    everything = (number, instant(at), *said, _instant(ended_at), wanted, reached, instant(moved_at))
+    return Entry(*everything)
+
+
+def _enter(connection: Connection, entries: Sequence[Entry]) -> None:
+    values = map(astuple, entries)
+    texts = ([instant_text(each) if isinstance(each, datetime) else each for each in one] for one in values)
+    connection.executemany(_ENTER, texts)
 
 
 def _instant(text: str | None) -> datetime | None:
