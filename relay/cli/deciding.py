@@ -38,14 +38,14 @@ def decide(what: What, wanted: Filter, reason: str, *, yes: bool) -> None:
         _ask(preview)
     order = Order(what, preview.wanted, who(), reason)
     try:
-        done = at_outbox(at, lambda outbox: _carry_out(outbox, order, preview.total))
+        done, interrupted = at_outbox(at, lambda outbox: _carry_out(outbox, order, preview.total))
     finally:
         say.end_progress()
-    _report(done, wanted)
+    _report(done, wanted, interrupted=interrupted)
 
 
-async def _carry_out(outbox: "Store", order: Order, altogether: int) -> AuditEntry:
-    """Chunk by chunk to the end, or to Ctrl-C: then it is cancelled after the chunk under way."""
+async def _carry_out(outbox: "Store", order: Order, altogether: int) -> tuple[AuditEntry, bool]:
+    """Chunk by chunk to the end, or until Ctrl-C, after which it is cancelled; and whether there was one."""
     loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGINT, interrupted.set)
     try:
@@ -54,17 +54,17 @@ async def _carry_out(outbox: "Store", order: Order, altogether: int) -> AuditEnt
             say.progress(entry.messages, altogether)
             if interrupted.is_set():
                 await outbox.cancel(audit_id, order.who)
-        return entry
+        return entry, interrupted.is_set()
     finally:
         loop.remove_signal_handler(signal.SIGINT)
 
 
-def _report(done: AuditEntry, wanted: Filter) -> None:
+def _report(done: AuditEntry, wanted: Filter, *, interrupted: bool) -> None:
     participle = _DONE[done.what]  # type: ignore[index]  # what was ordered
     say.line(f"{done.messages} message{'' if done.messages == 1 else 's'} {participle}")
     if done.outcome == "cancelled":
         say.note("relay: cancelled before the rest; see relay audit")
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(_INTERRUPTED if interrupted else say.TROUBLE)
     if wanted.ids and done.messages < len(wanted.ids):
         say.note(
             f"relay: {len(wanted.ids) - done.messages} could not be {participle}: "
