@@ -70,6 +70,7 @@ class Ahead:
         self._hinted = True
         self._fruitless: frozenset[Lane] | None = None
         self._explore_at = 0.0
+        self._queued_at: dict[RowId, float] = {}
         self.unaccepted: frozenset[DocumentName] = frozenset()
 
     def hint(self) -> None:
@@ -103,6 +104,10 @@ class Ahead:
         wanted = self._lanes.wanted(now, ())
         return self._explore_at if wanted is not None and self._promising(wanted) else None
 
+    def waited(self, message: Message, now: float) -> float:
+        """Seconds since the message was queued."""
+        return now - self._queued_at.get(message.row, now - message.age)
+
     async def stop(self) -> None:
         """Cut a read short."""
         if self._task is not None:
@@ -133,10 +138,15 @@ class Ahead:
         if not self._lanes.offer(found, wanted, ended):
             self._fruitless = None
             return
+        self._remember(found, wanted.known, ended)
         self._fruitless = None if is_full else wanted.closed
         if not is_full:
             waiting = await self._patience.ask(lambda: self._outbox.documents(self._tenant))
             self.unaccepted = (waiting or frozenset()) - accepted
+
+    def _remember(self, found: Sequence[Message], known: Set[RowId], now: float) -> None:
+        kept = {row: at for row, at in self._queued_at.items() if row in known}
+        self._queued_at = kept | {message.row: now - message.age for message in found}
 
     async def _due(self, wanted: Wanted, accepted: frozenset[DocumentName], room: int) -> Sequence[Message]:
         return await self._outbox.due(self._tenant, accepted, wanted.held, wanted.known, LIMIT, room)

@@ -21,6 +21,7 @@ from relay.equipment import Parts
 from relay.ion.endpoint import IonEndpoint
 from relay.ledger import Ledger
 from relay.logs import Tally, Troubles
+from relay.metrics import Meters
 from relay.model import DocumentName, Problem, StateName, TenantId
 from relay.nap import nap
 from relay.opening import opened
@@ -88,7 +89,8 @@ class Relay:
         self._troubles = Troubles(self._log, None, loop.time, period, loop.call_later)
         self._tally = Tally(self._log, period, loop.call_later)
         self._shares = Shares(settings.max_in_flight)
-        self._ledger = Ledger(outbox, self._troubles, schedule, random.random)
+        self._meters = Meters()
+        self._ledger = Ledger(outbox, self._troubles, schedule, random.random, self._meters)
         leases = outbox.leases
         tenure = None if leases is None else Tenure(leases, self._name, time.monotonic)
         self._supervisor = Supervisor(
@@ -131,6 +133,7 @@ class Relay:
         self._supervisor.keep("states", self._states.run)
         self._supervisor.keep("heartbeat", partial(self._caretaker.beat, self._states))
         self._supervisor.keep("care", partial(self._caretaker.look_after, self._supervisor.stopping))
+        self._supervisor.keep("lag", self._meters.watch_loop)
         self._supervisor.keep("reload", self._reload_when_asked)
         self._supervisor.keep("folder", self._watch_folder)
         self._supervisor.keep("watchdog", self._service.stay_alive)
@@ -152,14 +155,16 @@ class Relay:
     def _worker(self, tenant: TenantId, profile: Profile, control: Control) -> Worker:
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
         log, holds = self._log.bind(tenant=tenant), partial(self._supervisor.holds, tenant)
+        meter = self._meters.of(tenant)
         parts = Parts(
             outbox=self._outbox,
-            endpoint=IonEndpoint(profile.connection, holds if self._outbox.leases else None),
+            endpoint=IonEndpoint(profile.connection, holds if self._outbox.leases else None, meter),
             ledger=self._ledger,
             shares=self._shares,
             patience=Patience(self._troubles, profile.rules.schedule, random.random, stopping),
             troubles=Troubles(self._log, tenant, loop.time, profile.summary_seconds, loop.call_later),
             tally=self._tally,
+            meter=meter,
             log=log,
             chance=random.random,
             holds=holds,
@@ -217,6 +222,7 @@ class Relay:
         changed, removed = await self._supervisor.assign(*self._posts(settings))
         for tenant in removed:
             self._states.forget(tenant)
+            self._meters.forget(tenant)
         self._log.info("settings.reloaded", changed=changed, removed=removed)
 
     # --- ending ------------------------------------------------------------------------------------------

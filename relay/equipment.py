@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from relay.ahead import Patience
 from relay.ledger import Ledger
 from relay.logs import Log, Tally, Troubles
+from relay.metrics import Meter
 from relay.model import Ordering, StateName, TenantId
 from relay.ports import Endpoint, Outbox
 from relay.protocol import Policy
@@ -46,6 +47,7 @@ class Parts:
     patience: Patience
     troubles: Troubles
     tally: Tally
+    meter: Meter
     log: Log
     chance: Callable[[], float]
     holds: Callable[[], bool]

@@ -23,6 +23,7 @@ from relay.model import (
     Parked,
     Problem,
     Released,
+    RowId,
     Settlement,
     parameter_problems,
 )
@@ -34,6 +35,9 @@ UNSETTLED = 128
 """In flight and not yet settled together: what may go out again after a crash."""
 
 _NO_BLAME = Blame()
+
+UNSENDABLE = "unsendable"
+"""The kind, for the meters, of what is parked without having been sent."""
 
 
 class Flight:
@@ -67,6 +71,7 @@ class Flight:
         self._asking: asyncio.Task[None] | None = None
         self._last_contact = 0.0
         self._crash: BaseException | None = None
+        self._sent: set[RowId] = set()
         self.idle = False
         """Nothing is under way and nothing can become due by itself."""
 
@@ -178,6 +183,7 @@ class Flight:
         """Park what can never be sent; where nothing is to be parked, it waits and holds its lane."""
         if not self._rules.policy.park_nothing:
             self._lanes.done(message)
+            self._parts.meter.parked(UNSENDABLE)
             self._settle(message, Parked(reason))
             return
         self._lanes.released(message)
@@ -215,6 +221,8 @@ class Flight:
         try:
             parcel = await self._parts.endpoint.pack(message)
             if not self._is_ending() and self._parts.holds():
+                if message.attempts or message.row in self._sent:
+                    self._parts.meter.sent_again()
                 answer = await self._parts.endpoint.post(parcel)
         finally:
             self._shares.end(self._share)
@@ -246,7 +254,11 @@ class Flight:
             case Parked():
                 self._lanes.done(message)
                 self._blames.cleared(message.row)
+                self._sent.discard(message.row)
+                self._parts.meter.parked(protocol.row_of(answer).name)
             case Released():
+                self._parts.meter.released(protocol.row_of(answer).name, blamed=settlement.blamed)
+                self._sent.add(message.row)
                 settlement = self._released(message, answer, settlement, now)
         self._settle(message, settlement)
         self._fold(state, answer)
@@ -260,6 +272,8 @@ class Flight:
             self._room.succeeded()
             self._parts.troubles.resolved()
         self._parts.tally.delivered(message, seconds)
+        self._sent.discard(message.row)
+        self._parts.meter.delivered(self._ahead.waited(message, self._now()))
 
     def _released(self, message: Message, answer: Answer, settlement: Released, now: float) -> Released:
         lane = self._lanes.lane_of(message)

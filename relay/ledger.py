@@ -9,6 +9,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Set
 
 from relay.logs import Troubles
+from relay.metrics import Meters
 from relay.model import Message, Parked, RowId, Settlement, TenantId
 from relay.nap import nap
 from relay.ports import Outbox, StoreError
@@ -37,9 +38,14 @@ class Ledger:
     """One for the whole process: all tenants' settlements share the commits."""
 
     def __init__(
-        self, outbox: Outbox, troubles: Troubles, schedule: Schedule, chance: Callable[[], float]
+        self,
+        outbox: Outbox,
+        troubles: Troubles,
+        schedule: Schedule,
+        chance: Callable[[], float],
+        meters: Meters,
     ) -> None:
-        self._outbox, self._troubles = outbox, troubles
+        self._outbox, self._troubles, self._meters = outbox, troubles, meters
         self._schedule, self._chance = schedule, chance
         self._entries: deque[tuple[Message, Settlement, Settled]] = deque()
         self._unsettled: defaultdict[TenantId, set[RowId]] = defaultdict(set)
@@ -64,11 +70,12 @@ class Ledger:
 
     async def run(self) -> None:
         """Write group after group, for ever. May be cancelled or started again at any time."""
-        failures = 0
+        failures, now = 0, asyncio.get_running_loop().time
         while True:
             await self._stirred.wait()
             await asyncio.sleep(_GATHER_SECONDS)
             group = [self._entries[at] for at in range(min(GROUP, len(self._entries)))]
+            began = now()
             try:
                 await self._outbox.settle([(message.row, settlement) for message, settlement, _ in group])
             except StoreError as error:
@@ -78,6 +85,8 @@ class Ledger:
                 continue
             failures = 0
             self._troubles.resolved()
+            self._meters.settlement_seconds.observe(now() - began)
+            self._meters.group_messages.observe(len(group))
             self._strike(group)
 
     async def _rest(self, failures: int) -> None:

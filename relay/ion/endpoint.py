@@ -6,7 +6,7 @@ What an answer means is decided in `protocol.py`; how bytes look in `wire.py`; h
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -21,6 +21,7 @@ from relay.ion.credentials import CredentialSource, Stamp, stamp
 from relay.ion.exchange import Exchange, Received
 from relay.ion.oauth import IonApi, Token
 from relay.ion.tokens import Fetched, TokenCache
+from relay.metrics import Call, Meter
 from relay.model import LogicalId, Message, TenantId
 from relay.ports import Parcel
 
@@ -62,9 +63,14 @@ Aim = Callable[[Access], Target]
 class IonEndpoint:
     """The port `Endpoint`. Nothing is opened before the first call; it may be used again after `close`."""
 
-    def __init__(self, connection: Connection, may_send: Callable[[], bool] | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        may_send: Callable[[], bool] | None = None,
+        meter: Meter | None = None,
+    ) -> None:
         """`may_send`: asked at the last moment before a post (where relays share an outbox)."""
-        self._connection = connection
+        self._connection, self._meter = connection, meter
         self._exchange = Exchange(
             connection.connect_seconds,
             connection.read_seconds,
@@ -82,17 +88,17 @@ class IonEndpoint:
     async def ping(self) -> Answer:
         """GET ping, judged by the status alone. Credentials that changed on disk are read first."""
         self._look()
-        received = await self._get(lambda access: access.ping, _SMALL)
+        received = await self._get("ping", lambda access: access.ping, _SMALL)
         return self._reply(received) if isinstance(received, Received) else received
 
     async def versions(self) -> Versions | Answer:
         """GET versions."""
-        received = await self._get(lambda access: access.versions, _SMALL)
+        received = await self._get("versions", lambda access: access.versions, _SMALL)
         return self._read(received, "versions", wire.read_versions)
 
     async def accepted_documents(self) -> Accepted | Answer:
         """GET acceptedDocuments of this tenant's logical id."""
-        received = await self._get(lambda access: access.accepted, _LARGE)
+        received = await self._get("acceptedDocuments", lambda access: access.accepted, _LARGE)
         return self._read(received, "acceptedDocuments", wire.read_accepted)
 
     async def pack(self, message: Message) -> wire.Body:
@@ -109,7 +115,7 @@ class IonEndpoint:
         read of it, changes nothing: ION took custody.
         """
         assert isinstance(parcel, wire.Body), "a parcel comes from this endpoint's own pack"
-        received, _ = await self._send(lambda access: access.post, _SMALL, parcel)
+        received, _ = await self._send("post", lambda access: access.post, _SMALL, parcel)
         return self._reply(received) if isinstance(received, Received) else received
 
     def credentials_changed(self) -> bool:
@@ -123,18 +129,18 @@ class IonEndpoint:
 
     # --- requests -----------------------------------------------------------------------------------
 
-    async def _get(self, aim: Aim, limit: int) -> Received | Failure:
+    async def _get(self, call: Call, aim: Aim, limit: int) -> Received | Failure:
         """GET; once more with a fresh token where the one that was refused had been held for a while."""
         cached = self._tokens.cached
-        received, token = await self._send(aim, limit)
+        received, token = await self._send(call, aim, limit)
         if token is None or token is not cached or not _asks_for_fresh_token(received):
             return received
         self._tokens.refuse(token)
-        received, _ = await self._send(aim, limit)
+        received, _ = await self._send(call, aim, limit)
         return received
 
     async def _send(
-        self, aim: Aim, limit: int, body: wire.Body | None = None
+        self, call: Call, aim: Aim, limit: int, body: wire.Body | None = None
     ) -> tuple[Received | Failure, Token | None]:
         """A GET, or a POST of this body, with its credentials; also the token it was sent with, if any."""
         access = self._look() if self._access is None else self._access
@@ -148,10 +154,20 @@ class IonEndpoint:
             return access, None
         target = aim(access)
         if body is None:
-            return await self._exchange.get(target.url, lambda: self._signed(target, token), limit), token
+            got = self._exchange.get(target.url, lambda: self._signed(target, token), limit)
+            return await self._metered(call, got), token
         headers = self._signed(target, token)
         headers["Content-Type"] = body.content_type
-        return await self._exchange.post(target.url, headers, limit, body.data), token
+        posted = self._exchange.post(target.url, headers, limit, body.data)
+        return await self._metered(call, posted), token
+
+    async def _metered(self, call: Call, request: Awaitable[Received | NoReply]) -> Received | NoReply:
+        began = time.monotonic()
+        received = await request
+        if self._meter is not None:
+            status = received.status if isinstance(received, Received) else None
+            self._meter.called(call, status, time.monotonic() - began)
+        return received
 
     def _signed(self, target: Target, token: Token | None) -> dict[str, str]:
         return {**self._headers, "Authorization": target.authorisation(token)}
@@ -208,7 +224,8 @@ class IonEndpoint:
         url = URL(request.url, encoded=True)
         headers = {**request.headers, "User-Agent": _AGENT, "Accept-Encoding": "identity"}
         total = min(_TOKEN_SECONDS, self._connection.total_seconds)
-        return await self._exchange.post(url, headers, _SMALL, request.form, total)
+        asked = self._exchange.post(url, headers, _SMALL, request.form, total)
+        return await self._metered("token", asked)
 
     # --- replies ------------------------------------------------------------------------------------
 

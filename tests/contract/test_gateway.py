@@ -12,6 +12,7 @@ from relay.answers import Accepted, NoReply, Reply, TokenRefused, TokenUnavailab
 from relay.ion.credentials import IonApiFile, OAuth1Source
 from relay.ion.endpoint import IonEndpoint
 from relay.ion.oauth import Secret
+from relay.metrics import Meters
 from relay.sandbox import Sandbox, SandboxTenant
 from tests.contract.endpoints import (
     DOCUMENTS,
@@ -463,3 +464,44 @@ async def test_no_secret_is_in_any_answer_log_or_representation(
     assert "*** *** ***" in refused.detail
     said += [repr(refused), describe(refused), caplog.text]
     assert not [text for text in said for canary in [*account, token] if canary in text]
+
+
+# --- the meters ---------------------------------------------------------------------------------------
+
+
+async def test_every_request_is_counted_also_the_one_for_a_token(
+    sandbox: Sandbox, source: IonApiFile
+) -> None:
+    meters = Meters()
+    endpoint = IonEndpoint(connection(source), meter=meters.of(TENANT))
+    for call in CALLS:
+        await ask(endpoint, call)
+    await endpoint.close()
+    await ask(endpoint, "ping")
+    await endpoint.close()
+    counted = {
+        call: meters.requests.get((TENANT, call, "2xx"))
+        for call in ("token", "ping", "versions", "acceptedDocuments", "post")
+    }
+    assert counted == {"token": 2, "ping": 2, "versions": 1, "acceptedDocuments": 1, "post": 1}
+    assert sum(counted.values()) == len(sandbox.requests())
+
+
+async def test_a_token_service_that_refuses_is_counted_by_its_status(source: IonApiFile) -> None:
+    meters = Meters()
+    rewrite(source, cs="wrong")
+    endpoint = IonEndpoint(connection(source), meter=meters.of(TENANT))
+    await endpoint.ping()
+    await endpoint.close()
+    assert meters.requests.get((TENANT, "token", "4xx")) == 1
+    assert meters.requests.get((TENANT, "ping", "none")) == 0
+
+
+async def test_no_answer_is_counted_as_none() -> None:
+    meters = Meters()
+    endpoint = IonEndpoint(
+        connection(OAuth1Source("key", Secret("s")), ion_url="http://127.0.0.1:1/s"), meter=meters.of(TENANT)
+    )
+    await endpoint.ping()
+    await endpoint.close()
+    assert meters.requests.get((TENANT, "ping", "none")) == 1

@@ -16,6 +16,7 @@ from relay.answers import Accepted, Answer, Reply, Versions
 from relay.equipment import Parts, Rules
 from relay.ledger import Ledger
 from relay.logs import Tally, Troubles, logger
+from relay.metrics import Meters
 from relay.model import DocumentName, Draft, Message, OrderingKey, RowId, Settlement, TenantId
 from relay.ports import Control
 from relay.protocol import Opening, Posting
@@ -100,7 +101,8 @@ class World:
         schedule = self.rules.schedule
         self.troubles = Troubles(self.log, None, loop.time, 60.0, loop.call_later)
         self.tally = Tally(self.log, 60.0, loop.call_later)
-        self.ledger = Ledger(self.outbox, self.troubles, schedule, self.chance)
+        self.meters = Meters()
+        self.ledger = Ledger(self.outbox, self.troubles, schedule, self.chance, self.meters)
         self.supervisor = Supervisor(self.outbox, self.ledger, self.log, self.troubles, schedule, self.chance)
 
     def _answer(self, call: Call, message: Message | None, now: float) -> Answer:
@@ -116,6 +118,7 @@ class World:
             patience=Patience(self.troubles, self.rules.schedule, self.chance, stopping),
             troubles=Troubles(self.log, ACME, loop.time, 60.0, loop.call_later),
             tally=self.tally,
+            meter=self.meters.of(ACME),
             log=self.log,
             chance=self.chance,
             holds=lambda: self.supervisor.holds(ACME),

@@ -12,6 +12,7 @@ from relay.desk import Filter
 from relay.equipment import Parts, Rules
 from relay.ledger import Ledger
 from relay.logs import Tally, Troubles, logger
+from relay.metrics import Meters
 from relay.model import Draft, TenantId
 from relay.retry import Schedule
 from relay.shares import Share, Shares
@@ -54,7 +55,8 @@ class House:
         self.shares = Shares(cap)
         self.log, self.chance = logger(), random.Random(0).random
         self.troubles = Troubles(self.log, None, loop.time, 60.0, loop.call_later)
-        self.ledger = Ledger(self.outbox, self.troubles, SCHEDULE, self.chance)
+        self.meters = Meters()
+        self.ledger = Ledger(self.outbox, self.troubles, SCHEDULE, self.chance, self.meters)
         self.supervisor = Supervisor(self.outbox, self.ledger, self.log, self.troubles, SCHEDULE, self.chance)
         self.tenants = [TenantId(f"T{number}") for number in range(tenants)]
 
@@ -85,6 +87,7 @@ class House:
                 patience=Patience(self.troubles, SCHEDULE, self.chance, stopping),
                 troubles=self.troubles,
                 tally=Tally(self.log, 60.0, loop.call_later),
+                meter=self.meters.of(tenant),
                 log=self.log,
                 chance=self.chance,
                 holds=lambda: True,

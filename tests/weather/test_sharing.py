@@ -11,6 +11,7 @@ from relay.answers import Answer
 from relay.equipment import Parts, Rules
 from relay.ledger import Ledger
 from relay.logs import Tally, Troubles, logger
+from relay.metrics import Meters
 from relay.model import Draft, Message, OrderingKey, TenantId
 from relay.ports import StoreError
 from relay.retry import Schedule
@@ -67,7 +68,8 @@ class Replica:
         self.leases = self.outbox.leases
         self.log = logger()
         self.troubles = Troubles(self.log, None, loop.time, 60.0, loop.call_later)
-        self.ledger = Ledger(self.outbox, self.troubles, SCHEDULE, self.chance)
+        self.meters = Meters()
+        self.ledger = Ledger(self.outbox, self.troubles, SCHEDULE, self.chance, self.meters)
         self.tenure = Tenure(self.leases, name, loop.time)
         self.supervisor = Supervisor(
             self.outbox, self.ledger, self.log, self.troubles, SCHEDULE, self.chance, self.tenure
@@ -98,6 +100,7 @@ class Replica:
                 patience=Patience(self.troubles, SCHEDULE, self.chance, stopping),
                 troubles=Troubles(self.log, tenant, loop.time, 60.0, loop.call_later),
                 tally=Tally(self.log, 60.0, loop.call_later),
+                meter=self.meters.of(tenant),
                 log=self.log,
                 chance=self.chance,
                 holds=lambda: self.supervisor.holds(tenant),
