@@ -150,6 +150,9 @@ class Desk(Protocol):
     async def relays(self) -> Sequence[RelayBeat]:
         """The relay processes that wrote a heartbeat and did not leave."""
 
+    async def size(self) -> int:
+        """Bytes on disk, about: of the file, or of the table of messages with its indexes."""
+
     async def find(self, wanted: Filter, limit: int) -> Sequence[Record]:
         """In the order of their rows, without payload and history."""
 

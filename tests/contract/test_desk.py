@@ -1,5 +1,6 @@
 """This file is what every outbox promises to operators (`desk.Desk`)."""
 
+import secrets
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -65,6 +66,12 @@ async def test_counts_by_tenant_and_state(mixed: Store) -> None:
     assert set(counts) == {ACME, GLOBEX}
     assert acme.oldest_due_seconds is not None
     assert 0 <= acme.oldest_due_seconds < 60
+
+
+async def test_the_size_grows_with_what_is_stored(store: Store) -> None:
+    before = await store.size()
+    await store.add([Draft(ACME, ORDER, bytes([1]) + secrets.token_bytes(300_000)) for _ in range(3)])
+    assert await store.size() >= before + 900_000
 
 
 async def test_nothing_is_counted_in_an_empty_outbox(store: Store) -> None:

@@ -424,6 +424,10 @@ class MemoryOutbox:
     def _alive(self, beat: Beat) -> bool:
         return beat.beat_at >= self.shelf.clock() - ALIVE_SECONDS
 
+    async def size(self) -> int:
+        await self._turn()
+        return sum(len(row.payload) for row in self.rows)
+
     async def relays(self) -> Sequence[RelayBeat]:
         await self._turn()
         return [

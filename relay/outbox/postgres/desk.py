@@ -31,6 +31,10 @@ class PostgresDesk:
         """See desk.Desk."""
         return await self._database.read(tenants.relays)
 
+    async def size(self) -> int:
+        """See desk.Desk."""
+        return await self._database.read(looks.size)
+
     async def find(self, wanted: Filter, limit: int) -> Sequence[Record]:
         """See desk.Desk."""
         return await self._database.read(partial(looks.find, wanted=wanted, limit=limit))

@@ -36,6 +36,8 @@ FROM head CROSS JOIN LATERAL (
 ) oldest GROUP BY head.tenant
 """  # noqa: S608
 
+_SIZE = "SELECT pg_total_relation_size('relay_outbox'::regclass)"
+
 _RECORDS = """
 SELECT id, upper(tenant_id), document_name, message_id, to_logical_id, ordering_key, parameters::text,
        coalesce(payload_size, octet_length(payload)), state, reason, attempts, not_before, created_at,
@@ -78,6 +80,11 @@ _PREVIEWED = 5_000
 _STATES: tuple[MessageState, ...] = get_args(MessageState)
 
 History = tuple[tuple[datetime, str, str], ...]
+
+
+async def size(session: Session) -> int:
+    """Of the table of messages, with its indexes and its payloads."""
+    return int(await session.fetchval(_SIZE))
 
 
 async def counts(session: Session) -> Mapping[TenantId, Count]:

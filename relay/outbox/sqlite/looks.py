@@ -113,6 +113,14 @@ def _oldest_due(connection: sqlite3.Connection, tenant: TenantId) -> float | Non
     return float(age)
 
 
+def size(connection: sqlite3.Connection) -> int:
+    """Of the file, as far as it is in use."""
+    (pages,), (bytes_,) = (
+        connection.execute(f"PRAGMA {one}").fetchone() for one in ("page_count", "page_size")
+    )
+    return int(pages * bytes_)
+
+
 def find(connection: sqlite3.Connection, wanted: Filter, limit: int) -> Sequence[Record]:
     """In the order of their rows."""
     states = _STATES if wanted.state is None else (wanted.state,)
