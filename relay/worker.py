@@ -20,6 +20,9 @@ from relay.protocol import Halt, Initialise, Pause, Ping, Send, State
 _CREDENTIALS_LOOK = 2.0
 """Seconds between two looks at the credential files while a tenant is halted."""
 
+_HEED_SECONDS = 2.0
+"""Between two changes that end a wait: a decision about a million messages is thousands of them."""
+
 
 class Worker:
     """Carries one tenant's messages until it is stopped."""
@@ -29,6 +32,7 @@ class Worker:
         self._flight = Flight(rules, parts)
         self._has_work = asyncio.Event()
         self._revised = asyncio.Event()
+        self._heeded = -_HEED_SECONDS
         self.stuck: str | None = None
         """Why nothing can go without a person; None while something can."""
 
@@ -163,9 +167,17 @@ class Worker:
         return Initialise()
 
     async def _until_revised(self, seconds: float | None) -> bool:
-        """Sleep, at most `seconds`; whether a person's change ended it."""
+        """Sleep, at most `seconds`; whether a person's change ended it, which it may every few seconds."""
         self._revised.clear()
-        return bool(await unless(self._parts.stopping, nap(self._revised, seconds)))
+        rest = max(0.0, self._heeded + _HEED_SECONDS - self._now())
+        if seconds is not None and rest > 0:
+            rest = min(rest, seconds)
+            await unless(self._parts.stopping, asyncio.sleep(rest))
+            seconds -= rest
+        is_revised = bool(await unless(self._parts.stopping, nap(self._revised, seconds)))
+        if is_revised:
+            self._heeded = self._now()
+        return is_revised
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -1,5 +1,6 @@
 """The guide's sequences and the core table's reactions, in virtual time: when things happen, and in what order."""
 
+import asyncio
 import itertools
 from functools import partial
 
@@ -355,6 +356,39 @@ async def test_what_a_person_pauses_stops_and_what_is_resumed_goes_on():
     await w.all_settled(within=30)
     await w.stop()
     assert w.arrived() == sorted(w.arrived(), key=w.rows("delivered").index)
+
+
+@pytest.mark.parametrize("status", [503, 403])
+def test_a_decision_about_very_many_messages_is_no_storm_of_pings(status):
+    """Each of its chunks reaches the worker; ION, which is in trouble, is asked every two seconds at most."""
+
+    async def scene():
+        w = world(constant(ping=Reply(status)))
+        await w.start()
+        w.insert(None)
+        await w.until(lambda: w.state[0] in ("backing-off", "halted"))
+        began = w.now()
+        while w.now() < began + 60:
+            await w.outbox.ask(w.rules.tenant_id, "ann@desk")
+            await asyncio.sleep(0.02)
+        await w.stop()
+        assert 20 <= len(w.calls("ping", since=began)) <= 32
+
+    run(scene())
+
+
+@scene
+async def test_a_person_who_asks_is_heeded_at_once():
+    w = world(constant(ping=Reply(403)))
+    await w.start()
+    w.insert(None)
+    for _ in range(3):
+        await w.until(lambda: w.state[0] == "halted")
+        await asyncio.sleep(100)
+        pings = len(w.calls("ping"))
+        await w.outbox.ask(w.rules.tenant_id, "ann@desk")
+        await w.until(lambda before=pings: len(w.calls("ping")) > before, within=0.2)
+    await w.stop()
 
 
 @scene
