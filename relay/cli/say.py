@@ -16,13 +16,6 @@ from relay.view.times import instant
 FINE, TROUBLE, WRONG = 0, 1, 2
 """Exit codes: fine; trouble reported; wrong use or configuration."""
 
-_STYLES = {
-    "sending": "green", "idle": "green", "delivered": "green", "ok": "green",
-    "initialising": "cyan", "pinging": "cyan", "pending": "cyan",
-    "backing-off": "yellow", "paused": "yellow", "stopped": "yellow", "unconfigured": "yellow",
-    "halted": "red", "parked": "red", "failed": "red", "dropped": "dim",
-}  # fmt: skip
-
 
 def line(text: str) -> None:
     """One line of a result."""
@@ -97,10 +90,10 @@ def end_progress() -> None:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Aligned columns; where piped every value is whole and the last column runs free."""
+    """Aligned columns, as a terminal has room for them; piped, a row is a line and every value whole."""
     cells = [[printable("" if cell is None else str(cell)) for cell in row] for row in rows]
-    if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
-        _coloured(head, cells)
+    if sys.stdout.isatty():
+        _fitted(head, cells)
         return
     lines = [list(head), *cells]
     widths = [max(len(row[at]) for row in lines) for at in range(len(head))]
@@ -109,14 +102,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         sys.stdout.write("  ".join(padded).rstrip() + "\n")
 
 
-def _coloured(head: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+def _fitted(head: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    shown = Table(box=None, header_style="bold", pad_edge=False)
-    for name in head:
-        shown.add_column(name, overflow="fold")
-    for row in cells:
-        shown.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    Console().print(shown)
+    from relay.cli.tables import lay_out
+
+    console = Console(highlight=False)
+    for row in lay_out(head, cells, console.width):
+        console.print(row, soft_wrap=True)
