@@ -23,12 +23,22 @@ def status(
     here: Annotated[
         bool, typer.Option("--here", help="The same of the relays on this host, or in this container, only.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Every two seconds anew, until q or Ctrl-C.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show running relays, and every tenant's state and messages."""
     from relay.cli.desk import at_outbox, settings
 
+    if watch and (alive or here or as_json):
+        say.give_up("--watch goes with none of --alive, --here and --json")
     known = settings()
+    if watch:
+        from relay.cli.watch import watch_status
+
+        watch_status(known)
+        return
     if alive or here:
         relays = at_outbox(known.outbox, lambda outbox: outbox.relays())
         raise typer.Exit(_tell_running(relays, socket.gethostname() if here else None))
@@ -61,21 +71,37 @@ def _tell_running(relays: "Sequence[RelayBeat]", host: str | None) -> int:
 
 
 def _show(seen: "Overview") -> None:
-    for beat in seen.relays:
-        mode = f", by {beat.details['mode']}" if "mode" in beat.details else ""
-        share = f", carries {seen.carried(beat.relay)} of the tenants" if len(seen.relays) > 1 else ""
-        running = f"running for {ago(beat.started_at, seen.at)}{mode}{share}"
-        say.line(
-            f"relay {beat.relay}: {running if beat.alive else f'silent for {ago(beat.beat_at, seen.at)}'}"
-        )
+    for text in above(seen):
+        say.line(text)
+    if rows := table(seen):
+        say.table(HEAD, rows)
+
+
+HEAD = ("tenant", "state", "pending", "delivered", "parked", "oldest", "since", "next try", "reason")
+"""Of the table."""
+
+
+def above(seen: "Overview") -> Sequence[str]:
+    """What stands above the table: the relays, and what is missing."""
+    lines = [f"relay {beat.relay}: {_how(beat, seen)}" for beat in seen.relays]
     if not seen.running:
-        say.line(NOT_RUNNING)
-    rows = [_row(tenant, seen.at) for tenant in seen.tenants()]
-    if not rows:
-        say.line("no tenant is configured, and the outbox holds no messages")
-        return
-    head = ("tenant", "state", "pending", "delivered", "parked", "oldest", "since", "next try", "reason")
-    say.table(head, rows)
+        lines.append(NOT_RUNNING)
+    if not seen.tenants():
+        lines.append("no tenant is configured, and the outbox holds no messages")
+    return lines
+
+
+def _how(beat: "RelayBeat", seen: "Overview") -> str:
+    if not beat.alive:
+        return f"silent for {ago(beat.beat_at, seen.at)}"
+    mode = f", by {beat.details['mode']}" if "mode" in beat.details else ""
+    share = f", carries {seen.carried(beat.relay)} of the tenants" if len(seen.relays) > 1 else ""
+    return f"running for {ago(beat.started_at, seen.at)}{mode}{share}"
+
+
+def table(seen: "Overview") -> Sequence[Sequence[object]]:
+    """A row for each tenant."""
+    return [_row(tenant, seen.at) for tenant in seen.tenants()]
 
 
 def _row(tenant: "Tenant", now: datetime) -> tuple[object, ...]:
