@@ -14,7 +14,20 @@ from typing import Annotated
 import typer
 
 import relay
-from relay.cli import audit, check, enqueue, explain, messages, outbox, run, say, status, tenants
+from relay.cli import (
+    audit,
+    check,
+    enqueue,
+    explain,
+    messages,
+    outbox,
+    run,
+    say,
+    shape,
+    status,
+    tenants,
+    tries,
+)
 
 _LATER = {
     "sandbox": "A stand-in ION to try the relay on, with weather to order.",
@@ -51,6 +64,8 @@ def command_line(given: Sequence[str]) -> typer.Typer:
     app.command("enqueue")(enqueue.enqueue)
     app.command("check")(check.check)
     app.command("status")(status.status)
+    app.command("queue")(shape.queue)
+    app.command("next")(tries.next_)
     app.command("audit")(audit.audit)
     app.command("explain")(explain.explain)
     app.add_typer(messages.messages_app, name="messages")

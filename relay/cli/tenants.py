@@ -1,18 +1,22 @@
-"""This file is `relay tenants`: list them, pause one, let it go on, have ION asked again."""
+"""This file is `relay tenants`: list and show them, pause one, let it go on, have ION asked again."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from relay.cli import say
+from relay.view.shape import ages
+from relay.view.times import ago, ahead
 
 if TYPE_CHECKING:
     from relay.model import TenantId
     from relay.ports import Store
+    from relay.view.overview import Overview
+    from relay.view.tenant import TenantStory
 
-tenants_app = typer.Typer(help="Pause and resume tenants, and have ION asked again.", no_args_is_help=True)
+tenants_app = typer.Typer(help="Look at tenants, pause and resume them, ask ION again.", no_args_is_help=True)
 
 TenantArgument = Annotated[str, typer.Argument(metavar="TENANT")]
 
@@ -41,6 +45,31 @@ def tenants_list(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
         say.table(
             ("tenant", "state", "logical id", "reason"), [[row[name] for name in names] for row in rows]
         )
+
+
+@tenants_app.command("show")
+def show(
+    tenant: TenantArgument, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
+    """Tell why a tenant waits: its state, its documents by age, and the lanes that are held and by what."""
+    from relay.cli.desk import at_outbox, configured, settings
+    from relay.model import TenantId
+    from relay.view import tenant as view
+    from relay.view.overview import look
+
+    known, name = settings(), TenantId(tenant.upper())
+
+    async def work(outbox: "Store") -> "view.TenantStory":
+        seen = await look(outbox, configured(known), datetime.now(UTC))
+        if not seen.knows(name):
+            _give_up(tenant, seen)
+        return await view.tell(outbox, name, seen)
+
+    told = at_outbox(known.outbox, work)
+    if as_json:
+        say.as_json(told.as_json())
+    else:
+        _tell(told)
 
 
 @tenants_app.command("pause")
@@ -91,14 +120,42 @@ def _decided(given: str, decide: "Callable[[Store, TenantId], Awaitable[None]]")
 
     known, name = settings(), TenantId(given.upper())
 
-    async def work(outbox: "Store") -> "list[TenantId]":
+    async def work(outbox: "Store") -> None:
         seen = await look(outbox, configured(known), datetime.now(UTC))
-        names = sorted({*seen.configured, *seen.counts, *seen.controls})
-        if name in names:
-            await decide(outbox, name)
-        return names
+        if not seen.knows(name):
+            _give_up(given, seen)
+        await decide(outbox, name)
 
-    names = at_outbox(known.outbox, work)
-    if name not in names:
-        say.give_up(f"there is no tenant {given}; there are: {', '.join(names) or 'none'}")
+    at_outbox(known.outbox, work)
     return name
+
+
+def _give_up(given: str, seen: "Overview") -> NoReturn:
+    names = ", ".join(seen.names()) or "none"
+    say.give_up(f"there is no tenant {given}; there are: {names}")
+
+
+def _tell(told: "TenantStory") -> None:
+    now, tenant = told.around.now, told.tenant
+    count = tenant.count
+    reason = f": {tenant.reason}" if tenant.reason else ""
+    since = f" for {ago(tenant.since, now)}" if tenant.since else ""
+    carried = f", carried by {tenant.relay}" if tenant.relay else ""
+    say.line(f"tenant {tenant.tenant_id} is {tenant.state}{since}{carried}{reason}")
+    counted = (f"{getattr(count, state)} {state}" for state in ("pending", "delivered", "parked", "dropped"))
+    say.line("  " + ", ".join(counted))
+    for wait in told.waits_for:
+        say.line(wait.sentence(now, "Its messages wait for"))
+    if told.documents:
+        answers = {True: "yes", False: "no", None: "not known"}
+        rows = [
+            (document.name, answers[document.accepted], sum(document.shape.counts), *document.shape.counts)
+            for document in told.documents
+        ]
+        say.table(("document", "accepted", "waiting", *ages()), rows)
+    for lane in told.lanes:
+        key = "without a key" if lane.ordering_key is None else f"of key {lane.ordering_key}"
+        say.line(
+            f"the lane {key} is held by {lane.head.message_id}, tried again "
+            f"{ahead(lane.head.not_before, now)}: {lane.head.reason}; {lane.behind} behind it"
+        )

@@ -77,9 +77,13 @@ class Overview:
         control = self.controls.get(tenant)
         return None if control is None else control.paused
 
+    def names(self) -> Sequence[TenantId]:
+        """Every tenant that is configured, or of which the outbox has anything."""
+        return sorted({*self.configured, *self.counts, *self.states, *self.controls})
+
     def knows(self, tenant: TenantId) -> bool:
-        """Whether it is configured, or the outbox has anything of it."""
-        return any(tenant in known for known in (self.configured, self.counts, self.states, self.controls))
+        """Whether it is one of them."""
+        return tenant in self.names()
 
     def carried(self, relay: str) -> int:
         """How many tenants this relay process carries."""

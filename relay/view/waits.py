@@ -59,14 +59,14 @@ class Wait:
             "code": self.code,
         }
 
-    def sentence(self, now: datetime) -> str:
+    def sentence(self, now: datetime, who: str = "It waits for") -> str:
         """For a person."""
         since = f"; since {instant(self.since)}" if self.since else ""
         following = (
             f"; next try {ahead(self.next_try, now)} ({instant(self.next_try)})" if self.next_try else ""
         )
         page = f"; see: relay explain {self.code}" if self.code else ""
-        return f"It waits for: {self.text}{since}{following}{page}"
+        return f"{who}: {self.text}{since}{following}{page}"
 
 
 def waits(record: Record, around: Around) -> list[Wait]:
@@ -126,14 +126,19 @@ def _live(state: TenantState, around: Around) -> Wait | None:
             assert_never(state.state)
 
 
+def withheld(document: DocumentName, state: TenantState | None) -> Wait:
+    """That ION does not accept the document."""
+    text = (
+        f"{document} is not accepted by ION; add it to the connection point in ION Desk "
+        '("sent by application"); the relay asks again by itself'
+    )
+    since, next_try = (state.since, state.next_try) if state else (None, None)
+    return Wait("not-accepted", text, since, next_try, codes.NOT_ACCEPTED.code)
+
+
 def _message(record: Record, around: Around) -> Iterator[Wait]:
     if record.document_name in around.not_accepted:
-        text = (
-            f"{record.document_name} is not accepted by ION; add it to the connection point in ION Desk "
-            '("sent by application"); the relay asks again by itself'
-        )
-        since, next_try = (around.state.since, around.state.next_try) if around.state else (None, None)
-        yield Wait("not-accepted", text, since, next_try, codes.NOT_ACCEPTED.code)
+        yield withheld(record.document_name, around.state)
     if record.not_before is not None and record.not_before > around.now:
         text = f"its own delay after {record.attempts} attempts"
         text = text if record.attempts else "its own delay"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Person
 
 CANARY = "canary-7f3a9"
-FAMILIES = ("run", "enqueue", "check", "status", "messages", "tenants", "outbox", "sandbox")
+FAMILIES = ("run", "enqueue", "check", "status", "queue", "next", "messages", "tenants", "outbox", "sandbox")
 
 
 def test_help_names_every_command_and_fits_a_line_each(person: "Person") -> None:

@@ -1,0 +1,83 @@
+"""This file is the next tries: of which tenant or message, when, and why not before. The soonest first."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from relay import codes
+from relay.model import MessageId, TenantId
+from relay.ports import Store
+from relay.view.delays import delayed, first_waiting
+from relay.view.overview import Configured, Overview, look
+from relay.view.story import surroundings
+from relay.view.times import instant
+from relay.view.waits import Rule, holding
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One try. `at` None: not by itself. `message_id` None: of the tenant's ION, for all of its messages."""
+
+    at: datetime | None
+    tenant_id: TenantId
+    message_id: MessageId | None
+    rule: Rule
+    reason: str
+    code: str | None = None
+    """The run book's, where what is known says exactly which."""
+
+    def as_json(self) -> dict[str, Any]:
+        """As in `relay next --json`."""
+        return {
+            "at": instant(self.at),
+            "tenant_id": self.tenant_id,
+            "message_id": self.message_id,
+            "rule": self.rule,
+            "reason": self.reason,
+            "code": self.code,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """All of them; `running`: whether a relay is there to try."""
+
+    now: datetime
+    running: bool
+    tries: Sequence[Try]
+
+    def as_json(self) -> dict[str, Any]:
+        """As `relay next --json` prints it."""
+        return {"running": self.running, "tries": [one.as_json() for one in self.tries]}
+
+
+async def next_tries(outbox: Store, configured: Configured, now: datetime) -> Tries:
+    """Of tenants whose messages wait, and of those among their first that wait a delay of their own."""
+    overview = await look(outbox, configured, now)
+    found: list[Try] = []
+    for tenant, count in overview.counts.items():
+        if count.pending:
+            found += _of_tenant(tenant, overview)
+            found += [
+                Try(record.not_before, tenant, record.message_id, "own-delay", record.reason or "")
+                for record in await first_waiting(outbox, tenant)
+                if delayed(record, now)
+            ]
+    return Tries(now, overview.running, sorted(found, key=_soonest))
+
+
+def _soonest(one: Try) -> tuple[bool, float, TenantId]:
+    return one.at is None, one.at.timestamp() if one.at else 0.0, one.tenant_id
+
+
+def _of_tenant(tenant: TenantId, overview: Overview) -> Iterator[Try]:
+    around = surroundings(tenant, overview)
+    reason = around.state.reason if around.state else ""
+    wait = holding(tenant, around)
+    if wait is not None:
+        at = overview.at if wait.rule == "opening" else wait.next_try
+        yield Try(at, tenant, None, wait.rule, around.paused or reason or wait.text, wait.code)
+    elif around.not_accepted:
+        following = around.state.next_try if around.state else None
+        yield Try(following, tenant, None, "not-accepted", reason, codes.NOT_ACCEPTED.code)
