@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from functools import partial
 
 import relay
-from relay import logs
+from relay import ledger, logs
 from relay.ahead import Patience
 from relay.asked import Asked
 from relay.assembly import Profile, care_of, profiles_of, schedule_of
-from relay.caretaker import Caretaker, States
+from relay.caretaker import HEARTBEAT, Caretaker, States
 from relay.equipment import Parts
 from relay.ion.endpoint import IonEndpoint
 from relay.ledger import Ledger
@@ -26,11 +26,17 @@ from relay.model import DocumentName, Problem, StateName, TenantId
 from relay.nap import nap
 from relay.opening import opened
 from relay.ports import Control, Store, StoreError
+from relay.pulse import Pulse
 from relay.service import Service
 from relay.settings import Settings, SettingsError
 from relay.shares import Shares
-from relay.supervisor import Post, Supervisor
+from relay.supervisor import ARRIVALS, LEASES, Post, Supervisor
 from relay.tenure import Tenure
+from relay.watchdog import Watchdog
+from relay.web.front import web_thread
+from relay.web.health import Vitals
+from relay.web.inside import Inside
+from relay.web.server import WebThread
 from relay.worker import Worker
 
 _FOLDER_SECONDS, _FOLDER_SHARE = 3.0, 100.0
@@ -38,6 +44,8 @@ _FOLDER_SECONDS, _FOLDER_SHARE = 3.0, 100.0
 
 _LEAVE_SECONDS = 1.0
 """So long at least the outbox has to take the heartbeat back, also where the grace is over."""
+
+_TICK_SECONDS = 0.5
 
 _LOOK_SECONDS = 0.1
 """How often `--until-empty` looks whether anything is left."""
@@ -48,8 +56,9 @@ Load = Callable[[], Settings]
 def run(settings: Settings, load: Load, *, until_empty: bool = False, within: float | None = None) -> int:
     """Carry messages until stopped, or until nothing is left; the exit code.
 
-    `load` reads the settings again, at each SIGHUP; it raises SettingsError. Raises StoreError where the
-    outbox cannot be opened. `within`: seconds after which `until_empty` gives up, with exit code 1.
+    `load` reads the settings again, at each SIGHUP; it raises SettingsError. Raises SettingsError where the
+    web cannot listen, and StoreError where the outbox cannot be opened. `within`: seconds after which
+    `until_empty` gives up, with exit code 1.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_run(settings, load, until_empty=until_empty, within=within))
@@ -89,27 +98,52 @@ class Relay:
         self._troubles = Troubles(self._log, None, loop.time, period, loop.call_later)
         self._tally = Tally(self._log, period, loop.call_later)
         self._shares = Shares(settings.max_in_flight)
+        self._pulse = pulse = Pulse()
+        self._watchdog = Watchdog(pulse, service, self._log)
         self._meters = Meters()
-        self._ledger = Ledger(outbox, self._troubles, schedule, random.random, self._meters)
+        self._ledger = Ledger(outbox, self._troubles, schedule, random.random, self._meters, pulse)
         leases = outbox.leases
-        tenure = None if leases is None else Tenure(leases, self._name, time.monotonic)
+        self._tenure = None if leases is None else Tenure(leases, self._name, time.monotonic)
+        self._is_started = False
         self._supervisor = Supervisor(
-            outbox, self._ledger, self._log, self._troubles, schedule, random.random, tenure
+            outbox, self._ledger, self._log, self._troubles, schedule, random.random, self._tenure, pulse
         )
         self._states = States(outbox, _utc_now)
         details = {"host": socket.gethostname(), "pid": str(os.getpid()), "version": relay.__version__}
-        self._caretaker = Caretaker(self._name, details, outbox, self._log, self._troubles)
+        self._caretaker = Caretaker(self._name, details, outbox, self._log, self._troubles, pulse)
 
     async def run(self, *, until_empty: bool, end: float | None) -> int:
         """From the first line of the log to the last; the exit code. `end`: in the loop's time."""
+        web = None if until_empty else await self._serve()
         await self._start()
         try:
             code = await self._until_empty(end) if until_empty else await self._until_stopped()
         finally:
             code_of_end = await self._end()
+            if web is not None:
+                await web.stop()
         return code or code_of_end
 
     # --- starting --------------------------------------------------------------------------------------
+
+    async def _serve(self) -> WebThread | None:
+        """Health, metrics, the page, ION's calls: before anything begins, since a taken port ends it all."""
+        vitals = Vitals(self._pulse, self._hindrance, self._states.current)
+        thread = web_thread(self._settings, Inside(asyncio.get_running_loop()), vitals)
+        if thread is not None:
+            for setting, address in (await thread.start()).items():
+                self._log.info("web.opened", setting=setting, address=address)
+        return thread
+
+    def _hindrance(self) -> str | None:
+        """Why it would carry nothing now; asked from the web thread."""
+        if self._asked.stop.is_set():
+            return "the relay is stopping"
+        if not self._is_started:
+            return "the relay is starting"
+        if self._tenure is not None and self._tenure.is_over:
+            return "its leases are over: no heartbeat reached the outbox in time"
+        return None
 
     async def _start(self) -> None:
         self._log.info("relay.started", version=relay.__version__, relay=self._name)
@@ -127,17 +161,28 @@ class Relay:
             )
         self._caretaker.care = care_of(self._settings)
         await self._supervisor.assign(*self._posts(self._settings))
-        self._supervisor.keep("ledger", self._ledger.run)
-        self._supervisor.keep("leases", self._supervisor.share)
-        self._supervisor.keep("arrivals", self._supervisor.listen)
+        self._supervisor.keep("tick", self._tick)
+        self._supervisor.keep("mend", self._supervisor.mend)
+        self._supervisor.keep(ledger.NAME, self._ledger.run)
+        self._supervisor.keep(LEASES, self._supervisor.share)
+        self._supervisor.keep(ARRIVALS, self._supervisor.listen)
         self._supervisor.keep("states", self._states.run)
-        self._supervisor.keep("heartbeat", partial(self._caretaker.beat, self._states))
+        self._supervisor.keep(HEARTBEAT, partial(self._caretaker.beat, self._states))
         self._supervisor.keep("care", partial(self._caretaker.look_after, self._supervisor.stopping))
         self._supervisor.keep("lag", self._meters.watch_loop)
         self._supervisor.keep("reload", self._reload_when_asked)
         self._supervisor.keep("folder", self._watch_folder)
-        self._supervisor.keep("watchdog", self._service.stay_alive)
+        self._watchdog.start()
+        self._is_started = True
         self._service.ready()
+
+    async def _tick(self) -> None:
+        """Show that the loop goes round, and by how much it is late."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            began = clock()
+            await asyncio.sleep(_TICK_SECONDS)
+            self._pulse.tick(max(clock() - began - _TICK_SECONDS, 0.0))
 
     def _refuse(self, problems: Iterable[Problem]) -> None:
         for problem in problems:
@@ -170,6 +215,7 @@ class Relay:
             holds=holds,
             report=partial(self._report, tenant),
             stopping=stopping,
+            pulse=self._pulse.part(f"tenant {tenant}", profile.longest_step),
         )
         return Worker(profile.rules, parts, control)
 

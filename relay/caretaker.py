@@ -10,8 +10,13 @@ from relay.logs import Log, Troubles
 from relay.model import StateName, TenantId, TenantState
 from relay.nap import nap
 from relay.ports import Mode, Outbox, Store
+from relay.pulse import Pulse
 
+HEARTBEAT = "heartbeat"
 BEAT_SECONDS = 5.0
+_ANSWER_SECONDS = 35.0
+"""Every store ends a call within 30 s."""
+
 _STATES_SECONDS = 1.0
 _ROUND_SECONDS = 60.0
 _SAID_AGAIN_SECONDS = 3600.0
@@ -40,6 +45,10 @@ class States:
         self._current[tenant] = TenantState(tenant, state, reason, since, due)
         self._unwritten.add(tenant)
         self._changed.set()
+
+    def current(self) -> Mapping[TenantId, TenantState]:
+        """What they are now."""
+        return dict(self._current)
 
     def forget(self, tenant: TenantId) -> None:
         """The tenant is not configured any more."""
@@ -92,8 +101,10 @@ class Caretaker:
         store: Store,
         log: Log,
         troubles: Troubles,
+        pulse: Pulse,
     ) -> None:
         self._relay, self._details = relay, details
+        self._pulse = pulse.part(HEARTBEAT, BEAT_SECONDS + _ANSWER_SECONDS)
         self._store, self._log, self._troubles = store, log, troubles
         self._mode: Mode = store.mode
         self._warned: dict[TenantId, float] = {}
@@ -110,6 +121,7 @@ class Caretaker:
     async def beat(self, states: States) -> None:
         """One heartbeat row for the whole process, so that others can tell that it lives."""
         while True:
+            self._pulse.begin()
             if not await self.beat_once():
                 states.again()
             self._troubles.resolved()  # the outbox takes writes

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 
 from relay.ahead import Patience
 from relay.ledger import Ledger
@@ -11,6 +12,7 @@ from relay.metrics import Meter
 from relay.model import Ordering, StateName, TenantId
 from relay.ports import Endpoint, Outbox
 from relay.protocol import Policy
+from relay.pulse import Part, Pulse
 from relay.retry import Schedule
 from relay.shares import Shares
 
@@ -37,6 +39,7 @@ class Parts:
 
     `holds()`: whether a post may begin, by this process' own clock (where relays share an outbox).
     `shares`: of all posts under way of the process.
+    `pulse`: where it says that it gets on.
     `report(state, reason, next try in the loop's time)` shows the tenant's live state to operators.
     """
 
@@ -53,3 +56,4 @@ class Parts:
     holds: Callable[[], bool]
     report: Callable[[StateName, str, float | None], None]
     stopping: asyncio.Event
+    pulse: Part = field(default_factory=lambda: Pulse().part("tenant", inf))

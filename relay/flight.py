@@ -207,6 +207,7 @@ class Flight:
         """One post after the other, as long as all goes well."""
         while message is not None:
             began = self._now()
+            self._parts.pulse.begin()
             answer = await self._post(message)
             if answer is None:
                 return
@@ -232,6 +233,8 @@ class Flight:
 
     def _slot_ended(self, slot: asyncio.Task[None]) -> None:
         self._slots.discard(slot)
+        if not self._slots:
+            self._parts.pulse.rest()
         self._job_ended(slot)
 
     def _job_ended(self, job: asyncio.Task[None]) -> None:

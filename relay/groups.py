@@ -158,6 +158,26 @@ class RetentionSettings(Group):
     """What persons did is kept for so many days."""
 
 
+class WebSettings(Group):
+    """Health, metrics and the operator's page."""
+
+    listen: Listen = "127.0.0.1:8480"
+    """Where health, metrics and the operator's page are served; `off`: nowhere. Where others reach it
+    (`0.0.0.0:8480`) a token file is needed."""
+    token_file: Path | None = None
+    """A file with the token of operators: who shows it may look at everything and act."""
+    read_token_file: Path | None = None
+    """A file with the token of readers: who shows it may look, but not at documents, and not act."""
+
+    @model_validator(mode="after")
+    def _is_guarded(self) -> Self:
+        if self.listen != "off" and not mends.is_loopback(self.listen) and self.token_file is None:
+            what = "is not set, but others reach the address that is listened on"
+            mend = "name a file with a long random token, or set RELAY_WEB__LISTEN to 127.0.0.1:8480 or off"
+            mends.refuse(Problem("token_file", what, mend))
+        return self
+
+
 class InboundSettings(Group):
     """What ION may ask of the relay, where a connection point is bidirectional."""
 

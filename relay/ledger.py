@@ -13,10 +13,15 @@ from relay.metrics import Meters
 from relay.model import Message, Parked, RowId, Settlement, TenantId
 from relay.nap import nap
 from relay.ports import Outbox, StoreError
+from relay.pulse import Pulse
 from relay.retry import Schedule
 
 GROUP = 128
 """Settlements in one commit: unbounded groups are slower, the pipeline stalls behind one commit."""
+
+NAME = "ledger"
+GROUP_SECONDS = 40.0
+"""A group that takes longer stands still: every store ends a call within 30 s, one way or the other."""
 
 _GATHER_SECONDS = 0.002
 """A group gathers so long: on a fast disk that halves the number of commits, and their cost a message."""
@@ -44,8 +49,10 @@ class Ledger:
         schedule: Schedule,
         chance: Callable[[], float],
         meters: Meters,
+        pulse: Pulse | None = None,
     ) -> None:
         self._outbox, self._troubles, self._meters = outbox, troubles, meters
+        self._pulse = (pulse or Pulse()).part(NAME, GROUP_SECONDS)
         self._schedule, self._chance = schedule, chance
         self._entries: deque[tuple[Message, Settlement, Settled]] = deque()
         self._unsettled: defaultdict[TenantId, set[RowId]] = defaultdict(set)
@@ -59,6 +66,8 @@ class Ledger:
 
     def enter(self, message: Message, settlement: Settlement, settled: Settled) -> None:
         """Have it written soon; `settled` is called once it is durable."""
+        if not self._entries:
+            self._pulse.begin()
         self._entries.append((message, settlement, settled))
         self._unsettled[message.tenant_id].add(message.row)
         self._emptied.clear()
@@ -73,6 +82,7 @@ class Ledger:
         failures, now = 0, asyncio.get_running_loop().time
         while True:
             await self._stirred.wait()
+            self._pulse.begin()
             await asyncio.sleep(_GATHER_SECONDS)
             group = [self._entries[at] for at in range(min(GROUP, len(self._entries)))]
             began = now()
@@ -93,6 +103,7 @@ class Ledger:
         if self._hurried.is_set():  # the process ends: no long delays any more
             await asyncio.sleep(_HURRIED_SECONDS)
         else:
+            self._pulse.rest()
             await nap(self._hurried, self._schedule.delay(failures, self._chance()))
 
     def _strike(self, group: list[tuple[Message, Settlement, Settled]]) -> None:
@@ -104,6 +115,7 @@ class Ledger:
             settled(message, settlement)
         self._struck.set()
         if not self._entries:
+            self._pulse.rest()
             self._stirred.clear()
             self._emptied.set()
 

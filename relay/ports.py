@@ -144,6 +144,10 @@ class Outbox(Protocol):
         Decisions that nobody went on with for an hour are marked as failed on this occasion.
         """
 
+    async def may_write(self) -> None:
+        """Return once a write could begin, and write nothing; StoreError where none can."""
+        ...
+
     async def close(self) -> None:
         """Let go of files and connections; calls under way end first."""
 

@@ -31,6 +31,7 @@ from relay.groups import (
     Seconds,
     StopSettings,
     TenantSettings,
+    WebSettings,
 )
 from relay.model import Problem
 from relay.variables import ANY, Shape, Tree, Where
@@ -49,6 +50,7 @@ class Settings(Group):
     http: HttpSettings = HttpSettings()
     retention: RetentionSettings = RetentionSettings()
     stop: StopSettings = StopSettings()
+    web: WebSettings = WebSettings()
     inbound: InboundSettings = InboundSettings()
     park_nothing: bool = False
     """For the night of a risky change on the other side: nothing is parked, everything waits."""
@@ -209,6 +211,9 @@ def _anchored(settings: Settings, given: Mapping[str, TenantSettings], directory
             changes["inbound"] = tenant.inbound.model_copy(update={"consumer_secret_file": path})
         tenants[name] = tenant.model_copy(update=changes)
     update: dict[str, object] = {"tenants": tenants}
+    files = {name: getattr(settings.web, name) for name in ("token_file", "read_token_file")}
+    placed = {name: directory / file.expanduser() for name, file in files.items() if file is not None}
+    update["web"] = settings.web.model_copy(update=placed)
     if settings.tenants_dir is not None:
         update["tenants_dir"] = directory / settings.tenants_dir.expanduser()
     return settings.model_copy(update=update)

@@ -13,12 +13,16 @@ from relay.logs import Log, Troubles
 from relay.model import TenantId
 from relay.nap import nap
 from relay.ports import Control, Outbox, Signals, StoreError
+from relay.pulse import Pulse
 from relay.retry import Schedule
 from relay.tenure import Tenure
 from relay.worker import Worker
 
-_LONGEST_SILENCE = 30.0
+_LONGEST_SILENCE = 15.0
 """Seconds after which the outbox is asked who has work even without a hint."""
+
+_ANSWER_SECONDS = 35.0
+"""Every store ends a call within 30 s; who waits longer stands still."""
 
 _RUNS_WELL = 60.0
 """Seconds after which a crash counts as the first again."""
@@ -32,6 +36,16 @@ _STOOD_STILL = 1.0
 
 _WATCH_SECONDS = 1.0
 """How soon a relay that came or went is noticed, while tenants that it concerns have work."""
+
+
+_MEND_SECONDS = 2.0
+
+ARRIVALS, LEASES = "arrivals", "leases"
+"""Parts, as they are called where they stand still."""
+
+
+class StoodStillError(Exception):
+    """A part was ended because it stood still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +76,7 @@ class Supervisor:
         schedule: Schedule,
         chance: Callable[[], float],
         tenure: Tenure | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
         self._outbox, self._ledger, self._log, self._troubles = outbox, ledger, log, troubles
         self._schedule, self._chance, self._tenure = schedule, chance, tenure
@@ -73,6 +88,8 @@ class Supervisor:
         self._signals = Signals(frozenset(), {})
         self._unknown: frozenset[TenantId] = frozenset()
         self._parts: list[asyncio.Task[None]] = []
+        self._pulse = pulse or Pulse()
+        self._running: dict[str, asyncio.Task[None]] = {}
         self.stopping = asyncio.Event()
 
     # --- parts and tenants ----------------------------------------------------------------------------
@@ -83,8 +100,10 @@ class Supervisor:
 
     async def listen(self) -> None:
         """Wake the workers that have work, for ever."""
+        self._pulse.begin(ARRIVALS, _ANSWER_SECONDS)
         self._heard(await self._outbox.signals())
         while True:
+            self._pulse.begin(ARRIVALS, _LONGEST_SILENCE + _ANSWER_SECONDS)
             self._heard(await self._outbox.arrivals(_LONGEST_SILENCE))
 
     async def assign(
@@ -167,6 +186,7 @@ class Supervisor:
             while True:
                 began = clock()
                 try:
+                    self._pulse.begin(LEASES, third + _ANSWER_SECONDS)
                     async with asyncio.timeout(third):
                         await self._take_part(tenure)
                 except (StoreError, TimeoutError) as error:
@@ -250,16 +270,45 @@ class Supervisor:
         while not leaving.is_set():
             began = clock()
             try:
-                await start()
+                await self._run(name, start)
             except StoreError as error:
                 failures += 1
                 say_outbox_trouble(self._troubles, str(error))
+            except StoodStillError:  # said when it was ended
+                failures += 1
             except Exception:  # noqa: BLE001 — the one catch-all: a bug in one part must not end the others
                 failures = 1 if clock() - began > _RUNS_WELL else failures + 1
                 self._log.exception("part.crashed", part=name, failures=failures)
             else:
                 return
             await nap(leaving, self._schedule.delay(failures, self._chance()))
+
+    async def _run(self, name: str, start: Callable[[], Awaitable[None]]) -> None:
+        """In a task of its own, so that it can be ended where it stands still. Raises what it raises."""
+        task = self._running[name] = asyncio.create_task(_awaited(start), name=name)
+        try:
+            await asyncio.wait({task})
+        finally:
+            self._running.pop(name, None)
+            self._pulse.rest(name)
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+        if task.cancelled():
+            raise StoodStillError(name)
+        task.result()
+
+    async def mend(self) -> None:
+        """End what stands still, so that it is started again; for ever."""
+        while True:
+            await asyncio.sleep(_MEND_SECONDS)
+            for late in self._pulse.late():
+                task = self._running.get(late.part)
+                if task is not None:
+                    seconds = round(late.seconds, 1)
+                    mend = "it is started again by itself; report it"
+                    self._log.error("part.stuck", part=late.part, seconds=seconds, mend=mend)
+                    task.cancel()
 
     # --- stopping -------------------------------------------------------------------------------------------
 
@@ -295,3 +344,7 @@ class Supervisor:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _awaited(start: Callable[[], Awaitable[None]]) -> None:
+    await start()

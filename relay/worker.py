@@ -81,6 +81,7 @@ class Worker:
                 paused = self._control.paused
                 state = await (self._perform(state) if paused is None else self._stay_paused(paused))
         finally:
+            self._parts.pulse.rest()
             await self._parts.endpoint.close()
 
     async def _wait_for_work(self) -> None:
@@ -115,9 +116,11 @@ class Worker:
         """One GET after the other until one is not fine; the last answer, None if the stop cut it."""
         answer: Answer | None = None
         for call in calls:
+            self._parts.pulse.begin()
             answer = await unless(self._parts.stopping, _awaited(call))
             if answer is None or not protocol.is_fine(answer):
                 break
+        self._parts.pulse.rest()
         if answer is not None:
             self._note(answer)
         return answer

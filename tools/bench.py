@@ -88,6 +88,7 @@ class Bench:
             **{name: value for name, value in os.environ.items() if not name.startswith("RELAY_")},
             "RELAY_OUTBOX__URL": url,
             "RELAY_LOG__LEVEL": "warning",
+            "RELAY_WEB__LISTEN": "off",
             f"{tenant}LOGICAL_ID": "lid://bench.orders.1",
             f"{tenant}IONAPI_FILE": str(folder / "bench.ionapi"),
             f"{tenant}ORDERING": "none",

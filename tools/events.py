@@ -271,6 +271,29 @@ EVENTS = (
         },
     ),
     Event(
+        "part.stuck",
+        "error",
+        "a part stood still for longer than its step may take; it is started again, the others go on",
+        {"part": "tenant ACME_PRD", "seconds": 70.4, "mend": "it is started again by itself; report it"},
+    ),
+    Event(
+        "loop.blocked",
+        "error",
+        "the loop in which everything runs does not come round; where it is",
+        {
+            "seconds": 3.2,
+            "where": "database.py:57 connect, in store.py:88 settle",
+            "mend": "if it lasts, restart the relay; report the place",
+        },
+    ),
+    Event("loop.freed", "info", "it comes round again"),
+    Event(
+        "web.opened",
+        "info",
+        "health, metrics and the page, or ION's own calls, are served there",
+        {"setting": "RELAY_WEB__LISTEN", "address": "127.0.0.1:8480"},
+    ),
+    Event(
         "part.crashed",
         "error",
         "a bug, with its traceback; the part is started again, the others go on",

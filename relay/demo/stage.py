@@ -164,6 +164,7 @@ class Stage:
             **RETRY,
             "RELAY_OUTBOX__URL": self.place.url,
             "RELAY_LOG__FORMAT": "json",
+            "RELAY_WEB__LISTEN": "off",
             "RELAY_STOP__GRACE_SECONDS": _GRACE,
         }
 

@@ -73,9 +73,12 @@ _Pairs = list[tuple[str, str]]
 
 
 class Doorman:
-    """Lets ION in, and nobody else. `keys` by consumer key; `window`: seconds that two clocks may differ."""
+    """Lets ION in, and nobody else.
 
-    def __init__(self, keys: Mapping[str, Key], window: float) -> None:
+    `keys()`: those that hold now, by consumer key; `window`: seconds that two clocks may differ.
+    """
+
+    def __init__(self, keys: Callable[[], Mapping[str, Key]], window: float) -> None:
         self._keys, self._window = keys, window
         self._seen: dict[tuple[str, str, int], None] = {}
 
@@ -88,7 +91,7 @@ class Doorman:
         problem = _odd(oauth) or self._late(oauth["oauth_timestamp"], now)
         if problem is not None:
             return Refused("nobody", problem)
-        key = self._keys.get(oauth["oauth_consumer_key"])
+        key = self._keys().get(oauth["oauth_consumer_key"])
         if not _is_signed(call, pairs, oauth, key.secret if key is not None else _NOBODY) or key is None:
             return Refused("nobody", "the consumer key is unknown, or the signature is not its own")
         return self._again(oauth, now) or _elsewhere(key, tenant)

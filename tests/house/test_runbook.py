@@ -81,15 +81,11 @@ def test_every_kind_of_trouble_in_the_code_has_a_code() -> None:
     assert {kind for kind in found if codes.of_kind(kind) is None} == set()
 
 
-COMING = {"loop.blocked", "part.stuck"}
-"""Events that have their code and page before anything says them."""
-
-
 def test_no_code_is_of_an_event_or_a_kind_that_is_gone() -> None:
     trees = [ast.parse(path.read_text()) for path in SOURCES]
     events = {event for tree in trees for event in said(tree)}
     met = {kind for tree in trees for kind in kinds(tree)} | {row.name for row in protocol.ROWS}
-    assert {event for code in codes.CODES for event in code.events} - events <= COMING
+    assert {event for code in codes.CODES for event in code.events} <= events
     assert {kind for code in codes.CODES for kind in code.kinds} <= met
 
 

@@ -365,6 +365,9 @@ class MemoryOutbox:
             self._forget(relay)
         return bool(left) or self._met_unclean
 
+    async def may_write(self) -> None:
+        await self._turn()
+
     async def prune(self, older_than: float, limit: int) -> int:
         await self._turn()
         cutoff = self.shelf.clock() - older_than

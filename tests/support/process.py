@@ -38,6 +38,7 @@ QUICK = {
     "RELAY_HTTP__READ_SECONDS": "5",
     "RELAY_HTTP__TOTAL_SECONDS": "5",
     "RELAY_LOG__FORMAT": "json",
+    "RELAY_WEB__LISTEN": "off",
 }
 """Settings under which hours become seconds."""
 

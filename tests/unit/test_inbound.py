@@ -19,7 +19,7 @@ WINDOW = 300.0
 @pytest.fixture
 def doorman() -> Doorman:
     keys = {"acme-key": Key(ACME, Secret("acme & secret")), "globex-key": Key(GLOBEX, Secret("other"))}
-    return Doorman(keys, WINDOW)
+    return Doorman(lambda: keys, WINDOW)
 
 
 def signed(

@@ -27,7 +27,7 @@ async def test_the_stand_in_and_the_relay_agree_on_what_a_signed_call_is(
     async def why() -> str | None:
         return hindrance
 
-    doorman = Doorman({"key": Key(TenantId("ACME_PRD"), Secret("secret"))}, 300)
+    doorman = Doorman(lambda: {"key": Key(TenantId("ACME_PRD"), Secret("secret"))}, 300)
     runner = web.AppRunner(application(Reception(doorman, None, why, Said(), time.time)))  # type: ignore[arg-type]
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -66,7 +66,7 @@ async def serve(base_url: str | None = None) -> AsyncIterator[Ion]:
         async def hindrance() -> str | None:
             return ion.hindrance
 
-        reception = Reception(Doorman(KEYS, 300), base_url, hindrance, ion.said, time.time)  # type: ignore[arg-type]
+        reception = Reception(Doorman(lambda: KEYS, 300), base_url, hindrance, ion.said, time.time)  # type: ignore[arg-type]
         runner = web.AppRunner(application(reception))
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)

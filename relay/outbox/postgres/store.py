@@ -106,6 +106,10 @@ class PostgresOutbox(PostgresDesk):
         elif settlements:
             await self._database.read(work)
 
+    async def may_write(self) -> None:
+        """See ports.Outbox."""
+        await self._database.write(tenants.write_nothing)
+
     async def prune(self, older_than: float, limit: int) -> int:
         """See ports.Outbox."""
         return await self._database.write(partial(settle.prune, older_than=older_than, limit=limit))

@@ -130,6 +130,11 @@ async def pause(session: Session, tenant: TenantId, reason: str | None) -> None:
     await session.execute(_PAUSED, reason, tenant.upper())
 
 
+async def write_nothing(session: Session) -> None:
+    """Begin a write: a standby, for one, refuses it."""
+    await session.execute("UPDATE relay_relays SET beat_at = beat_at WHERE false")
+
+
 # --- live states ----------------------------------------------------------------------------------
 
 

@@ -85,6 +85,10 @@ class SqliteOutbox(SqliteDesk):
         work = partial(settle.settle, settlements=tuple(settlements), shedding=self._shedding)
         await self._database.write(work)
 
+    async def may_write(self) -> None:
+        """See ports.Outbox."""
+        await self._database.write(lambda _: None)
+
     async def prune(self, older_than: float, limit: int) -> int:
         """See ports.Outbox."""
         return await self._database.write(partial(settle.prune, older_than=older_than, limit=limit))

@@ -1,0 +1,64 @@
+"""This file is the keys that ION calls with: from the settings, and from files that may change."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from relay import logs
+from relay.ion.credentials import OAuth1Source, stamp
+from relay.ion.inbound import Key
+from relay.ion.oauth import CredentialError, Secret
+from relay.model import TenantId
+from relay.settings import Settings
+
+_LOOK_SECONDS = 1.0
+
+
+def sources_of(settings: Settings) -> Mapping[TenantId, OAuth1Source]:
+    """Where each tenant's key comes from; of those that this relay carries and ION may call."""
+    found: dict[TenantId, OAuth1Source] = {}
+    for name, tenant in settings.tenants.items():
+        keys = tenant.inbound
+        if keys is None or keys.consumer_key is None or not settings.carries(name):
+            continue
+        secret: Secret | Path | None = keys.consumer_secret_file
+        if keys.consumer_secret is not None:
+            secret = Secret(keys.consumer_secret.get_secret_value())
+        assert secret is not None, "settings hold one of the two"
+        found[TenantId(name)] = OAuth1Source(keys.consumer_key, secret)
+    return found
+
+
+class Keys:
+    """By consumer key; files are looked at again once a second, when somebody calls."""
+
+    def __init__(self, sources: Mapping[TenantId, OAuth1Source]) -> None:
+        self._sources = sources
+        self._files = [path for source in sources.values() for path in source.paths]
+        self._log = logs.logger()
+        self._stamp: object = None
+        self._next_look = 0.0
+        self._keys: Mapping[str, Key] = {}
+
+    def current(self) -> Mapping[str, Key]:
+        """The keys as they are now; a tenant whose secret cannot be read has none."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_SECONDS
+            seen = stamp(self._files)
+            if seen != self._stamp:
+                self._stamp, self._keys = seen, dict(self._read())
+        return self._keys
+
+    def _read(self) -> "list[tuple[str, Key]]":
+        found = []
+        for tenant, source in self._sources.items():
+            try:
+                keys = source.read()
+            except CredentialError as error:
+                setting = f"RELAY_TENANTS__{tenant}__INBOUND__CONSUMER_SECRET_FILE"
+                mend = "mend the file; it is read again when it changes"
+                self._log.error("settings.refused", setting=setting, reason=str(error), mend=mend)
+                continue
+            found.append((keys.consumer_key, Key(tenant, keys.consumer_secret)))
+        return found
