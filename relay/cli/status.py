@@ -73,7 +73,7 @@ def _tell_running(relays: "Sequence[RelayBeat]", host: str | None) -> int:
 def _show(seen: "Overview") -> None:
     for text in above(seen):
         say.line(text)
-    if rows := table(seen):
+    if rows := table(seen.tenants(), seen):
         say.table(HEAD, rows)
 
 
@@ -99,9 +99,9 @@ def _how(beat: "RelayBeat", seen: "Overview") -> str:
     return f"running for {ago(beat.started_at, seen.at)}{mode}{share}"
 
 
-def table(seen: "Overview") -> Sequence[Sequence[object]]:
-    """A row for each tenant."""
-    return [_row(tenant, seen.at) for tenant in seen.tenants()]
+def table(tenants: "Sequence[Tenant]", seen: "Overview") -> Sequence[Sequence[object]]:
+    """A row for each of them."""
+    return [_row(tenant, seen.at) for tenant in tenants]
 
 
 def _row(tenant: "Tenant", now: datetime) -> tuple[object, ...]:

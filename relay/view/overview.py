@@ -93,6 +93,10 @@ class Overview:
         """Every tenant that is configured, has messages or is carried, by name."""
         return [self.tenant(name) for name in sorted({*self.configured, *self.counts, *self.states})]
 
+    def pressing(self) -> Sequence[Tenant]:
+        """The same by need: a person's first, then trouble, then what waits (longest first), the rest."""
+        return sorted(self.tenants(), key=_need)
+
     def tenant(self, tenant: TenantId) -> Tenant:
         """One tenant, also one of which nothing is known."""
         live = self.states.get(tenant)
@@ -138,6 +142,15 @@ class Overview:
             "tenants": {tenant.tenant_id: tenant.as_json() for tenant in self.tenants()},
             "relays": [relay_json(beat) for beat in self.relays],
         }
+
+
+_NEED = {"halted": 0, PAUSED: 0, UNCONFIGURED: 0, STOPPED: 0, "backing-off": 1}
+
+
+def _need(tenant: Tenant) -> tuple[int, float, TenantId]:
+    count = tenant.count
+    waits = _NEED.get(tenant.state, 2) if count.pending else 3
+    return waits, -(count.oldest_due_seconds or 0.0), tenant.tenant_id
 
 
 def relay_json(beat: RelayBeat) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from relay import codes
 from relay.model import MessageId, TenantId
 from relay.ports import Store
 from relay.view.delays import delayed, first_waiting
-from relay.view.overview import Configured, Overview, look
+from relay.view.overview import Configured, look
 from relay.view.story import surroundings
 from relay.view.times import instant
-from relay.view.waits import Rule, holding
+from relay.view.waits import Around, Rule, Wait, holding
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +56,12 @@ async def next_tries(outbox: Store, configured: Configured, now: datetime) -> Tr
     """Of tenants whose messages wait, and of those among their first that wait a delay of their own."""
     overview = await look(outbox, configured, now)
     found: list[Try] = []
-    for tenant, count in overview.counts.items():
-        if count.pending:
-            found += _of_tenant(tenant, overview)
-            found += [
-                Try(record.not_before, tenant, record.message_id, "own-delay", record.reason or "")
-                for record in await first_waiting(outbox, tenant)
-                if delayed(record, now)
-            ]
+    for tenant in (tenant for tenant, count in overview.counts.items() if count.pending):
+        around = surroundings(tenant, overview)
+        wait = holding(tenant, around)
+        found += _of_tenant(tenant, wait, around)
+        if wait is None or wait.rule in ("backing-off", "opening"):  # else no message is tried at all
+            found += await _of_messages(tenant, outbox, now)
     return Tries(now, overview.running, sorted(found, key=_soonest))
 
 
@@ -71,13 +69,19 @@ def _soonest(one: Try) -> tuple[bool, float, TenantId]:
     return one.at is None, one.at.timestamp() if one.at else 0.0, one.tenant_id
 
 
-def _of_tenant(tenant: TenantId, overview: Overview) -> Iterator[Try]:
-    around = surroundings(tenant, overview)
+def _of_tenant(tenant: TenantId, wait: Wait | None, around: Around) -> Iterator[Try]:
     reason = around.state.reason if around.state else ""
-    wait = holding(tenant, around)
     if wait is not None:
-        at = overview.at if wait.rule == "opening" else wait.next_try
+        at = around.now if wait.rule == "opening" else wait.next_try
         yield Try(at, tenant, None, wait.rule, around.paused or reason or wait.text, wait.code)
     elif around.not_accepted:
         following = around.state.next_try if around.state else None
         yield Try(following, tenant, None, "not-accepted", reason, codes.NOT_ACCEPTED.code)
+
+
+async def _of_messages(tenant: TenantId, outbox: Store, now: datetime) -> Sequence[Try]:
+    return [
+        Try(record.not_before, tenant, record.message_id, "own-delay", record.reason or "")
+        for record in await first_waiting(outbox, tenant)
+        if delayed(record, now)
+    ]

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from relay.documents import withheld
 from relay.model import DocumentName, Released, RowId, StateName, TenantId, TenantState
 
@@ -128,6 +130,14 @@ def test_the_soonest_stands_first_and_what_needs_a_person_last(person: "Person")
         "HTTP 503",
         "change night",
     ]
+
+
+@pytest.mark.parametrize("state", ["halted", "paused"])
+def test_while_a_tenant_sends_nothing_no_message_of_its_is_tried(person: "Person", state: StateName) -> None:
+    person.hands_over("m1")
+    blame(person)
+    relay_says(person, state, "HTTP 403", SOON)
+    assert [(rule, message) for _, message, rule, _ in tries(person)] == [(state, None)]
 
 
 def test_a_document_that_is_not_accepted_is_asked_for_again(person: "Person") -> None:
