@@ -54,6 +54,10 @@ test: $(READY) $(POOLER)/.ready ## everything that must hold: format, lint, type
 test-long: $(READY) $(POOLER)/.ready ## the same with the long, seed-varied forms of the tests
 	@RELAY_TEST_LONG=1 $(BIN)/python tools/check.py
 
+.PHONY: test-postgres
+test-postgres: $(READY) $(POOLER)/.ready ## the outbox' suites on PostgreSQL 14 and 15; VERSIONS="14 16" says others
+	@$(BIN)/python tools/old_postgres.py $(or $(VERSIONS),14 15)
+
 check-%: $(READY) $(POOLER)/.ready
 	@$(BIN)/python tools/check.py $*
 

