@@ -48,7 +48,7 @@ from relay.model import (
 )
 from relay.outbox.decisions import ABANDONED_SECONDS, DECISIONS, described, states_of, to_the_end
 from relay.outbox.payloads import fingerprint, sha256
-from relay.ports import RELAY, ConflictError, Control, Signals, StoreError
+from relay.ports import RELAY, ConflictError, Control, Mode, Signals, StoreError
 from tests.support.leases import MemoryLeases, Register
 
 ALIVE_SECONDS = 15.0
@@ -137,6 +137,8 @@ class MemoryOutbox:
 
     With `lease_seconds` it is shared like one on PostgreSQL: `leases`, checked by every settlement.
     """
+
+    mode: Mode = "notify"
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
     connection.text_factory = lambda data: str(data, "utf-8", "replace")
     connection.create_function("sha256", 1, sha256, deterministic=True)
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA secure_delete = ON")  # what is let go leaves the file too
     connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
     return connection
 
