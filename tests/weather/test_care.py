@@ -8,6 +8,7 @@ from relay.caretaker import Care, Caretaker
 from relay.desk import Filter
 from relay.logs import Troubles, logger
 from relay.model import Delivered, DocumentName, Draft, MessageId, TenantId
+from relay.pulse import Pulse
 from tests.contract.stores import drop
 from tests.support.memory import MemoryOutbox
 from tests.support.virtual import run
@@ -26,7 +27,7 @@ async def cared_for(care: Care, seconds: float) -> MemoryOutbox:
     found = await outbox.due(ACME, {ORDER}, frozenset(), frozenset(), 2_000, 1_000_000)
     await outbox.settle([(message.row, Delivered()) for message in found])
     troubles = Troubles(logger(), None, loop.time, 60.0, loop.call_later)
-    caretaker = Caretaker("relay-1", {}, outbox, logger(), troubles)
+    caretaker = Caretaker("relay-1", {}, outbox, logger(), troubles, Pulse())
     caretaker.care = care
     task = asyncio.create_task(caretaker.look_after(stopping))
     await asyncio.sleep(seconds)
