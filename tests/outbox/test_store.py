@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection, OperationalError, connect
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from relay.desk import Filter
 from relay.model import Delivered, DocumentName, Draft, MessageId, Released
 from relay.outbox import decisions
-from relay.outbox.sqlite import decide, settle, tenants
+from relay.outbox.sqlite import decide, meant, settle, tenants
 from relay.ports import Signals
 from tests.contract.stores import ACME, insert_plainly, park
 from tests.outbox.conftest import Opener
@@ -105,6 +106,20 @@ async def test_a_decision_means_the_messages_that_are_there_when_it_is_taken(
         assert await park(outbox, Filter(tenant=ACME), "x") == 3
     count = (await outbox.counts())[ACME]
     assert (count.parked, count.pending > 0) == (3, True)
+
+
+async def test_whatever_comes_after_a_moment_has_a_later_instant(opened: Opener, tmp_path: Path) -> None:
+    """Though the clock has only milliseconds."""
+    outbox = await opened(tmp_path / "relay.db")
+
+    def look(connection: Connection) -> tuple[datetime, datetime]:
+        then = meant.moment(connection)
+        (now,) = connection.execute("SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')").fetchone()
+        return then.at, tenants.instant(now)
+
+    for _ in range(20):
+        then, now = await outbox._database.read(look)
+        assert then < now
 
 
 def with_an_arrival(chunk: Callable[..., decisions.Done]) -> Callable[..., decisions.Done]:
