@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from relay import codes
-from relay.desk import Count, RelayBeat
+from relay.desk import Count, Desk, RelayBeat
 from relay.documents import withheld_in
 from relay.model import Ordering, TenantId, TenantState
-from relay.ports import Control, Store
+from relay.ports import Control, Signals
 from relay.view.times import instant
 
 UNCONFIGURED, STOPPED, PAUSED, IDLE = "unconfigured", "stopped", "paused", "idle"
@@ -17,6 +17,13 @@ UNCONFIGURED, STOPPED, PAUSED, IDLE = "unconfigured", "stopped", "paused", "idle
 
 Configured = Mapping[TenantId, Ordering]
 """The tenants of the settings, and how each keeps its order."""
+
+
+class Source(Desk, Protocol):
+    """What an outbox must know to be told about; `ports.Store` does."""
+
+    async def signals(self) -> Signals:
+        """See ports.Outbox."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +171,7 @@ def relay_json(beat: RelayBeat) -> dict[str, Any]:
     }
 
 
-async def look(outbox: Store, configured: Configured, now: datetime) -> Overview:
+async def look(outbox: Source, configured: Configured, now: datetime) -> Overview:
     """Read it all."""
     return Overview(
         now,

@@ -9,8 +9,7 @@ from relay import codes
 from relay.desk import Filter, Record
 from relay.documents import withheld_in
 from relay.model import MessageId, Ordering, TenantId
-from relay.ports import Store
-from relay.view.overview import Configured, Overview, look
+from relay.view.overview import Configured, Overview, Source, look
 from relay.view.times import instant
 from relay.view.waits import Around, Wait, waits
 
@@ -112,7 +111,7 @@ def _said(what: str, detail: str | None) -> str:
 
 
 async def tell(
-    outbox: Store, message_id: MessageId, tenant: TenantId | None, configured: Configured, now: datetime
+    outbox: Source, message_id: MessageId, tenant: TenantId | None, configured: Configured, now: datetime
 ) -> Sequence[Story]:
     """The story of every message of this id: several where tenants use the same, none where there is none."""
     records = await outbox.show(message_id, tenant)
@@ -120,7 +119,7 @@ async def tell(
     return [Story(record, await _around(record, outbox, overview)) for record in records]
 
 
-async def _around(record: Record, outbox: Store, overview: Overview) -> Around:
+async def _around(record: Record, outbox: Source, overview: Overview) -> Around:
     around = surroundings(record.tenant_id, overview)
     return replace(around, head=await _head(record, outbox, around.ordering or "key"))
 
@@ -138,7 +137,7 @@ def surroundings(tenant: TenantId, overview: Overview) -> Around:
     )
 
 
-async def _head(record: Record, outbox: Store, ordering: Ordering) -> Record | None:
+async def _head(record: Record, outbox: Source, ordering: Ordering) -> Record | None:
     if record.state != "pending" or ordering == "none":
         return None
     if ordering == "key":

@@ -6,9 +6,8 @@ from typing import Any
 
 from relay.desk import Shape
 from relay.model import DocumentName, Ordering, TenantId
-from relay.ports import Store
 from relay.view import delays
-from relay.view.overview import Overview, Tenant
+from relay.view.overview import Overview, Source, Tenant
 from relay.view.shape import LOOKED_AT
 from relay.view.story import surroundings
 from relay.view.waits import Around, Wait, holding, withheld
@@ -72,7 +71,7 @@ class TenantStory:
         }
 
 
-async def tell(outbox: Store, tenant: TenantId, overview: Overview) -> TenantStory:
+async def tell(outbox: Source, tenant: TenantId, overview: Overview) -> TenantStory:
     """The story of a tenant that the overview knows."""
     around = surroundings(tenant, overview)
     records = await delays.first_waiting(outbox, tenant)

@@ -7,9 +7,8 @@ from typing import Any
 
 from relay import codes
 from relay.model import MessageId, TenantId
-from relay.ports import Store
 from relay.view.delays import delayed, first_waiting
-from relay.view.overview import Configured, look
+from relay.view.overview import Configured, Source, look
 from relay.view.story import surroundings
 from relay.view.times import instant
 from relay.view.waits import Around, Rule, Wait, holding
@@ -52,7 +51,7 @@ class Tries:
         return {"running": self.running, "tries": [one.as_json() for one in self.tries]}
 
 
-async def next_tries(outbox: Store, configured: Configured, now: datetime) -> Tries:
+async def next_tries(outbox: Source, configured: Configured, now: datetime) -> Tries:
     """Of tenants whose messages wait, and of those among their first that wait a delay of their own."""
     overview = await look(outbox, configured, now)
     found: list[Try] = []
@@ -79,7 +78,7 @@ def _of_tenant(tenant: TenantId, wait: Wait | None, around: Around) -> Iterator[
         yield Try(following, tenant, None, "not-accepted", reason, codes.NOT_ACCEPTED.code)
 
 
-async def _of_messages(tenant: TenantId, outbox: Store, now: datetime) -> Sequence[Try]:
+async def _of_messages(tenant: TenantId, outbox: Source, now: datetime) -> Sequence[Try]:
     return [
         Try(record.not_before, tenant, record.message_id, "own-delay", record.reason or "")
         for record in await first_waiting(outbox, tenant)
