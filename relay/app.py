@@ -32,6 +32,7 @@ from relay.settings import Settings, SettingsError
 from relay.shares import Shares
 from relay.supervisor import ARRIVALS, LEASES, Post, Supervisor
 from relay.tenure import Tenure
+from relay.view.overview import Configured
 from relay.watchdog import Watchdog
 from relay.web.front import web_thread
 from relay.web.health import Vitals
@@ -128,12 +129,17 @@ class Relay:
 
     async def _serve(self) -> WebThread | None:
         """Health, metrics, the page, ION's calls: before anything begins, since a taken port ends it all."""
-        vitals = Vitals(self._pulse, self._hindrance, self._states.current)
+        vitals = Vitals(
+            self._pulse, self._hindrance, self._states.current, self._supervisor.accepted, self._configured
+        )
         thread = web_thread(self._settings, Inside(asyncio.get_running_loop()), vitals)
         if thread is not None:
             for setting, address in (await thread.start()).items():
                 self._log.info("web.opened", setting=setting, address=address)
         return thread
+
+    def _configured(self) -> Configured:
+        return {TenantId(name): tenant.ordering for name, tenant in self._settings.tenants.items()}
 
     def _hindrance(self) -> str | None:
         """Why it would carry nothing now; asked from the web thread."""

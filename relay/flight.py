@@ -99,6 +99,11 @@ class Flight:
         self._stirred.set()
 
     @property
+    def accepted(self) -> frozenset[DocumentName] | None:
+        """The documents that ION accepts, while `perform` runs."""
+        return None if self._landing else self._state.accepted
+
+    @property
     def unaccepted(self) -> frozenset[DocumentName]:
         """Documents that wait and are not accepted, as far as is known."""
         return self._ahead.unaccepted

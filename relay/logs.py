@@ -7,11 +7,11 @@ A log that cannot be written (a closed pipe, a full disk) is no reason to stop c
 import json
 import logging
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, Literal, Protocol, TextIO, assert_never
 
 import structlog
@@ -49,7 +49,7 @@ def configure(level: str = "info", form: Form | None = None, stream: TextIO | No
     is_console = (form or ("console" if out.isatty() else "json")) == "console"
     _voice.level, _voice.render, _voice.stream = number, _console(out) if is_console else as_json, out
     structlog.configure(
-        processors=[_heard, *chain(_utc_now), _rendered],
+        processors=[_heard, *chain(_utc_now), _kept, _rendered],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=lambda *_: _Lines(_voice),
         cache_logger_on_first_use=False,
@@ -154,6 +154,23 @@ def _heard(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
     if not hears(_LEVELS[method]):
         raise structlog.DropEvent
     return event
+
+
+LATELY = 1000
+"""Lines that are kept in memory, for who asks what was said of late."""
+
+_lately: deque[EventDict] = deque(maxlen=LATELY)
+
+
+def _kept(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    _lately.append({key: value for key, value in event.items() if key != "exception"})
+    return event
+
+
+def lately(tenant: str, most: int = 30) -> list[EventDict]:
+    """The last lines about a tenant, the newest first; may be asked in any thread."""
+    lines = (line for line in reversed(list(_lately)) if line.get("tenant") == tenant)
+    return list(islice(lines, most))
 
 
 def _rendered(log: WrappedLogger, method: str, event: EventDict) -> Any:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from relay.ledger import Ledger, say_outbox_trouble
 from relay.logs import Log, Troubles
-from relay.model import TenantId
+from relay.model import DocumentName, TenantId
 from relay.nap import nap
 from relay.ports import Control, Outbox, Signals, StoreError
 from relay.pulse import Pulse
@@ -126,6 +126,11 @@ class Supervisor:
         """The tenant's worker, while it runs."""
         ward = self._wards.get(tenant)
         return ward.worker if ward else None
+
+    def accepted(self, tenant: TenantId) -> frozenset[DocumentName] | None:
+        """The documents that ION accepts from it now; None where that is not known here."""
+        worker = self.worker(tenant)
+        return None if worker is None else worker.accepted
 
     @property
     def tenants(self) -> list[TenantId]:

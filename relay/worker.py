@@ -66,6 +66,11 @@ class Worker:
         return self._flight.idle or not self._has_work.is_set()
 
     @property
+    def accepted(self) -> frozenset[DocumentName] | None:
+        """The documents that ION accepts, while it is sent to; else None."""
+        return self._flight.accepted
+
+    @property
     def withheld(self) -> frozenset[DocumentName]:
         """The documents that wait to be accepted."""
         return self._flight.unaccepted

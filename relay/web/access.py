@@ -1,18 +1,27 @@
-"""This file is who may come in where: the headers of every answer, and the tokens of two roles.
+"""This file is who may come in where: tokens, sessions, forms of one's own, and the headers of every answer.
 
 The address that is listened on decides, not where a request comes from: off loopback a token is needed.
 """
 
+import asyncio
 import hmac
+import math
+import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from relay.ion.oauth import Secret
 from relay.web.failures import Failures
+from relay.web.sessions import Role, Session, Sessions
 
-Role = Literal["operator", "reader"]
+COOKIE = "relay_session"
+MARK = "mark"
+"""The field of every form that says it is this session's own."""
+
+SESSION = web.RequestKey("session", Session)
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
@@ -24,6 +33,10 @@ HEADERS = {
 }
 """What every answer carries, whatever it is."""
 
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
@@ -34,36 +47,110 @@ class Tokens:
 
 
 class Access:
-    """Tells callers' roles by the bearer tokens they show."""
+    """Tells callers' roles. `local`: only this machine reaches the address that is listened on."""
 
-    def __init__(self, tokens: Tokens) -> None:
-        self._tokens = tokens
-        self.failures = Failures()
+    def __init__(self, tokens: Tokens, *, local: bool) -> None:
+        self._tokens, self._local = tokens, local
+        self._failures = Failures()
+        self.sessions = Sessions(lambda: secrets.token_urlsafe(32))
 
     @property
     def open(self) -> bool:
         """Whether no token is asked for."""
         return self._tokens.operator is None and self._tokens.reader is None
 
-    def role_of(self, token: str) -> Role | None:
-        """The role that a token gives; compared in constant time."""
-        given = token.encode()
-        found: Role | None = None
-        for role, secret in (("reader", self._tokens.reader), ("operator", self._tokens.operator)):
-            if secret is not None and hmac.compare_digest(secret.reveal().encode(), given):
-                found = "operator" if role == "operator" else "reader"
-        return found
+    # --- tokens -------------------------------------------------------------------------------------
+
+    def role_of(self, token: str, caller: str) -> Role | None:
+        """The role that a token gives, compared in constant time; none to who failed too often."""
+        now = _now()
+        if self.wait(caller):
+            return None
+        given, found = token.encode(), None
+        if _is(self._tokens.reader, given):
+            found = "reader"
+        if _is(self._tokens.operator, given):
+            found = "operator"
+        if found is None:
+            self._failures.failed(caller, now)
+        return found  # type: ignore[return-value]  # one of the two, or None
+
+    def wait(self, caller: str) -> float:
+        """Seconds until the tokens of this caller are looked at again."""
+        return self._failures.wait(caller, _now())
 
     def bearer(self, request: web.Request) -> Role | None:
-        """The role of a caller that is a program: by its `Authorization: Bearer` header."""
+        """The role of a program: by its `Authorization: Bearer` header, or by a browser's session."""
         if self.open:
-            return "operator"
+            return "operator" if self.is_meant(request) else None
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        return self.role_of(token.strip()) if scheme.lower() == "bearer" and token else None
+        if scheme.lower() == "bearer" and token:
+            return self.role_of(token.strip(), request.remote or "")
+        session = self.session(request)
+        return session.role if session is not None else None
 
-    def refusal(self) -> web.Response:
+    def refusal(self, request: web.Request) -> web.Response:
         """To a program that shows no token, or a wrong one."""
+        wait = self.wait(request.remote or "")
+        if wait:
+            return _too_often(wait)
         return web.Response(status=401, text="a token is needed\n", headers={"WWW-Authenticate": "Bearer"})
+
+    # --- browsers -----------------------------------------------------------------------------------
+
+    def is_meant(self, request: web.Request) -> bool:
+        """Whether the host that is asked for can be this one: a page of another name must not reach in."""
+        return not self._local or (urlsplit(f"//{request.host}").hostname or "") in _LOOPBACK
+
+    def session(self, request: web.Request) -> Session | None:
+        """The browser's session, if it has one."""
+        return self.sessions.find(request.cookies.get(COOKIE, ""), _now())
+
+    def guarded(self, handler: Handler) -> Handler:
+        """A session first, and for whatever changes something an operator's own form."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            self.require_meant(request)
+            session = self.session(request)
+            is_new = session is None and self.open
+            if session is None and self.open:
+                session = self.sessions.begin("operator", _now())
+            if session is None:
+                raise web.HTTPSeeOther("/login")
+            request[SESSION] = session
+            if request.method not in ("GET", "HEAD"):
+                await _require_own_form(request, session)
+            response = await handler(request)
+            if is_new and not response.prepared:
+                remember(response, session, request)
+            return response
+
+        return answer
+
+    def require_meant(self, request: web.Request) -> None:
+        """Refuse what was asked of another host."""
+        if not self.is_meant(request):
+            raise web.HTTPMisdirectedRequest(text="this is not the host that was asked for")
+
+
+async def _require_own_form(request: web.Request, session: Session) -> None:
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        raise web.HTTPForbidden(text="the form came from another site\n")
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.host:
+        raise web.HTTPForbidden(text="the form came from another site\n")
+    mark = (await request.post()).get(MARK)
+    if not isinstance(mark, str) or not session.sent(mark):
+        raise web.HTTPForbidden(text="the form is not of this session; load the page again\n")
+    if session.role != "operator":
+        raise web.HTTPForbidden(text="this needs an operator's token\n")
+
+
+def remember(answer: web.StreamResponse, session: Session, request: web.Request) -> None:
+    """Give the browser its cookie."""
+    answer.set_cookie(
+        COOKIE, session.key, httponly=True, samesite="Strict", path="/", secure=request.scheme == "https"
+    )
 
 
 async def add_headers(_: web.Request, answer: web.StreamResponse) -> None:
@@ -71,3 +158,16 @@ async def add_headers(_: web.Request, answer: web.StreamResponse) -> None:
     for name, value in HEADERS.items():
         answer.headers.setdefault(name, value)
     answer.headers.pop("Server", None)
+
+
+def _too_often(wait: float) -> web.Response:
+    headers = {"Retry-After": str(math.ceil(wait))}
+    return web.Response(status=429, text="too many wrong tokens; wait\n", headers=headers)
+
+
+def _is(secret: Secret | None, given: bytes) -> bool:
+    return secret is not None and hmac.compare_digest(secret.reveal().encode(), given)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from relay import logs
+from relay import logs, mends
 from relay.groups import InboundSettings, WebSettings
 from relay.ion.inbound import Doorman
 from relay.ion.oauth import Secret
@@ -16,12 +16,14 @@ from relay.model import Problem
 from relay.outbox import open_outbox
 from relay.ports import Store
 from relay.settings import Settings, SettingsError
-from relay.web import health, inbound
+from relay.web import health, inbound, operator
 from relay.web.access import Access, Tokens, add_headers
 from relay.web.hall import Hall
 from relay.web.health import Health, Vitals
 from relay.web.inside import Inside
 from relay.web.keys import Keys, sources_of
+from relay.web.pages import Library
+from relay.web.rates import Rates
 from relay.web.server import Door, WebThread
 
 _OFF = "off"
@@ -33,7 +35,7 @@ def web_thread(settings: Settings, inside: Inside, vitals: Vitals) -> WebThread 
     """What these settings want to be served; None: nothing. Raises SettingsError."""
     doors: list[Door] = []
     if settings.web.listen != _OFF:
-        access = Access(_tokens(settings.web))
+        access = Access(_tokens(settings.web), local=mends.is_loopback(settings.web.listen))
         doors.append(Door("RELAY_WEB__LISTEN", settings.web.listen, _application(access, vitals)))
     if settings.inbound.listen != _OFF:
         keys = Keys(sources_of(settings))
@@ -48,6 +50,8 @@ def _application(access: Access, vitals: Vitals) -> Callable[[Hall], web.Applica
         app = web.Application(client_max_size=_LARGEST_FORM)
         app.on_response_prepare.append(add_headers)
         health.routes(app, Health(hall, vitals), access)
+        library = Library(hall, vitals.configured, vitals.accepted, Rates(time.monotonic), logs.lately)
+        operator.routes(app, library, access)
         return app
 
     return build

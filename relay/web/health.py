@@ -11,9 +11,10 @@ from typing import Any
 
 from aiohttp import web
 
-from relay.model import TenantId, TenantState
+from relay.model import DocumentName, TenantId, TenantState
 from relay.ports import StoreError
 from relay.pulse import Pulse
+from relay.view.overview import Configured
 from relay.view.times import instant
 from relay.web.access import Access
 from relay.web.hall import Hall
@@ -31,12 +32,15 @@ class Vitals:
     """What the relay says of itself; each is called in the web thread unless it is said otherwise.
 
     `hindrance()`: why it would carry nothing now (it starts, it stops, its leases are over), or None.
-    `states()`: of the tenants that it carries; on the relay's own loop.
+    `states()`: of the tenants that it carries, and `accepted(tenant)`: the documents that ION accepts, None
+    where that is not known now; both on the relay's own loop. `configured()`: the settings' tenants.
     """
 
     pulse: Pulse
     hindrance: Callable[[], str | None]
     states: Callable[[], Mapping[TenantId, TenantState]]
+    accepted: Callable[[TenantId], frozenset[DocumentName] | None]
+    configured: Callable[[], Configured]
 
 
 class Health:
@@ -119,7 +123,7 @@ def routes(app: web.Application, health: Health, access: Access) -> None:
 
     async def healthz(request: web.Request) -> web.Response:
         if access.bearer(request) is None:
-            return access.refusal()
+            return access.refusal(request)
         return await health.healthz(request)
 
     app.router.add_get("/livez", health.livez)

@@ -1,0 +1,244 @@
+"""This file is what the operator's page shows: tenants, one tenant, messages, one message, the audit.
+
+It reads the outbox and tells it in the words that the command line uses (`relay/view`); nothing here changes
+anything. A page is whole without JavaScript.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+import aiohttp_jinja2
+import jinja2
+from aiohttp import web
+
+from relay.desk import Filter, MessageState
+from relay.model import AuditId, DocumentName, MessageId, TenantId
+from relay.ports import StoreError
+from relay.view import story, tenant, times
+from relay.view.overview import Configured, Overview, Tenant, look
+from relay.view.shape import ages
+from relay.web.access import MARK, SESSION, Handler
+from relay.web.hall import Hall
+from relay.web.inside import StandsStillError
+from relay.web.rates import Rates
+
+TENANTS_SHOWN = 200
+MESSAGES_SHOWN = (100, 1000)
+AUDIT_SHOWN = 200
+
+_STATES: tuple[MessageState, ...] = get_args(MessageState)
+_TROUBLED = ("halted", "paused", "backing-off", "unconfigured", "stopped")
+
+Said = Callable[[TenantId], Sequence[Mapping[str, Any]]]
+"""The last lines of the log about a tenant, the newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """What the pages are made from; `accepted` is asked on the relay's own loop."""
+
+    hall: Hall
+    configured: Callable[[], Configured]
+    accepted: Callable[[TenantId], frozenset[DocumentName] | None]
+    rates: Rates
+    said: Said
+
+
+class Pages:
+    """The views."""
+
+    def __init__(self, library: Library) -> None:
+        self._of = library
+
+    async def overview(self, request: web.Request) -> web.Response:
+        """All tenants, those in trouble first."""
+        seen = await self._look()
+        ordered = sorted(seen.tenants(), key=_urgency)
+        every = "all" in request.query
+        shown = ordered if every else ordered[:TENANTS_SHOWN]
+        rows = [(one, self._of.rates.line(one.tenant_id)) for one in shown]
+        return page(
+            request,
+            "overview.html",
+            seen=seen,
+            rows=rows,
+            hidden=len(ordered) - len(shown),
+            total=_total(ordered),
+        )
+
+    async def tenant(self, request: web.Request) -> web.Response:
+        """One tenant, and everything that its messages wait for."""
+        name = TenantId(request.match_info["tenant"].upper())
+        seen = await self._look()
+        if not seen.knows(name):
+            raise web.HTTPNotFound(text=f"nothing is known of a tenant {name}")
+        told = await tenant.tell(await self._of.hall.store(), name, seen)
+        return page(
+            request,
+            "tenant.html",
+            told=told,
+            tenant=told.tenant,
+            ages=ages(),
+            most=max((max(one.shape.counts) for one in told.documents), default=0),
+            line=self._of.rates.line(name),
+            said=self._of.said(name),
+            accepted=await self._accepted(name),
+            now=seen.at,
+        )
+
+    async def _accepted(self, tenant: TenantId) -> list[DocumentName] | None:
+        try:
+            known = await self._of.hall.inside.ask(lambda: self._of.accepted(tenant))
+        except StandsStillError:
+            return None
+        return None if known is None else sorted(known)
+
+    async def messages(self, request: web.Request) -> web.Response:
+        """A list, filtered."""
+        wanted = read_filter(request.query)
+        if not request.query:
+            wanted = replace(wanted, state="parked")
+        limit = MESSAGES_SHOWN[1] if "more" in request.query else MESSAGES_SHOWN[0]
+        found = await (await self._of.hall.store()).find(wanted, limit + 1)
+        return page(
+            request,
+            "messages.html",
+            wanted=wanted,
+            states=_STATES,
+            found=found[:limit],
+            is_more=len(found) > limit,
+            limit=limit,
+            query=write_filter(wanted),
+        )
+
+    async def message(self, request: web.Request) -> web.Response:
+        """One message's whole story."""
+        return page(request, "message.html", **await self.told(request.query))
+
+    async def told(self, query: Mapping[str, Any]) -> dict[str, Any]:
+        """The story that a request names by its tenant and its message id."""
+        store = await self._of.hall.store()
+        asked, name = MessageId(str(query.get("id", ""))), TenantId(str(query.get("tenant", "")).upper())
+        now = datetime.now(UTC)
+        stories = await story.tell(store, asked, name, self._of.configured(), now)
+        if not stories:
+            raise web.HTTPNotFound(text=f"there is no message {asked} of tenant {name}")
+        return {"story": stories[0], "record": stories[0].record, "now": now}
+
+    async def audit(self, request: web.Request) -> web.Response:
+        """What persons did, the newest first."""
+        entries = await (await self._of.hall.store()).audit(AUDIT_SHOWN)
+        return page(request, "audit.html", entries=entries)
+
+    async def entry(self, request: web.Request) -> web.Response:
+        """One of them, with its progress."""
+        entry = await (await self._of.hall.store()).entry(AuditId(int(request.match_info["id"])))
+        if entry is None:
+            raise web.HTTPNotFound(text="there is no such entry in the audit")
+        return page(request, "entry.html", entry=entry)
+
+    async def _look(self) -> Overview:
+        seen = await look(await self._of.hall.store(), self._of.configured(), datetime.now(UTC))
+        self._of.rates.saw(seen.counts)
+        return seen
+
+
+def _urgency(one: Tenant) -> tuple[int, float, str]:
+    """What needs a person first, then what waits longest."""
+    troubled = _TROUBLED.index(one.state) if one.state in _TROUBLED else len(_TROUBLED)
+    if one.state == "stopped" and not one.count.pending:
+        troubled = len(_TROUBLED) + 1
+    return troubled - (1 if one.count.parked else 0), -(one.count.oldest_due_seconds or 0), one.tenant_id
+
+
+def _total(tenants: Sequence[Tenant]) -> dict[str, int]:
+    counts = [one.count for one in tenants]
+    return {
+        state: sum(getattr(count, state) for count in counts) for state in ("pending", "delivered", "parked")
+    }
+
+
+# --- filters, as addresses and forms have them ----------------------------------------------------------
+
+
+def read_filter(given: Mapping[str, Any]) -> Filter:
+    """From an address or a form; what is empty is not asked for."""
+    texts = {
+        name: str(given.get(name, "")).strip() for name in ("tenant", "document", "state", "reason", "id")
+    }
+    return Filter(
+        TenantId(texts["tenant"].upper()) if texts["tenant"] else None,
+        DocumentName(texts["document"]) if texts["document"] else None,
+        texts["state"] if texts["state"] in _STATES else None,
+        (MessageId(texts["id"]),) if texts["id"] else (),
+        texts["reason"] or None,
+    )
+
+
+def write_filter(wanted: Filter) -> dict[str, str]:
+    """The same, for an address or a form."""
+    given = {
+        "tenant": wanted.tenant,
+        "document": wanted.document,
+        "state": wanted.state,
+        "reason": wanted.reason,
+        "id": wanted.ids[0] if wanted.ids else None,
+    }
+    return {name: str(value) for name, value in given.items() if value}
+
+
+# --- templates --------------------------------------------------------------------------------------------
+
+
+def furnish(app: web.Application) -> None:
+    """Give an application its templates."""
+    environment = aiohttp_jinja2.setup(
+        app,
+        loader=jinja2.PackageLoader("relay.web", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "ago": times.ago,
+        "ahead": times.ahead,
+        "duration": times.duration,
+        "instant": times.instant,
+        "number": lambda value: f"{value:,}",
+    }
+    environment.tests["troubled"] = lambda state: state in _TROUBLED
+
+
+def page(request: web.Request, template: str, status: int = 200, **facts: object) -> web.Response:
+    """A page from a template; whoever has no session yet sees one without actions."""
+    session = request.get(SESSION)
+    context = {
+        "now": datetime.now(UTC),
+        "mark_name": MARK,
+        "mark": session.mark if session else "",
+        "is_operator": session is not None and session.role == "operator",
+        "is_inside": session is not None,
+        **facts,
+    }
+    return aiohttp_jinja2.render_template(template, request, context, status=status)
+
+
+def told(handler: Handler) -> Handler:
+    """What goes wrong there, as a page."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except StoreError as error:
+            return _wrong(request, 503, "The outbox does not answer", str(error))
+        except web.HTTPError as error:
+            return _wrong(request, error.status, error.reason, (error.text or "").strip())
+
+    return answer
+
+
+def _wrong(request: web.Request, status: int, title: str, text: str) -> web.Response:
+    return page(request, "wrong.html", status, title=title, text=text)
