@@ -44,21 +44,32 @@ $(POOLER)/.ready: $(READY)
 		for package in *.deb; do dpkg-deb --extract "$$package" . && rm "$$package"; done; fi >/dev/null 2>&1 || true
 	@if PATH="$$PATH:/usr/sbin:$(POOLER)/usr/sbin" command -v pgbouncer >/dev/null; then touch $@; fi
 
+# promtool, for the tests of the alerts: unpacked in the same way, from Debian's package of Prometheus.
+PROMTOOL := $(VENV)/prometheus
+
+$(PROMTOOL)/.ready: $(READY)
+	@mkdir -p $(PROMTOOL)
+	@if ! command -v promtool && command -v apt-get; then cd $(PROMTOOL); \
+		apt-cache show prometheus || { [ "$$(id -u)" != 0 ] || apt-get update; }; \
+		apt-get download prometheus && for package in *.deb; do \
+			dpkg-deb --fsys-tarfile "$$package" | tar --extract ./usr/bin/promtool; rm "$$package"; done; fi >/dev/null 2>&1 || true
+	@if PATH="$$PATH:$(PROMTOOL)/usr/bin" command -v promtool >/dev/null; then touch $@; fi
+
 # --- every day ------------------------------------------------------------------------------------
 
 .PHONY: test
-test: $(READY) $(POOLER)/.ready ## everything that must hold: format, lint, types, layers, coverage, mutants, tests
+test: $(READY) $(POOLER)/.ready $(PROMTOOL)/.ready ## everything that must hold: format, lint, types, layers, coverage, mutants, tests
 	@$(BIN)/python tools/check.py
 
 .PHONY: test-long
-test-long: $(READY) $(POOLER)/.ready ## the same with the long, seed-varied forms of the tests
+test-long: $(READY) $(POOLER)/.ready $(PROMTOOL)/.ready ## the same with the long, seed-varied forms of the tests
 	@RELAY_TEST_LONG=1 $(BIN)/python tools/check.py
 
 .PHONY: test-postgres
 test-postgres: $(READY) $(POOLER)/.ready ## the outbox' suites on PostgreSQL 14 and 15; VERSIONS="14 16" says others
 	@$(BIN)/python tools/old_postgres.py $(or $(VERSIONS),14 15)
 
-check-%: $(READY) $(POOLER)/.ready
+check-%: $(READY) $(POOLER)/.ready $(PROMTOOL)/.ready
 	@$(BIN)/python tools/check.py $*
 
 .PHONY: format
