@@ -34,6 +34,7 @@ from relay.supervisor import ARRIVALS, LEASES, Post, Supervisor
 from relay.tenure import Tenure
 from relay.view.overview import Configured
 from relay.watchdog import Watchdog
+from relay.web.exposition import Carried
 from relay.web.front import web_thread
 from relay.web.health import Vitals
 from relay.web.inside import Inside
@@ -101,7 +102,7 @@ class Relay:
         self._shares = Shares(settings.max_in_flight)
         self._pulse = pulse = Pulse()
         self._watchdog = Watchdog(pulse, service, self._log)
-        self._meters = Meters()
+        self._meters = Meters(settings.web.tenant_labels)
         self._ledger = Ledger(outbox, self._troubles, schedule, random.random, self._meters, pulse)
         leases = outbox.leases
         self._tenure = None if leases is None else Tenure(leases, self._name, time.monotonic)
@@ -132,11 +133,15 @@ class Relay:
         vitals = Vitals(
             self._pulse, self._hindrance, self._states.current, self._supervisor.accepted, self._configured
         )
-        thread = web_thread(self._settings, Inside(asyncio.get_running_loop()), vitals)
+        inside, carried = Inside(asyncio.get_running_loop()), self._carried()
+        thread = web_thread(self._settings, inside, vitals, self._meters, carried)
         if thread is not None:
             for setting, address in (await thread.start()).items():
                 self._log.info("web.opened", setting=setting, address=address)
         return thread
+
+    def _carried(self) -> Carried:
+        return Carried(lambda: self._supervisor.tenants, self._supervisor.holds)
 
     def _configured(self) -> Configured:
         return {TenantId(name): tenant.ordering for name, tenant in self._settings.tenants.items()}

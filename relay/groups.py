@@ -168,6 +168,8 @@ class WebSettings(Group):
     """A file with the token of operators: who shows it may look at everything and act."""
     read_token_file: Path | None = None
     """A file with the token of readers: who shows it may look, but not at documents, and not act."""
+    tenant_labels: int = Field(1000, ge=0, le=1_000_000)
+    """So many tenants have metrics of their own; those of the others are added up as `other`."""
 
     @model_validator(mode="after")
     def _is_guarded(self) -> Self:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-GENERATED = "docs/settings.md docs/what-happens-when.md docs/runbook.md docs/log.md"
+GENERATED = "docs/settings.md docs/what-happens-when.md docs/runbook.md docs/metrics.md docs/log.md"
 
 
 @dataclass(frozen=True, slots=True)

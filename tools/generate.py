@@ -1,9 +1,10 @@
-"""This file is what writes the pages that are made from the code: settings, what happens when, run book, log.
+"""This file is what writes the pages that are made from the code: settings, metrics, run book and others.
 
     python -m tools.generate
 
-Writes docs/settings.md, docs/what-happens-when.md, docs/runbook.md, docs/log.md and the operators' table of
-README.md (between its two markers). Ends with 1, and says which, if a page that git knows was not up to date.
+Writes docs/settings.md, docs/what-happens-when.md, docs/runbook.md, docs/log.md, docs/metrics.md and the
+operators' table of README.md (between its two markers). Ends with 1, and says which, if a page
+that git knows was not up to date.
 """
 
 import json
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from relay import codes, protocol, settings
+from relay import codes, metrics, protocol, settings
 from tools.events import EVENTS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -158,12 +159,37 @@ def readme(text: str) -> str:
     return f"{before}{BEGIN}\n\n{what_happens_to_a_message()}\n{END}{after}"
 
 
+def metrics_page() -> str:
+    """docs/metrics.md, from `relay.metrics.Meters`."""
+    rows = (
+        (f"`{family.name}`", family.kind, ", ".join(f"`{label}`" for label in family.labels), family.meaning)
+        for family in metrics.Meters().families
+    )
+    return (
+        NOTE.format(source="relay/metrics.py")
+        + "# Metrics\n\n"
+        + "At `/metrics` of `RELAY_WEB__LISTEN`, as Prometheus text or as OpenMetrics; where tokens are set, "
+        + "a reader's suffices. A scrape reads memory alone: the outbox is looked at every five seconds, or "
+        + "less often where a look takes long. Prometheus' own metrics of a process (`process_…`, `python_…`)"
+        + " are there too.\n\n"
+        + "Relays that share an outbox show its gauges alike: aggregate them with `max`, such as "
+        + "`max by (tenant) (relay_oldest_due_seconds)`. What a relay counts itself is added up with `sum`. "
+        + "Tenants beyond `RELAY_WEB__TENANT_LABELS` are added up as `other`; the series of a tenant go when "
+        + "the settings no longer name it.\n\n"
+        + "Alerts: [deploy/prometheus/alerts.yml](../deploy/prometheus/alerts.yml), each with its page of "
+        + "the [run book](runbook.md). A dashboard for Grafana: "
+        + "[deploy/grafana/relay.json](../deploy/grafana/relay.json).\n\n"
+        + table(("metric", "type", "labels", "meaning"), rows)
+    )
+
+
 def pages() -> dict[Path, str]:
     """Each generated page as it should be."""
     front = ROOT / "README.md"
     found = {
         ROOT / "docs" / "settings.md": settings_page(),
         ROOT / "docs" / "runbook.md": runbook_page(),
+        ROOT / "docs" / "metrics.md": metrics_page(),
         ROOT / "docs" / "log.md": log_page(),
         ROOT / "docs" / "what-happens-when.md": what_happens_when_page(),
     }

@@ -7,7 +7,7 @@ keeps by itself; never more often than is cheap.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -22,6 +22,7 @@ from relay.documents import withheld_in
 from relay.metrics import Labels, Meters
 from relay.model import TenantId, TenantState
 from relay.ports import Store, StoreError
+from relay.web.access import Access
 
 _LOOK_SECONDS, _LOOK_SHARE = 5.0, 20.0
 """The outbox is looked at so often; the rest between two looks is so many times as long as one took."""
@@ -32,17 +33,17 @@ _KEPT_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """The tenants that this process is to carry, and whether it may send for one now; thread-safe."""
+    """The tenants that this process is to carry, and whether it may send for one now; any thread may call."""
 
     tenants: Callable[[], Iterable[TenantId]]
     holds: Callable[[TenantId], bool]
 
 
 class Look:
-    """Keeps the gauges of the outbox up to date. Belongs to one loop."""
+    """Keeps the gauges of the outbox up to date. Belongs to one loop. `reach` gives the opened outbox."""
 
-    def __init__(self, store: Store, meters: Meters, carried: Carried) -> None:
-        self._store, self._meters, self._carried = store, meters, carried
+    def __init__(self, reach: Callable[[], Awaitable[Store]], meters: Meters, carried: Carried) -> None:
+        self._reach, self._meters, self._carried = reach, meters, carried
         self._totals: dict[TenantId, int] | None = None
         meters.info.replace({(__version__,): 1})
 
@@ -56,8 +57,8 @@ class Look:
 
     async def once(self) -> None:
         """One look."""
-        counts, states = await self._store.counts(), await self._store.states()
-        relays = await self._store.relays()
+        store = await self._reach()
+        counts, states, relays = await store.counts(), await store.states(), await store.relays()
         carried = frozenset(self._carried.tenants())
         self._count(counts)
         self._tell(counts, states, carried)
@@ -66,9 +67,9 @@ class Look:
             if self._carried.holds(tenant):
                 held[self._meters.label(tenant),] = 1
         self._meters.lease.replace(held)
-        self._meters.mode.replace({(self._store.mode,): 1})
+        self._meters.mode.replace({(store.mode,): 1})
         self._meters.relays.replace({(): sum(relay.alive for relay in relays)})
-        self._meters.bytes.replace({(): await self._store.size()})
+        self._meters.bytes.replace({(): await store.size()})
         self._meters.seen.replace({(): round(time.time(), 3)})
 
     def _count(self, counts: Mapping[TenantId, Count]) -> None:
@@ -149,9 +150,13 @@ class Exposition:
         return body
 
 
-def routes(app: web.Application, store: Store, meters: Meters, carried: Carried) -> None:
-    """Serve `/metrics`, and look at the outbox as long as the application runs."""
-    look = Look(store, meters, carried)
+def routes(app: web.Application, look: Look, page: Exposition, access: Access) -> None:
+    """Serve `/metrics` to readers, and look at the outbox as long as the application runs."""
+
+    async def metrics(request: web.Request) -> web.Response:
+        if access.bearer(request) is None:
+            return access.refusal(request)
+        return await page.get(request)
 
     async def looking(_: web.Application) -> AsyncIterator[None]:
         task = asyncio.create_task(look.run())
@@ -160,4 +165,4 @@ def routes(app: web.Application, store: Store, meters: Meters, carried: Carried)
         await asyncio.gather(task, return_exceptions=True)
 
     app.cleanup_ctx.append(looking)
-    app.router.add_get("/metrics", Exposition(meters).get)
+    app.router.add_get("/metrics", metrics)

@@ -12,12 +12,14 @@ from relay.groups import InboundSettings, WebSettings
 from relay.ion.inbound import Doorman
 from relay.ion.oauth import Secret
 from relay.logs import Troubles
+from relay.metrics import Meters
 from relay.model import Problem
 from relay.outbox import open_outbox
 from relay.ports import Store
 from relay.settings import Settings, SettingsError
-from relay.web import health, inbound, operator
+from relay.web import exposition, health, inbound, operator
 from relay.web.access import Access, Tokens, add_headers
+from relay.web.exposition import Carried, Exposition, Look
 from relay.web.hall import Hall
 from relay.web.health import Health, Vitals
 from relay.web.inside import Inside
@@ -31,12 +33,16 @@ _LARGEST_FORM = 64 * 1024
 _SHORTEST_TOKEN = 16
 
 
-def web_thread(settings: Settings, inside: Inside, vitals: Vitals) -> WebThread | None:
+def web_thread(
+    settings: Settings, inside: Inside, vitals: Vitals, meters: Meters, carried: Carried
+) -> WebThread | None:
     """What these settings want to be served; None: nothing. Raises SettingsError."""
     doors: list[Door] = []
     if settings.web.listen != _OFF:
         access = Access(_tokens(settings.web), local=mends.is_loopback(settings.web.listen))
-        doors.append(Door("RELAY_WEB__LISTEN", settings.web.listen, _application(access, vitals)))
+        doors.append(
+            Door("RELAY_WEB__LISTEN", settings.web.listen, _application(access, vitals, meters, carried))
+        )
     if settings.inbound.listen != _OFF:
         keys = Keys(sources_of(settings))
         build = _inbound(settings.inbound, settings.log.summary_seconds, keys, vitals)
@@ -44,12 +50,15 @@ def web_thread(settings: Settings, inside: Inside, vitals: Vitals) -> WebThread 
     return WebThread(doors, _reach(settings), inside) if doors else None
 
 
-def _application(access: Access, vitals: Vitals) -> Callable[[Hall], web.Application]:
+def _application(
+    access: Access, vitals: Vitals, meters: Meters, carried: Carried
+) -> Callable[[Hall], web.Application]:
     def build(hall: Hall) -> web.Application:
         """Each part adds its routes here."""
         app = web.Application(client_max_size=_LARGEST_FORM)
         app.on_response_prepare.append(add_headers)
         health.routes(app, Health(hall, vitals), access)
+        exposition.routes(app, Look(hall.store, meters, carried), Exposition(meters), access)
         library = Library(hall, vitals.configured, vitals.accepted, Rates(time.monotonic), logs.lately)
         operator.routes(app, library, access)
         return app

@@ -13,9 +13,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from relay.documents import withheld
+from relay.ion.oauth import Secret
 from relay.metrics import OTHER, Meters
 from relay.model import Delivered, DocumentName, Draft, MessageId, Parked, StateName, TenantId, TenantState
 from relay.ports import Mode, StoreError
+from relay.web.access import Access, Tokens
 from relay.web.exposition import Carried, Exposition, Look, routes
 from tests.support.memory import MemoryOutbox
 
@@ -45,6 +47,13 @@ def carrying(*tenants: TenantId) -> Carried:
     return Carried(lambda: tenants, lambda tenant: tenant == ACME)
 
 
+def reach(store: Away):
+    async def opened() -> Away:
+        return store
+
+    return opened
+
+
 async def fill(store: Away) -> None:
     """ACME: two pending, one delivered, one parked; GLOBEX: one pending."""
     await store.add([Draft(ACME, ORDER, b"<doc/>", MessageId(name)) for name in "abcd"])
@@ -59,7 +68,7 @@ async def tell(store: Away, tenant: TenantId, state: StateName, reason: str = ""
 
 
 async def look(store: Away, meters: Meters, *tenants: TenantId) -> Look:
-    made = Look(store, meters, carrying(*(tenants or (ACME, GLOBEX))))
+    made = Look(reach(store), meters, carrying(*(tenants or (ACME, GLOBEX))))
     await made.once()
     return made
 
@@ -162,14 +171,16 @@ async def test_an_outbox_that_is_away_leaves_the_gauges_and_their_time_as_they_w
 
 # --- the page -----------------------------------------------------------------------------------------
 
-Get = Callable[[str], Awaitable[aiohttp.ClientResponse]]
+OPEN = Tokens()
+Get = Callable[..., Awaitable[aiohttp.ClientResponse]]
 
 
 @asynccontextmanager
-async def served(store: Away, meters: Meters) -> AsyncIterator[Get]:
+async def served(store: Away, meters: Meters, tokens: Tokens = OPEN) -> AsyncIterator[Get]:
     """A bare application with the page."""
     app = web.Application()
-    routes(app, store, meters, carrying(ACME, GLOBEX))
+    look = Look(reach(store), meters, carrying(ACME, GLOBEX))
+    routes(app, look, Exposition(meters), Access(tokens, local=True))
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -177,8 +188,9 @@ async def served(store: Away, meters: Meters) -> AsyncIterator[Get]:
     port = runner.addresses[0][1]
     async with aiohttp.ClientSession() as session:
 
-        async def get(accept: str) -> aiohttp.ClientResponse:
-            answer = await session.get(f"http://127.0.0.1:{port}/metrics", headers={"Accept": accept})
+        async def get(accept: str, **headers: str) -> aiohttp.ClientResponse:
+            sent = {"Accept": accept, **headers}
+            answer = await session.get(f"http://127.0.0.1:{port}/metrics", headers=sent)
             await answer.read()
             return answer
 
@@ -231,3 +243,11 @@ async def test_the_look_ends_with_the_application_and_outlives_an_outbox_that_is
     meters = Meters()
     async with served(store, meters) as get:
         assert (await get("*/*")).status == 200
+
+
+async def test_where_a_token_is_needed_a_readers_suffices_and_a_wrong_one_does_not(store: Away) -> None:
+    tokens = Tokens(Secret("the operator's token"), Secret("the reader's token"))
+    async with served(store, Meters(), tokens) as get:
+        assert (await get("*/*")).status == 401
+        assert (await get("*/*", Authorization="Bearer wrong")).status == 401
+        assert (await get("*/*", Authorization="Bearer the reader's token")).status == 200
