@@ -141,7 +141,7 @@ class Relay:
         return thread
 
     def _carried(self) -> Carried:
-        return Carried(lambda: self._supervisor.tenants, self._supervisor.holds)
+        return Carried(lambda: self._supervisor.tenants, self._supervisor.holds, lambda: self._outbox.mode)
 
     def _configured(self) -> Configured:
         return {TenantId(name): tenant.ordering for name, tenant in self._settings.tenants.items()}

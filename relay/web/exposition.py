@@ -21,7 +21,7 @@ from relay.desk import Count
 from relay.documents import withheld_in
 from relay.metrics import Labels, Meters
 from relay.model import TenantId, TenantState
-from relay.ports import Store, StoreError
+from relay.ports import Mode, Store, StoreError
 from relay.web.access import Access
 
 _LOOK_SECONDS, _LOOK_SHARE = 5.0, 20.0
@@ -33,10 +33,14 @@ _KEPT_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """The tenants that this process is to carry, and whether it may send for one now; any thread may call."""
+    """The tenants that this process is to carry, whether it may send for one now, and how it finds news.
+
+    Any thread may call. The web thread's own store is never notified, so the mode is the relay's own.
+    """
 
     tenants: Callable[[], Iterable[TenantId]]
     holds: Callable[[TenantId], bool]
+    mode: Callable[[], Mode]
 
 
 class Look:
@@ -67,7 +71,7 @@ class Look:
             if self._carried.holds(tenant):
                 held[self._meters.label(tenant),] = 1
         self._meters.lease.replace(held)
-        self._meters.mode.replace({(store.mode,): 1})
+        self._meters.mode.replace({(self._carried.mode(),): 1})
         self._meters.relays.replace({(): sum(relay.alive for relay in relays)})
         self._meters.bytes.replace({(): await store.size()})
         self._meters.seen.replace({(): round(time.time(), 3)})

@@ -44,7 +44,7 @@ def store() -> Away:
 
 
 def carrying(*tenants: TenantId) -> Carried:
-    return Carried(lambda: tenants, lambda tenant: tenant == ACME)
+    return Carried(lambda: tenants, lambda tenant: tenant == ACME, lambda: "notify")
 
 
 def reach(store: Away):
@@ -93,7 +93,7 @@ async def test_messages_are_shown_by_tenant_and_state(store: Away) -> None:
     assert found[GLOBEX, "pending"] == 1
     assert read(meters, "relay_outbox_bytes")[()] > 0
     assert read(meters, "relay_lease_held") == {(ACME,): 1}
-    assert read(meters, "relay_outbox_mode") == {("poll",): 1}
+    assert read(meters, "relay_outbox_mode") == {("notify",): 1}, "the relay's own, not the web thread's"
     assert abs(read(meters, "relay_outbox_seen_timestamp_seconds")[()] - time.time()) < 60
 
 
