@@ -55,22 +55,38 @@ $(PROMTOOL)/.ready: $(READY)
 			dpkg-deb --fsys-tarfile "$$package" | tar --extract ./usr/bin/promtool; rm "$$package"; done; fi >/dev/null 2>&1 || true
 	@if PATH="$$PATH:$(PROMTOOL)/usr/bin" command -v promtool >/dev/null; then touch $@; fi
 
+# A browser, for the tests of the operator's page: Debian's Chromium, where this may install it. Elsewhere those tests
+# say that they did not run.
+.PHONY: browser
+browser: ## install Chromium for the tests of the operator's page (Debian and its like, as root)
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		(apt-cache show chromium >/dev/null 2>&1 || apt-get update >/dev/null 2>&1; \
+		DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium >/dev/null 2>&1); } || \
+		echo "NO BROWSER: the tests of the operator's page will not run; install chromium, as root: make browser" >&2
+
+# What the tests use besides Python's packages.
+TOOLS := $(POOLER)/.ready $(PROMTOOL)/.ready browser
+
 # --- every day ------------------------------------------------------------------------------------
 
 .PHONY: test
-test: $(READY) $(POOLER)/.ready $(PROMTOOL)/.ready ## everything that must hold: format, lint, types, layers, coverage, mutants, tests
+test: $(READY) $(TOOLS) ## everything that must hold: format, lint, types, layers, coverage, mutants, tests
 	@$(BIN)/python tools/check.py
 
 .PHONY: test-long
-test-long: $(READY) $(POOLER)/.ready $(PROMTOOL)/.ready ## the same with the long, seed-varied forms of the tests
+test-long: $(READY) $(TOOLS) ## the same with the long, seed-varied forms of the tests
 	@RELAY_TEST_LONG=1 $(BIN)/python tools/check.py
 
 .PHONY: test-postgres
 test-postgres: $(READY) $(POOLER)/.ready ## the outbox' suites on PostgreSQL 14 and 15; VERSIONS="14 16" says others
 	@$(BIN)/python tools/old_postgres.py $(or $(VERSIONS),14 15)
 
-check-%: $(READY) $(POOLER)/.ready $(PROMTOOL)/.ready
+check-%: $(READY) $(TOOLS)
 	@$(BIN)/python tools/check.py $*
+
+.PHONY: screenshots
+screenshots: $(READY) browser ## take the pictures of the operator's page that the documentation shows
+	@RELAY_TEST_SCREENSHOTS=$(CURDIR)/docs $(BIN)/python -m pytest -q tests/e2e/test_page.py -k pictures
 
 .PHONY: format
 format: $(READY) ## let the formatter and the linter mend what they can

@@ -25,6 +25,7 @@ LARGEST_SHOWN = 256 * 1024
 _SAMPLE = 10
 _WHATS: tuple[What, ...] = get_args(What)
 _USUAL: Mapping[What, str] = {"retry": "parked", "park": "pending", "drop": "parked"}
+_SMALL_SECONDS = 0.5
 _REST_SECONDS = 0.02
 """Between two chunks settlements come first."""
 
@@ -77,6 +78,8 @@ class Actions:
         order = Order(what, wanted, _who(request), reason or f"{what} on the page")
         audit_id = await (await self._hall.store()).begin(order)
         self._go_on(audit_id)
+        if audit_id in self._running:  # a small one is over before its page is looked at
+            await asyncio.wait({self._running[audit_id]}, timeout=_SMALL_SECONDS)
         raise web.HTTPSeeOther(f"/audit/{audit_id}")
 
     async def cancel(self, request: web.Request) -> web.Response:
@@ -117,10 +120,6 @@ class Actions:
             if entry.outcome != "running":
                 return
             await asyncio.sleep(_REST_SECONDS)
-
-    def is_running(self, audit_id: AuditId) -> bool:
-        """Whether this process carries it out."""
-        return audit_id in self._running
 
     async def stop(self, _: web.Application) -> None:
         """Leave what runs where it is."""

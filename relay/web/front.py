@@ -17,7 +17,7 @@ from relay.model import Problem
 from relay.outbox import open_outbox
 from relay.ports import Store
 from relay.settings import Settings, SettingsError
-from relay.web import exposition, health, inbound, operator
+from relay.web import exposition, health, inbound, office
 from relay.web.access import Access, Tokens, add_headers
 from relay.web.exposition import Carried, Exposition, Look
 from relay.web.hall import Hall
@@ -60,7 +60,7 @@ def _application(
         health.routes(app, Health(hall, vitals), access)
         exposition.routes(app, Look(hall.store, meters, carried), Exposition(meters), access)
         library = Library(hall, vitals.configured, vitals.accepted, Rates(time.monotonic), logs.lately)
-        operator.routes(app, library, access)
+        office.routes(app, library, access)
         return app
 
     return build

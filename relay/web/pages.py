@@ -85,6 +85,7 @@ class Pages:
             line=self._of.rates.line(name),
             said=self._of.said(name),
             accepted=await self._accepted(name),
+            is_paused=seen.paused(name) is not None,
             now=seen.at,
         )
 

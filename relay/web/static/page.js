@@ -1,6 +1,7 @@
 // Keeps the cells of an open page up to date. Text alone: nothing of an answer ever becomes markup.
 "use strict";
 (() => {
+  if (document.querySelector("[data-running]")) setTimeout(() => location.reload(), 1500);
   const place = document.querySelector("[data-live]");
   const said = document.getElementById("live");
   if (!place || !window.EventSource) return;
