@@ -116,12 +116,14 @@ class Relay:
 
     async def run(self, *, until_empty: bool, end: float | None) -> int:
         """From the first line of the log to the last; the exit code. `end`: in the loop's time."""
+        self._watchdog.start()
         web = None if until_empty else await self._serve()
         await self._start()
         try:
             code = await self._until_empty(end) if until_empty else await self._until_stopped()
         finally:
             code_of_end = await self._end()
+            self._watchdog.stop()
             if web is not None:
                 await web.stop()
         return code or code_of_end
@@ -183,7 +185,6 @@ class Relay:
         self._supervisor.keep("lag", self._meters.watch_loop)
         self._supervisor.keep("reload", self._reload_when_asked)
         self._supervisor.keep("folder", self._watch_folder)
-        self._watchdog.start()
         self._is_started = True
         self._service.ready()
 

@@ -65,9 +65,7 @@ class Watchdog:
         looked = self._clock()
         while not self._ended.wait(_LOOK_SECONDS):
             now = self._clock()
-            if (
-                now - looked < 2 * _LOOK_SECONDS
-            ):  # else the whole process slept: the loop gets its chance first
+            if now - looked < 2 * _LOOK_SECONDS:  # else the whole process slept: first its loop goes on
                 self._look()
             looked = now
 

@@ -138,6 +138,23 @@ class Server:
                 process.kill()
                 process.wait()
 
+    def freeze(self) -> None:
+        """Let nothing of it run: no connection is answered, none breaks."""
+        for pid in self._processes():
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        for pid in self._processes():
+            os.kill(pid, signal.SIGCONT)
+
+    def _processes(self) -> list[int]:
+        """The server's own, and its children's."""
+        assert self._process is not None
+        own = self._process.pid
+        children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
+        return [own, *map(int, children)]
+
     def restart(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop and start on the same port, with the same data."""
         self.stop(how)
