@@ -7,12 +7,12 @@ import asyncio
 import hmac
 import math
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from relay import mends
 from relay.ion.oauth import Secret
 from relay.web.failures import Failures
 from relay.web.sessions import Role, Session, Sessions
@@ -33,7 +33,10 @@ HEADERS = {
 }
 """What every answer carries, whatever it is."""
 
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+FORM_SECONDS = 10.0
+"""A form has so long to come."""
+
+_NOT_OWN = "the form is not of this session; load the page again\n"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -66,7 +69,7 @@ class Access:
         now = _now()
         if self.wait(caller):
             return None
-        given, found = token.encode(), None
+        given, found = token.encode(errors="backslashreplace"), None
         if _is(self._tokens.reader, given):
             found = "reader"
         if _is(self._tokens.operator, given):
@@ -99,8 +102,16 @@ class Access:
     # --- browsers -----------------------------------------------------------------------------------
 
     def is_meant(self, request: web.Request) -> bool:
-        """Whether the host that is asked for can be this one: a page of another name must not reach in."""
-        return not self._local or (urlsplit(f"//{request.host}").hostname or "") in _LOOPBACK
+        """Whether the host that is asked for can be this one: a page of another name must not reach in.
+
+        Where a token is asked for, such a page has no session of its name, and a proxy may pass on any.
+        """
+        if not self._local or not self.open:
+            return True
+        try:
+            return mends.is_loopback(request.host)
+        except ValueError:  # no host at all
+            return False
 
     def session(self, request: web.Request) -> Session | None:
         """The browser's session, if it has one."""
@@ -112,9 +123,11 @@ class Access:
         async def answer(request: web.Request) -> web.StreamResponse:
             self.require_meant(request)
             session = self.session(request)
-            is_new = session is None and self.open
-            if session is None and self.open:
+            is_new = session is None and self.open and request.method in ("GET", "HEAD")
+            if is_new:
                 session = self.sessions.begin("operator", _now())
+            if session is None and self.open:
+                raise web.HTTPForbidden(text=_NOT_OWN)
             if session is None:
                 raise web.HTTPSeeOther("/login")
             request[SESSION] = session
@@ -133,24 +146,34 @@ class Access:
             raise web.HTTPMisdirectedRequest(text="this is not the host that was asked for")
 
 
+async def read_form(request: web.Request) -> Mapping[str, object]:
+    """What a form says; who sends it too slowly is turned away."""
+    try:
+        async with asyncio.timeout(FORM_SECONDS):
+            return await request.post()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text="the form did not come to its end\n") from None
+    except (web.RequestPayloadError, LookupError, ValueError):  # neither fields nor text
+        raise web.HTTPBadRequest(text="the form cannot be read\n") from None
+
+
 async def _require_own_form(request: web.Request, session: Session) -> None:
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         raise web.HTTPForbidden(text="the form came from another site\n")
     origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != request.host:
+    if origin is not None and origin.partition("://")[2] != request.host:
         raise web.HTTPForbidden(text="the form came from another site\n")
-    mark = (await request.post()).get(MARK)
+    mark = (await read_form(request)).get(MARK)
     if not isinstance(mark, str) or not session.sent(mark):
-        raise web.HTTPForbidden(text="the form is not of this session; load the page again\n")
+        raise web.HTTPForbidden(text=_NOT_OWN)
     if session.role != "operator":
         raise web.HTTPForbidden(text="this needs an operator's token\n")
 
 
 def remember(answer: web.StreamResponse, session: Session, request: web.Request) -> None:
-    """Give the browser its cookie."""
-    answer.set_cookie(
-        COOKIE, session.key, httponly=True, samesite="Strict", path="/", secure=request.scheme == "https"
-    )
+    """Give the browser its cookie; one for https alone where a proxy says that the browser came by it."""
+    is_secure = request.headers.get("X-Forwarded-Proto", request.scheme) == "https"
+    answer.set_cookie(COOKIE, session.key, httponly=True, samesite="Strict", path="/", secure=is_secure)
 
 
 async def add_headers(_: web.Request, answer: web.StreamResponse) -> None:

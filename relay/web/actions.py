@@ -22,6 +22,9 @@ from relay.web.pages import Pages, page, read_filter, write_filter
 LARGEST_SHOWN = 256 * 1024
 """Bytes of a document that are shown."""
 
+_LARGEST_ROW = 2**63 - 1
+_UNREADABLE = "the preview cannot be read; look again"
+
 _SAMPLE = 10
 _WHATS: tuple[What, ...] = get_args(What)
 _USUAL: Mapping[What, str] = {"retry": "parked", "park": "pending", "drop": "parked"}
@@ -136,9 +139,12 @@ def _what(given: object) -> What:
 def _moment(text: str) -> Moment:
     try:
         given = json.loads(text)
-        return Moment(RowId(int(given["upto"])), datetime.fromisoformat(given["at"]))
-    except (ValueError, KeyError, TypeError):
-        raise web.HTTPBadRequest(text="the preview cannot be read; look again") from None
+        upto, at = int(given["upto"]), datetime.fromisoformat(given["at"])
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
+        raise web.HTTPBadRequest(text=_UNREADABLE) from None
+    if not 0 <= upto <= _LARGEST_ROW or at.tzinfo is None:
+        raise web.HTTPBadRequest(text=_UNREADABLE)
+    return Moment(RowId(upto), at)
 
 
 def _who(request: web.Request) -> str:

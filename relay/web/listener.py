@@ -6,11 +6,13 @@ lacks: a caller has to come to the point (`HEAD_SECONDS`), and there are never m
 
 import asyncio
 import errno
+import logging
 from collections.abc import Callable
 from typing import cast
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from relay.model import Problem
 from relay.settings import SettingsError
@@ -25,6 +27,17 @@ _KEEP_ALIVE = 15.0
 _LONGEST_LINE = 4096
 _LONGEST_FIELD = 8190
 _END_OF_HEAD = b"\r\n\r\n"
+_CALLERS_OWN = (HttpProcessingError, web.RequestPayloadError)
+
+
+def _concerns_us(line: logging.LogRecord) -> bool:
+    """What is wrong with a request is its caller's matter: nobody fills the log from outside."""
+    error = line.exc_info[1] if line.exc_info else None
+    return not isinstance(error, _CALLERS_OWN)
+
+
+_log = logging.getLogger(__name__)
+_log.addFilter(_concerns_us)
 
 
 class Listener:
@@ -35,6 +48,7 @@ class Listener:
         self._runner = web.AppRunner(
             application,
             access_log=None,
+            logger=_log,
             keepalive_timeout=_KEEP_ALIVE,
             max_line_size=_LONGEST_LINE,
             max_field_size=_LONGEST_FIELD,

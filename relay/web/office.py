@@ -5,7 +5,7 @@ from importlib import resources
 
 from aiohttp import web
 
-from relay.web.access import Access, remember
+from relay.web.access import Access, read_form, remember
 from relay.web.actions import Actions
 from relay.web.live import Live
 from relay.web.pages import Library, Pages, furnish, page, told
@@ -59,7 +59,7 @@ class _Door:
         wait = self._access.wait(caller)
         if wait:
             return _form(request, f"Too many wrong tokens: wait {wait:.0f} s.", 429)
-        role = self._access.role_of(str((await request.post()).get("token", "")).strip(), caller)
+        role = self._access.role_of(str((await read_form(request)).get("token", "")).strip(), caller)
         if role is None:
             return _form(request, "This is no token of this relay.", 403)
         session = self._access.sessions.begin(role, asyncio.get_running_loop().time())

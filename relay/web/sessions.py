@@ -28,7 +28,7 @@ class Session:
 
     def sent(self, mark: str) -> bool:
         """Whether a form is this session's own."""
-        return hmac.compare_digest(self.mark.encode(), mark.encode())
+        return hmac.compare_digest(self.mark.encode(), mark.encode(errors="backslashreplace"))
 
 
 class Sessions:
