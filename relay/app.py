@@ -118,8 +118,8 @@ class Relay:
         """From the first line of the log to the last; the exit code. `end`: in the loop's time."""
         self._watchdog.start()
         web = None if until_empty else await self._serve()
-        await self._start()
         try:
+            await self._start()
             code = await self._until_empty(end) if until_empty else await self._until_stopped()
         finally:
             code_of_end = await self._end()
@@ -165,8 +165,11 @@ class Relay:
                 "setting.ignored", setting=problem.field, reason=problem.what, mend=problem.mend
             )
         self._refuse(self._settings.broken)
-        await self._caretaker.beat_once()  # before the first post: a crash from here on leaves its trace
-        if await self._outbox.unclean():
+        patience = Patience(self._troubles, schedule_of(self._settings), random.random, self._asked.stop)
+        await patience.ask(
+            self._caretaker.beat_once
+        )  # before the first post: from here on a crash leaves a trace
+        if await patience.ask(self._outbox.unclean):
             self._log.warning(
                 "relay.recovered",
                 reason="the relay before this one ended without settling its last posts",

@@ -129,7 +129,7 @@ async def test_a_blocked_loop_is_red_and_said_with_the_place(
     sandbox: Sandbox, station: Station, spoiler: str, ended: None
 ) -> None:
     seen = await watched(station, spoiler, "loop")
-    await seen.until("/livez", green, 10)
+    await seen.until("/readyz", green, 20)
     seen.relay.send(signal.SIGUSR1)
     took, text = await seen.until("/livez", red, 60)
     measured(f"blocked loop: red after {took:.1f} s: {text.strip()}")
