@@ -330,12 +330,21 @@ def test_the_kubernetes_example_is_a_sidecar_on_the_pods_own_volume() -> None:
     assert sidecar["restartPolicy"] == "Always"
     assert pod["terminationGracePeriodSeconds"] > GRACE_SECONDS
     assert pod["securityContext"]["fsGroup"] == 10001
-    assert sidecar["livenessProbe"]["exec"]["command"] == ["relay", "status", "--here"]
+    assert sidecar["livenessProbe"]["httpGet"] == {"path": "/livez", "port": 8480}
+    assert sidecar["startupProbe"]["httpGet"] == {"path": "/readyz", "port": 8480}
+    assert_guarded(sidecar)
     volumes = {volume["name"] for volume in pod["volumes"]}
     volumes |= {claim["metadata"]["name"] for claim in manifest["spec"]["volumeClaimTemplates"]}
     for container in [sidecar, *pod["containers"]]:
         assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
         assert {"name": "outbox", "mountPath": "/data"} in container["volumeMounts"]
+
+
+def assert_guarded(container: dict[str, Any]) -> None:
+    """What listens on the pod's address has a token."""
+    given = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert given["RELAY_WEB__LISTEN"] == "0.0.0.0:8480"
+    assert given["RELAY_WEB__TOKEN_FILE"].startswith("/run/secrets/")
 
 
 REPLICAS = ROOT / "deploy" / "replicas"
@@ -371,8 +380,10 @@ def test_a_rolling_update_begins_a_new_relay_before_an_old_one_ends() -> None:
     assert deployment["minReadySeconds"] >= settings.Settings().lease_seconds
     assert deployment["template"]["spec"]["terminationGracePeriodSeconds"] > GRACE_SECONDS
     (container,) = deployment["template"]["spec"]["containers"]
-    assert container["readinessProbe"]["exec"]["command"] == ["relay", "status", "--here"]
-    assert "livenessProbe" not in container, "a database that is away is waited out"
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": 8480}
+    assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": 8480}
+    assert container["startupProbe"]["httpGet"] == {"path": "/livez", "port": 8480}, "it waits for its outbox"
+    assert_guarded(container)
     budget = replicas_manifests()["PodDisruptionBudget"]["spec"]
     assert budget["maxUnavailable"] == 1
     labels = deployment["template"]["metadata"]["labels"]
