@@ -275,6 +275,9 @@ class Relay:
             mend = "restart the relay to use another outbox or lease; the old settings go on"
             self._refuse([Problem(name, "it changed", mend)])
             return
+        if (settings.web, settings.inbound) != (before.web, before.inbound):
+            mend = "restart the relay to serve elsewhere or to others; what was served goes on"
+            self._refuse([Problem("RELAY_WEB__…, RELAY_INBOUND__…", "they changed", mend)])
         self._refuse(settings.broken)
         self._settings = settings = settings.or_as_before(before)
         self._shares.resize(settings.max_in_flight)

@@ -23,7 +23,7 @@ from relay.web.exposition import Carried, Exposition, Look
 from relay.web.hall import Hall
 from relay.web.health import Health, Vitals
 from relay.web.inside import Inside
-from relay.web.keys import Keys, sources_of
+from relay.web.keys import Keys
 from relay.web.pages import Library
 from relay.web.rates import Rates
 from relay.web.server import Door, WebThread
@@ -34,9 +34,10 @@ _SHORTEST_TOKEN = 16
 
 
 def web_thread(
-    settings: Settings, inside: Inside, vitals: Vitals, meters: Meters, carried: Carried
+    now: Callable[[], Settings], inside: Inside, vitals: Vitals, meters: Meters, carried: Carried
 ) -> WebThread | None:
-    """What these settings want to be served; None: nothing. Raises SettingsError."""
+    """What the settings want to be served; None: nothing. Raises SettingsError. `now()`: those that hold now."""
+    settings = now()
     doors: list[Door] = []
     if settings.web.listen != _OFF:
         access = Access(_tokens(settings.web), local=mends.is_loopback(settings.web.listen))
@@ -44,7 +45,7 @@ def web_thread(
             Door("RELAY_WEB__LISTEN", settings.web.listen, _application(access, vitals, meters, carried))
         )
     if settings.inbound.listen != _OFF:
-        keys = Keys(sources_of(settings))
+        keys = Keys(now)
         build = _inbound(settings.inbound, settings.log.summary_seconds, keys, vitals)
         doors.append(Door("RELAY_INBOUND__LISTEN", settings.inbound.listen, build))
     return WebThread(doors, _reach(settings), inside) if doors else None

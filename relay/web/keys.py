@@ -1,7 +1,7 @@
 """This file is the keys that ION calls with: from the settings, and from files that may change."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from relay import logs
@@ -30,11 +30,16 @@ def sources_of(settings: Settings) -> Mapping[TenantId, OAuth1Source]:
 
 
 class Keys:
-    """By consumer key; files are looked at again once a second, when somebody calls."""
+    """By consumer key; settings and files are looked at again once a second, when somebody calls.
 
-    def __init__(self, sources: Mapping[TenantId, OAuth1Source]) -> None:
-        self._sources = sources
-        self._files = [path for source in sources.values() for path in source.paths]
+    `settings()`: those that hold now; new ones are another object.
+    """
+
+    def __init__(self, settings: Callable[[], Settings]) -> None:
+        self._now = settings
+        self._settings: Settings | None = None
+        self._sources: Mapping[TenantId, OAuth1Source] = {}
+        self._files: list[Path] = []
         self._log = logs.logger()
         self._stamp: object = None
         self._next_look = 0.0
@@ -45,10 +50,18 @@ class Keys:
         now = time.monotonic()
         if now >= self._next_look:
             self._next_look = now + _LOOK_SECONDS
-            seen = stamp(self._files)
-            if seen != self._stamp:
-                self._stamp, self._keys = seen, dict(self._read())
+            self._look()
         return self._keys
+
+    def _look(self) -> None:
+        settings = self._now()
+        is_new = settings is not self._settings
+        if is_new:
+            self._settings, self._sources = settings, sources_of(settings)
+            self._files = [path for source in self._sources.values() for path in source.paths]
+        seen = stamp(self._files)
+        if is_new or seen != self._stamp:
+            self._stamp, self._keys = seen, dict(self._read())
 
     def _read(self) -> "list[tuple[str, Key]]":
         found = []
