@@ -116,6 +116,7 @@ class Exchange:
             return Parcel(refusal=Refusal(413, 413, "the request is larger than the sandbox takes"))
         parcel = examine(self._http.headers.get("Content-Type", ""), body, self._ion.max_message_bytes)
         self._entry.message_id = parcel.message_id
+        self._entry.traceparent = self._http.headers.get("traceparent")
         return parcel
 
     def _judge_beginning(self, parcel: Parcel) -> None:

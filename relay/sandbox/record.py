@@ -82,6 +82,7 @@ class Request:
     code: int = 0
     why: str = ""
     message_id: str | None = None
+    traceparent: str | None = None
     weather: tuple[str, ...] = ()
     seconds: float | None = None
 
@@ -98,6 +99,7 @@ class Request:
             "code",
             "why",
             "message_id",
+            "traceparent",
         )
         shown: dict[str, object] = {name: getattr(self, name) for name in names}
         return shown | {"weather": list(self.weather), "seconds": self.seconds}
