@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 import relay
-from relay import ledger, logs
+from relay import ledger, logs, traces
 from relay.ahead import Patience
 from relay.asked import Asked
 from relay.assembly import Profile, care_of, profiles_of, schedule_of
@@ -32,6 +32,7 @@ from relay.settings import Settings, SettingsError
 from relay.shares import Shares
 from relay.supervisor import ARRIVALS, LEASES, Post, Supervisor
 from relay.tenure import Tenure
+from relay.traces import Traces
 from relay.view.overview import Configured
 from relay.watchdog import Watchdog
 from relay.web.exposition import Carried
@@ -46,6 +47,9 @@ _FOLDER_SECONDS, _FOLDER_SHARE = 3.0, 100.0
 
 _LEAVE_SECONDS = 1.0
 """So long at least the outbox has to take the heartbeat back, also where the grace is over."""
+
+_FLUSH_SECONDS = 2.0
+"""So long the collector of traces has to take the last ones."""
 
 _TICK_SECONDS = 0.5
 
@@ -107,6 +111,7 @@ class Relay:
         leases = outbox.leases
         self._tenure = None if leases is None else Tenure(leases, self._name, time.monotonic)
         self._is_started = False
+        self._traces: Traces | None = None
         self._supervisor = Supervisor(
             outbox, self._ledger, self._log, self._troubles, schedule, random.random, self._tenure, pulse
         )
@@ -160,7 +165,7 @@ class Relay:
 
     async def _start(self) -> None:
         self._log.info("relay.started", version=relay.__version__, relay=self._name)
-        for problem in self._settings.unknown:
+        for problem in [*self._settings.unknown, *self._open_traces()]:
             self._log.warning(
                 "setting.ignored", setting=problem.field, reason=problem.what, mend=problem.mend
             )
@@ -190,6 +195,14 @@ class Relay:
         self._supervisor.keep("folder", self._watch_folder)
         self._is_started = True
         self._service.ready()
+
+    def _open_traces(self) -> list[Problem]:
+        """What hinders the traces that the environment asks for, if anything does."""
+        found = traces.opened(os.environ)
+        if isinstance(found, Problem):
+            return [found]
+        self._traces = found
+        return []
 
     async def _tick(self) -> None:
         """Show that the loop goes round, and by how much it is late."""
@@ -230,6 +243,7 @@ class Relay:
             holds=holds,
             report=partial(self._report, tenant),
             stopping=stopping,
+            traces=self._traces,
             pulse=self._pulse.part(f"tenant {tenant}", profile.longest_step),
         )
         return Worker(profile.rules, parts, control)
@@ -367,6 +381,8 @@ class Relay:
             )
             return 1
         await self._leave(max(deadline - clock(), _LEAVE_SECONDS))
+        if self._traces is not None:
+            await self._traces.close(_FLUSH_SECONDS)
         self._log.info("relay.ended")
         return 0
 

@@ -15,6 +15,7 @@ from relay.protocol import Policy
 from relay.pulse import Part, Pulse
 from relay.retry import Schedule
 from relay.shares import Shares
+from relay.traces import Traces
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Parts:
     `holds()`: whether a post may begin, by this process' own clock (where relays share an outbox).
     `shares`: of all posts under way of the process.
     `pulse`: where it says that it gets on.
+    `traces`: where spans go; None: nobody asked for them.
     `report(state, reason, next try in the loop's time)` shows the tenant's live state to operators.
     """
 
@@ -56,4 +58,5 @@ class Parts:
     holds: Callable[[], bool]
     report: Callable[[StateName, str, float | None], None]
     stopping: asyncio.Event
+    traces: Traces | None = None
     pulse: Part = field(default_factory=lambda: Pulse().part("tenant", inf))

@@ -8,6 +8,7 @@ import asyncio
 import json
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from relay import protocol
 from relay.ahead import LIMIT, Ahead
@@ -229,7 +230,11 @@ class Flight:
             if not self._is_ending() and self._parts.holds():
                 if message.attempts or message.row in self._sent:
                     self._parts.meter.sent_again()
-                answer = await self._parts.endpoint.post(parcel)
+                endpoint, traces = self._parts.endpoint, self._parts.traces
+                if traces is None:
+                    answer = await endpoint.post(parcel)
+                else:
+                    answer = await traces.around(message, partial(endpoint.post, parcel))
         finally:
             self._shares.end(self._share)
             if answer is None:

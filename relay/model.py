@@ -218,6 +218,9 @@ _TEXTS = {"accountingEntity": 22, "location": 22, "revisionId": 22, "documentId"
 _INTEGERS = frozenset({"variationId", "batchSequence", "batchSize", "batchRevision"})
 _FLAGS = frozenset({"batchAbortIndicator"})
 _AS_THEY_ARE = frozenset({"instances", "source"})  # their types differ between sources: passed through
+TRACEPARENT = "traceparent"
+"""A parameter that the relay takes for itself: the application's trace. It is not sent to ION as one."""
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _COLUMNS = {
     "documentName": "document_name",
     "messageId": "message_id",
@@ -247,6 +250,11 @@ def _parameter_problem(name: str, value: object) -> Problem | None:
         return None if isinstance(value, bool) else Problem(shown, "is wrong", "give true or false")
     if name in _AS_THEY_ARE:
         return None
+    if name == TRACEPARENT:
+        fits = isinstance(value, str) and _TRACEPARENT.fullmatch(value) is not None
+        return (
+            None if fits else Problem(shown, "is wrong", "give a W3C traceparent, 00-…-…-01, or leave it out")
+        )
     if name.startswith("custom_"):
         return _custom_problem(shown, name.removeprefix("custom_"), value)
     return Problem(shown, "is not an IMS property", "check its spelling, or name it custom_<Name>")

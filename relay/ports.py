@@ -197,8 +197,8 @@ class Endpoint(Protocol):
     async def pack(self, message: Message) -> "Parcel":
         """The post's body, built (and compressed) ahead of its launch; large ones off the loop."""
 
-    async def post(self, parcel: "Parcel") -> Answer:
-        """POST it, once. Also waits for the tenant's rate limit."""
+    async def post(self, parcel: "Parcel", traceparent: str | None = None) -> Answer:
+        """POST it, once. Also waits for the tenant's rate limit. `traceparent`: its span."""
 
     def credentials_changed(self) -> bool:
         """Whether the credential files on disk differ from what was last read."""

@@ -82,7 +82,7 @@ EVENTS = (
     Event(
         "setting.ignored",
         "warning",
-        "a `RELAY_…` name that nobody reads",
+        "a name that nobody reads: a misspelt `RELAY_…`, or OpenTelemetry's without the extra `otel`",
         {
             "setting": "RELAY_LOG__LEVL",
             "reason": "is not a setting of the relay",

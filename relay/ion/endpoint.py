@@ -22,7 +22,7 @@ from relay.ion.exchange import Exchange, Received
 from relay.ion.oauth import IonApi, Token
 from relay.ion.tokens import Fetched, TokenCache
 from relay.metrics import Call, Meter
-from relay.model import LogicalId, Message, TenantId
+from relay.model import TRACEPARENT, LogicalId, Message, TenantId
 from relay.ports import Parcel
 
 _SMALL, _LARGE = 64 * 1024, 4 * 1024 * 1024
@@ -108,14 +108,14 @@ class IonEndpoint:
             return wire.body(message, sender, deflate_from)
         return await asyncio.to_thread(wire.body, message, sender, deflate_from)
 
-    async def post(self, parcel: Parcel) -> Answer:
+    async def post(self, parcel: Parcel, traceparent: str | None = None) -> Answer:
         """POST it, once, whatever happens.
 
         A 2xx is a reply unless its body is cut; what the body says, or that it is longer than what is
         read of it, changes nothing: ION took custody.
         """
         assert isinstance(parcel, wire.Body), "a parcel comes from this endpoint's own pack"
-        received, _ = await self._send("post", lambda access: access.post, _SMALL, parcel)
+        received, _ = await self._send("post", lambda access: access.post, _SMALL, parcel, traceparent)
         return self._reply(received) if isinstance(received, Received) else received
 
     def credentials_changed(self) -> bool:
@@ -140,7 +140,12 @@ class IonEndpoint:
         return received
 
     async def _send(
-        self, call: Call, aim: Aim, limit: int, body: wire.Body | None = None
+        self,
+        call: Call,
+        aim: Aim,
+        limit: int,
+        body: wire.Body | None = None,
+        traceparent: str | None = None,
     ) -> tuple[Received | Failure, Token | None]:
         """A GET, or a POST of this body, with its credentials; also the token it was sent with, if any."""
         access = self._look() if self._access is None else self._access
@@ -158,6 +163,8 @@ class IonEndpoint:
             return await self._metered(call, got), token
         headers = self._signed(target, token)
         headers["Content-Type"] = body.content_type
+        if traceparent is not None:
+            headers[TRACEPARENT] = traceparent
         posted = self._exchange.post(target.url, headers, limit, body.data)
         return await self._metered(call, posted), token
 

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from relay.answers import Accepted, NoReply, Versions
-from relay.model import DocumentName, LogicalId, Message
+from relay.model import TRACEPARENT, DocumentName, LogicalId, Message
 
 DEFLATE_FROM = 8 * 1024
 """Bytes of payload from which it is compressed, unless the settings say otherwise."""
@@ -67,9 +67,9 @@ _SECOND_PART = (
     b"Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\n\r\n"
 )
 _DECIDED = frozenset(
-    {"documentName", "fromLogicalId", "toLogicalId", "messageId", "encoding", "characterSet"}
+    {"documentName", "fromLogicalId", "toLogicalId", "messageId", "encoding", "characterSet", TRACEPARENT}
 )
-"""Parameters that the relay decides; stored ones never replace them."""
+"""Parameters that the relay decides or takes for itself; stored ones are not sent."""
 
 _COMMON_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 

@@ -146,10 +146,13 @@ def test_what_the_code_imports_is_what_the_project_says_it_needs() -> None:
     for path in (ROOT / "relay").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
-                imported |= {alias.name.split(".")[0] for alias in node.names}
+                imported |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
-                imported.add(node.module.split(".")[0])
-    foreign = {normal(name) for name in imported - sys.stdlib_module_names - {"relay"}}
+                imported.add(node.module)
+    shared = {f"opentelemetry-{part}" for part in ("sdk", "exporter-otlp-proto-http")}
+    brought = {name for name in shared if any(f"{normal(one)}-".startswith(f"{name}-") for one in imported)}
+    imported = {name.split(".")[0] for name in imported}
+    foreign = {normal(name) for name in imported - sys.stdlib_module_names - {"relay"}} | brought
     brought_along = {
         "pydantic",
         "pydantic-core",
@@ -157,6 +160,7 @@ def test_what_the_code_imports_is_what_the_project_says_it_needs() -> None:
         "yarl",
         "multidict",
         "click",
+        "opentelemetry",
     }  # parts of the declared
     assert foreign - brought_along <= declared
     assert declared - foreign <= {"uvloop", "rich"}, "declared and never imported"

@@ -39,7 +39,8 @@ class Packed:
 class ScriptedEndpoint:
     """`delay`: seconds before each answer, a number or by call and loop time.
 
-    `asked`: every call, in order. `taken`: the messages that were answered with a 2xx, in order. `changed`:
+    `asked`: every call, in order. `taken`: the messages that were answered with a 2xx, in order.
+    `traceparents`: of the posts, in order. `changed`:
     what `credentials_changed` says. `closed`: how often it was closed.
     """
 
@@ -50,6 +51,7 @@ class ScriptedEndpoint:
     closed: int = 0
     asked: list[Asked] = field(default_factory=list)
     taken: list[Message] = field(default_factory=list)
+    traceparents: list[str | None] = field(default_factory=list)
     under_way: int = 0
     most_under_way: int = 0
     _queues: dict[Call, deque[Answer]] = field(default_factory=dict)
@@ -77,8 +79,9 @@ class ScriptedEndpoint:
     async def pack(self, message: Message) -> Packed:
         return Packed(message)
 
-    async def post(self, parcel: Parcel) -> Answer:
+    async def post(self, parcel: Parcel, traceparent: str | None = None) -> Answer:
         assert isinstance(parcel, Packed), "a parcel comes from this endpoint's own pack"
+        self.traceparents.append(traceparent)
         answer = await self._ask("post", parcel.message, Reply(202))
         if isinstance(answer, Reply) and 200 <= answer.status < 300:
             self.taken.append(parcel.message)

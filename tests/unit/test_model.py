@@ -259,6 +259,23 @@ def test_custom_properties_are_texts_with_an_alphanumeric_name() -> None:
         ]
 
 
+def test_a_trace_is_named_as_w3c_writes_it() -> None:
+    trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    for fine in (f"00-{trace}-{span}-01", f"00-{trace}-{span}-00", f"cc-{trace}-{span}-01"):
+        assert parameter_problems({"traceparent": fine}) == []
+    wrongs: tuple[object, ...] = (
+        *("", None, 1, [], f"00-{trace}-{span}", f"00-{trace}-{span}-01\n", f"00-{trace}-{span}-01-x"),
+        *(f"ff-{trace}-{span}-01", f"00-{'0' * 32}-{span}-01", f"00-{trace}-{'0' * 16}-01"),
+        *(f"00-{trace.upper()}-{span}-01", f"00-{trace[1:]}-{span}-01", f"00-{trace}-{span[1:]}-01"),
+    )
+    for wrong in wrongs:
+        assert parameter_problems({"traceparent": wrong}) == [
+            Problem(
+                "parameters.traceparent", "is wrong", "give a W3C traceparent, 00-…-…-01, or leave it out"
+            )
+        ]
+
+
 @pytest.mark.parametrize("name", ["variationID", "Custom_A", "", "tenantId", "custom"])
 def test_a_misspelt_property_is_refused_by_name(name: str) -> None:
     assert parameter_problems({name: "x"}) == [

@@ -176,6 +176,13 @@ def test_stored_parameters_never_replace_what_the_relay_decides() -> None:
     assert (sent["fromLogicalId"], sent["messageId"], sent["encoding"]) == (SENDER, "m1", "DEFLATE")
 
 
+def test_the_applications_trace_is_no_parameter_of_ions() -> None:
+    stored = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "documentId": "SO-1"}
+    sent = parameters(wire.body(message(parameters=json.dumps(stored)), SENDER))
+    assert sent["documentId"] == "SO-1"
+    assert "traceparent" not in sent
+
+
 @pytest.mark.parametrize("stored", ["[]", "null", "3", "{", "", '{"variationId": NaN}', '{"x": Infinity}'])
 def test_parameters_that_are_no_json_object_are_a_value_error(stored: str) -> None:
     with pytest.raises(ValueError, match=r"."):

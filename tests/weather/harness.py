@@ -23,6 +23,7 @@ from relay.protocol import Opening, Posting
 from relay.retry import Schedule
 from relay.shares import Shares
 from relay.supervisor import Post, Supervisor
+from relay.traces import Traces
 from relay.worker import Worker
 from tests.support.memory import MemoryOutbox
 from tests.support.scripted import Call, ScriptedEndpoint
@@ -86,6 +87,7 @@ class World:
     rules: Rules = field(default_factory=lambda: Rules(ACME))
     latency: float = 0.01
     seed: int = 0
+    traces: Traces | None = None
     asked: list[Asked] = field(default_factory=list)
     states: list[tuple[float, str, str]] = field(default_factory=list)
 
@@ -124,6 +126,7 @@ class World:
             holds=lambda: self.supervisor.holds(ACME),
             report=lambda state, reason, _: self.states.append((self.now(), state, reason)),
             stopping=stopping,
+            traces=self.traces,
         )
         return Worker(self.rules, parts, control)
 

@@ -36,11 +36,11 @@ class _Counting(ScriptedEndpoint):
     def count_in(self, house: "House") -> None:
         self.house = house
 
-    async def post(self, parcel):
+    async def post(self, parcel, traceparent=None):
         self.house.under_way += 1
         self.house.most = max(self.house.most, self.house.under_way)
         try:
-            return await super().post(parcel)
+            return await super().post(parcel, traceparent)
         finally:
             self.house.under_way -= 1
 

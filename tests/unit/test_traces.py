@@ -1,0 +1,63 @@
+"""Traces are off unless the environment names a collector; then spans reach it, also the last ones."""
+
+import sys
+import threading
+import time
+
+import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from relay.answers import Answer, Reply
+from relay.model import DocumentName, Message, MessageId, Problem, RowId, TenantId
+from relay.traces import Traces, opened
+from tests.support.collector import collector
+
+MESSAGE = Message(
+    RowId(1), TenantId("ACME_PRD"), DocumentName("Sync.Shipment"), MessageId("m1"), b"<doc/>", 6
+)
+
+
+async def taken(_: str | None) -> Answer:
+    return Reply(202)
+
+
+@pytest.mark.parametrize("environment", [{}, {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, {"OTEL_SERVICE_NAME": "x"}])
+def test_without_a_collector_there_are_no_traces(environment: dict[str, str]) -> None:
+    assert opened(environment) is None
+
+
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
+def test_without_the_extra_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace.export", None)
+    found = opened({name: "http://127.0.0.1:4318"})
+    assert isinstance(found, Problem)
+    assert (found.field, found.mend) == (name, "install ion-relay[otel], or unset the variable")
+
+
+async def test_spans_reach_the_collector_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    with collector() as receiver:
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_SERVICE_NAME": "relay-in-test"}
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        traces = opened(environment)
+        assert isinstance(traces, Traces)
+        assert await traces.around(MESSAGE, taken) == Reply(202)
+        await traces.close(10)
+        assert [path for path, _ in receiver.requests] == ["/v1/traces"]
+        assert [span.name for span in receiver.spans] == ["ion.send"]
+        assert receiver.services == {"relay-in-test"}
+
+
+async def test_a_collector_that_stands_still_is_not_waited_for() -> None:
+    let_go = threading.Event()
+
+    class Stuck(SimpleSpanProcessor):
+        def shutdown(self) -> None:
+            let_go.wait()
+
+    began = time.monotonic()
+    await Traces(Stuck(InMemorySpanExporter())).close(0.05)
+    assert time.monotonic() - began < 5
+    let_go.set()
