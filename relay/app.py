@@ -141,7 +141,7 @@ class Relay:
             self._pulse, self._hindrance, self._states.current, self._supervisor.accepted, self._configured
         )
         inside, carried = Inside(asyncio.get_running_loop()), self._carried()
-        thread = web_thread(self._settings, inside, vitals, self._meters, carried)
+        thread = web_thread(lambda: self._settings, inside, vitals, self._meters, carried)
         if thread is not None:
             for setting, address in (await thread.start()).items():
                 self._log.info("web.opened", setting=setting, address=address)

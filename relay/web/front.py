@@ -36,7 +36,7 @@ _SHORTEST_TOKEN = 16
 def web_thread(
     now: Callable[[], Settings], inside: Inside, vitals: Vitals, meters: Meters, carried: Carried
 ) -> WebThread | None:
-    """What the settings want to be served; None: nothing. Raises SettingsError. `now()`: those that hold now."""
+    """What the settings want to be served; None: nothing. `now()`: those that hold. Raises SettingsError."""
     settings = now()
     doors: list[Door] = []
     if settings.web.listen != _OFF:
