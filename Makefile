@@ -86,7 +86,7 @@ check-%: $(READY) $(TOOLS)
 
 .PHONY: screenshots
 screenshots: $(READY) browser ## take the pictures of the operator's page that the documentation shows
-	@RELAY_TEST_SCREENSHOTS=$(CURDIR)/docs $(BIN)/python -m pytest -q tests/e2e/test_page.py -k pictures
+	@RELAY_TEST_SCREENSHOTS=$(CURDIR)/docs $(BIN)/python -m pytest -q tests/e2e/test_pictures.py
 
 .PHONY: format
 format: $(READY) ## let the formatter and the linter mend what they can

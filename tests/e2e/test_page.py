@@ -1,7 +1,6 @@
 """The operator's page in a real browser, on a real relay that carries messages to the stand-in ION.
 
 Every view, every action, the keyboard alone, a narrow screen, hostile texts in every field, and what axe-core says.
-With `RELAY_TEST_SCREENSHOTS` set to a folder the pictures of the documentation are written there.
 """
 
 import json
@@ -446,13 +445,3 @@ def test_a_reader_sees_no_document_and_no_button(browser: Browser, guarded: str)
     view(page, "/tenants/ACME_PRD")
     assert page.get_by_role("button").count() == 0
     context.close()
-
-
-@pytest.mark.skipif(not os.environ.get("RELAY_TEST_SCREENSHOTS"), reason="no pictures were asked for")
-def test_pictures_for_the_documentation(page: Page) -> None:
-    folder = Path(os.environ["RELAY_TEST_SCREENSHOTS"])
-    for name, path in (("page-overview", "/"), ("page-tenant", "/tenants/GLOBEX_TST")):
-        view(page, path)
-        expect(page.locator("#live")).to_have_text("Kept up to date.")
-        page.screenshot(path=folder / f"{name}.png")
-        assert (folder / f"{name}.png").stat().st_size > 0

@@ -1,0 +1,106 @@
+"""The pictures of the operator's page in the documentation: six tenants on an ordinary bad day.
+
+They are taken where `RELAY_TEST_SCREENSHOTS` names a folder: `make screenshots`.
+"""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, async_playwright
+
+from relay.sandbox import Sandbox, SandboxTenant
+from tests.e2e.test_page import CHROMIUM, FLAGS
+from tests.support.application import ORDER, SHIPMENT, order
+from tests.support.process import RelayProcess, Station
+
+FOLDER = os.environ.get("RELAY_TEST_SCREENSHOTS")
+LINE_SECONDS = 120.0
+"""So long the relay is watched, for a line of rates to be seen."""
+
+ACME, GLOBEX, INITECH, NORTHWIND = "ACME_PRD", "GLOBEX_PRD", "INITECH_TST", "NORTHWIND_PRD"
+TENANTS = (ACME, "CONTOSO_PRD", GLOBEX, INITECH, NORTHWIND, "UMBRELLA_PRD")
+
+
+def day(sandbox: Sandbox) -> None:
+    """What is wrong at ION."""
+    refused = "the supplier S-0815 is blocked"
+    sandbox.weather(tenant="CONTOSO_PRD", call="post", status=400, text="order-13", error=refused)
+    sandbox.weather(tenant=GLOBEX, call="post", status=503, error="ION is being maintained")
+    sandbox.weather(tenant=GLOBEX, call="ping", status=503, error="ION is being maintained")
+    sandbox.weather(tenant="UMBRELLA_PRD", call="ping", status=401, error="the consumer key is not valid")
+
+
+async def hand_over(station: Station, sizes: tuple[int, ...] = (30, 45, 25, 60, 80, 50, 35)) -> None:
+    """Orders as they come; more at times."""
+    number = 0
+    while True:
+        for size in sizes:
+            for _ in range(size):
+                station.application.insert(ACME, order(number), key=f"customer-{number % 20}")
+                number += 1
+                await asyncio.sleep(5 / size)
+
+
+async def fill(station: Station) -> None:
+    """What waits when the pictures are taken."""
+    for number in range(20):
+        station.application.insert("CONTOSO_PRD", order(number), key=f"customer-{number}")
+        station.application.insert(NORTHWIND, order(number))
+    for number in range(7):
+        station.application.insert(GLOBEX, order(number), key=f"customer-{number % 3}")
+        station.application.insert(NORTHWIND, order(number), SHIPMENT)
+        station.application.insert("UMBRELLA_PRD", order(number))
+    station.application.insert(GLOBEX, order(8), SHIPMENT)
+    station.application.insert(INITECH, order(1))
+    await station.command(
+        "tenants", "pause", INITECH, "--reason", "its connection point moves to another tenant"
+    )
+
+
+async def take(page: Page, address: str, name: str, path: str) -> None:
+    """One picture, of the page as long as it is."""
+    assert FOLDER is not None
+    await page.goto(f"http://{address}{path}")
+    await page.get_by_text("Kept up to date.").wait_for()
+    file = Path(FOLDER) / f"{name}.png"
+    await page.screenshot(path=file, full_page=True)
+    assert file.stat().st_size > 0
+
+
+@pytest.mark.skipif(not FOLDER or CHROMIUM is None, reason="no pictures were asked for")
+async def test_pictures_for_the_documentation(tmp_path: Path) -> None:
+    tenants = [
+        SandboxTenant(one, f"lid://{one.split('_')[0].lower()}.orders.1", [ORDER], auth="oauth2")
+        if one == NORTHWIND
+        else SandboxTenant(
+            one, f"lid://{one.split('_')[0].lower()}.orders.1", [ORDER, SHIPMENT], auth="oauth2"
+        )
+        for one in TENANTS
+    ]
+    async with Sandbox(tenants) as sandbox:
+        station = Station(tmp_path, {"RELAY_WEB__LISTEN": "127.0.0.1:0"})
+        quick = ("RELAY_RETRY__INITIAL_SECONDS", "RELAY_RETRY__MAX_SECONDS")
+        station.environment = {k: v for k, v in station.environment.items() if k not in quick}
+        station.environment |= sandbox.environment(tmp_path)
+        day(sandbox)
+        await fill(station)
+        async with station.relay() as relay:
+            handing = asyncio.create_task(hand_over(station))
+            await photograph(relay, (await station.event(relay, "web.opened"))["address"])
+            handing.cancel()
+            await asyncio.gather(handing, return_exceptions=True)
+
+
+async def photograph(relay: RelayProcess, address: str) -> None:
+    """All pictures."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = await browser.new_page(viewport={"width": 1200, "height": 480})
+        await page.goto(f"http://{address}/")
+        await asyncio.sleep(LINE_SECONDS)
+        await take(page, address, "page-overview", "/")
+        await take(page, address, "page-tenant", f"/tenants/{GLOBEX}")
+        assert relay.running
+        await browser.close()
