@@ -6,6 +6,7 @@ its time (`--far-ms`) is below `--at-least`.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -15,16 +16,18 @@ import tempfile
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tools.bench_store import measure_idle, measure_store
+from tools.bench_watched import measure_views, measure_watched
 from tools.stores import Application, Store, running
 
-MEASUREMENTS = ["ratio", "at-once", "pickup", "memory", "store", "idle"]
+MEASUREMENTS = ["ratio", "at-once", "pickup", "memory", "store", "idle", "watched"]
 TENANT = "BENCH"
 TOOLS = Path(__file__).resolve().parent
 RELAY = [sys.executable, "-m", "relay"]
@@ -106,9 +109,10 @@ class Bench:
         application.insert((TENANT, b"x" * size, str(uuid.uuid4())) for _ in range(count))
         application.close()
 
-    def start(self, *options: str) -> subprocess.Popen[bytes]:
-        """A relay."""
-        return subprocess.Popen([*RELAY, "run", *options], env=self.environment, cwd=self.folder)
+    def start(self, *options: str, more: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """A relay; `more`: of its environment."""
+        environment = {**self.environment, **(more or {})}
+        return subprocess.Popen([*RELAY, "run", *options], env=environment, cwd=self.folder)
 
 
 def watch_peak(process: subprocess.Popen[bytes], until: float | None = None) -> int:
@@ -148,6 +152,31 @@ def drain(store: Store, folder: Path, far: str, count: int, size: int, in_flight
     if process.returncode != 0 or seen != count:
         sys.exit(f"the relay ended with {process.returncode}, {seen} of {count} arrived")
     return rate(far), peak
+
+
+def drain_served(store: Store, folder: Path, options: argparse.Namespace, more: Mapping[str, str]) -> float:
+    """Messages a second of a relay that also serves its web, and so does not end by itself."""
+    with sink(options.far_ms) as far:
+        bench = Bench.at(store, folder, far, options.in_flight)
+        bench.fill(options.watched_count, options.size)
+        process = bench.start(more=more)
+        while process.poll() is None and ask(far, "summary")["count"] < options.watched_count:
+            time.sleep(0.25)
+        stop(process)
+        return rate(far)
+
+
+def measure_watching(store: Store, folder: Path, options: argparse.Namespace) -> None:
+    """Drains with and without somebody who looks; and how long a look takes at a large outbox."""
+    folder.mkdir()
+    numbers = itertools.count()
+    measure_watched(
+        options.pairs, lambda more: drain_served(store, folder / f"{next(numbers)}", options, more)
+    )
+    with sink() as far:
+        bench = Bench.at(store, folder / "views", far, 8)
+        look = partial(measure_views, rows=options.rows, tenants=1000)
+        look(bench.connect(), lambda more: bench.start(more=more))
 
 
 def drain_bare(far: str, count: int, size: int, in_flight: int) -> float:
@@ -243,6 +272,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="at most, for each backlog")
     parser.add_argument("--tenants", type=int, default=10_000, help="without messages, for `idle`")
     parser.add_argument("--idle-seconds", type=float, default=60, help="how long they are watched")
+    parser.add_argument("--watched-count", type=int, default=40_000, help="of a drain, for `watched`")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of the large outbox, for `watched`")
     parser.add_argument("--at-least", type=float, default=0.8, help="the median ratio that is good enough")
     parser.add_argument("--outbox", choices=["sqlite", "postgres"], default="sqlite")
     options = parser.parse_args()
@@ -272,6 +303,9 @@ def measure(store: Store, folder: Path, options: argparse.Namespace) -> int:
     if "idle" in what:
         print("tenants without messages")
         measure_idle(store, folder / "idle", options.tenants, options.idle_seconds)
+    if "watched" in what:
+        print("what watching costs, and how long a look takes")
+        measure_watching(store, folder / "watched", options)
     return 0 if good else 1
 
 
