@@ -112,6 +112,7 @@ class Relay:
         self._tenure = None if leases is None else Tenure(leases, self._name, time.monotonic)
         self._is_started = False
         self._traces: Traces | None = None
+        self._span_troubles = Troubles(self._log, None, loop.time, period, loop.call_later)
         self._supervisor = Supervisor(
             outbox, self._ledger, self._log, self._troubles, schedule, random.random, self._tenure, pulse
         )
@@ -198,11 +199,19 @@ class Relay:
 
     def _open_traces(self) -> list[Problem]:
         """What hinders the traces that the environment asks for, if anything does."""
-        found = traces.opened(os.environ)
+        loop = asyncio.get_running_loop()
+        found = traces.opened(os.environ, lambda why: loop.call_soon_threadsafe(self._spans_went, why))
         if isinstance(found, Problem):
             return [found]
         self._traces = found
         return []
+
+    def _spans_went(self, why_not: str | None) -> None:
+        if why_not is None:
+            self._span_troubles.resolved()
+            return
+        mend = "check the collector and the variable; RELAY_LOG__LEVEL=debug shows what it answers"
+        self._span_troubles.met("traces", detail=why_not, fault="the collector's", mend=mend)
 
     async def _tick(self) -> None:
         """Show that the loop goes round, and by how much it is late."""
@@ -383,6 +392,7 @@ class Relay:
         await self._leave(max(deadline - clock(), _LEAVE_SECONDS))
         if self._traces is not None:
             await self._traces.close(_FLUSH_SECONDS)
+            self._span_troubles.close()
         self._log.info("relay.ended")
         return 0
 

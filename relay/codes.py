@@ -66,6 +66,7 @@ CODES = (
     IGNORED,
     WRONG_SETTINGS,
     UNCONFIGURED,
+    Code("RELAY-164", "The collector takes no traces", kinds=("traces",)),
     Code("RELAY-171", "A tenant's oldest message has waited too long", events=("tenant.delayed",)),
     Code("RELAY-172", "A relay makes no progress"),
     NO_RELAY,

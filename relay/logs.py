@@ -42,7 +42,8 @@ def configure(level: str = "info", form: Form | None = None, stream: TextIO | No
     """Send the relay's and the libraries' logs to `stream` (stderr); may be called again.
 
     `level`: debug, info, warning or error. `form` None: console on a terminal, json otherwise. Libraries
-    are heard from warning on, or all of them at debug. It holds for every logger, made before or later.
+    are heard from warning on, or all of them at debug; OpenTelemetry, whose troubles `app.py` folds, at
+    debug alone. It holds for every logger, made before or later.
     """
     out = stream if stream is not None else sys.stderr
     number = logging.getLevelNamesMapping()[level.upper()]
@@ -110,6 +111,7 @@ def _hear_libraries(level: int) -> None:
         root.removeHandler(handler)
     root.addHandler(_Libraries())
     root.setLevel(level)
+    logging.getLogger("opentelemetry").setLevel(level if level <= logging.DEBUG else logging.CRITICAL)
     logging.captureWarnings(capture=True)
 
 

@@ -7,7 +7,7 @@ holds who, what and how it ended; no document, and nothing that a far side wrote
 import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from relay import __version__, protocol
@@ -16,7 +16,7 @@ from relay.model import TRACEPARENT, Message, Problem
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
-    from opentelemetry.sdk.trace import SpanProcessor
+    from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 COLLECTORS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 """Either says where spans go; OpenTelemetry reads it, and its further variables, by itself."""
@@ -27,6 +27,9 @@ CUT = "cut"
 
 Post = Callable[[str | None], Awaitable[Answer]]
 """Post it with this `traceparent`."""
+
+Tell = Callable[[str | None], object]
+"""Told after each batch, in a thread of the exporter's: why it was dropped, or None."""
 
 
 class Traces:
@@ -83,15 +86,25 @@ class Traces:
         return self._w3c.extract({TRACEPARENT: named} if isinstance(named, str) else {})
 
 
-def opened(environment: Mapping[str, str]) -> Traces | Problem | None:
+def opened(environment: Mapping[str, str], tell: Tell) -> Traces | Problem | None:
     """The traces that the environment asks for; None if it asks for none, and what hinders them otherwise."""
     asked = next((name for name in COLLECTORS if environment.get(name)), None)
     if asked is None:
         return None
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
     except ImportError:
         mend = "install ion-relay[otel], or unset the variable"
         return Problem(asked, "needs the extra otel, which is not installed: no traces", mend)
-    return Traces(BatchSpanProcessor(OTLPSpanExporter()))
+
+    class Exporter(OTLPSpanExporter):
+        def export(self, spans: "Sequence[ReadableSpan]") -> SpanExportResult:
+            result = super().export(spans)
+            is_taken = result is SpanExportResult.SUCCESS
+            tell(
+                None if is_taken else f"the collector that {asked} names did not take spans: they are dropped"
+            )
+            return result
+
+    return Traces(BatchSpanProcessor(Exporter()))

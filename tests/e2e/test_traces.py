@@ -1,6 +1,7 @@
 """A trace from the application's row through the relay to ION, as ION and a collector see it."""
 
 import json
+from pathlib import Path
 
 from relay.sandbox import Sandbox
 from tests.e2e.conftest import ACME, GLOBEX
@@ -40,4 +41,45 @@ async def test_without_a_collector_the_row_goes_as_ever(sandbox: Sandbox, statio
     station.application.insert_all([Parcel(ACME, order(1), parameters=GIVEN)])
     async with station.relay():
         await station.until_delivered(ACME)
+    assert {request.traceparent for request in sandbox.requests(ACME)} == {None}
+
+
+async def test_a_collector_that_refuses_is_one_trouble_and_no_hindrance(
+    sandbox: Sandbox, station: Station
+) -> None:
+    """It is told once, with its code and without the library's own lines, and is over when spans are taken."""
+    with collector() as receiver:
+        receiver.status = 400
+        traces = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
+            "NO_PROXY": "127.0.0.1",
+            "OTEL_BSP_SCHEDULE_DELAY": "50",
+        }
+        async with station.relay(environment=traces) as relay:
+            for _ in range(2):
+                station.application.insert_all([Parcel(ACME, order(1), parameters=GIVEN)])
+                await station.until_delivered(ACME)
+                await station.until(lambda: relay.said("trouble.opened", kind="traces") != [], "it is told")
+            receiver.status = 200
+            station.application.insert_all([Parcel(ACME, order(1), parameters=GIVEN)])
+            await station.until(lambda: relay.said("trouble.resolved") != [], "it is over")
+            assert [line["code"] for line in relay.said("trouble.opened")] == ["RELAY-164"]
+            assert "logger" not in relay.text
+    assert {request.status for request in sandbox.requests(ACME) if request.call == "post"} == {202}
+
+
+async def test_without_the_extra_one_warning_says_so_and_messages_go(
+    sandbox: Sandbox, station: Station, tmp_path: Path
+) -> None:
+    """As where `ion-relay` was installed without `[otel]`."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "opentelemetry.py").write_text("raise ImportError('not installed')\n")
+    traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "PYTHONPATH": str(hidden)}
+    station.application.insert_all([Parcel(ACME, order(1), parameters=GIVEN)])
+    async with station.relay(environment=traces) as relay:
+        await station.until_delivered(ACME)
+        (line,) = relay.said("setting.ignored")
+    assert (line["setting"], line["code"]) == ("OTEL_EXPORTER_OTLP_ENDPOINT", "RELAY-161")
+    assert "ion-relay[otel]" in line["mend"]
     assert {request.traceparent for request in sandbox.requests(ACME)} == {None}

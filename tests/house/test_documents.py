@@ -53,10 +53,11 @@ def kinds_of(tree: ast.AST) -> Iterator[str]:
 
 
 def test_every_kind_of_trouble_can_be_looked_up() -> None:
-    """By its `kind` in the table of answers; the outbox's own in the run book."""
+    """By its `kind` in the table of answers; the relay's own in operating.md."""
     kinds = {kind for path in (ROOT / "relay").glob("*.py") for kind in kinds_of(ast.parse(path.read_text()))}
-    assert kinds == {"row.name", "'outbox'"}
+    assert kinds == {"row.name", "'outbox'", "'traces'"}
     assert "**Kind `outbox`**" in OPERATING
+    assert "kind `traces`" in section(OPERATING, "Traces")
     page = (DOCS / "what-happens-when.md").read_text()
     assert {row.name for row in protocol.ROWS} == set(re.findall(r"\| `([a-z0-9-]+)` \|", page))
 

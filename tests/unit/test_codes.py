@@ -40,6 +40,7 @@ GIVEN = {
     "RELAY-161": ("setting.ignored",),
     "RELAY-162": ("settings.refused",),
     "RELAY-163": ("tenant.missed",),
+    "RELAY-164": ("traces",),
     "RELAY-171": ("tenant.delayed",),
     "RELAY-172": (),
     "RELAY-173": (),
