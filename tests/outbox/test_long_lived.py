@@ -225,7 +225,7 @@ async def look_and_settle(session: Explaining) -> None:
     span = pg_due.Span(frozenset(), frozenset(), GROUP)
     found = await pg_due.due(session, ACME, {ORDER}, span, 1 << 20)
     assert len(found) == GROUP
-    session.require_at_most(1000)
+    session.require_at_most(1500)  # 14 reads 5 % more than 18 does
     await pg_settle.settle(session, group(list(found)), None, {})
     session.require_at_most(10_000)
     assert await pg_settle.prune(session, 86400.0, 1000) == 0

@@ -167,9 +167,7 @@ async def test_over_crashes_restarts_and_a_read_only_time_it_goes_on_by_itself(o
 
 
 async def test_too_many_connections_are_waited_out(opened_there: Open) -> None:
-    with own_server(
-        max_connections="5", superuser_reserved_connections="0", reserved_connections="0"
-    ) as server:
+    with own_server(max_connections="5", superuser_reserved_connections="0") as server:
         await asyncio.to_thread(upgrade, server.url)
         taken = [await asyncpg.connect(server.url) for _ in range(5)]
         with pytest.raises(StoreError, match="max_connections") as caught:

