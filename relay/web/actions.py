@@ -16,8 +16,7 @@ from aiohttp import web
 from relay.desk import AuditEntry, Filter, Moment, Order, What
 from relay.model import AuditId, RowId, TenantId
 from relay.ports import Store, StoreError
-from relay.web.hall import Hall
-from relay.web.pages import Pages, page, read_filter, write_filter
+from relay.web.pages import Library, Pages, page, read_filter, write_filter
 
 LARGEST_SHOWN = 256 * 1024
 """Bytes of a document that are shown."""
@@ -36,8 +35,8 @@ _REST_SECONDS = 0.02
 class Actions:
     """Every answer to a form leads on to a page, so that loading that again does nothing twice."""
 
-    def __init__(self, hall: Hall, pages: Pages) -> None:
-        self._hall, self._pages = hall, pages
+    def __init__(self, library: Library, pages: Pages) -> None:
+        self._hall, self._glance, self._pages = library.hall, library.glance, pages
         self._running: dict[AuditId, asyncio.Task[None]] = {}
 
     # --- tenants ------------------------------------------------------------------------------------
@@ -54,6 +53,7 @@ class Actions:
                 await store.resume(tenant, who)
             case _:
                 await store.ask(tenant, who)
+        self._glance.forget()
         raise web.HTTPSeeOther(f"/tenants/{tenant}")
 
     # --- messages -----------------------------------------------------------------------------------
@@ -83,6 +83,7 @@ class Actions:
         self._go_on(audit_id)
         if audit_id in self._running:  # a small one is over before its page is looked at
             await asyncio.wait({self._running[audit_id]}, timeout=_SMALL_SECONDS)
+        self._glance.forget()
         raise web.HTTPSeeOther(f"/audit/{audit_id}")
 
     async def cancel(self, request: web.Request) -> web.Response:

@@ -20,6 +20,7 @@ from relay.settings import Settings, SettingsError
 from relay.web import exposition, health, inbound, office
 from relay.web.access import Access, Tokens, add_headers
 from relay.web.exposition import Carried, Exposition, Look
+from relay.web.glance import Glance
 from relay.web.hall import Hall
 from relay.web.health import Health, Vitals
 from relay.web.inside import Inside
@@ -60,7 +61,9 @@ def _application(
         app.on_response_prepare.append(add_headers)
         health.routes(app, Health(hall, vitals), access)
         exposition.routes(app, Look(hall.store, meters, carried), Exposition(meters), access)
-        library = Library(hall, vitals.configured, vitals.accepted, Rates(time.monotonic), logs.lately)
+        rates = Rates(time.monotonic)
+        glance = Glance(hall, vitals.configured, rates)
+        library = Library(hall, vitals.configured, vitals.accepted, glance, rates, logs.lately)
         office.routes(app, library, access)
         return app
 

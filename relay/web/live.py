@@ -3,14 +3,13 @@
 import asyncio
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
 from relay.ports import StoreError
 from relay.view import times
-from relay.view.overview import Overview, Tenant, look
+from relay.view.overview import Overview, Tenant
 from relay.web.pages import Library
 
 _SECONDS = 2.0
@@ -25,8 +24,7 @@ class Live:
         self._of = library
         self._listeners = 0
         self._cells: Mapping[str, str] = {}
-        self._looked_at = float("-inf")
-        self._looking = asyncio.Lock()
+        self._seen: Overview | None = None
         self._stopping = asyncio.Event()
 
     async def events(self, request: web.Request) -> web.StreamResponse:
@@ -62,16 +60,12 @@ class Live:
             return
 
     async def _look(self) -> Mapping[str, str]:
-        async with self._looking:
-            now = asyncio.get_running_loop().time()
-            if now - self._looked_at >= _SECONDS * 0.9:
-                self._looked_at = now
-                try:
-                    seen = await look(await self._of.hall.store(), self._of.configured(), datetime.now(UTC))
-                except StoreError:
-                    return self._cells
-                self._of.rates.saw(seen.counts)
-                self._cells = _cells(seen)
+        try:
+            seen = await self._of.glance.seen()
+        except StoreError:
+            return self._cells
+        if seen is not self._seen:
+            self._seen, self._cells = seen, _cells(seen)
         return self._cells
 
 

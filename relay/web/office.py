@@ -17,7 +17,7 @@ def routes(app: web.Application, library: Library, access: Access) -> None:
     """Add them; behind the door where a session is asked for, but for the door itself."""
     furnish(app)
     pages = Pages(library)
-    actions, live, door = Actions(library.hall, pages), Live(library), _Door(access)
+    actions, live, door = Actions(library, pages), Live(library), _Door(access)
     app.on_shutdown.extend([live.stop, actions.stop])
     inside = {
         ("GET", "/"): pages.overview,

@@ -17,9 +17,10 @@ from relay.desk import Filter, MessageState
 from relay.model import AuditId, DocumentName, MessageId, TenantId
 from relay.ports import StoreError
 from relay.view import story, tenant, times
-from relay.view.overview import Configured, Overview, Tenant, look
+from relay.view.overview import Configured, Tenant
 from relay.view.shape import ages
 from relay.web.access import MARK, SESSION, Handler
+from relay.web.glance import Glance
 from relay.web.hall import Hall
 from relay.web.inside import StandsStillError
 from relay.web.rates import Rates
@@ -42,6 +43,7 @@ class Library:
     hall: Hall
     configured: Callable[[], Configured]
     accepted: Callable[[TenantId], frozenset[DocumentName] | None]
+    glance: Glance
     rates: Rates
     said: Said
 
@@ -54,7 +56,7 @@ class Pages:
 
     async def overview(self, request: web.Request) -> web.Response:
         """All tenants, those in trouble first."""
-        seen = await self._look()
+        seen = await self._of.glance.seen()
         ordered = sorted(seen.tenants(), key=_urgency)
         every = "all" in request.query
         shown = ordered if every else ordered[:TENANTS_SHOWN]
@@ -71,7 +73,7 @@ class Pages:
     async def tenant(self, request: web.Request) -> web.Response:
         """One tenant, and everything that its messages wait for."""
         name = TenantId(request.match_info["tenant"].upper())
-        seen = await self._look()
+        seen = await self._of.glance.seen()
         if not seen.knows(name):
             raise web.HTTPNotFound(text=f"nothing is known of a tenant {name}")
         told = await tenant.tell(await self._of.hall.store(), name, seen)
@@ -139,11 +141,6 @@ class Pages:
         if entry is None:
             raise web.HTTPNotFound(text="there is no such entry in the audit")
         return page(request, "entry.html", entry=entry)
-
-    async def _look(self) -> Overview:
-        seen = await look(await self._of.hall.store(), self._of.configured(), datetime.now(UTC))
-        self._of.rates.saw(seen.counts)
-        return seen
 
 
 def _urgency(one: Tenant) -> tuple[int, float, str]:
