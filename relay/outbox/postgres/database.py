@@ -7,6 +7,7 @@ itself once the cause is mended.
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
@@ -15,8 +16,10 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from relay.outbox.postgres import trouble
+from relay.outbox.postgres.hosts import each_host
 from relay.outbox.postgres.names import Names
 from relay.outbox.postgres.trouble import CALL_SECONDS, DRIVER_ERRORS
+from relay.ports import StoreError
 
 CONNECTIONS = 4
 """At most so many a relay, and one more that listens."""
@@ -40,17 +43,35 @@ class Place:
     names: Names
 
     async def connect(self) -> Connection:
-        """A bare connection that can write. Raises StoreError."""
+        """A bare connection that can write, to the first host that grants one. Raises StoreError.
+
+        Each host has its share of the time: a primary that fell silent must not hide what took its place.
+        """
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            urls = each_host(self.url)
+        except ValueError:
+            raise trouble.unreadable_url(self.where) from None
+        failed: list[StoreError] = []
+        for url in urls:
+            try:
+                return await self._connect(url, CONNECT_SECONDS / len(urls))
+            except StoreError as error:
+                if error.lasting:
+                    raise
+                failed.append(error)
+        raise next((error for error in failed if not trouble.is_of_a_standby(error)), failed[0])
+
+    async def _connect(self, url: str, seconds: float) -> Connection:
+        try:
+            async with asyncio.timeout(seconds):
                 return await asyncpg.connect(
-                    self.url,
+                    url,
                     statement_cache_size=0,
                     server_settings={"application_name": "ion-relay"},
                     target_session_attrs=SessionAttribute.read_write,
                 )
         except TimeoutError as error:
-            raise trouble.silent(self.where, CONNECT_SECONDS) from error
+            raise trouble.silent(self.where, seconds) from error
         except (ValueError, KeyError, AttributeError):
             raise trouble.unreadable_url(self.where) from None
         except (OSError, *DRIVER_ERRORS) as error:
@@ -90,7 +111,8 @@ class Database:
     def __init__(self, place: Place, verify: Callable[[Session], Awaitable[None]]) -> None:
         self.place = place
         self._verify = verify
-        self._free: list[Connection] = []
+        self._free: dict[Connection, float] = {}
+        """Since when, in the loop's time."""
         self._room = asyncio.Semaphore(CONNECTIONS)
         self._partings: set[asyncio.Task[None]] = set()
         self._calls = 0
@@ -117,9 +139,7 @@ class Database:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CALL_SECONDS + CLOSE_SECONDS):
                 await self._quiet.wait()
-        for connection in self._free:
-            self._part(connection)
-        self._free.clear()
+        self._part_from_idle()
         if self._partings:
             await asyncio.wait(self._partings)
 
@@ -128,10 +148,14 @@ class Database:
             raise trouble.closed(self.place.where)
         self._calls += 1
         self._quiet.clear()
+        began = self._now()
         try:
             async with asyncio.timeout(CALL_SECONDS), self._room:
                 return await self._tried(work)
         except TimeoutError as error:
+            self._part_from_idle(
+                before=began
+            )  # the server may have fallen silent on all that were not heard since
             raise trouble.explain(error, self.place.where) from error
         finally:
             self._calls -= 1
@@ -165,7 +189,7 @@ class Database:
 
     def _idle(self) -> "Connection | None":
         while self._free:
-            connection = self._free.pop()
+            connection, _ = self._free.popitem()
             if not connection.is_closed():
                 return connection
         return None
@@ -183,12 +207,16 @@ class Database:
         if connection.is_closed() or connection.is_in_transaction():
             self._part(connection)
         else:
-            self._free.append(connection)
+            self._free[connection] = self._now()
 
-    def _part_from_idle(self) -> None:
-        for connection in self._free:
+    def _part_from_idle(self, before: float = math.inf) -> None:
+        """From those that are idle since before that."""
+        for connection in [one for one, since in self._free.items() if since < before]:
+            del self._free[connection]
             self._part(connection)
-        self._free.clear()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def _part(self, connection: Connection) -> None:
         """Let go of it beside everything else: a server that does not answer holds up nobody."""

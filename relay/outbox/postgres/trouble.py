@@ -53,6 +53,11 @@ def spares_connection(error: BaseException) -> bool:
     return isinstance(error, Exception) and not isinstance(error, (OSError, *DRIVER_ERRORS))
 
 
+def is_of_a_standby(error: StoreError) -> bool:
+    """Whether it answered, but takes no writes: of several hosts the other one's trouble says more."""
+    return isinstance(error.__cause__, asyncpg.TargetServerAttributeNotMatched)
+
+
 def explain(error: BaseException, where: str) -> StoreError:
     """The error that the relay's log and command line show. Nothing was stored, as far as known."""
     match error:
