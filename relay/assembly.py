@@ -1,5 +1,6 @@
 """This file is how settings become the parts' own words: rules for a worker, a connection for an endpoint."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,3 +108,18 @@ def _credentials(tenant: TenantSettings) -> CredentialSource:
         assert keys.consumer_secret_file is not None
         secret = keys.consumer_secret_file
     return OAuth1Source(keys.consumer_key, secret, keys.signature_method)
+
+
+def inbound_sources(settings: Settings) -> Mapping[TenantId, OAuth1Source]:
+    """Where the keys come from that ION calls with; of the tenants that this relay carries."""
+    found: dict[TenantId, OAuth1Source] = {}
+    for name, tenant in settings.tenants.items():
+        keys = tenant.inbound
+        if keys is None or keys.consumer_key is None or not settings.carries(name):
+            continue
+        secret: Secret | Path | None = keys.consumer_secret_file
+        if keys.consumer_secret is not None:
+            secret = Secret(keys.consumer_secret.get_secret_value())
+        assert secret is not None, "settings hold one of the two"
+        found[TenantId(name)] = OAuth1Source(keys.consumer_key, secret)
+    return found

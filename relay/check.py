@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from relay import codes, protocol
+from relay import codes, protocol, self_call
 from relay.answers import Accepted, Answer, Versions, describe
-from relay.assembly import Profile, profiles_of
+from relay.assembly import Profile, inbound_sources, profiles_of
 from relay.ion.endpoint import IonEndpoint
 from relay.model import TenantId
 from relay.outbox import open_outbox
@@ -43,7 +43,19 @@ async def check(settings: Settings) -> list[Step]:
     profiles = profiles_of(settings)
     outbox = await _outbox(settings)
     tenants = await asyncio.gather(*(tried(tenant, profile) for tenant, profile in profiles.items()))
-    return [outbox, *(step for steps in tenants for step in steps)]
+    return [outbox, *(step for steps in tenants for step in steps), *await _inbound(settings)]
+
+
+async def _inbound(settings: Settings) -> list[Step]:
+    """Call at the inbound port as ION would, for each tenant that it may call for."""
+    if settings.inbound.listen == "off":
+        return []
+    steps = []
+    for tenant, source in inbound_sources(settings).items():
+        wrong = await self_call.ping(settings, tenant, source)
+        mend = "" if wrong is None else "start the relay, or mend RELAY_INBOUND__… and the proxy before it"
+        steps.append(Step(tenant, "inbound", wrong is None, wrong or "answered as ION wants it", mend))
+    return steps
 
 
 async def _outbox(settings: Settings) -> Step:

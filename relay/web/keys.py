@@ -5,28 +5,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from relay import logs
+from relay.assembly import inbound_sources
 from relay.ion.credentials import OAuth1Source, stamp
 from relay.ion.inbound import Key
-from relay.ion.oauth import CredentialError, Secret
+from relay.ion.oauth import CredentialError
 from relay.model import TenantId
 from relay.settings import Settings
 
 _LOOK_SECONDS = 1.0
-
-
-def sources_of(settings: Settings) -> Mapping[TenantId, OAuth1Source]:
-    """Where each tenant's key comes from; of those that this relay carries and ION may call."""
-    found: dict[TenantId, OAuth1Source] = {}
-    for name, tenant in settings.tenants.items():
-        keys = tenant.inbound
-        if keys is None or keys.consumer_key is None or not settings.carries(name):
-            continue
-        secret: Secret | Path | None = keys.consumer_secret_file
-        if keys.consumer_secret is not None:
-            secret = Secret(keys.consumer_secret.get_secret_value())
-        assert secret is not None, "settings hold one of the two"
-        found[TenantId(name)] = OAuth1Source(keys.consumer_key, secret)
-    return found
 
 
 class Keys:
@@ -57,7 +43,7 @@ class Keys:
         settings = self._now()
         is_new = settings is not self._settings
         if is_new:
-            self._settings, self._sources = settings, sources_of(settings)
+            self._settings, self._sources = settings, inbound_sources(settings)
             self._files = [path for source in self._sources.values() for path in source.paths]
         seen = stamp(self._files)
         if is_new or seen != self._stamp:
