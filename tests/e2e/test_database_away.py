@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -207,22 +208,25 @@ async def test_what_was_delivered_while_the_database_was_away_is_settled_and_not
 
 
 @pytest.fixture
-def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A disk of 32 MB for the server; only root may mount one."""
-    folder = tmp_path_factory.mktemp("disk")
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"NOT TESTED, a disk that fills: no tmpfs may be mounted here ({mounted.stderr!r})")
-    for parent in [folder, *folder.parents[:3]]:
-        parent.chmod(0o755)
-    (folder / "space").mkdir()
-    shutil.chown(folder / "space", UNPRIVILEGED, unprivileged_group())
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+def small_disk() -> Iterator[Path]:
+    """A disk of 32 MB for the server; only root may mount one.
+
+    Not in pytest's folder: each new run of pytest on the machine closes that to the server's account.
+    """
+    with TemporaryDirectory(prefix="relay-disk-") as name:
+        folder = Path(name)
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", name], capture_output=True, check=False
+        )
+        if mounted.returncode != 0:
+            pytest.skip(f"NOT TESTED, a disk that fills: no tmpfs may be mounted here ({mounted.stderr!r})")
+        folder.chmod(0o755)
+        (folder / "space").mkdir()
+        shutil.chown(folder / "space", UNPRIVILEGED, unprivileged_group())
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", "--lazy", name], check=True)
 
 
 def fill(folder: Path) -> Path:
