@@ -18,13 +18,23 @@ BIN = Path(sys.executable).parent
 GENERATED = "docs/settings.md docs/what-happens-when.md docs/runbook.md docs/metrics.md docs/log.md"
 
 
+_PYTEST = "{bin}/coverage run --data-file={scratch}/coverage"
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Commands that run side by side: the tests of whole processes wait more than they work."""
+
+    commands: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """A name, what it holds, and the commands that hold it; `{python}` and `{bin}` are the environment's."""
 
     name: str
     promise: str
-    commands: tuple[str, ...]
+    commands: tuple[str | Together, ...]
 
 
 STEPS = (
@@ -44,7 +54,14 @@ STEPS = (
         "tests",
         "all tests pass",
         (
-            "{bin}/coverage run --data-file={scratch}/coverage -m pytest -q",
+            Together(
+                (
+                    f"{_PYTEST}.1 -m pytest -q --ignore=tests/e2e tests",
+                    f"{_PYTEST}.2 -m pytest -q tests/e2e/test_[a-o]*.py",
+                    f"{_PYTEST}.3 -m pytest -q tests/e2e/test_[p-z]*.py",
+                )
+            ),
+            "{bin}/coverage combine --quiet --data-file={scratch}/coverage {scratch}",
             "{bin}/coverage report --data-file={scratch}/coverage --skip-covered --sort=cover",
         ),
     ),
@@ -54,12 +71,45 @@ STEPS = (
 def run(step: Step, scratch: str) -> bool:
     """Run the step's commands until one fails; whether none did."""
     for command in step.commands:
-        filled = command.format(python=sys.executable, bin=BIN, scratch=scratch)
-        shown = command.format(python="python", bin="bin", scratch="scratch").replace("bin/", "")
-        print(f"$ {shown}", flush=True)
-        if subprocess.run(shlex.split(filled), cwd=ROOT, check=False).returncode != 0:
+        if isinstance(command, Together):
+            done = run_together(command, scratch)
+        else:
+            print(f"$ {shown(command)}", flush=True)
+            done = subprocess.run(words(command, scratch), cwd=ROOT, check=False).returncode == 0
+        if not done:
             return False
     return True
+
+
+def run_together(together: Together, scratch: str) -> bool:
+    """Run them at once, and print what each said when it has ended; whether all went well."""
+    running = []
+    for number, command in enumerate(together.commands):
+        print(f"$ {shown(command)} &", flush=True)
+        said = Path(scratch, f"said.{number}")
+        with said.open("wb") as file:
+            process = subprocess.Popen(words(command, scratch), cwd=ROOT, stdout=file, stderr=file)
+        running.append((command, process, said))
+    for command, process, said in running:
+        process.wait()
+        print(f"\n$ {shown(command)}\n{said.read_text(errors='replace')}", flush=True)
+        said.unlink()
+    return all(process.returncode == 0 for _, process, _ in running)
+
+
+def words(command: str, scratch: str) -> list[str]:
+    """As the system takes them; patterns of files in the checkout are what they stand for."""
+    filled = shlex.split(command.format(python=sys.executable, bin=BIN, scratch=scratch))
+    found = [
+        sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(word)) if "*" in word else [word]
+        for word in filled
+    ]
+    return [word for words in found for word in words]
+
+
+def shown(command: str) -> str:
+    """For a person."""
+    return command.format(python="python", bin="bin", scratch="scratch").replace("bin/", "")
 
 
 def main(names: list[str]) -> int:
