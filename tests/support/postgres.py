@@ -333,7 +333,7 @@ async def connected(url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Recor
 async def followed(primary: Server) -> None:
     """Until its standby has all that was committed."""
     async with connected(primary.url) as connection:
-        for _ in range(400):
+        for _ in range(1200):
             if await connection.fetchval(
                 "SELECT count(*) = 1 AND bool_and(replay_lsn >= pg_current_wal_lsn()) FROM pg_stat_replication"
             ):
