@@ -56,8 +56,8 @@ STEPS = (
         (
             Together(
                 (
-                    f"{_PYTEST}.1 -m pytest -q --ignore=tests/e2e tests",
-                    f"{_PYTEST}.2 -m pytest -q tests/e2e/test_[a-o]*.py",
+                    f"{_PYTEST}.1 -m pytest -q --ignore=tests/e2e --ignore=tests/web tests",
+                    f"{_PYTEST}.2 -m pytest -q tests/web tests/e2e/test_[a-o]*.py",
                     f"{_PYTEST}.3 -m pytest -q tests/e2e/test_[p-z]*.py",
                 )
             ),
