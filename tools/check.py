@@ -18,9 +18,6 @@ BIN = Path(sys.executable).parent
 GENERATED = "docs/settings.md docs/what-happens-when.md docs/runbook.md docs/metrics.md docs/log.md"
 
 
-_PYTEST = "{bin}/coverage run --data-file={scratch}/coverage"
-
-
 @dataclass(frozen=True, slots=True)
 class Together:
     """Commands that run side by side: the tests of whole processes wait more than they work."""
@@ -56,13 +53,11 @@ STEPS = (
         (
             Together(
                 (
-                    f"{_PYTEST}.1 -m pytest -q --ignore=tests/e2e --ignore=tests/web tests",
-                    f"{_PYTEST}.2 -m pytest -q tests/web tests/e2e/test_[a-o]*.py",
-                    f"{_PYTEST}.3 -m pytest -q tests/e2e/test_[p-z]*.py",
+                    "{python} -m pytest -q --ignore=tests/e2e --ignore=tests/web tests",
+                    "{python} -m pytest -q tests/web tests/e2e/test_[a-o]*.py",
+                    "{python} -m pytest -q tests/e2e/test_[p-z]*.py",
                 )
             ),
-            "{bin}/coverage combine --quiet --data-file={scratch}/coverage {scratch}",
-            "{bin}/coverage report --data-file={scratch}/coverage --skip-covered --sort=cover",
         ),
     ),
 )
