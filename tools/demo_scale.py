@@ -41,14 +41,14 @@ class Story:
 
     async def tell(self) -> None:
         """All of it. Traffic goes on meanwhile."""
-        await self._fleet.until_shared(len(TENANTS))
+        await self._fleet.until_shared(TENANTS)
         self._say(f"{len(TENANTS)} tenants are shared: {self._shares()}")
         await asyncio.sleep(2)
         await self._kill("a")
         await self._freeze("b")
         self._mark("d joins")
         await self._fleet.start("d")
-        await self._fleet.until_shared(len(TENANTS))
+        await self._fleet.until_shared(TENANTS)
         self._say(f"d joined, and got its share by handing over: {self._shares()}")
         await asyncio.sleep(1)
         for name in ("b", "c", "d"):
@@ -62,7 +62,7 @@ class Story:
         self._say(f"kill -9 {name}, which carried {len(held)} tenants; its leases end {LEASE_SECONDS} s on")
         await self._until_taken_over(name)
         self._say(f"all of them taken over after {time.time() - at:.1f} s: {self._shares()}")
-        await self._fleet.until_shared(len(TENANTS))
+        await self._fleet.until_shared(TENANTS)
         await asyncio.sleep(1)
 
     async def _freeze(self, name: str) -> None:
@@ -81,7 +81,7 @@ class Story:
             lambda: len(replica.relay.said("tenant.lost")) - lost >= len(held), "the thawed replica to notice"
         )
         self._say(f"SIGCONT {name}: it noticed after {time.time() - end:.1f} s and let go of them")
-        await self._fleet.until_shared(len(TENANTS))
+        await self._fleet.until_shared(TENANTS)
         self._say(f"it has a share again: {self._shares()}")
 
     async def _until_taken_over(self, name: str) -> None:
@@ -93,7 +93,7 @@ class Story:
         self.problems += await self._fleet.stop(name)
         stopped = time.time()
         await self._fleet.start(name)
-        await self._fleet.until_shared(len(TENANTS))
+        await self._fleet.until_shared(TENANTS)
         self._say(
             f"SIGTERM {name}: ended in {stopped - at:.1f} s; started again, and shared after"
             f" {time.time() - at:.1f} s: {self._shares()}"
