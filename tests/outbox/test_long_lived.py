@@ -124,7 +124,7 @@ def test_a_person_sees_past_a_million_delivered_rows_in_a_file(file: sqlite3.Con
         counted = looks.counts(file)[ACME]
         assert (counted.pending, counted.delivered) == (PENDING, DELIVERED)
         assert looks.find(file, Filter(state="parked"), 100) == []
-    with at_most(100, file):
+    with at_most(150, file):
         assert len(looks.find(file, Filter(ACME, state="pending"), 100)) == 100
 
 

@@ -7,11 +7,13 @@ document that is not accepted nor a million in a lane that is held are walked th
 import heapq
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from relay.model import DocumentName, LogicalId, Message, MessageId, OrderingKey, RowId, TenantId
+from relay.outbox.sqlite.steps import in_one_step, rows
 
 WINDOW = 4096
 """Rows with a key that are looked through by id before going lane by lane: about a millisecond's worth."""
@@ -19,26 +21,40 @@ WINDOW = 4096
 LANES = 2048
 """Lanes that are visited one by one, at most; more of them are walked through in the order of the ids."""
 
-_DOCUMENTS = """
-WITH RECURSIVE found(name) AS (
-    SELECT (SELECT document_name FROM relay_outbox INDEXED BY relay_outbox_lanes
-            WHERE state = 'pending' AND tenant_id = ?1 ORDER BY document_name LIMIT 1)
-    UNION ALL
-    SELECT (SELECT document_name FROM relay_outbox INDEXED BY relay_outbox_lanes
-            WHERE state = 'pending' AND tenant_id = ?1 AND document_name > found.name
-            ORDER BY document_name LIMIT 1)
-    FROM found WHERE name IS NOT NULL
-) SELECT name FROM found WHERE name IS NOT NULL
-"""
+APART = 16_384
+"""Bytes of a payload above which it is read by itself: together they are held some times over."""
 
-_WITHOUT_KEY = """
+# `|| ''`: as text; whether JSON stays JSON through a statement depends on SQLite's version.
+_DOCUMENTS = in_one_step(
+    2,
+    """
+SELECT each.value, (
+    WITH RECURSIVE found(name) AS (
+        SELECT (SELECT document_name FROM relay_outbox INDEXED BY relay_outbox_lanes
+                WHERE state = 'pending' AND tenant_id = each.value ORDER BY document_name LIMIT 1)
+        UNION ALL
+        SELECT (SELECT document_name FROM relay_outbox INDEXED BY relay_outbox_lanes
+                WHERE state = 'pending' AND tenant_id = each.value AND document_name > found.name
+                ORDER BY document_name LIMIT 1)
+        FROM found WHERE name IS NOT NULL
+    ) SELECT json_group_array(name) FROM found WHERE name IS NOT NULL) || ''
+FROM json_each(?) AS each
+""",
+)
+
+_WITHOUT_KEY = in_one_step(
+    1,
+    """
 SELECT id FROM relay_outbox INDEXED BY relay_outbox_lanes
 WHERE state = 'pending' AND tenant_id = :tenant AND document_name = :document AND ordering_key IS NULL
   AND id > :after AND id NOT IN (SELECT value FROM json_each(:known))
 ORDER BY id LIMIT :limit
-"""
+""",
+)
 
-_KEYED = """
+_KEYED = in_one_step(
+    1,
+    """
 SELECT id FROM (
     SELECT id, ordering_key FROM relay_outbox INDEXED BY relay_outbox_keyed
     WHERE state = 'pending' AND ordering_key IS NOT NULL AND tenant_id = :tenant AND document_name = :document
@@ -47,7 +63,8 @@ SELECT id FROM (
 WHERE ordering_key NOT IN (SELECT value FROM json_each(:held))
   AND id NOT IN (SELECT value FROM json_each(:known))
 LIMIT :limit
-"""
+""",
+)
 
 _MORE_KEYED = """
 SELECT 1 FROM relay_outbox INDEXED BY relay_outbox_keyed
@@ -56,7 +73,9 @@ WHERE state = 'pending' AND ordering_key IS NOT NULL AND tenant_id = :tenant AND
 ORDER BY id LIMIT 1 OFFSET :window
 """
 
-_FREE_LANES = """
+_FREE_LANES = in_one_step(
+    2,
+    """
 WITH RECURSIVE lane(key) AS (
     SELECT (SELECT ordering_key FROM relay_outbox INDEXED BY relay_outbox_lanes
             WHERE state = 'pending' AND tenant_id = :tenant AND document_name = :document
@@ -68,28 +87,39 @@ WITH RECURSIVE lane(key) AS (
     FROM lane WHERE key IS NOT NULL
     LIMIT :lanes
 ) SELECT key, key IN (SELECT value FROM json_each(:held)) FROM lane WHERE key IS NOT NULL
-"""
+""",
+)
 
-_IN_LANE = """
+_IN_LANE = in_one_step(
+    1,
+    """
 SELECT id FROM relay_outbox INDEXED BY relay_outbox_lanes
 WHERE state = 'pending' AND tenant_id = :tenant AND document_name = :document AND ordering_key = :key
   AND id > :after AND id NOT IN (SELECT value FROM json_each(:known))
 ORDER BY id LIMIT :limit
-"""
+""",
+)
 
-_SIZES = """
+_SIZES = in_one_step(
+    2,
+    """
 SELECT id, CASE typeof(payload) WHEN 'blob' THEN length(payload) ELSE length(CAST(payload AS BLOB)) END
 FROM relay_outbox WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id
+""",
+)
+
+# One row: what is small enough comes as one blob. `max(0, NULL)` is NULL, hence the coalesce.
+_MESSAGES = """
+SELECT json_group_array(json_array(
+           id, upper(tenant_id), document_name, message_id, to_logical_id, ordering_key, parameters, attempts,
+           coalesce(max(0.0, (julianday(not_before) - julianday('now')) * 86400.0), 0.0),
+           max(0.0, (julianday('now') - julianday(queued_at)) * 86400.0))),
+       CAST(group_concat(CASE WHEN id IN (SELECT value FROM json_each(:apart)) THEN ''
+                         ELSE CAST(CAST(payload AS BLOB) AS TEXT) END, '') AS BLOB)
+FROM (SELECT * FROM relay_outbox WHERE id IN (SELECT value FROM json_each(:ids)) ORDER BY id)
 """
 
-# `max(0, NULL)` is NULL, hence the coalesce.
-_MESSAGES = """
-SELECT id, upper(tenant_id), document_name, message_id, to_logical_id, ordering_key, parameters, attempts,
-       coalesce(max(0.0, (julianday(not_before) - julianday('now')) * 86400.0), 0.0),
-       max(0.0, (julianday('now') - julianday(queued_at)) * 86400.0),
-       CASE WHEN id IN (SELECT value FROM json_each(?2)) THEN x'' ELSE CAST(payload AS BLOB) END
-FROM relay_outbox WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY id
-"""
+_PAYLOAD = "SELECT CAST(payload AS BLOB) FROM relay_outbox WHERE id = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +133,16 @@ class Span:
 
 
 def documents(connection: sqlite3.Connection, tenant: TenantId) -> frozenset[DocumentName]:
-    """The document names of the tenant's pending rows: one step along the index for each name."""
-    return frozenset(DocumentName(name) for (name,) in connection.execute(_DOCUMENTS, (tenant,)))
+    """The document names of the tenant's pending rows."""
+    return frozenset(documents_of(connection, [tenant])[tenant])
+
+
+def documents_of(
+    connection: sqlite3.Connection, tenants: Iterable[TenantId]
+) -> Mapping[TenantId, Sequence[DocumentName]]:
+    """The same of several, sorted: one step along the index for each name."""
+    found = rows(connection, _DOCUMENTS, (json.dumps(list(tenants)),))
+    return {TenantId(tenant): [DocumentName(name) for name in json.loads(names)] for tenant, names in found}
 
 
 def due(
@@ -145,7 +183,7 @@ def _keyed_ids(connection: sqlite3.Connection, values: dict[str, object], span: 
     found = _ids(connection, _KEYED, window)
     if len(found) >= span.limit or connection.execute(_MORE_KEYED, window).fetchone() is None:
         return found
-    lanes = connection.execute(_FREE_LANES, values | {"lanes": LANES + 1}).fetchall()
+    lanes = rows(connection, _FREE_LANES, values | {"lanes": LANES + 1})
     if len(lanes) > LANES:
         return _ids(connection, _KEYED, values | {"window": -1})
     free = [key for key, is_held in lanes if not is_held]
@@ -154,40 +192,47 @@ def _keyed_ids(connection: sqlite3.Connection, values: dict[str, object], span: 
 
 
 def _ids(connection: sqlite3.Connection, sql: str, values: dict[str, object]) -> list[RowId]:
-    return [RowId(row) for (row,) in connection.execute(sql, values)]
+    return [RowId(row) for (row,) in rows(connection, sql, values)]
 
 
 def _read(connection: sqlite3.Connection, ids: Sequence[RowId], max_bytes: int) -> Sequence[Message]:
     """Sizes first: what does not fit is not read at all."""
-    sizes: dict[int, int] = {}
-    unread: list[int] = []
+    sizes: dict[RowId, int] = {}
+    payloads: dict[RowId, bytes] = {}
     room = max_bytes
-    for row, size in connection.execute(_SIZES, (json.dumps(ids),)):
+    for row, size in rows(connection, _SIZES, (json.dumps(ids),)):
         if size > max_bytes:
-            unread.append(row)
+            payloads[row] = b""
         elif size > room:
             break  # not the ones behind it either: their order would be lost
         else:
             room -= size
+            if size > APART:
+                (payloads[row],) = connection.execute(_PAYLOAD, (row,)).fetchone()
         sizes[row] = size
-    rows = connection.execute(_MESSAGES, (json.dumps(list(sizes)), json.dumps(unread)))
-    return [_message(row, sizes[row[0]]) for row in rows]
+    values = {"ids": json.dumps(list(sizes)), "apart": json.dumps(list(payloads))}
+    facts, together = connection.execute(_MESSAGES, values).fetchone()
+    place = 0
+    for row, size in sizes.items():
+        if row not in payloads:
+            payloads[row] = together[place : place + size]
+            place += size
+    return [_message(each, sizes[each[0]], payloads[each[0]]) for each in json.loads(facts)]
 
 
-def _message(
-    row: tuple[int, str, str, str, str, str | None, str, int, float, float, bytes], size: int
-) -> Message:
+def _message(facts: Sequence[Any], size: int, payload: bytes) -> Message:
+    row, tenant, document, message_id, to, key, parameters, attempts, holds_for, age = facts
     return Message(
-        row=RowId(row[0]),
-        tenant_id=TenantId(row[1]),
-        document_name=DocumentName(row[2]),
-        message_id=MessageId(row[3]),
-        payload=row[10],
+        row=RowId(row),
+        tenant_id=TenantId(tenant),
+        document_name=DocumentName(document),
+        message_id=MessageId(message_id),
+        payload=payload,
         size=size,
-        to_logical_id=LogicalId(row[4]),
-        ordering_key=None if row[5] is None else OrderingKey(row[5]),
-        parameters=row[6],
-        attempts=row[7],
-        holds_for=row[8],
-        age=row[9],
+        to_logical_id=LogicalId(to),
+        ordering_key=None if key is None else OrderingKey(key),
+        parameters=parameters,
+        attempts=attempts,
+        holds_for=holds_for,
+        age=age,
     )

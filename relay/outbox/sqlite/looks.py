@@ -9,44 +9,60 @@ from dataclasses import replace
 from datetime import datetime
 from typing import get_args
 
-from relay.desk import AGES, Count, Filter, MessageState, Preview, Record, Shape, What
+from relay.desk import AGES, FIRST, Count, Filter, MessageState, Preview, Record, Shape, What
 from relay.model import DocumentName, MessageId, OrderingKey, RowId, TenantId
 from relay.outbox.decisions import states_of
 from relay.outbox.sqlite import due, meant, tenants
+from relay.outbox.sqlite.steps import in_one_step, rows
 
 _OLDEST_LOOKED_AT = 20
 """Rows a document and lane kind; a retried one is queued anew at its old place and may hide older ones."""
 
-_COUNTS = """
+_IS_DUE = "(not_before IS NULL OR not_before <= strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))"
+
+_COUNTS = in_one_step(
+    5,
+    """
 SELECT upper(tenant_id), max(pending, 0), max(delivered, 0), max(parked, 0), max(dropped, 0)
 FROM relay_counts ORDER BY tenant_id
-"""
+""",
+)
 
-_OLDEST_WITHOUT_KEY = """
-SELECT min(queued_at) FROM (
-    SELECT queued_at FROM relay_outbox INDEXED BY relay_outbox_lanes
-    WHERE state = 'pending' AND tenant_id = ? AND document_name = ? AND ordering_key IS NULL
-      AND (not_before IS NULL OR not_before <= strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
-    ORDER BY id LIMIT ?)
-"""
+# Of the first pending rows of each tenant's documents, without a key and with one: the oldest that is due.
+_OLDEST = in_one_step(
+    2,
+    f"""
+WITH head(tenant, document) AS (
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?1)
+)
+SELECT tenant, (
+    SELECT (julianday('now') - julianday(min(queued_at))) * 86400.0 FROM (
+        SELECT queued_at FROM relay_outbox INDEXED BY relay_outbox_lanes
+        WHERE state = 'pending' AND tenant_id = head.tenant AND document_name = head.document
+          AND ordering_key IS NULL AND {_IS_DUE}
+        ORDER BY id LIMIT {_OLDEST_LOOKED_AT}))
+FROM head
+UNION ALL
+SELECT tenant, (
+    SELECT (julianday('now') - julianday(min(queued_at))) * 86400.0 FROM (
+        SELECT queued_at FROM relay_outbox INDEXED BY relay_outbox_keyed
+        WHERE state = 'pending' AND ordering_key IS NOT NULL AND tenant_id = head.tenant
+          AND document_name = head.document AND {_IS_DUE}
+        ORDER BY id LIMIT {_OLDEST_LOOKED_AT}))
+FROM head
+""",  # noqa: S608  # constants
+)
 
-_OLDEST_KEYED = """
-SELECT min(queued_at) FROM (
-    SELECT queued_at FROM relay_outbox INDEXED BY relay_outbox_keyed
-    WHERE state = 'pending' AND ordering_key IS NOT NULL AND tenant_id = ? AND document_name = ?
-      AND (not_before IS NULL OR not_before <= strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
-    ORDER BY id LIMIT ?)
-"""
-
-_AGE = "SELECT max(0.0, (julianday('now') - julianday(?)) * 86400.0)"
-
-_RECORDS = """
+_RECORDS = in_one_step(
+    15,
+    """
 SELECT id, upper(tenant_id), document_name, message_id, to_logical_id, ordering_key, parameters,
        coalesce(payload_size,
                 CASE typeof(payload) WHEN 'blob' THEN length(payload) ELSE length(CAST(payload AS BLOB)) END),
-       state, reason, attempts, not_before, created_at, queued_at, settled_at
+       state, CAST(reason AS TEXT), attempts, not_before, created_at, queued_at, settled_at
 FROM relay_outbox WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id
-"""
+""",
+)
 
 _AHEAD = """
 SELECT id FROM relay_outbox INDEXED BY relay_outbox_lanes
@@ -54,19 +70,24 @@ WHERE state = 'pending' AND tenant_id = ? AND document_name = ? AND ordering_key
 ORDER BY id LIMIT 1
 """
 
-_HISTORY = "SELECT at, what, detail FROM relay_history WHERE row = ? ORDER BY id"
+_HISTORY = in_one_step(3, "SELECT at, what, detail FROM relay_history WHERE row = ? ORDER BY id")
 
-_GROUPS = """
+_GROUPS = in_one_step(
+    4,
+    """
 SELECT upper(tenant_id), document_name, state, count(*) FROM relay_outbox
 WHERE id IN (SELECT value FROM json_each(?)) GROUP BY 1, 2, 3
-"""
+""",
+)
 
 _PAYLOAD = """
 SELECT substr(CAST(payload AS BLOB), 1, ?) FROM relay_outbox WHERE id = ? AND payload_size IS NULL
 """
 
 # One row more than the limit: whether there are more.
-_AGES = """
+_AGES = in_one_step(
+    1,
+    """
 SELECT (julianday('now') - julianday(queued_at)) * 86400.0 FROM (
     SELECT * FROM (
         SELECT id, queued_at FROM relay_outbox INDEXED BY relay_outbox_lanes
@@ -79,7 +100,8 @@ SELECT (julianday('now') - julianday(queued_at)) * 86400.0 FROM (
           AND ordering_key IS NOT NULL
         ORDER BY id LIMIT :limit + 1))
 ORDER BY id LIMIT :limit + 1
-"""
+""",
+)
 
 _PREVIEWED = 5_000
 """Rows that are counted at a time."""
@@ -92,25 +114,23 @@ _STATES: tuple[MessageState, ...] = get_args(MessageState)
 
 def counts(connection: sqlite3.Connection) -> Mapping[TenantId, Count]:
     """From the counters that triggers keep; the oldest from the heads of the pending rows."""
-    found = {}
-    for tenant, pending, delivered, parked, dropped in connection.execute(_COUNTS).fetchall():
-        if pending or delivered or parked or dropped:
-            oldest = _oldest_due(connection, tenant) if pending else None
-            found[TenantId(tenant)] = Count(pending, delivered, parked, dropped, oldest)
-    return found
+    found = rows(connection, _COUNTS)
+    oldest = _oldest_due(connection, [tenant for tenant, pending, *_ in found if pending])
+    return {
+        TenantId(tenant): Count(pending, delivered, parked, dropped, oldest.get(tenant))
+        for tenant, pending, delivered, parked, dropped in found
+        if pending or delivered or parked or dropped
+    }
 
 
-def _oldest_due(connection: sqlite3.Connection, tenant: TenantId) -> float | None:
-    heads = [
-        connection.execute(sql, (tenant, document, _OLDEST_LOOKED_AT)).fetchone()[0]
-        for document in due.documents(connection, tenant)
-        for sql in (_OLDEST_WITHOUT_KEY, _OLDEST_KEYED)
-    ]
-    oldest = min((head for head in heads if head is not None), default=None)
-    if oldest is None:
-        return None
-    (age,) = connection.execute(_AGE, (oldest,)).fetchone()
-    return float(age)
+def _oldest_due(connection: sqlite3.Connection, asked: Sequence[TenantId]) -> Mapping[TenantId, float]:
+    documents = due.documents_of(connection, asked)
+    heads = json.dumps([(tenant, name) for tenant, names in documents.items() for name in names])
+    oldest: dict[TenantId, float] = {}
+    for tenant, age in rows(connection, _OLDEST, (heads,)):
+        if age is not None:  # none is due; a clock that was set back makes negative ones
+            oldest[tenant] = max(age, oldest.get(tenant, 0.0))
+    return oldest
 
 
 def size(connection: sqlite3.Connection) -> int:
@@ -121,10 +141,12 @@ def size(connection: sqlite3.Connection) -> int:
     return int(pages * bytes_)
 
 
-def find(connection: sqlite3.Connection, wanted: Filter, limit: int) -> Sequence[Record]:
+def find(
+    connection: sqlite3.Connection, wanted: Filter, limit: int, after: RowId = FIRST
+) -> Sequence[Record]:
     """In the order of their rows."""
     states = _STATES if wanted.state is None else (wanted.state,)
-    return _records(connection, meant.first(connection, wanted, states, limit))
+    return _records(connection, meant.first(connection, wanted, states, limit, after))
 
 
 def show(connection: sqlite3.Connection, message_id: MessageId, tenant: TenantId | None) -> Sequence[Record]:
@@ -155,14 +177,14 @@ def shape(connection: sqlite3.Connection, tenant: TenantId | None, limit: int) -
     asked = sorted(tenants.pending(connection)) if tenant is None else [TenantId(tenant.upper())]
     return [
         _shape(connection, each, document, limit)
-        for each in asked
-        for document in sorted(due.documents(connection, each))
+        for each, documents in due.documents_of(connection, asked).items()
+        for document in documents
     ]
 
 
 def _shape(connection: sqlite3.Connection, tenant: TenantId, document: DocumentName, limit: int) -> Shape:
     values = {"tenant": tenant, "document": document, "limit": limit}
-    ages = [age for (age,) in connection.execute(_AGES, values)]
+    ages = [age for (age,) in rows(connection, _AGES, values)]
     buckets = Counter(bisect_right(AGES, age) for age in ages[:limit])
     counts = tuple(buckets[place] for place in range(len(AGES) + 1))
     return Shape(tenant, document, counts, more=len(ages) > limit)
@@ -176,7 +198,7 @@ def preview(connection: sqlite3.Connection, what: What, wanted: Filter, sample: 
     last: RowId | None = RowId(0)
     while last is not None:
         page = meant.page(connection, frozen, states, _PREVIEWED, last)
-        for tenant, document, state, number in connection.execute(_GROUPS, (json.dumps(page.ids),)):
+        for tenant, document, state, number in rows(connection, _GROUPS, (json.dumps(page.ids),)):
             groups[TenantId(tenant), DocumentName(document), state] += number
         last = page.last
     first = _records(connection, meant.first(connection, frozen, states, sample))
@@ -206,11 +228,11 @@ def _records(
             settled_at=None if row[14] is None else tenants.instant(row[14]),
             history=_history(connection, row[0]) if with_history else (),
         )
-        for row in connection.execute(_RECORDS, (json.dumps(ids),)).fetchall()
+        for row in rows(connection, _RECORDS, (json.dumps(ids),))
     ]
 
 
 def _history(connection: sqlite3.Connection, row: RowId) -> tuple[tuple[datetime, str, str], ...]:
     return tuple(
-        (tenants.instant(at), what, detail) for at, what, detail in connection.execute(_HISTORY, (row,))
+        (tenants.instant(at), what, detail) for at, what, detail in rows(connection, _HISTORY, (row,))
     )

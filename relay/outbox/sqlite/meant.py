@@ -6,50 +6,66 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from relay.desk import Filter, MessageState, Moment
+from relay.desk import FIRST, Filter, MessageState, Moment
 from relay.model import RowId
 from relay.outbox.sqlite import due, tenants
+from relay.outbox.sqlite.steps import in_one_step, rows
 
 _PAGE = 5_000
 """Rows that are looked through at a time where all that are meant are wanted."""
 
-_BY_IDS = """
+_BY_IDS = in_one_step(
+    1,
+    """
 SELECT id FROM relay_outbox
 WHERE message_id IN (SELECT value FROM json_each(:ids)) AND id > :after
   AND (:tenant IS NULL OR tenant_id = :tenant) AND (:document IS NULL OR document_name = :document)
   AND state IN (SELECT value FROM json_each(:states))
 ORDER BY id LIMIT :limit
-"""
+""",
+)
 
-_ASIDE = """
+_ASIDE = in_one_step(
+    1,
+    """
 SELECT id FROM relay_outbox INDEXED BY relay_outbox_aside
 WHERE (state = 'parked' OR state = 'dropped') AND state = :state AND id > :after
   AND (:tenant IS NULL OR tenant_id = :tenant) AND (:document IS NULL OR document_name = :document)
 ORDER BY id LIMIT :limit
-"""
+""",
+)
 
-_OF_TENANT = """
+_OF_TENANT = in_one_step(
+    1,
+    """
 SELECT id FROM relay_outbox INDEXED BY relay_outbox_tenant
 WHERE tenant_id = :tenant AND id > :after AND (:document IS NULL OR document_name = :document)
   AND state IN (SELECT value FROM json_each(:states))
 ORDER BY id LIMIT :limit
-"""
+""",
+)
 
-_OF_ALL = """
+_OF_ALL = in_one_step(
+    1,
+    """
 SELECT id FROM relay_outbox NOT INDEXED
 WHERE id > :after AND (:document IS NULL OR document_name = :document)
   AND state IN (SELECT value FROM json_each(:states))
 ORDER BY id LIMIT :limit
-"""
+""",
+)
 
-_STILL = """
+_STILL = in_one_step(
+    1,
+    """
 SELECT id FROM relay_outbox
 WHERE id IN (SELECT value FROM json_each(:ids))
   AND (:upto IS NULL OR id <= :upto
        AND CASE state WHEN 'pending' THEN queued_at ELSE coalesce(settled_at, queued_at) END <= :at)
   AND (:reason IS NULL OR instr(reason, :reason) > 0)
 ORDER BY id
-"""
+""",
+)
 
 _CLOCK = "SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 
@@ -77,11 +93,15 @@ def moment(connection: sqlite3.Connection) -> Moment:
 
 
 def first(
-    connection: sqlite3.Connection, wanted: Filter, states: Sequence[MessageState], limit: int
+    connection: sqlite3.Connection,
+    wanted: Filter,
+    states: Sequence[MessageState],
+    limit: int,
+    after: RowId = FIRST,
 ) -> list[RowId]:
-    """The lowest ids that are meant and in one of the states. `limit` -1: all of them."""
+    """The lowest ids behind `after` that are meant and in one of the states. `limit` -1: all of them."""
     found: list[RowId] = []
-    last: RowId | None = RowId(0)
+    last: RowId | None = after
     while last is not None and len(found) != limit:
         left = limit - len(found) if limit >= 0 else _PAGE
         size = left if wanted.moment is None and wanted.reason is None else max(left, _PAGE)
@@ -138,12 +158,11 @@ def _pending(connection: sqlite3.Connection, wanted: Filter, limit: int, after: 
     span = due.Span(frozenset(), frozenset(), limit, after)
     asked = tenants.pending(connection) if wanted.tenant is None else [wanted.tenant]
     found: list[RowId] = []
-    for tenant in asked:
-        names = due.documents(connection, tenant)
-        names = names if wanted.document is None else names & {wanted.document}
+    for tenant, documents in due.documents_of(connection, asked).items():
+        names = [name for name in documents if wanted.document in (None, name)]
         found += due.pending_ids(connection, tenant, names, span)
     return found
 
 
 def _ids(connection: sqlite3.Connection, sql: str, values: Mapping[str, object]) -> list[RowId]:
-    return [RowId(row) for (row,) in connection.execute(sql, values)]
+    return [RowId(row) for (row,) in rows(connection, sql, values)]

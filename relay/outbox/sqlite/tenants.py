@@ -9,12 +9,15 @@ from typing import get_args
 
 from relay.desk import RelayBeat
 from relay.model import StateName, TenantId, TenantState
+from relay.outbox.sqlite.steps import in_one_step, rows
 from relay.ports import Control, Signals
 
 ALIVE_SECONDS = 15.0
 """A relay whose heartbeat is older than this counts as gone; it beats at least three times in that time."""
 
-_PENDING = """
+_PENDING = in_one_step(
+    1,
+    """
 WITH RECURSIVE found(tenant) AS (
     SELECT (SELECT tenant_id FROM relay_outbox INDEXED BY relay_outbox_lanes
             WHERE state = 'pending' ORDER BY tenant_id LIMIT 1)
@@ -23,9 +26,10 @@ WITH RECURSIVE found(tenant) AS (
             WHERE state = 'pending' AND tenant_id > found.tenant ORDER BY tenant_id LIMIT 1)
     FROM found WHERE tenant IS NOT NULL
 ) SELECT upper(tenant) FROM found WHERE tenant IS NOT NULL
-"""
+""",
+)
 
-_CONTROLS = "SELECT upper(tenant_id), revision, paused FROM relay_tenants WHERE revision > 0"
+_CONTROLS = in_one_step(3, "SELECT upper(tenant_id), revision, paused FROM relay_tenants WHERE revision > 0")
 
 _BUMP = """
 INSERT INTO relay_tenants (tenant_id, revision) VALUES (upper(?), 1)
@@ -42,12 +46,15 @@ ON CONFLICT (tenant_id) DO UPDATE SET
     since = excluded.since, next_try = excluded.next_try
 """
 
-_STATES = """
+_STATES = in_one_step(
+    6,
+    """
 SELECT upper(tenant_id), state, relay_tenants.reason, since, next_try, relay
 FROM relay_tenants JOIN relay_relays USING (relay)
 WHERE state IS NOT NULL AND beat_at >= strftime('%Y-%m-%dT%H:%M:%fZ', 'now', printf('-%.3f seconds', ?))
 ORDER BY tenant_id
-"""
+""",
+)
 
 _CLEAR_STATES = """
 UPDATE relay_tenants SET relay = NULL, state = NULL, reason = NULL, since = NULL, next_try = NULL
@@ -72,14 +79,14 @@ def signals(connection: Connection) -> Signals:
     """Who has work, one step along the index for each, however many rows it has; and the controls."""
     controls = {
         TenantId(tenant): Control(revision, paused)
-        for tenant, revision, paused in connection.execute(_CONTROLS)
+        for tenant, revision, paused in rows(connection, _CONTROLS)
     }
     return Signals(pending(connection), controls)
 
 
 def pending(connection: Connection) -> frozenset[TenantId]:
     """The tenants with pending rows."""
-    return frozenset(TenantId(tenant) for (tenant,) in connection.execute(_PENDING))
+    return frozenset(TenantId(tenant) for (tenant,) in rows(connection, _PENDING))
 
 
 # --- what persons decide --------------------------------------------------------------------------
@@ -135,7 +142,7 @@ def states(connection: Connection) -> Mapping[TenantId, TenantState]:
             None if next_try is None else instant(next_try),
             relay,
         )
-        for tenant, state, reason, since, next_try, relay in connection.execute(_STATES, (ALIVE_SECONDS,))
+        for tenant, state, reason, since, next_try, relay in rows(connection, _STATES, (ALIVE_SECONDS,))
         if state in names
     }
 
