@@ -6,7 +6,6 @@ its time (`--far-ms`) is below `--at-least`.
 """
 
 import argparse
-import itertools
 import json
 import os
 import statistics
@@ -19,12 +18,11 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tools.bench_store import measure_idle, measure_store
-from tools.bench_watched import measure_views, measure_watched
+from tools.bench_watched import SERVED, crowd, measure_views, measure_watched
 from tools.stores import Application, Store, running
 
 MEASUREMENTS = ["ratio", "at-once", "pickup", "memory", "store", "idle", "watched"]
@@ -110,9 +108,10 @@ class Bench:
         application.close()
 
     def start(self, *options: str, more: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """A relay; `more`: of its environment."""
+        """A relay that logs to a file; `more`: of its environment."""
         environment = {**self.environment, **(more or {})}
-        return subprocess.Popen([*RELAY, "run", *options], env=environment, cwd=self.folder)
+        with (self.folder / "relay.log").open("ab") as log:
+            return subprocess.Popen([*RELAY, "run", *options], env=environment, cwd=self.folder, stderr=log)
 
 
 def watch_peak(process: subprocess.Popen[bytes], until: float | None = None) -> int:
@@ -154,29 +153,25 @@ def drain(store: Store, folder: Path, far: str, count: int, size: int, in_flight
     return rate(far), peak
 
 
-def drain_served(store: Store, folder: Path, options: argparse.Namespace, more: Mapping[str, str]) -> float:
+def drain_served(bench: Bench, far: str, count: int, size: int) -> float:
     """Messages a second of a relay that also serves its web, and so does not end by itself."""
-    with sink(options.far_ms) as far:
-        bench = Bench.at(store, folder, far, options.in_flight)
-        bench.fill(options.watched_count, options.size)
-        process = bench.start(more=more)
-        while process.poll() is None and ask(far, "summary")["count"] < options.watched_count:
-            time.sleep(0.25)
-        stop(process)
-        return rate(far)
+    bench.fill(count, size)
+    ask(far, "clear")
+    process = bench.start(more=SERVED)
+    while process.poll() is None and ask(far, "summary")["count"] < count:
+        time.sleep(0.25)
+    stop(process)
+    return rate(far)
 
 
 def measure_watching(store: Store, folder: Path, options: argparse.Namespace) -> None:
-    """Drains with and without somebody who looks; and how long a look takes at a large outbox."""
-    folder.mkdir()
-    numbers = itertools.count()
-    measure_watched(
-        options.pairs, lambda more: drain_served(store, folder / f"{next(numbers)}", options, more)
-    )
-    with sink() as far:
-        bench = Bench.at(store, folder / "views", far, 8)
-        look = partial(measure_views, rows=options.rows, tenants=1000)
-        look(bench.connect(), lambda more: bench.start(more=more))
+    """How long a look at a large outbox takes; and drains with and without somebody who looks."""
+    with sink(options.far_ms) as far:
+        bench = Bench.at(store, folder, far, options.in_flight)
+        crowd(bench.connect(), bench.url, folder / "tenants", options.rows)
+        bench.environment["RELAY_TENANTS_DIR"] = str(folder / "tenants")
+        measure_views(lambda: bench.start(more=SERVED))
+        measure_watched(options.pairs, lambda: drain_served(bench, far, options.watched_count, options.size))
 
 
 def drain_bare(far: str, count: int, size: int, in_flight: int) -> float:
@@ -273,7 +268,9 @@ def main() -> int:
     parser.add_argument("--tenants", type=int, default=10_000, help="without messages, for `idle`")
     parser.add_argument("--idle-seconds", type=float, default=60, help="how long they are watched")
     parser.add_argument("--watched-count", type=int, default=40_000, help="of a drain, for `watched`")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="of the large outbox, for `watched`")
+    parser.add_argument(
+        "--rows", type=int, default=1_000_000, help="of tenants that are paused, for `watched`"
+    )
     parser.add_argument("--at-least", type=float, default=0.8, help="the median ratio that is good enough")
     parser.add_argument("--outbox", choices=["sqlite", "postgres"], default="sqlite")
     options = parser.parse_args()

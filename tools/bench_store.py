@@ -77,7 +77,7 @@ def measure_idle(store: Store, folder: Path, tenants: int, seconds: float) -> No
     """Processor time and transactions a minute of a relay whose tenants have nothing to send."""
     folder.mkdir()
     url = store.create(folder)
-    _write_tenants(folder / "tenants", tenants)
+    write_tenants(folder / "tenants", tenants)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("RELAY_")},
         "RELAY_OUTBOX__URL": url,
@@ -100,9 +100,10 @@ def measure_idle(store: Store, folder: Path, tenants: int, seconds: float) -> No
     print(f"  {tenants:,} tenants: {cpu:.2f} s of processor a minute{told}, {memory} MiB")
 
 
-def _write_tenants(folder: Path, count: int) -> None:
+def write_tenants(folder: Path, count: int) -> None:
+    """A folder of so many tenants, T00000 and on; nobody answers for them."""
     folder.mkdir()
-    ionapi = folder.parent / "bench.ionapi"
+    ionapi = folder.parent / "nobody.ionapi"
     names = {"ti": "T", "cn": "b", "ci": "c", "cs": "s", "oa": "a", "ot": "token", "or": "r"}
     ionapi.write_text(json.dumps(names | {"iu": "http://127.0.0.1:9", "pu": "http://127.0.0.1:9/"}))
     for number in range(count):
