@@ -26,7 +26,7 @@ from relay.model import DocumentName, Problem, StateName, TenantId
 from relay.nap import nap
 from relay.opening import opened
 from relay.ports import Control, Store, StoreError
-from relay.pulse import Pulse
+from relay.pulse import Pulse, worker_of
 from relay.service import Service
 from relay.settings import Settings, SettingsError
 from relay.shares import Shares
@@ -237,10 +237,11 @@ class Relay:
     def _worker(self, tenant: TenantId, profile: Profile, control: Control) -> Worker:
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
         log, holds = self._log.bind(tenant=tenant), partial(self._supervisor.holds, tenant)
-        meter = self._meters.of(tenant)
+        meter, pulse = self._meters.of(tenant), self._pulse.part(worker_of(tenant), profile.longest_step)
+        may_send = holds if self._outbox.leases else None
         parts = Parts(
             outbox=self._outbox,
-            endpoint=IonEndpoint(profile.connection, holds if self._outbox.leases else None, meter),
+            endpoint=IonEndpoint(profile.connection, may_send, meter, pulse.begin),
             ledger=self._ledger,
             shares=self._shares,
             patience=Patience(self._troubles, profile.rules.schedule, random.random, stopping),
@@ -253,7 +254,7 @@ class Relay:
             report=partial(self._report, tenant),
             stopping=stopping,
             traces=self._traces,
-            pulse=self._pulse.part(f"tenant {tenant}", profile.longest_step),
+            pulse=pulse,
         )
         return Worker(profile.rules, parts, control)
 

@@ -18,9 +18,6 @@ from relay.settings import Settings
 _DAY = 86400.0
 
 
-_SPARE_SECONDS = 10.0
-
-
 @dataclass(frozen=True, slots=True)
 class Profile:
     """All that a tenant's worker and endpoint are built from; equal profiles need no restart."""
@@ -31,10 +28,10 @@ class Profile:
 
     @property
     def longest_step(self) -> float:
-        """Seconds that a call to ION may take: a token first, its own turn under a rate limit, and itself."""
+        """Seconds that a call to ION may take: its turn under a rate limit, and itself."""
         limit = self.connection.rate_limit
         turn = 0.0 if limit is None else self.rules.max_in_flight / limit
-        return self.connection.total_seconds + turn + _SPARE_SECONDS
+        return self.connection.total_seconds + turn
 
 
 def profiles_of(settings: Settings) -> dict[TenantId, Profile]:

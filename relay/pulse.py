@@ -13,6 +13,11 @@ LOOP_SECONDS = 10.0
 """A loop that has not ticked for so long stands still."""
 
 
+def worker_of(tenant: str) -> str:
+    """The name of the part that carries this tenant's messages."""
+    return f"tenant {tenant}"
+
+
 @dataclass(frozen=True, slots=True)
 class Late:
     """A part that stands still: for so many seconds, of which so many were allowed."""
@@ -32,6 +37,7 @@ class Pulse:
         self._clock = clock
         self._ticked = clock()
         self._steps: dict[str, tuple[float, float]] = {}
+        self._moved: dict[str, float] = {}
         self.lag = 0.0
         """By how much the loop's last tick came too late."""
 
@@ -41,28 +47,35 @@ class Pulse:
 
     def begin(self, part: str, allowed: float) -> None:
         """The part begins something, or has got on with it: it takes at most so long from now on."""
-        self._steps[part] = (self._clock(), allowed)
+        self._moved[part] = now = self._clock()
+        self._steps[part] = (now, allowed)
 
     def rest(self, part: str) -> None:
         """The part has nothing to do, or waits for something that may take any time."""
+        self._moved[part] = self._clock()
         self._steps.pop(part, None)
 
     def part(self, name: str, allowed: float) -> "Part":
         """A part whose every step may take so long."""
         return Part(self, name, allowed)
 
+    def still(self, part: str) -> float | None:
+        """Seconds since the part began or ended a step; None: it never did."""
+        moved = self._moved.get(part)
+        return None if moved is None else self._clock() - moved
+
     @property
     def silence(self) -> float:
         """Seconds since the loop's last tick."""
         return self._clock() - self._ticked
 
-    def late(self) -> list[Late]:
-        """What stands still; the loop first, since nothing else can get on without it."""
+    def late(self, spare: float = 0.0) -> list[Late]:
+        """What stands still, `spare` seconds beyond what it may; the loop first: all else needs it."""
         now = self._clock()
         found = [
             Late(part, now - began, allowed)
             for part, (began, allowed) in self._steps.copy().items()
-            if now - began > allowed
+            if now - began > allowed + spare
         ]
         silence = now - self._ticked
         return [Late(LOOP, silence, LOOP_SECONDS), *found] if silence > LOOP_SECONDS else found

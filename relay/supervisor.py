@@ -39,6 +39,8 @@ _WATCH_SECONDS = 1.0
 
 
 _MEND_SECONDS = 2.0
+_SPARE_SECONDS = 10.0
+"""A part that is late is given so much longer before it is ended: a call ends by its own limit first."""
 
 ARRIVALS, LEASES = "arrivals", "leases"
 """Parts, as they are called where they stand still."""
@@ -307,7 +309,7 @@ class Supervisor:
         """End what stands still, so that it is started again; for ever."""
         while True:
             await asyncio.sleep(_MEND_SECONDS)
-            for late in self._pulse.late():
+            for late in self._pulse.late(_SPARE_SECONDS):
                 task = self._running.get(late.part)
                 if task is not None:
                     seconds = round(late.seconds, 1)

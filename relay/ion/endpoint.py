@@ -68,9 +68,13 @@ class IonEndpoint:
         connection: Connection,
         may_send: Callable[[], bool] | None = None,
         meter: Meter | None = None,
+        begin: Callable[[], None] | None = None,
     ) -> None:
-        """`may_send`: asked at the last moment before a post (where relays share an outbox)."""
-        self._connection, self._meter = connection, meter
+        """`may_send`: asked at the last moment before a post (where relays share an outbox).
+
+        `begin`: told when a call has its token and begins: from now on it takes `total_seconds` at most.
+        """
+        self._connection, self._meter, self._begin = connection, meter, begin
         self._exchange = Exchange(
             connection.connect_seconds,
             connection.read_seconds,
@@ -157,6 +161,8 @@ class IonEndpoint:
             token, access = fetched, self._access or access
         if isinstance(access, TokenRefused):
             return access, None
+        if self._begin is not None:
+            self._begin()
         target = aim(access)
         if body is None:
             got = self._exchange.get(target.url, lambda: self._signed(target, token), limit)

@@ -7,13 +7,14 @@ over now. `/healthz`: all of it as JSON. A tenant whose ION is down makes the re
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
 
 from relay.model import DocumentName, TenantId, TenantState
 from relay.ports import StoreError
-from relay.pulse import Pulse
+from relay.pulse import Pulse, worker_of
 from relay.view.overview import Configured
 from relay.view.times import instant
 from relay.web.access import Access
@@ -112,10 +113,15 @@ class Health:
                 "reason": state.reason or None,
                 "since": instant(state.since),
                 "next_try": instant(state.next_try),
+                "last_progress": instant(self._moved(name)),
                 "oldest_due_seconds": counts[name].oldest_due_seconds if name in counts else None,
             }
             for name, state in sorted(states.items())
         }
+
+    def _moved(self, tenant: TenantId) -> datetime | None:
+        still = self._vitals.pulse.still(worker_of(tenant))
+        return None if still is None else datetime.now(UTC) - timedelta(seconds=still)
 
 
 def routes(app: web.Application, health: Health, access: Access) -> None:

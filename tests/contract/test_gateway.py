@@ -487,6 +487,16 @@ async def test_every_request_is_counted_also_the_one_for_a_token(
     assert sum(counted.values()) == len(sandbox.requests())
 
 
+async def test_a_call_begins_when_it_has_its_token(sandbox: Sandbox, source: IonApiFile) -> None:
+    """What the token took is no part of the time that the call may take."""
+    asked: list[int] = []
+    endpoint = IonEndpoint(connection(source), begin=lambda: asked.append(len(sandbox.requests())))
+    await endpoint.ping()
+    await endpoint.versions()
+    await endpoint.close()
+    assert asked == [1, 2]
+
+
 async def test_a_token_service_that_refuses_is_counted_by_its_status(source: IonApiFile) -> None:
     meters = Meters()
     rewrite(source, cs="wrong")

@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,8 @@ async def test_a_tenant_whose_ion_is_down_makes_the_relay_neither_dead_nor_unrea
     told = json.loads(text)
     assert (status, told["alive"], told["ready"]) == (200, True, True)
     assert told["tenants"][ACME]["state"] in ("backing-off", "initialising", "pinging")
+    moved = datetime.fromisoformat(told["tenants"][ACME]["last_progress"])
+    assert datetime.now(UTC) - timedelta(seconds=60) < moved <= datetime.now(UTC)
 
 
 async def test_a_port_that_is_taken_ends_the_relay_with_2_and_says_which(

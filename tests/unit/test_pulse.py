@@ -43,6 +43,31 @@ def test_a_part_that_gets_on_or_rests_is_never_late():
     assert names(pulse) == []
 
 
+def test_what_is_late_may_be_given_some_more_time():
+    clock = Clock()
+    pulse = Pulse(clock)
+    pulse.begin("ledger", 5)
+    clock.now += 15
+    pulse.tick()
+    assert names(pulse) == ["ledger"]
+    assert pulse.late(10) == []
+    clock.now += 1
+    assert [late.part for late in pulse.late(10)] == ["ledger"]
+
+
+def test_when_a_part_last_got_on_is_known():
+    clock = Clock()
+    pulse = Pulse(clock)
+    assert pulse.still("ledger") is None
+    pulse.begin("ledger", 5)
+    clock.now += 3
+    assert pulse.still("ledger") == 3
+    pulse.rest("ledger")
+    assert pulse.still("ledger") == 0
+    clock.now += 7
+    assert pulse.still("ledger") == 7
+
+
 def test_the_loop_comes_first():
     clock = Clock()
     pulse = Pulse(clock)
