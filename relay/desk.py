@@ -77,6 +77,10 @@ class Count:
     oldest_due_seconds: float | None = None
 
 
+FIRST = RowId(0)
+"""Before every row."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """The pending messages of a tenant's document by age; `counts`: for each of AGES, and beyond.
@@ -153,8 +157,8 @@ class Desk(Protocol):
     async def size(self) -> int:
         """Bytes on disk, about: of the file, or of the table of messages with its indexes."""
 
-    async def find(self, wanted: Filter, limit: int) -> Sequence[Record]:
-        """In the order of their rows, without payload and history."""
+    async def find(self, wanted: Filter, limit: int, after: RowId = FIRST) -> Sequence[Record]:
+        """In the order of their rows, those behind `after`; without payload and history."""
 
     async def show(self, message_id: MessageId, tenant: TenantId | None) -> Sequence[Record]:
         """With history; several where tenants use the same id."""

@@ -101,7 +101,7 @@ class Overview:
         return [self.tenant(name) for name in sorted({*self.configured, *self.counts, *self.states})]
 
     def pressing(self) -> Sequence[Tenant]:
-        """The same by need: a person's first, then trouble, then what waits (longest first), the rest."""
+        """The same by need: what waits for a person; trouble and parked messages; what waits; the rest."""
         return sorted(self.tenants(), key=_need)
 
     def tenant(self, tenant: TenantId) -> Tenant:
@@ -157,6 +157,8 @@ _NEED = {"halted": 0, PAUSED: 0, UNCONFIGURED: 0, STOPPED: 0, "backing-off": 1}
 def _need(tenant: Tenant) -> tuple[int, float, TenantId]:
     count = tenant.count
     waits = _NEED.get(tenant.state, 2) if count.pending else 3
+    if count.parked:
+        waits = min(waits, 1)
     return waits, -(count.oldest_due_seconds or 0.0), tenant.tenant_id
 
 

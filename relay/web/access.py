@@ -23,6 +23,9 @@ MARK = "mark"
 
 SESSION = web.RequestKey("session", Session)
 
+MAY_LEAVE = web.RequestKey("may_leave", bool)
+"""Whether the session began with a token, and so may be ended."""
+
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
@@ -117,8 +120,8 @@ class Access:
         """The browser's session, if it has one."""
         return self.sessions.find(request.cookies.get(COOKIE, ""), _now())
 
-    def guarded(self, handler: Handler) -> Handler:
-        """A session first, and for whatever changes something an operator's own form."""
+    def guarded(self, handler: Handler, needed: Role = "operator") -> Handler:
+        """A session first; for whatever changes something its own form, and the role that is `needed`."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
             self.require_meant(request)
@@ -130,9 +133,11 @@ class Access:
                 raise web.HTTPForbidden(text=_NOT_OWN)
             if session is None:
                 raise web.HTTPSeeOther("/login")
-            request[SESSION] = session
+            request[SESSION], request[MAY_LEAVE] = session, not self.open
             if request.method not in ("GET", "HEAD"):
                 await _require_own_form(request, session)
+                if needed == "operator" != session.role:
+                    raise web.HTTPForbidden(text="this needs an operator's token\n")
             response = await handler(request)
             if is_new and not response.prepared:
                 remember(response, session, request)
@@ -166,8 +171,6 @@ async def _require_own_form(request: web.Request, session: Session) -> None:
     mark = (await read_form(request)).get(MARK)
     if not isinstance(mark, str) or not session.sent(mark):
         raise web.HTTPForbidden(text=_NOT_OWN)
-    if session.role != "operator":
-        raise web.HTTPForbidden(text="this needs an operator's token\n")
 
 
 def remember(answer: web.StreamResponse, session: Session, request: web.Request) -> None:

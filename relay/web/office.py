@@ -39,7 +39,7 @@ def routes(app: web.Application, library: Library, access: Access) -> None:
     app.router.add_get("/static/{name}", _static)
     app.router.add_get("/login", told(door.ask))
     app.router.add_post("/login", told(door.enter))
-    app.router.add_post("/logout", told(access.guarded(door.leave)))
+    app.router.add_post("/logout", told(access.guarded(door.leave, "reader")))
 
 
 class _Door:

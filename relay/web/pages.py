@@ -14,20 +14,22 @@ import jinja2
 from aiohttp import web
 
 from relay.desk import Filter, MessageState
-from relay.model import AuditId, DocumentName, MessageId, TenantId
+from relay.model import AuditId, DocumentName, MessageId, RowId, TenantId
 from relay.ports import StoreError
 from relay.view import story, tenant, times
 from relay.view.overview import Configured, Tenant
 from relay.view.shape import ages
-from relay.web.access import MARK, SESSION, Handler
+from relay.web.access import MARK, MAY_LEAVE, SESSION, Handler
 from relay.web.glance import Glance
 from relay.web.hall import Hall
 from relay.web.inside import StandsStillError
 from relay.web.rates import Rates
 
 TENANTS_SHOWN = 200
-MESSAGES_SHOWN = (100, 1000)
+MESSAGES_SHOWN = 100
 AUDIT_SHOWN = 200
+_LONGEST_ROW = 18
+"""Digits."""
 
 _STATES: tuple[MessageState, ...] = get_args(MessageState)
 _TROUBLED = ("halted", "paused", "backing-off", "unconfigured", "stopped")
@@ -57,7 +59,7 @@ class Pages:
     async def overview(self, request: web.Request) -> web.Response:
         """All tenants, those in trouble first."""
         seen = await self._of.glance.seen()
-        ordered = sorted(seen.tenants(), key=_urgency)
+        ordered = seen.pressing()
         every = "all" in request.query
         shown = ordered if every else ordered[:TENANTS_SHOWN]
         rows = [(one, self._of.rates.line(one.tenant_id)) for one in shown]
@@ -103,16 +105,16 @@ class Pages:
         wanted = read_filter(request.query)
         if not request.query:
             wanted = replace(wanted, state="parked")
-        limit = MESSAGES_SHOWN[1] if "more" in request.query else MESSAGES_SHOWN[0]
-        found = await (await self._of.hall.store()).find(wanted, limit + 1)
+        after = _row(request.query.get("after", "0"))
+        found = await (await self._of.hall.store()).find(wanted, MESSAGES_SHOWN + 1, after)
         return page(
             request,
             "messages.html",
             wanted=wanted,
             states=_STATES,
-            found=found[:limit],
-            is_more=len(found) > limit,
-            limit=limit,
+            found=found[:MESSAGES_SHOWN],
+            after=after,
+            is_more=len(found) > MESSAGES_SHOWN,
             query=write_filter(wanted),
         )
 
@@ -143,14 +145,6 @@ class Pages:
         return page(request, "entry.html", entry=entry)
 
 
-def _urgency(one: Tenant) -> tuple[int, float, str]:
-    """What needs a person first, then what waits longest."""
-    troubled = _TROUBLED.index(one.state) if one.state in _TROUBLED else len(_TROUBLED)
-    if one.state == "stopped" and not one.count.pending:
-        troubled = len(_TROUBLED) + 1
-    return troubled - (1 if one.count.parked else 0), -(one.count.oldest_due_seconds or 0), one.tenant_id
-
-
 def _total(tenants: Sequence[Tenant]) -> dict[str, int]:
     counts = [one.count for one in tenants]
     return {
@@ -173,6 +167,13 @@ def read_filter(given: Mapping[str, Any]) -> Filter:
         (MessageId(texts["id"]),) if texts["id"] else (),
         texts["reason"] or None,
     )
+
+
+def _row(text: str) -> RowId:
+    """A place in a list, as an address has it."""
+    if not text.isascii() or not text.isdigit() or len(text) > _LONGEST_ROW:
+        raise web.HTTPBadRequest(text="after: a row's number is meant")
+    return RowId(int(text))
 
 
 def write_filter(wanted: Filter) -> dict[str, str]:
@@ -219,6 +220,7 @@ def page(request: web.Request, template: str, status: int = 200, **facts: object
         "mark": session.mark if session else "",
         "is_operator": session is not None and session.role == "operator",
         "is_inside": session is not None,
+        "may_leave": request.get(MAY_LEAVE, False),
         **facts,
     }
     return aiohttp_jinja2.render_template(template, request, context, status=status)

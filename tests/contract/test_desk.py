@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from relay.desk import Count, Filter, MessageState
+from relay.desk import FIRST, Count, Filter, MessageState
 from relay.model import (
     Delivered,
     DocumentName,
@@ -35,6 +35,16 @@ def draft(
 async def due(store: Store, tenant: TenantId = ACME) -> dict[str, Message]:
     messages = await store.due(tenant, {ORDER, SHIPMENT}, frozenset(), frozenset(), 1000, ROOM)
     return {message.message_id: message for message in messages}
+
+
+async def leaves(store: Store, wanted: Filter, limit: int) -> list[list[str]]:
+    """Leafed through as the page does it: each leaf behind the last row of the one before."""
+    seen: list[list[str]] = []
+    after = FIRST
+    while records := await store.find(wanted, limit, after):
+        seen.append([record.message_id for record in records])
+        after = records[-1].row
+    return seen
 
 
 async def found(store: Store, wanted: Filter, limit: int = 100) -> list[str]:
@@ -179,6 +189,19 @@ async def test_show_tells_the_story(store: Store) -> None:
     assert instants == sorted(instants)
     assert record.settled_at is not None
     assert instants[-2] <= record.settled_at
+
+
+async def test_a_long_list_is_leafed_through(store: Store) -> None:
+    await store.add([draft(f"m{number}") for number in range(7)])
+    rows = {name: message.row for name, message in (await due(store)).items()}
+    await store.settle([(rows[f"m{number}"], Parked("HTTP 413" if number else "413")) for number in range(4)])
+    await store.settle([(rows["m4"], Delivered())])
+    every = [f"m{number}" for number in range(7)]
+    assert await leaves(store, Filter(), 3) == [every[:3], every[3:6], every[6:]]
+    assert await leaves(store, Filter(ACME), 7) == [every]
+    assert await leaves(store, Filter(state="parked"), 2) == [every[:2], every[2:4]]
+    assert await leaves(store, Filter(ACME, state="pending"), 1) == [["m5"], ["m6"]]
+    assert await leaves(store, Filter(reason="HTTP"), 2) == [["m1", "m2"], ["m3"]]
 
 
 async def test_a_plain_delivery_has_no_story(store: Store) -> None:

@@ -17,7 +17,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.support.application import Application
+from tests.support.application import Application, Parcel
 from tests.support.process import COMMAND, QUICK
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -341,6 +341,39 @@ def test_many_are_decided_about_after_a_preview_and_only_those_it_showed(page: P
     assert sorted(one["state"] for one in listed) == ["parked"] * 5 + ["pending"]
 
 
+def test_a_long_list_is_leafed_through(page: Page, site: Site) -> None:
+    ids = site.application.insert_all(
+        Parcel("GLOBEX_TST", "<order/>", "Leaves", f"leaf{number}") for number in range(230)
+    )
+    view(page, "/messages?tenant=GLOBEX_TST&document=Leaves&state=pending")
+    seen = page.locator("tbody th").all_inner_texts()
+    assert page.get_by_role("link", name="The first ones").count() == 0
+    for _ in range(2):
+        page.get_by_role("link", name="The next ones").click()
+        page.wait_for_url("**after=*")
+        page.wait_for_load_state()
+        seen += page.locator("tbody th").all_inner_texts()
+    assert [len(seen), seen] == [230, ids]
+    assert page.get_by_role("link", name="The next ones").count() == 0
+    page.get_by_role("link", name="The first ones").click()
+    expect(page.locator("tbody th").first).to_have_text(ids[0])
+
+
+def test_a_decision_about_many_is_cancelled_and_what_is_done_stays_done(page: Page, site: Site) -> None:
+    site.application.insert_all(Parcel("GLOBEX_TST", "<order/>", "Crowd", "one") for _ in range(40_000))
+    view(page, "/messages?tenant=GLOBEX_TST&document=Crowd&state=pending")
+    page.get_by_role("button", name="Park…").click()
+    page.get_by_role("button", name="Park 40,000 messages").click()
+    page.get_by_role("button", name="Cancel the rest").click()
+    expect(page.locator(".lead .state")).to_have_text("cancelled", timeout=WITHIN * 1000)
+    count = "SELECT count(*) AS n FROM relay_outbox WHERE document_name = 'Crowd' AND state = 'parked'"
+    (parked,) = site.application.ask(count)
+    assert 0 < parked["n"] < 40_000
+    assert page.locator("h1").inner_text() == f"Park: {parked['n']:,} messages"
+    time.sleep(0.5)
+    assert site.application.ask(count) == [parked]
+
+
 def test_a_document_is_shown_escaped_and_that_is_audited(page: Page) -> None:
     view(page, "/messages?tenant=ACME_PRD&state=parked")
     page.locator("tbody a").first.click()
@@ -437,11 +470,15 @@ def test_a_wrong_token_is_turned_away_and_the_right_one_let_in(browser: Browser,
     context.close()
 
 
-def test_a_reader_sees_no_document_and_no_button(browser: Browser, guarded: str) -> None:
+def test_a_reader_sees_no_document_and_no_button_but_to_sign_out(browser: Browser, guarded: str) -> None:
     context = browser.new_context(base_url=guarded)
     page = context.new_page()
     enter(page, "reader-token-0123456789")
     expect(page.locator(".role")).to_have_text("reader")
     view(page, "/tenants/ACME_PRD")
-    assert page.get_by_role("button").count() == 0
+    assert page.get_by_role("button").all_inner_texts() == ["Sign out"]
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("Token")).to_be_visible()
+    page.goto("/tenants/ACME_PRD")
+    expect(page.get_by_label("Token")).to_be_visible()
     context.close()

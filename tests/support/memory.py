@@ -16,6 +16,7 @@ from typing import Any, assert_never
 
 from relay.desk import (
     AGES,
+    FIRST,
     AuditEntry,
     Count,
     Filter,
@@ -442,9 +443,10 @@ class MemoryOutbox:
             )
         ]
 
-    async def find(self, wanted: Filter, limit: int) -> Sequence[Record]:
+    async def find(self, wanted: Filter, limit: int, after: RowId = FIRST) -> Sequence[Record]:
         await self._turn()
-        return [replace(_record(row), history=()) for row in self._meant(wanted)][:limit]
+        meant = [row for row in self._meant(wanted) if row.row > after]
+        return [replace(_record(row), history=()) for row in meant][:limit]
 
     async def show(self, message_id: MessageId, tenant: TenantId | None) -> Sequence[Record]:
         await self._turn()

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from relay.desk import AuditEntry, Count, Filter, Order, Preview, Record, RelayBeat, Shape, What
+from relay.desk import FIRST, AuditEntry, Count, Filter, Order, Preview, Record, RelayBeat, Shape, What
 from relay.model import AuditId, MessageId, RowId, TenantId, TenantState
 from relay.outbox import decisions
 from relay.outbox.postgres import audit, looks, meant, tenants
@@ -35,9 +35,9 @@ class PostgresDesk:
         """See desk.Desk."""
         return await self._database.read(looks.size)
 
-    async def find(self, wanted: Filter, limit: int) -> Sequence[Record]:
+    async def find(self, wanted: Filter, limit: int, after: RowId = FIRST) -> Sequence[Record]:
         """See desk.Desk."""
-        return await self._database.read(partial(looks.find, wanted=wanted, limit=limit))
+        return await self._database.read(partial(looks.find, wanted=wanted, limit=limit, after=after))
 
     async def show(self, message_id: MessageId, tenant: TenantId | None) -> Sequence[Record]:
         """See desk.Desk."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from relay.desk import AGES, Count, Filter, MessageState, Preview, Record, Shape, What
+from relay.desk import AGES, FIRST, Count, Filter, MessageState, Preview, Record, Shape, What
 from relay.model import DocumentName, LogicalId, MessageId, OrderingKey, RowId, TenantId
 from relay.outbox.decisions import states_of
 from relay.outbox.postgres import meant
@@ -102,10 +102,10 @@ async def counts(session: Session) -> Mapping[TenantId, Count]:
     }
 
 
-async def find(session: Session, wanted: Filter, limit: int) -> Sequence[Record]:
+async def find(session: Session, wanted: Filter, limit: int, after: RowId = FIRST) -> Sequence[Record]:
     """In the order of their rows."""
     states = _STATES if wanted.state is None else (wanted.state,)
-    return await _records(session, await meant.first(session, wanted, states, limit))
+    return await _records(session, await meant.first(session, wanted, states, limit, after))
 
 
 async def show(session: Session, wanted: Filter) -> Sequence[Record]:

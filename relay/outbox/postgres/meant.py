@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
 
-from relay.desk import Filter, MessageState, Moment
+from relay.desk import FIRST, Filter, MessageState, Moment
 from relay.model import OrderingKey, RowId, TenantId
 from relay.outbox.postgres.database import Session
 
@@ -148,11 +148,15 @@ async def moment(session: Session) -> Moment:
 
 
 async def first(
-    session: Session, wanted: Filter, states: Sequence[MessageState], limit: int | None
+    session: Session,
+    wanted: Filter,
+    states: Sequence[MessageState],
+    limit: int | None,
+    after: RowId = FIRST,
 ) -> list[RowId]:
-    """The lowest ids that are meant and in one of the states. `limit` None: all of them."""
+    """The lowest ids behind `after` that are meant and in one of the states. `limit` None: all of them."""
     found: list[RowId] = []
-    last: RowId | None = RowId(0)
+    last: RowId | None = after
     while last is not None and len(found) != limit:
         left = _PAGE if limit is None else limit - len(found)
         each = await page(session, wanted, states, left if is_plain(wanted) else max(left, _PAGE), last)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from sqlite3 import Connection
 
-from relay.desk import AuditEntry, Count, Filter, Order, Preview, Record, RelayBeat, Shape, What
+from relay.desk import FIRST, AuditEntry, Count, Filter, Order, Preview, Record, RelayBeat, Shape, What
 from relay.model import AuditId, MessageId, RowId, TenantId, TenantState
 from relay.outbox import decisions
 from relay.outbox.sqlite import audit, looks, meant, tenants
@@ -36,9 +36,9 @@ class SqliteDesk:
         """See desk.Desk."""
         return await self._database.read(looks.size)
 
-    async def find(self, wanted: Filter, limit: int) -> Sequence[Record]:
+    async def find(self, wanted: Filter, limit: int, after: RowId = FIRST) -> Sequence[Record]:
         """See desk.Desk."""
-        return await self._database.read(partial(looks.find, wanted=wanted, limit=limit))
+        return await self._database.read(partial(looks.find, wanted=wanted, limit=limit, after=after))
 
     async def show(self, message_id: MessageId, tenant: TenantId | None) -> Sequence[Record]:
         """See desk.Desk."""
