@@ -73,7 +73,7 @@ def _tell_running(relays: "Sequence[RelayBeat]", host: str | None) -> int:
 def _show(seen: "Overview") -> None:
     for text in above(seen):
         say.line(text)
-    if rows := table(seen.tenants(), seen):
+    if rows := table(seen.tenants, seen):
         say.table(HEAD, rows)
 
 
@@ -86,7 +86,7 @@ def above(seen: "Overview") -> Sequence[str]:
     lines = [f"relay {beat.relay}: {_how(beat, seen)}" for beat in seen.relays]
     if not seen.running:
         lines.append(NOT_RUNNING)
-    if not seen.tenants():
+    if not seen.tenants:
         lines.append("no tenant is configured, and the outbox holds no messages")
     return lines
 

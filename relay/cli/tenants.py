@@ -36,7 +36,7 @@ def tenants_list(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
             "reason": tenant.reason,
             "logical_id": known.tenants[tenant.tenant_id].logical_id if tenant.configured else None,
         }
-        for tenant in overview(known).tenants()
+        for tenant in overview(known).tenants
     ]
     if as_json:
         say.as_json(rows)

@@ -65,7 +65,7 @@ def _print(seen: Overview | str) -> None:
     say.line(instant(seen.at))
     for text in above(seen):
         say.line(text)
-    if rows := table(seen.tenants(), seen):
+    if rows := table(seen.tenants, seen):
         say.table(HEAD, rows)
     say.line("")
     say.finish()
@@ -89,7 +89,7 @@ def _screen() -> Iterator[Show]:
 def _drawn(seen: Overview | str, width: int) -> Sequence[Text]:
     if isinstance(seen, str):
         return [Text(printable(seen))]
-    rows = [[printable(str(cell)) for cell in row] for row in table(seen.pressing(), seen)]
+    rows = [[printable(str(cell)) for cell in row] for row in table(seen.pressing, seen)]
     return [
         Text(f"{instant(seen.at)}   q ends", style="dim"),
         *(Text(printable(text)) for text in above(seen)),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Protocol
 
 from relay import codes
@@ -63,9 +64,12 @@ class Tenant:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Overview:
-    """What the outbox says about tenants and relays at one moment, beside what is configured."""
+    """What the outbox says about tenants and relays at one moment, beside what is configured.
+
+    What follows from it is worked out once: many pages may be made from one look.
+    """
 
     at: datetime
     configured: Configured
@@ -96,13 +100,15 @@ class Overview:
         """How many tenants this relay process carries."""
         return sum(state.relay == relay for state in self.states.values())
 
+    @cached_property
     def tenants(self) -> Sequence[Tenant]:
         """Every tenant that is configured, has messages or is carried, by name."""
         return [self.tenant(name) for name in sorted({*self.configured, *self.counts, *self.states})]
 
+    @cached_property
     def pressing(self) -> Sequence[Tenant]:
         """The same by need: what waits for a person; trouble and parked messages; what waits; the rest."""
-        return sorted(self.tenants(), key=_need)
+        return sorted(self.tenants, key=_need)
 
     def tenant(self, tenant: TenantId) -> Tenant:
         """One tenant, also one of which nothing is known."""
@@ -146,7 +152,7 @@ class Overview:
     def as_json(self) -> dict[str, Any]:
         """As `relay status --json` prints it."""
         return {
-            "tenants": {tenant.tenant_id: tenant.as_json() for tenant in self.tenants()},
+            "tenants": {tenant.tenant_id: tenant.as_json() for tenant in self.tenants},
             "relays": [relay_json(beat) for beat in self.relays],
         }
 

@@ -72,7 +72,7 @@ class Live:
 def _cells(seen: Overview) -> dict[str, str]:
     """By the name that the page gives a cell."""
     cells: dict[str, str] = {}
-    for one in seen.tenants():
+    for one in seen.tenants:
         for name, text in _of_tenant(one, seen).items():
             cells[f"{one.tenant_id}.{name}"] = text
     return cells

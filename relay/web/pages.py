@@ -25,7 +25,7 @@ from relay.web.hall import Hall
 from relay.web.inside import StandsStillError
 from relay.web.rates import Rates
 
-TENANTS_SHOWN = 200
+TENANTS_SHOWN = 100
 MESSAGES_SHOWN = 100
 AUDIT_SHOWN = 200
 _LONGEST_ROW = 18
@@ -59,7 +59,7 @@ class Pages:
     async def overview(self, request: web.Request) -> web.Response:
         """All tenants, those in trouble first."""
         seen = await self._of.glance.seen()
-        ordered = seen.pressing()
+        ordered = seen.pressing
         every = "all" in request.query
         shown = ordered if every else ordered[:TENANTS_SHOWN]
         rows = [(one, self._of.rates.line(one.tenant_id)) for one in shown]

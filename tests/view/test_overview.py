@@ -34,11 +34,11 @@ def test_what_needs_a_person_comes_first_then_trouble_then_what_waits_longest() 
         F=("paused", Count()),
         G=("idle", waiting(None)),
     )
-    assert [tenant.tenant_id for tenant in seen.pressing()] == ["E", "D", "C", "B", "G", "A", "F"]
-    assert [tenant.tenant_id for tenant in seen.tenants()] == sorted("ABCDEFG")
+    assert [tenant.tenant_id for tenant in seen.pressing] == ["E", "D", "C", "B", "G", "A", "F"]
+    assert [tenant.tenant_id for tenant in seen.tenants] == sorted("ABCDEFG")
 
 
 def test_a_tenant_of_which_only_a_decision_is_known_is_known() -> None:
     seen = Overview(NOW, {}, {}, {}, {TenantId("X"): Control(1, None)}, [])
     assert (seen.knows(TenantId("X")), seen.knows(TenantId("Y"))) == (True, False)
-    assert seen.tenants() == []
+    assert seen.tenants == []

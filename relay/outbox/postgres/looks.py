@@ -13,7 +13,7 @@ from relay.outbox.decisions import states_of
 from relay.outbox.postgres import meant
 from relay.outbox.postgres.database import Session
 
-_OLDEST_LOOKED_AT = 20
+_OLDEST_LOOKED_AT = 5
 """Rows a document and lane kind; a retried one is queued anew at its old place and may hide older ones."""
 
 _COUNTS = """

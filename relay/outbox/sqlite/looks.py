@@ -15,7 +15,7 @@ from relay.outbox.decisions import states_of
 from relay.outbox.sqlite import due, meant, tenants
 from relay.outbox.sqlite.steps import in_one_step, rows
 
-_OLDEST_LOOKED_AT = 20
+_OLDEST_LOOKED_AT = 5
 """Rows a document and lane kind; a retried one is queued anew at its old place and may hide older ones."""
 
 _IS_DUE = "(not_before IS NULL OR not_before <= strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))"
