@@ -35,10 +35,13 @@ class Family:
         self.kind, self.name, self.meaning, self.labels = kind, name, meaning, tuple(labels)
         self._values: dict[Labels, float] = {}
         self._heads: dict[Labels, str] = {}
+        self._changes = 0
+        self._written: tuple[int, Sequence[str]] = (-1, ())
 
     def add(self, labels: Labels = (), amount: float = 1) -> None:
         """Count."""
         self._values[labels] = self._values.get(labels, 0) + amount
+        self._changes += 1
 
     def get(self, labels: Labels = ()) -> float:
         """The number as it is."""
@@ -46,17 +49,27 @@ class Family:
 
     def replace(self, values: Mapping[Labels, float]) -> None:
         """These numbers and no others from now on."""
+        if values == self._values:
+            return
         self._values = dict(values)
         self._heads = {labels: head for labels, head in self._heads.items() if labels in values}
+        self._changes += 1
 
     def forget(self, tenant: str) -> None:
         """Drop the series of this tenant."""
         for labels in [labels for labels in self._values if labels[0] == tenant]:
             self._values.pop(labels, None)
             self._heads.pop(labels, None)
+        self._changes += 1
 
-    def lines(self) -> Iterator[str]:
-        """The samples, a line each."""
+    def lines(self) -> Sequence[str]:
+        """The samples, a line each; written anew only where something changed."""
+        changes = self._changes  # before the values are read: what is added meanwhile is a change
+        if changes != self._written[0]:
+            self._written = (changes, list(self._fresh()))
+        return self._written[1]
+
+    def _fresh(self) -> Iterator[str]:
         heads = self._heads
         for labels, value in list(self._values.items()):  # at once: another thread may add to it
             head = heads.get(labels)

@@ -97,7 +97,8 @@ class Look:
         before, self._totals = self._totals, totals
         for tenant, total in totals.items():
             come = 0 if before is None else max(0, total - before.get(tenant, 0))
-            self._meters.handed_over.add((self._meters.label(tenant),), come)
+            if come or before is None:
+                self._meters.handed_over.add((self._meters.label(tenant),), come)
 
     def _tell(
         self,

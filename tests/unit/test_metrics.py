@@ -87,6 +87,23 @@ def test_a_tenant_that_goes_takes_all_its_series_along_and_no_others() -> None:
     assert len([sample for sample in left if GLOBEX in sample]) == 4
 
 
+def test_lines_are_those_of_now_after_every_kind_of_change() -> None:
+    counter = Family("counter", "c", "", ("tenant",))
+    assert list(counter.lines()) == []
+    counter.add(("A",))
+    assert list(counter.lines()) == ['c{tenant="A"} 1']
+    assert counter.lines() is counter.lines()
+    counter.add(("A",))
+    counter.add(("B",), 3)
+    assert list(counter.lines()) == ['c{tenant="A"} 2', 'c{tenant="B"} 3']
+    counter.forget("A")
+    assert list(counter.lines()) == ['c{tenant="B"} 3']
+    counter.replace({("B",): 3})
+    assert list(counter.lines()) == ['c{tenant="B"} 3']
+    counter.replace({("C",): 0})
+    assert list(counter.lines()) == ['c{tenant="C"} 0']
+
+
 def test_what_is_replaced_leaves_nothing_of_before() -> None:
     gauge = Family("gauge", "g", "meaning", ("tenant",))
     gauge.replace({(ACME,): 1, (GLOBEX,): 2})
