@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import socket
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -59,6 +60,10 @@ _LOOK_SECONDS = 0.1
 Load = Callable[[], Settings]
 
 
+SWITCH_SECONDS = 0.0003
+"""A thread of the outbox waits at most so long for its turn beside a busy loop (decision 0013)."""
+
+
 def run(settings: Settings, load: Load, *, until_empty: bool = False, within: float | None = None) -> int:
     """Carry messages until stopped, or until nothing is left; the exit code.
 
@@ -66,6 +71,7 @@ def run(settings: Settings, load: Load, *, until_empty: bool = False, within: fl
     web cannot listen, and StoreError where the outbox cannot be opened. `within`: seconds after which
     `until_empty` gives up, with exit code 1.
     """
+    sys.setswitchinterval(SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_run(settings, load, until_empty=until_empty, within=within))
 

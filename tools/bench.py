@@ -1,4 +1,4 @@
-"""This file is the benchmark: the relay beside a bare loop, pick-up time, memory, the store, idle cost.
+"""This file is the benchmark: the relay beside a bare loop, pick-up, memory, store, idle cost, fairness.
 
 Throughput is a ratio within one run: drains of the bare loop and of the relay take turns against the same
 far side. Nothing here asserts seconds; it exits 1 only when the median ratio against a far side that takes
@@ -25,8 +25,8 @@ from tools.bench_store import measure_idle, measure_store
 from tools.bench_watched import SERVED, crowd, measure_views, measure_watched
 from tools.stores import Application, Store, running
 
-MEASUREMENTS = ["ratio", "at-once", "pickup", "memory", "store", "idle", "watched"]
-TENANT = "BENCH"
+MEASUREMENTS = ["ratio", "at-once", "pickup", "memory", "store", "idle", "fair", "watched"]
+TENANT, OTHER = "BENCH", "OTHER"
 TOOLS = Path(__file__).resolve().parent
 RELAY = [sys.executable, "-m", "relay"]
 
@@ -44,7 +44,7 @@ def sink(milliseconds: float = 0) -> Iterator[str]:
 
 
 def ask(far: str, what: str) -> dict[str, Any]:
-    """What the sink knows: `summary`, `record` (arrival by message id), or `clear`."""
+    """What the sink knows: `summary`, `arrival/ID` (when it came, or null), or `clear`."""
     with urllib.request.urlopen(f"{far}/{what}") as answer:  # noqa: S310 — loopback
         known: dict[str, Any] = json.load(answer)
         return known
@@ -207,21 +207,57 @@ def measure_pick_up(store: Store, folder: Path, samples: int) -> None:
         bench = Bench.at(store, folder / "pickup", far, 8)
         process = bench.start()
         application = bench.connect()
-        committed: dict[str, float] = {}
-        for sample in range(samples + 1):
-            name = f"pick-up-{sample}"
-            application.insert([(TENANT, b"x" * 2000, name)])
-            committed[name] = time.monotonic()
-            while name not in ask(far, "record"):
-                time.sleep(0.002)
-            time.sleep(0.02 + 0.0007 * (sample % 17))  # not in step with whatever the relay's watch does
-        arrived = ask(far, "record")
-        waits = sorted((arrived[name] - committed[name]) * 1000 for name in list(committed)[1:])
-        p50, p99 = waits[len(waits) // 2], waits[int(len(waits) * 0.99)]
-        print(f"  p50 {p50:.1f} ms  p99 {p99:.1f} ms  of {len(waits)}")
+        delays(application, far, TENANT, "warm", 1)
+        print(f"  {told(delays(application, far, TENANT, 'pick-up', samples))}")
         print(f"  idle CPU {_idle_share(process.pid, 10):.2f} % of a core over 10 s")
         application.close()
         stop(process)
+
+
+def delays(application: Application, far: str, tenant: str, name: str, samples: int) -> list[float]:
+    """Milliseconds from the commit of a message to its arrival, one message after the other, ascending."""
+    waits = []
+    for sample in range(samples):
+        message_id = f"{name}-{sample}"
+        application.insert([(tenant, b"x" * 2000, message_id)])
+        committed = time.monotonic()
+        while (arrived := ask(far, f"arrival/{message_id}")["at"]) is None:
+            time.sleep(0.005)
+        waits.append((arrived - committed) * 1000)
+        time.sleep(0.02 + 0.0007 * (sample % 17))  # not in step with whatever the relay's watch does
+    return sorted(waits)
+
+
+def told(waits: list[float]) -> str:
+    """The median and the last hundredth."""
+    p50, p99 = waits[len(waits) // 2], waits[int(len(waits) * 0.99)]
+    return f"p50 {p50:.1f} ms  p99 {p99:.1f} ms  longest {waits[-1]:.1f} ms  of {len(waits)}"
+
+
+def measure_fairness(store: Store, folder: Path, milliseconds: float, options: argparse.Namespace) -> None:
+    """One tenant's single messages, on an idle relay and beside another tenant's backlog."""
+    pace = f"a far side that answers after {milliseconds:g} ms"
+    print(f"one message, alone and beside another tenant's backlog; {pace}")
+    with sink(milliseconds) as far:
+        bench = Bench.at(store, folder, far, options.in_flight)
+        for name, value in list(bench.environment.items()):
+            if name.startswith(f"RELAY_TENANTS__{TENANT}__"):
+                bench.environment[name.replace(TENANT, OTHER)] = value
+        process = bench.start()
+        application = bench.connect()
+        delays(application, far, OTHER, "warm", 1)
+        print(f"  on an idle relay: {told(delays(application, far, OTHER, 'alone', options.samples))}")
+        before = ask(far, "summary")["count"]
+        bench.fill(options.neighbours, 2000)
+        while ask(far, "summary")["count"] < before + 500:
+            time.sleep(0.05)
+        beside = delays(application, far, OTHER, "beside", options.samples)
+        left = options.neighbours - (ask(far, "summary")["count"] - before - options.samples)
+        print(f"  beside a backlog: {told(beside)}; {left:,} of {options.neighbours:,} were left then")
+        application.close()
+        stop(process)
+        if left <= 0:
+            sys.exit("the backlog was gone before the last sample; give more --neighbours")
 
 
 def _idle_share(pid: int, seconds: float) -> float:
@@ -260,13 +296,15 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=2000, help="payload bytes")
     parser.add_argument("--in-flight", type=int, default=16)
     parser.add_argument("--far-ms", type=float, default=2, help="how long the far side thinks, for `ratio`")
-    parser.add_argument("--samples", type=int, default=200, help="of the pick-up time")
+    parser.add_argument("--samples", type=int, default=200, help="of the pick-up time, and for `fair`")
     parser.add_argument(
         "--backlogs", type=int, nargs="+", default=[10_000, 300_000], help="for `memory` and `store`"
     )
     parser.add_argument("--seconds", type=float, default=60, help="at most, for each backlog")
     parser.add_argument("--tenants", type=int, default=10_000, help="without messages, for `idle`")
     parser.add_argument("--idle-seconds", type=float, default=60, help="how long they are watched")
+    parser.add_argument("--fair-ms", type=float, default=20, help="how long it thinks, for `fair`, besides")
+    parser.add_argument("--neighbours", type=int, default=100_000, help="of another tenant, for `fair`")
     parser.add_argument("--watched-count", type=int, default=40_000, help="of a drain, for `watched`")
     parser.add_argument(
         "--rows", type=int, default=1_000_000, help="of tenants that are paused, for `watched`"
@@ -300,6 +338,9 @@ def measure(store: Store, folder: Path, options: argparse.Namespace) -> int:
     if "idle" in what:
         print("tenants without messages")
         measure_idle(store, folder / "idle", options.tenants, options.idle_seconds)
+    if "fair" in what:
+        for milliseconds in (options.fair_ms, options.far_ms):
+            measure_fairness(store, folder / f"fair{milliseconds:g}", milliseconds, options)
     if "watched" in what:
         print("what watching costs, and how long a look takes")
         measure_watching(store, folder / "watched", options)

@@ -33,7 +33,7 @@ class Sink:
     def application(self) -> web.Application:
         """The routes: ION's calls, and what a benchmark asks."""
         app = web.Application(client_max_size=2**30)
-        app.router.add_get("/record", self._record)
+        app.router.add_get("/arrival/{id}", self._arrival)
         app.router.add_get("/summary", self._summary)
         app.router.add_get("/clear", self._clear)
         app.router.add_post("/token", self._answer)
@@ -52,8 +52,8 @@ class Sink:
     async def _answer(self, request: web.Request) -> web.Response:
         return web.json_response(_ANSWERS.get(request.path.rpartition("/")[2], {}))
 
-    async def _record(self, _: web.Request) -> web.Response:
-        return web.json_response(self._arrivals)
+    async def _arrival(self, request: web.Request) -> web.Response:
+        return web.json_response({"at": self._arrivals.get(request.match_info["id"])})
 
     async def _summary(self, _: web.Request) -> web.Response:
         times = self._arrivals.values()

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence, Set
 from functools import partial
 
@@ -25,8 +26,11 @@ from relay.outbox.postgres.rows import PostgresRows
 from relay.outbox.postgres.watch import Watch
 from relay.ports import Mode, Signals
 
-_LOOKS_SHARE = 5
-"""After a look at the signals none for so many times as long."""
+_LOOKS_SHARE, _LOOKS_COMPARED = 5, 20
+"""After a look at the signals none for so many times as long as the quickest of the last ones took.
+
+The quickest: the others waited for this process' own loop as well, and a busy relay must not look the less.
+"""
 
 _FOLD_SECONDS = 10.0
 
@@ -42,6 +46,7 @@ class PostgresOutbox(PostgresDesk):
         self.rows = PostgresRows(self._database)
         """The rows as they are, to be copied."""
         self._watch: Watch | None = None
+        self._looks = deque[float](maxlen=_LOOKS_COMPARED)
         self._next_look = 0.0
         self._next_fold = 0.0
         self._token = os.urandom(16).hex()  # tells this process from every other one
@@ -144,8 +149,8 @@ class PostgresOutbox(PostgresDesk):
         """See ports.Outbox."""
         started = time.perf_counter()
         found = await self._database.read(tenants.signals)
-        seconds = time.perf_counter() - started
-        self._next_look = asyncio.get_running_loop().time() + _LOOKS_SHARE * seconds
+        self._looks.append(time.perf_counter() - started)
+        self._next_look = asyncio.get_running_loop().time() + _LOOKS_SHARE * min(self._looks)
         return found
 
     # --- ports.Outbox: this relay -----------------------------------------------------------------
