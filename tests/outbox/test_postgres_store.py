@@ -8,7 +8,9 @@ import pytest
 
 from relay.model import Delivered, Parked, RowId
 from relay.outbox.postgres import due, settle, tenants, watch
+from relay.outbox.postgres.database import Session
 from relay.outbox.postgres.leases import Readings
+from relay.ports import Signals
 from tests.contract.stores import until
 from tests.support.pgstore import (
     ACME,
@@ -167,6 +169,28 @@ async def test_where_notifications_are_switched_off_in_the_database_it_does_not_
         await connection.execute(f"ALTER DATABASE {name} RESET relay.notify")
         await connection.execute(TERMINATE)
     await in_the_end(lambda: listening(outbox))
+
+
+@pytest.mark.parametrize(("slow", "rests"), [("one", False), ("all", True)])
+async def test_after_a_look_none_for_a_few_times_as_long_as_looks_take_by_themselves(
+    url: str, opened_there: Open, monkeypatch: pytest.MonkeyPatch, slow: str, rests: bool
+) -> None:
+    """One that waited for this process' own loop puts off nothing; where all take 0.2 s, it rests for a second."""
+    outbox, now = await opened_there(url), asyncio.get_running_loop().time
+    usual = tenants.signals
+
+    async def slowly(session: Session) -> Signals:
+        await asyncio.sleep(0.2)
+        return await usual(session)
+
+    if slow == "one":
+        await outbox.signals()
+    monkeypatch.setattr(tenants, "signals", slowly)
+    await outbox.signals()
+    monkeypatch.setattr(tenants, "signals", usual)
+    began = now()
+    await outbox.arrivals(30)  # the first one comes back as soon as it may look
+    assert (now() - began >= 0.9) == rests
 
 
 async def test_after_the_listening_connection_was_lost_it_listens_again_and_looks_first(
