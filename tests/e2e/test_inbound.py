@@ -83,7 +83,7 @@ async def test_while_the_relay_stops_it_takes_no_more_work(
     await station.until(lambda: slow.struck, "a post in flight")
     relay.send(signal.SIGTERM)
     seen: list[Any] = []
-    while relay.running and 503 not in seen:
+    while relay.running and seen[:1] != [503]:  # one round may have begun before the signal was heeded
         seen = await asked(at, ACME, "ion-acme", "acme-secret")
     assert seen == [503]
     assert await station.ended(relay) == 0
