@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from sqlite3 import Connection, OperationalError, connect
 from typing import Any
@@ -59,7 +60,7 @@ async def test_looking_for_work_takes_a_small_share_of_the_time(
     """With thousands of tenants a look is much work; the next one then comes later: here 20 times 20 ms."""
     path = tmp_path / "relay.db"
     outbox = await opened(path)
-    monkeypatch.setattr(tenants, "signals", laboriously(tenants.signals, 0.02))
+    monkeypatch.setattr(tenants, "signals", after(partial(toil, 0.02), tenants.signals))
     await outbox.arrivals(60)
     began = asyncio.get_running_loop().time()
     insert_plainly(path, DRAFT)
@@ -74,7 +75,7 @@ async def test_one_look_that_had_to_wait_does_not_put_off_the_next_one(
     path = tmp_path / "relay.db"
     outbox = await opened(path)
     await outbox.arrivals(60)
-    monkeypatch.setattr(tenants, "signals", slowly(tenants.signals, 1.0))
+    monkeypatch.setattr(tenants, "signals", after(partial(time.sleep, 1.0), tenants.signals))
     insert_plainly(path, DRAFT)
     await outbox.arrivals(60)
     began = asyncio.get_running_loop().time()
@@ -87,7 +88,7 @@ async def test_a_slow_look_does_not_put_off_the_next_one_for_longer_than_asked(
     opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outbox = await opened(tmp_path / "relay.db")
-    monkeypatch.setattr(tenants, "signals", laboriously(tenants.signals, 1.0))  # then 20 s of rest
+    monkeypatch.setattr(tenants, "signals", after(partial(toil, 1.0), tenants.signals))  # then 20 s of rest
     await outbox.arrivals(0)
     async with asyncio.timeout(15):
         await outbox.arrivals(0.01)
@@ -148,19 +149,18 @@ async def test_a_writer_holds_the_lock_from_its_first_look(opened: Opener, tmp_p
     await outbox._database.write(look_then_write)
 
 
-def laboriously(signals: Callable[[Connection], Signals], seconds: float) -> Callable[[Connection], Signals]:
+def toil(seconds: float) -> None:
+    """Not a sleep: so much of a processor's time is spent."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+def after(
+    first: Callable[[], None], signals: Callable[[Connection], Signals]
+) -> Callable[[Connection], Signals]:
     def look(connection: Connection) -> Signals:
-        end = time.thread_time() + seconds
-        while time.thread_time() < end:
-            pass
-        return signals(connection)
-
-    return look
-
-
-def slowly(signals: Callable[[Connection], Signals], seconds: float) -> Callable[[Connection], Signals]:
-    def look(connection: Connection) -> Signals:
-        time.sleep(seconds)
+        first()
         return signals(connection)
 
     return look

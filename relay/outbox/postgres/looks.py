@@ -152,7 +152,7 @@ async def preview(session: Session, what: What, wanted: Filter, sample: int) -> 
     frozen = replace(wanted, moment=await meant.moment(session))
     states = states_of(what, wanted)
     groups: Counter[tuple[TenantId, DocumentName, MessageState]] = Counter()
-    last: RowId | None = RowId(0)
+    last: RowId | None = FIRST
     while last is not None:
         page = await meant.page(session, frozen, states, _PREVIEWED, last)
         for tenant, document, state, number in await session.fetch(_GROUPS, page.ids):

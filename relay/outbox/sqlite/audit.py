@@ -8,6 +8,7 @@ from relay.desk import AuditEntry, Order, Outcome
 from relay.model import AuditId, RowId, TenantId
 from relay.outbox import decisions
 from relay.outbox.sqlite import decide
+from relay.outbox.sqlite.steps import in_one_step, rows
 from relay.outbox.sqlite.tenants import instant
 from relay.ports import StoreError
 
@@ -15,9 +16,14 @@ _COLUMNS = "id, at, who, what, upper(tenant_id), selection, reason, messages, ou
 
 _ENTRY = f"SELECT {_COLUMNS} FROM relay_audit WHERE id = ?"  # noqa: S608  # constants
 
-_NEWEST = f"SELECT {_COLUMNS} FROM relay_audit ORDER BY id DESC LIMIT ?"  # noqa: S608  # constants
+_NEWEST = in_one_step(
+    10,
+    f"SELECT {_COLUMNS} FROM relay_audit ORDER BY id DESC LIMIT ?",  # noqa: S608  # constants
+)
 
-_OF_TENANT = f"""
+_OF_TENANT = in_one_step(
+    10,
+    f"""
 SELECT {_COLUMNS} FROM relay_audit WHERE id IN (
     SELECT * FROM (SELECT id FROM relay_audit INDEXED BY relay_audit_tenant
                    WHERE tenant_id = ?1 ORDER BY id DESC LIMIT ?2)
@@ -25,7 +31,8 @@ SELECT {_COLUMNS} FROM relay_audit WHERE id IN (
     SELECT * FROM (SELECT id FROM relay_audit INDEXED BY relay_audit_tenant
                    WHERE tenant_id IS NULL ORDER BY id DESC LIMIT ?2))
 ORDER BY id DESC LIMIT ?2
-"""  # noqa: S608  # constants
+""",  # noqa: S608  # constants
+)
 
 _NOTE = """
 INSERT INTO relay_audit (who, what, tenant_id, selection, reason, outcome, ended_at)
@@ -70,10 +77,10 @@ DELETE FROM relay_audit WHERE id IN (
 def newest(connection: Connection, limit: int, tenant: TenantId | None) -> Sequence[AuditEntry]:
     """The newest first."""
     if tenant is None:
-        rows = connection.execute(_NEWEST, (limit,))
+        found = rows(connection, _NEWEST, (limit,))
     else:
-        rows = connection.execute(_OF_TENANT, (tenant, limit))
-    return [_entry(row) for row in rows.fetchall()]
+        found = rows(connection, _OF_TENANT, (tenant, limit))
+    return [_entry(row) for row in found]
 
 
 def entry(connection: Connection, audit: AuditId) -> AuditEntry | None:
@@ -133,7 +140,7 @@ def prune(connection: Connection, older_than: float, limit: int) -> int:
 _OUTCOMES: dict[str, Outcome] = {name: name for name in get_args(Outcome)}
 
 
-def _entry(row: tuple[Any, ...]) -> AuditEntry:
+def _entry(row: Sequence[Any]) -> AuditEntry:
     number, at, who, what, tenant, selection, reason, messages, outcome, ended_at = row
     return AuditEntry(
         AuditId(number),

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from relay.model import DocumentName, LogicalId, Message, MessageId, OrderingKey, RowId, TenantId
-from relay.outbox.sqlite.steps import in_one_step, rows
+from relay.outbox.sqlite.steps import in_one_step, row_ids, rows
 
 WINDOW = 4096
 """Rows with a key that are looked through by id before going lane by lane: about a millisecond's worth."""
@@ -172,7 +172,7 @@ def pending_ids(
     for document in wanted:
         values["document"] = document
         if None not in span.held:
-            parts.append(_ids(connection, _WITHOUT_KEY, values))
+            parts.append(row_ids(connection, _WITHOUT_KEY, values))
         parts.append(_keyed_ids(connection, values, span))
     return list(islice(heapq.merge(*parts), span.limit))
 
@@ -180,19 +180,15 @@ def pending_ids(
 def _keyed_ids(connection: sqlite3.Connection, values: dict[str, object], span: Span) -> list[RowId]:
     """By id while few rows must be skipped; lane by lane where a held lane has piled up; else by id again."""
     window = values | {"window": WINDOW + span.limit}
-    found = _ids(connection, _KEYED, window)
+    found = row_ids(connection, _KEYED, window)
     if len(found) >= span.limit or connection.execute(_MORE_KEYED, window).fetchone() is None:
         return found
     lanes = rows(connection, _FREE_LANES, values | {"lanes": LANES + 1})
     if len(lanes) > LANES:
-        return _ids(connection, _KEYED, values | {"window": -1})
+        return row_ids(connection, _KEYED, values | {"window": -1})
     free = [key for key, is_held in lanes if not is_held]
-    parts = [_ids(connection, _IN_LANE, values | {"key": key}) for key in free]
+    parts = [row_ids(connection, _IN_LANE, values | {"key": key}) for key in free]
     return list(islice(heapq.merge(*parts), span.limit))
-
-
-def _ids(connection: sqlite3.Connection, sql: str, values: dict[str, object]) -> list[RowId]:
-    return [RowId(row) for (row,) in rows(connection, sql, values)]
 
 
 def _read(connection: sqlite3.Connection, ids: Sequence[RowId], max_bytes: int) -> Sequence[Message]:

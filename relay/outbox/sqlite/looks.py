@@ -195,7 +195,7 @@ def preview(connection: sqlite3.Connection, what: What, wanted: Filter, sample: 
     moment = meant.moment(connection)
     frozen, states = replace(wanted, moment=moment), states_of(what, wanted)
     groups: Counter[tuple[TenantId, DocumentName, MessageState]] = Counter()
-    last: RowId | None = RowId(0)
+    last: RowId | None = FIRST
     while last is not None:
         page = meant.page(connection, frozen, states, _PREVIEWED, last)
         for tenant, document, state, number in rows(connection, _GROUPS, (json.dumps(page.ids),)):

@@ -3,13 +3,13 @@
 import json
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relay.desk import FIRST, Filter, MessageState, Moment
 from relay.model import RowId
 from relay.outbox.sqlite import due, tenants
-from relay.outbox.sqlite.steps import in_one_step, rows
+from relay.outbox.sqlite.steps import in_one_step, row_ids
 
 _PAGE = 5_000
 """Rows that are looked through at a time where all that are meant are wanted."""
@@ -126,7 +126,7 @@ def page(
         "at": None if wanted.moment is None else tenants.instant_text(wanted.moment.at),
         "reason": wanted.reason,
     }
-    return Page(_ids(connection, _STILL, values), last)
+    return Page(row_ids(connection, _STILL, values), last)
 
 
 def select(
@@ -142,15 +142,15 @@ def select(
         "after": after,
     }
     if wanted.ids:
-        return _ids(connection, _BY_IDS, values)
+        return row_ids(connection, _BY_IDS, values)
     if "delivered" in states:
-        return _ids(connection, _OF_ALL if wanted.tenant is None else _OF_TENANT, values)
+        return row_ids(connection, _OF_ALL if wanted.tenant is None else _OF_TENANT, values)
     found = set[RowId]()
     for state in states:
         if state == "pending":
             found.update(_pending(connection, wanted, limit, after))
         else:
-            found.update(_ids(connection, _ASIDE, values | {"state": state}))
+            found.update(row_ids(connection, _ASIDE, values | {"state": state}))
     return sorted(found)[:limit]
 
 
@@ -162,7 +162,3 @@ def _pending(connection: sqlite3.Connection, wanted: Filter, limit: int, after: 
         names = [name for name in documents if wanted.document in (None, name)]
         found += due.pending_ids(connection, tenant, names, span)
     return found
-
-
-def _ids(connection: sqlite3.Connection, sql: str, values: Mapping[str, object]) -> list[RowId]:
-    return [RowId(row) for (row,) in rows(connection, sql, values)]

@@ -9,6 +9,7 @@ from typing import assert_never
 
 from relay.model import Delivered, Draft, MessageId, Parked, Released, RowId, Settlement, classic_message_id
 from relay.outbox.payloads import fingerprint
+from relay.outbox.sqlite.steps import in_one_step, rows
 from relay.ports import ConflictError
 
 HISTORY_KEPT = 100
@@ -46,12 +47,15 @@ SET payload_size = length(CAST(payload AS BLOB)), payload = sha256(CAST(payload 
 WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'delivered' AND payload_size IS NULL
 """
 
-_SETTLED = """
+_SETTLED = in_one_step(
+    2,
+    """
 SELECT id, settled_at FROM relay_outbox INDEXED BY relay_outbox_settled
 WHERE (state = 'delivered' OR state = 'dropped') AND (settled_at, id) > (?, ?)
   AND settled_at < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', printf('-%.3f seconds', ?))
 ORDER BY settled_at, id LIMIT ?
-"""
+""",
+)
 
 _RELEASED = """
 UPDATE relay_outbox
@@ -152,9 +156,9 @@ class Shed:
 
 def shed(connection: sqlite3.Connection, before: Shed, older_than: float, limit: int) -> Shed:
     """Let go of the payloads of the next messages that were delivered so long ago."""
-    rows = connection.execute(_SETTLED, (before.settled_at, before.row, older_than, limit)).fetchall()
-    if not rows:
+    found = rows(connection, _SETTLED, (before.settled_at, before.row, older_than, limit))
+    if not found:
         return Shed(before.settled_at, before.row)
-    connection.execute(_SHED, (json.dumps([row for row, _ in rows]),))
-    last, settled_at = rows[-1]
-    return Shed(settled_at, last, len(rows))
+    connection.execute(_SHED, (json.dumps([row for row, _ in found]),))
+    last, settled_at = found[-1]
+    return Shed(settled_at, last, len(found))

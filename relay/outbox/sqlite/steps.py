@@ -10,6 +10,8 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from relay.model import RowId
+
 Values = Sequence[object] | Mapping[str, object]
 
 
@@ -26,3 +28,8 @@ def rows(connection: sqlite3.Connection, statement: str, values: Values = ()) ->
     (text,) = connection.execute(statement, values).fetchone()
     found: Sequence[Sequence[Any]] = json.loads(text)
     return found
+
+
+def row_ids(connection: sqlite3.Connection, statement: str, values: Values) -> list[RowId]:
+    """The same of a statement that finds the messages' row ids alone."""
+    return [RowId(row) for (row,) in rows(connection, statement, values)]
