@@ -1,9 +1,6 @@
 """This file is what the store costs: to read and settle a message, and to keep tenants that are idle."""
 
 import asyncio
-import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -15,6 +12,7 @@ import asyncpg
 from relay.model import Delivered, DocumentName, Message, RowId, TenantId
 from relay.outbox import open_outbox
 from relay.ports import Outbox
+from tools.bench_relay import seconds_of_processor, start, status, stop, surroundings, write_tenants
 from tools.stores import Store
 
 TENANT = TenantId("BENCH")
@@ -78,47 +76,19 @@ def measure_idle(store: Store, folder: Path, tenants: int, seconds: float) -> No
     folder.mkdir()
     url = store.create(folder)
     write_tenants(folder / "tenants", tenants)
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("RELAY_")},
-        "RELAY_OUTBOX__URL": url,
-        "RELAY_TENANTS_DIR": str(folder / "tenants"),
-        "RELAY_LOG__LEVEL": "warning",
-        "RELAY_WEB__LISTEN": "off",
-    }
-    process = subprocess.Popen([sys.executable, "-m", "relay", "run"], env=environment, cwd=folder)
+    environment = surroundings(url) | {"RELAY_TENANTS_DIR": str(folder / "tenants")}
+    process = start(folder, environment)
     try:
         time.sleep(_SETTLE_IN)
-        ticks, transactions = _ticks(process.pid), _transactions(url)
+        used, transactions = seconds_of_processor(process.pid), _transactions(url)
         time.sleep(seconds)
-        cpu = (_ticks(process.pid) - ticks) / os.sysconf("SC_CLK_TCK") * 60 / seconds
+        cpu = (seconds_of_processor(process.pid) - used) * 60 / seconds
         asked = (_transactions(url) - transactions) * 60 / seconds
-        memory = _resident(process.pid) // 1024
+        memory = status(process.pid, "VmRSS") // 1024
     finally:
-        process.terminate()
-        process.wait(60)
+        stop(process)
     told = f", {asked:.0f} transactions a minute" if url.startswith("postgresql") else ""
     print(f"  {tenants:,} tenants: {cpu:.2f} s of processor a minute{told}, {memory} MiB")
-
-
-def write_tenants(folder: Path, count: int) -> None:
-    """A folder of so many tenants, T00000 and on; nobody answers for them."""
-    folder.mkdir()
-    ionapi = folder.parent / "nobody.ionapi"
-    names = {"ti": "T", "cn": "b", "ci": "c", "cs": "s", "oa": "a", "ot": "token", "or": "r"}
-    ionapi.write_text(json.dumps(names | {"iu": "http://127.0.0.1:9", "pu": "http://127.0.0.1:9/"}))
-    for number in range(count):
-        text = f'logical_id = "lid://bench.orders.{number}"\nionapi_file = "{ionapi}"\n'
-        (folder / f"T{number:05}.toml").write_text(text)
-
-
-def _ticks(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return int(fields[11]) + int(fields[12])
-
-
-def _resident(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
 def _transactions(url: str) -> int:

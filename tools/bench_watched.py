@@ -4,9 +4,9 @@ And how long a scrape and the page's first view take. All of it on one outbox, w
 have messages that wait.
 """
 
+import argparse
 import asyncio
 import statistics
-import subprocess
 import threading
 import time
 import urllib.request
@@ -16,25 +16,34 @@ from pathlib import Path
 
 from relay.model import TenantId
 from relay.outbox import open_outbox
-from tools.bench_store import write_tenants
-from tools.stores import Application
+from tools.bench_relay import Bench, ask, rate, sink, stop, told, write_tenants
+from tools.stores import Store
 
 PATHS = ("/metrics", "/")
 AT = "127.0.0.1:18480"
-SERVED = {"RELAY_WEB__LISTEN": AT}
 TENANTS = 1000
 
 _SETTLE_IN = 8.0
 
 
-def crowd(application: Application, url: str, folder: Path, rows: int) -> None:
+def measure_watching(store: Store, folder: Path, options: argparse.Namespace) -> None:
+    """How long a look at a large outbox takes; and drains with and without somebody who looks."""
+    with sink(options.far_ms) as far:
+        bench = Bench.at(store, folder, far, options.in_flight)
+        bench.environment.update(RELAY_WEB__LISTEN=AT, RELAY_TENANTS_DIR=str(folder / "tenants"))
+        crowd(bench, folder / "tenants", options.rows)
+        measure_views(bench)
+        measure_watched(options.pairs, lambda: drain_served(bench, far, options.watched_count, options.size))
+
+
+def crowd(bench: Bench, folder: Path, rows: int) -> None:
     """Configure a thousand tenants and let messages of theirs wait; they are paused, so that they stay."""
     write_tenants(folder, TENANTS)
-    each = range(rows // TENANTS)
+    application, each = bench.connect(), range(rows // TENANTS)
     for tenant in range(TENANTS):
         application.insert((f"T{tenant:05}", b"x" * 100, f"w{number}") for number in each)
     application.close()
-    asyncio.run(_pause(url))
+    asyncio.run(_pause(bench.url))
     print(f"  {rows:,} messages of {TENANTS:,} tenants wait", flush=True)
 
 
@@ -47,19 +56,16 @@ async def _pause(url: str) -> None:
         await outbox.close()
 
 
-def measure_views(start: Callable[[], subprocess.Popen[bytes]]) -> None:
+def measure_views(bench: Bench) -> None:
     """A scrape and the page's first view; p50 and p99 of a hundred, each a look of its own."""
-    process = start()
+    process = bench.start()
     try:
         _until_served()
         time.sleep(_SETTLE_IN)  # the first look at the outbox
         for path in PATHS:
-            seconds = sorted(_spaced(path) for _ in range(100))
-            p50, p99 = seconds[49] * 1000, seconds[98] * 1000
-            print(f"  {path:<9} p50 {p50:.1f} ms  p99 {p99:.1f} ms", flush=True)
+            print(f"  {path:<9} {told(sorted(_spaced(path) * 1000 for _ in range(100)))}", flush=True)
     finally:
-        process.terminate()
-        process.wait(60)
+        stop(process)
 
 
 def measure_watched(pairs: int, drained: Callable[[], float]) -> None:
@@ -73,6 +79,17 @@ def measure_watched(pairs: int, drained: Callable[[], float]) -> None:
         speeds = f"alone {alone:7.0f}/s  watched {watched:7.0f}/s  ratio {watched / alone:.3f}"
         print(f"  pair {pair + 1}: {speeds}  {len(took)} answers", flush=True)
     print(f"  median ratio {statistics.median(ratios):.3f}")
+
+
+def drain_served(bench: Bench, far: str, count: int, size: int) -> float:
+    """Messages a second of a relay that also serves its web, and so does not end by itself."""
+    bench.fill(count, size)
+    ask(far, "clear")
+    process = bench.start()
+    while process.poll() is None and ask(far, "summary")["count"] < count:
+        time.sleep(0.25)
+    stop(process)
+    return rate(far)
 
 
 @contextmanager

@@ -1,0 +1,168 @@
+"""This file is the benchmark's relay: its far side, its outbox, and what the system says of it."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.stores import Application, Store
+
+TENANT = "BENCH"
+TOOLS = Path(__file__).resolve().parent
+
+# --- the far side -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def sink(milliseconds: float = 0) -> Iterator[str]:
+    """A far side in a process of its own; its address."""
+    words = [sys.executable, str(TOOLS / "sink.py"), str(milliseconds)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.terminate()
+
+
+def ask(far: str, what: str) -> dict[str, Any]:
+    """What the sink knows: `summary`, `arrival/ID` (when it came, or null), or `clear`."""
+    with urllib.request.urlopen(f"{far}/{what}") as answer:  # noqa: S310 — loopback
+        known: dict[str, Any] = json.load(answer)
+        return known
+
+
+def rate(far: str) -> float:
+    """Messages a second between the first arrival and the last."""
+    seen = ask(far, "summary")
+    return float((seen["count"] - 1) / (seen["last"] - seen["first"]))
+
+
+# --- the relay ----------------------------------------------------------------------------------------
+
+
+def surroundings(url: str) -> dict[str, str]:
+    """The environment without settings from elsewhere: a quiet relay of this outbox, without its web."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("RELAY_")},
+        "RELAY_OUTBOX__URL": url,
+        "RELAY_LOG__LEVEL": "warning",
+        "RELAY_WEB__LISTEN": "off",
+    }
+
+
+def start(folder: Path, environment: Mapping[str, str], *options: str) -> subprocess.Popen[bytes]:
+    """A relay that logs to a file."""
+    words = [sys.executable, "-m", "relay", "run", *options]
+    with (folder / "relay.log").open("ab") as log:
+        return subprocess.Popen(words, env=environment, cwd=folder, stderr=log)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End it as a platform would."""
+    process.terminate()
+    process.wait(60)
+
+
+def write_tenants(folder: Path, count: int) -> None:
+    """A folder of so many tenants, T00000 and on; nobody answers for them."""
+    folder.mkdir()
+    ionapi = folder.parent / "nobody.ionapi"
+    names = {"ti": "T", "cn": "b", "ci": "c", "cs": "s", "oa": "a", "ot": "token", "or": "r"}
+    ionapi.write_text(json.dumps(names | {"iu": "http://127.0.0.1:9", "pu": "http://127.0.0.1:9/"}))
+    for number in range(count):
+        text = f'logical_id = "lid://bench.orders.{number}"\nionapi_file = "{ionapi}"\n'
+        (folder / f"T{number:05}.toml").write_text(text)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A folder with an outbox, and the environment that points a relay at the sink."""
+
+    folder: Path
+    environment: dict[str, str]
+    store: Store
+    url: str
+
+    @classmethod
+    def at(
+        cls, store: Store, folder: Path, far: str, in_flight: int, tenants: Sequence[str] = (TENANT,)
+    ) -> "Bench":
+        """Write an .ionapi file and create the outbox."""
+        folder.mkdir()
+        ionapi = {
+            "ti": TENANT,
+            "cn": "b",
+            "ci": "c",
+            "cs": "s",
+            "iu": far,
+            "pu": f"{far}/",
+            "oa": "a",
+            "ot": "token",
+        }
+        (folder / "bench.ionapi").write_text(json.dumps(ionapi))
+        url = store.create(folder)
+        settings = {
+            "LOGICAL_ID": "lid://bench.orders.1",
+            "IONAPI_FILE": str(folder / "bench.ionapi"),
+            "ORDERING": "none",
+            "MAX_IN_FLIGHT": str(in_flight),
+        }
+        own = {f"RELAY_TENANTS__{one}__{name}": settings[name] for one in tenants for name in settings}
+        return cls(folder, surroundings(url) | own, store, url)
+
+    def connect(self) -> Application:
+        """As an application would."""
+        return self.store.connect(self.url)
+
+    def fill(self, count: int, size: int) -> None:
+        """Hand over `count` messages by plain INSERT."""
+        application = self.connect()
+        application.insert((TENANT, b"x" * size, str(uuid.uuid4())) for _ in range(count))
+        application.close()
+
+    def start(self, *options: str) -> subprocess.Popen[bytes]:
+        """A relay that logs to a file."""
+        return start(self.folder, self.environment, *options)
+
+
+# --- what the system says of it -----------------------------------------------------------------------
+
+
+def watch_peak(process: subprocess.Popen[bytes], until: float | None = None) -> int:
+    """The peak resident memory in KiB, at the process' end or after `until` seconds."""
+    peak, end = 0, None if until is None else time.monotonic() + until
+    while process.poll() is None and (end is None or time.monotonic() < end):
+        peak = max(peak, status(process.pid, "VmHWM"))
+        time.sleep(0.05)
+    return peak
+
+
+def status(pid: int, field: str) -> int:
+    """A field of its status, such as VmRSS, in KiB; 0: the process is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(field)), 0)
+
+
+def seconds_of_processor(pid: int) -> float:
+    """So much the process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def told(waits: list[float]) -> str:
+    """The median and the 99th percentile (nearest rank) of ascending milliseconds, and the longest."""
+    p50, p99 = (waits[math.ceil(len(waits) * share) - 1] for share in (0.5, 0.99))
+    return f"p50 {p50:.1f} ms  p99 {p99:.1f} ms  longest {waits[-1]:.1f} ms  of {len(waits)}"
