@@ -57,11 +57,10 @@ _TICK_SECONDS = 0.5
 _LOOK_SECONDS = 0.1
 """How often `--until-empty` looks whether anything is left."""
 
-Load = Callable[[], Settings]
-
-
-SWITCH_SECONDS = 0.0003
+_SWITCH_SECONDS = 0.0003
 """A thread of the outbox waits at most so long for its turn beside a busy loop (decision 0013)."""
+
+Load = Callable[[], Settings]
 
 
 def run(settings: Settings, load: Load, *, until_empty: bool = False, within: float | None = None) -> int:
@@ -71,7 +70,7 @@ def run(settings: Settings, load: Load, *, until_empty: bool = False, within: fl
     web cannot listen, and StoreError where the outbox cannot be opened. `within`: seconds after which
     `until_empty` gives up, with exit code 1.
     """
-    sys.setswitchinterval(SWITCH_SECONDS)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_run(settings, load, until_empty=until_empty, within=within))
 

@@ -136,7 +136,7 @@ class Access:
             request[SESSION], request[MAY_LEAVE] = session, not self.open
             if request.method not in ("GET", "HEAD"):
                 await _require_own_form(request, session)
-                if needed == "operator" != session.role:
+                if needed == "operator" and session.role != "operator":
                     raise web.HTTPForbidden(text="this needs an operator's token\n")
             response = await handler(request)
             if is_new and not response.prepared:

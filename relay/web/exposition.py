@@ -97,7 +97,7 @@ class Look:
         before, self._totals = self._totals, totals
         for tenant, total in totals.items():
             come = 0 if before is None else max(0, total - before.get(tenant, 0))
-            if come or before is None:
+            if come or before is None:  # what nothing was added to need not be written anew
                 self._meters.handed_over.add((self._meters.label(tenant),), come)
 
     def _tell(
