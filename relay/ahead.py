@@ -62,10 +62,12 @@ class Ahead:
         patience: Patience,
         largest: int,
         unsettled: Callable[[], Set[RowId]],
+        offered: Callable[[], None],
         ended: Callable[[asyncio.Task[None]], None],
     ) -> None:
+        """`offered`: told when the lanes have more; `ended`: told when a read is over."""
         self._tenant, self._outbox, self._lanes, self._patience = tenant, outbox, lanes, patience
-        self._largest, self._unsettled, self._ended = largest, unsettled, ended
+        self._largest, self._unsettled, self._offered, self._ended = largest, unsettled, offered, ended
         self._task: asyncio.Task[None] | None = None
         self._hinted = True
         self._fruitless: frozenset[Lane] | None = None
@@ -140,6 +142,7 @@ class Ahead:
             return
         self._remember(found, wanted.known, ended)
         self._fruitless = None if is_full else wanted.closed
+        self._offered()  # they need not wait for what else is asked
         if not is_full:
             waiting = await self._patience.ask(lambda: self._outbox.documents(self._tenant))
             self.unaccepted = (waiting or frozenset()) - accepted

@@ -62,6 +62,7 @@ class Flight:
             parts.patience,
             rules.max_message_bytes,
             lambda: parts.ledger.unsettled(rules.tenant_id),
+            self._stirred.set,
             self._job_ended,
         )
         self._state = Send(frozenset())
@@ -142,9 +143,9 @@ class Flight:
 
     def _go_on(self) -> None:
         now = self._now()
-        self._ahead.start(self._accepted(now), now, self._enough)
         if self._room.full_size or not self._ahead.reading:  # while careful, know all lanes before choosing
             self._launch(now)
+        self._ahead.start(self._accepted(now), now, self._enough)
         if self._share.granted:  # what cannot be used now is another tenant's
             self._shares.rest(self._share)
         self._ask_again(now)

@@ -9,6 +9,7 @@ import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from relay import protocol
 from relay.ahead import Patience
@@ -70,13 +71,21 @@ class _Recorded(ScriptedEndpoint):
 
 
 class _Lagging(MemoryOutbox):
-    """An outbox whose commits take their time."""
+    """An outbox that takes its time: for commits, for reading messages, for the names of what waits."""
 
-    lag = 0.0
+    lag = reading_lag = naming_lag = 0.0
 
     async def settle(self, settlements: Sequence[tuple[RowId, Settlement]]) -> None:
         await asyncio.sleep(self.lag)
         await super().settle(settlements)
+
+    async def due(self, *asked: Any) -> Sequence[Message]:
+        await asyncio.sleep(self.reading_lag)
+        return await super().due(*asked)
+
+    async def documents(self, tenant: TenantId) -> frozenset[DocumentName]:
+        await asyncio.sleep(self.naming_lag)
+        return await super().documents(tenant)
 
 
 @dataclass
