@@ -3,7 +3,6 @@
 import asyncio
 import os
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence, Set
 from functools import partial
 
@@ -18,6 +17,7 @@ from relay.model import (
     TenantId,
     TenantState,
 )
+from relay.outbox.pace import Pace
 from relay.outbox.postgres import audit, due, schema, settle, tenants
 from relay.outbox.postgres.database import Database, Place
 from relay.outbox.postgres.desk import PostgresDesk
@@ -26,11 +26,8 @@ from relay.outbox.postgres.rows import PostgresRows
 from relay.outbox.postgres.watch import Watch
 from relay.ports import Mode, Signals
 
-_LOOKS_SHARE, _LOOKS_COMPARED = 5, 20
-"""After a look at the signals none for so many times as long as the quickest of the last ones took.
-
-The quickest: the others waited for this process' own loop as well, and a busy relay must not look the less.
-"""
+_REST_TIMES = 5
+"""After a look at the signals none for so many times as long as it takes."""
 
 _FOLD_SECONDS = 10.0
 
@@ -46,8 +43,7 @@ class PostgresOutbox(PostgresDesk):
         self.rows = PostgresRows(self._database)
         """The rows as they are, to be copied."""
         self._watch: Watch | None = None
-        self._looks = deque[float](maxlen=_LOOKS_COMPARED)
-        self._next_look = 0.0
+        self._pace = Pace(_REST_TIMES, asyncio.get_running_loop().time)
         self._next_fold = 0.0
         self._token = os.urandom(16).hex()  # tells this process from every other one
         self._relay = self._token  # until the first heartbeat says the name
@@ -138,7 +134,7 @@ class PostgresOutbox(PostgresDesk):
         if self._watch is None:
             self._watch = Watch(self._place, self._hint if self._notify else None)
         end = loop.time() + within
-        await asyncio.sleep(min(within, max(0.0, self._next_look - loop.time())))
+        await asyncio.sleep(min(within, self._pace.rest))
         await self._watch.change(max(0.0, end - loop.time()))
         return await self.signals()
 
@@ -149,8 +145,7 @@ class PostgresOutbox(PostgresDesk):
         """See ports.Outbox."""
         started = time.perf_counter()
         found = await self._database.read(tenants.signals)
-        self._looks.append(time.perf_counter() - started)
-        self._next_look = asyncio.get_running_loop().time() + _LOOKS_SHARE * min(self._looks)
+        self._pace.looked(time.perf_counter() - started)
         return found
 
     # --- ports.Outbox: this relay -----------------------------------------------------------------

@@ -19,6 +19,7 @@ from relay.model import (
     TenantId,
     TenantState,
 )
+from relay.outbox.pace import Pace
 from relay.outbox.sqlite import audit, due, settle, tenants
 from relay.outbox.sqlite.database import Database
 from relay.outbox.sqlite.desk import SqliteDesk
@@ -27,8 +28,8 @@ from relay.outbox.sqlite.rows import SqliteRows
 from relay.outbox.sqlite.watch import Watch
 from relay.ports import Leases, Mode, Signals
 
-_LOOKS_SHARE = 20
-"""After a look at the signals none for so many times as long as it worked: at most 5 % of a core."""
+_REST_TIMES = 20
+"""After a look at the signals none for so many times as long as it works: at most 5 % of a core."""
 
 
 class SqliteOutbox(SqliteDesk):
@@ -45,7 +46,7 @@ class SqliteOutbox(SqliteDesk):
         self._shed = settle.Shed()
         self._lock = lock
         self._watch: Watch | None = None
-        self._next_look = 0.0
+        self._pace = Pace(_REST_TIMES, asyncio.get_running_loop().time)
         self._token = os.urandom(8).hex()  # tells this process from an earlier one of the same name
         self._relay = self._token  # until the first heartbeat says the name
         self._met_unclean = False
@@ -110,14 +111,14 @@ class SqliteOutbox(SqliteDesk):
         if self._watch is None:
             self._watch = Watch(self._database.path, loop)
         end = loop.time() + within
-        await asyncio.sleep(min(within, max(0.0, self._next_look - loop.time())))
+        await asyncio.sleep(min(within, self._pace.rest))
         await self._watch.change(max(0.0, end - loop.time()))
         return await self.signals()
 
     async def signals(self) -> Signals:
         """See ports.Outbox."""
         found, seconds = await self._database.read(_timed_signals)
-        self._next_look = asyncio.get_running_loop().time() + _LOOKS_SHARE * seconds
+        self._pace.looked(seconds)
         return found
 
     # --- ports.Outbox: this relay -----------------------------------------------------------------
