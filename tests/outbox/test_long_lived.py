@@ -13,11 +13,12 @@ import pytest
 from relay.desk import Filter
 from relay.model import Delivered, DocumentName, Message, Parked, Released, RowId, Settlement, TenantId
 from relay.outbox import upgrade
-from relay.outbox.postgres import database, names
 from relay.outbox.postgres import due as pg_due
 from relay.outbox.postgres import looks as pg_looks
+from relay.outbox.postgres import names
 from relay.outbox.postgres import settle as pg_settle
 from relay.outbox.postgres import tenants as pg_tenants
+from relay.outbox.postgres.session import Session
 from relay.outbox.sqlite import due, looks, settle, tenants
 from tests.support.postgres import Cluster, connected
 
@@ -144,7 +145,7 @@ SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'relay_outbox' AND 
 """
 
 
-class Explaining(database.Session):
+class Explaining(Session):
     """Runs each statement twice, the first time to explain it (and to take back what it changed)."""
 
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
@@ -164,7 +165,7 @@ class Explaining(database.Session):
         return await super().execute(statement, *values)
 
     async def _explain(self, statement: str, values: tuple[Any, ...]) -> None:
-        undone = self._connection.transaction()
+        undone = self.connection.transaction()
         await undone.start()
         text = await super().fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", *values)
         await undone.rollback()

@@ -10,8 +10,8 @@ import pytest
 from relay.desk import Filter, MessageState, Order, What
 from relay.model import DocumentName, MessageId, OrderingKey, RowId, TenantId
 from relay.outbox.postgres import audit, decide, looks, meant, settle
-from relay.outbox.postgres.database import Session
 from relay.outbox.postgres.names import Names
+from relay.outbox.postgres.session import Session
 from tests.support.postgres import Cluster, connected
 
 ACME, RARE = TenantId("ACME_PRD"), TenantId("RARE")

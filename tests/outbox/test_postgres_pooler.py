@@ -8,6 +8,7 @@ import pytest
 from relay.desk import Count, Filter
 from relay.model import Delivered, DocumentName, Draft, MessageId, Parked, Released, Settlement, TenantId
 from relay.outbox import StoredOutbox, open_outbox
+from relay.outbox.postgres import PostgresOutbox
 from tests.contract.stores import park, retry
 from tests.support.pooler import pooled
 from tests.support.postgres import Cluster
@@ -85,3 +86,41 @@ async def test_news_are_found_by_looking(relays: list[StoredOutbox]) -> None:
     await relays[1].add([Draft(TENANTS[0], ORDER, b"x")])
     async with asyncio.timeout(10):
         assert (await waiting).pending == {TENANTS[0]}
+
+
+async def test_statements_are_kept_straight_on_the_server_and_nowhere_behind_a_pooler(
+    postgres: Cluster,
+) -> None:
+    async def after_some_calls(url: str) -> list[str]:
+        """What the one session of the server keeps."""
+        outbox = await open_outbox(url, notify=False)
+        assert isinstance(outbox, PostgresOutbox)
+        for _ in range(3):
+            assert await outbox.due(TENANTS[0], {ORDER}, frozenset(), frozenset(), 1, 1) == []
+        rows = await outbox._database.read(
+            lambda session: session.connection.fetch(
+                "SELECT statement, generic_plans FROM pg_prepared_statements"
+            )
+        )
+        await outbox.close()
+        assert not any(row["generic_plans"] for row in rows)
+        return [row["statement"] for row in rows if "relay_outbox" in row["statement"]]
+
+    async with postgres.outbox() as url:
+        kept = await after_some_calls(url)
+        assert len(kept) == len(set(kept)) > 0
+        with pooled(url, size=1) as through:
+            assert await after_some_calls(through) == []
+
+
+async def test_a_statement_that_was_lost_costs_one_more_try(postgres: Cluster) -> None:
+    """A pooler that shares connections and repeats the server's own number would look like the server."""
+    async with postgres.outbox() as url:
+        outbox = await open_outbox(url, notify=False)
+        assert isinstance(outbox, PostgresOutbox)
+        await outbox.add([Draft(TENANTS[0], ORDER, b"x")])
+        await outbox._database.read(lambda session: session.connection.execute("DEALLOCATE ALL"))
+        await outbox.add([Draft(TENANTS[0], ORDER, b"y")])
+        (count,) = (await outbox.counts()).values()
+        assert count.pending == 2
+        await outbox.close()

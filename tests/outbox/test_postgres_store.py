@@ -8,8 +8,8 @@ import pytest
 
 from relay.model import Delivered, Parked, RowId
 from relay.outbox.postgres import due, settle, tenants, watch
-from relay.outbox.postgres.database import Session
 from relay.outbox.postgres.leases import Readings
+from relay.outbox.postgres.session import Session
 from relay.ports import Signals
 from tests.contract.stores import until
 from tests.support.pgstore import (
@@ -232,8 +232,8 @@ async def test_many_delivered_rows_cost_a_worker_nothing_even_with_stale_statist
             (due._IN_LANES, [ACME, ORDER, ["k2", "k4"], [], 0, 128], {"relay_outbox_lanes"}),
             (due._LANES, [ACME, ORDER, 100], {"relay_outbox_lanes"}),
             (due._DOCUMENTS, [ACME], {"relay_outbox_lanes"}),
-            (due._MESSAGES, [rows, []], {"relay_outbox_pkey"}),
-            (tenants._SIGNALS, [], {"relay_outbox_lanes"}),
+            (due._MESSAGES, [rows, 1 << 20], {"relay_outbox_pkey"}),
+            (tenants._SIGNALS, [0], {"relay_outbox_lanes"}),
             (settle._DELIVERED, [rows, [None] * len(rows), None], {"relay_outbox_pkey"}),
             (settle._PRUNE, [3600.0, 100], {"relay_outbox_settled", "relay_outbox_pkey"}),
         ]

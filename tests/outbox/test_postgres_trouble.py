@@ -12,6 +12,7 @@ import pytest
 from relay.model import Delivered, Parked
 from relay.outbox import open_outbox, upgrade
 from relay.outbox.postgres import PostgresOutbox, database
+from relay.outbox.postgres.session import Session
 from relay.ports import StoreError
 from tests.contract.stores import until
 from tests.support.pgstore import (
@@ -103,7 +104,7 @@ async def test_transactions_that_lock_each_other_out_are_tried_again(url: str, o
 async def test_a_failed_statement_costs_no_connection(url: str, opened_there: Open) -> None:
     outbox = await opened_there(url)
 
-    async def wrong(session: database.Session) -> None:
+    async def wrong(session: Session) -> None:
         await session.execute("SELECT 1 / 0")
 
     async with connected(url) as connection:

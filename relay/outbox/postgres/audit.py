@@ -8,7 +8,7 @@ from relay.desk import AuditEntry, Order, Outcome
 from relay.model import AuditId, RowId, TenantId
 from relay.outbox import decisions
 from relay.outbox.postgres import decide
-from relay.outbox.postgres.database import Row, Session
+from relay.outbox.postgres.session import Row, Session
 from relay.ports import StoreError
 
 _COLUMNS = "id, at, who, what, tenant_id, selection, reason, messages, outcome, ended_at"

@@ -1,8 +1,7 @@
 """This file is a PostgreSQL database in use: a few connections that nothing is expected of between two calls.
 
-No session features (no SET, no named statements, no session locks), so that a pooler in transaction mode may
-stand between. A connection that failed is let go; the next call opens a new one, so that the relay goes on by
-itself once the cause is mended.
+A connection that failed is let go; the next call opens a new one, so that the relay goes on by itself once
+the cause is mended.
 """
 
 import asyncio
@@ -10,7 +9,7 @@ import contextlib
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
@@ -18,6 +17,7 @@ from asyncpg.connect_utils import SessionAttribute
 from relay.outbox.postgres import trouble
 from relay.outbox.postgres.hosts import each_host
 from relay.outbox.postgres.names import Names
+from relay.outbox.postgres.session import Connection, Session
 from relay.outbox.postgres.trouble import CALL_SECONDS, DRIVER_ERRORS
 from relay.ports import StoreError
 
@@ -27,11 +27,9 @@ CONNECTIONS = 4
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 
-_TRIES = 3  # of a transaction that collided with another
+_TRIES = 3  # of a transaction that met what passes
 
 T = TypeVar("T")
-Row: TypeAlias = asyncpg.Record
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,30 +76,6 @@ class Place:
             raise trouble.explain(error, self.where) from error
 
 
-class Session:
-    """A connection for the length of a call. Statements are written with plain names."""
-
-    def __init__(self, connection: Connection, names: Names) -> None:
-        self._connection, self._names = connection, names
-
-    async def fetch(self, statement: str, *values: Any) -> list[Row]:
-        """All rows."""
-        return await self._connection.fetch(self._names.within(statement), *values)
-
-    async def fetchrow(self, statement: str, *values: Any) -> Row | None:
-        """The first row."""
-        return await self._connection.fetchrow(self._names.within(statement), *values)
-
-    async def fetchval(self, statement: str, *values: Any) -> Any:
-        """The first row's first column."""
-        return await self._connection.fetchval(self._names.within(statement), *values)
-
-    async def execute(self, statement: str, *values: Any) -> int:
-        """How many rows it touched."""
-        said = await self._connection.execute(self._names.within(statement), *values)
-        return int(said.rpartition(" ")[2]) if said[-1:].isdigit() else 0
-
-
 Work: TypeAlias = Callable[[Session], Awaitable[T]]
 
 
@@ -111,7 +85,7 @@ class Database:
     def __init__(self, place: Place, verify: Callable[[Session], Awaitable[None]]) -> None:
         self.place = place
         self._verify = verify
-        self._free: dict[Connection, float] = {}
+        self._free: dict[Session, float] = {}
         """Since when, in the loop's time."""
         self._room = asyncio.Semaphore(CONNECTIONS)
         self._partings: set[asyncio.Task[None]] = set()
@@ -128,7 +102,7 @@ class Database:
         """One transaction, tried again where it collided with another one."""
 
         async def transacted(session: Session) -> T:
-            async with session._connection.transaction():  # noqa: SLF001
+            async with session.transaction():
                 return await work(session)
 
         return await self._call(transacted)
@@ -165,62 +139,63 @@ class Database:
     async def _tried(self, work: Work[T]) -> T:
         for last in (False,) * (_TRIES - 1) + (True,):
             try:
-                async with self._connection() as connection:
-                    return await work(Session(connection, self.place.names))
+                async with self._session() as session:
+                    return await work(session)
             except (OSError, *DRIVER_ERRORS) as error:
-                if last or not trouble.is_collision(error):
+                if last or not trouble.is_passing(error):
                     raise trouble.explain(error, self.place.where) from error
         raise AssertionError
 
     @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
-        connection = self._idle() or await self._opened()
+    async def _session(self) -> AsyncIterator[Session]:
+        session = self._idle() or await self._opened()
         try:
-            yield connection
+            yield session
         except BaseException as error:
             if trouble.spares_connection(error):
-                self._back(connection)
+                self._back(session)
             else:
-                self._part(connection)
+                self._part(session)
                 if isinstance(error, Exception):
                     self._part_from_idle()  # what ended one connection has mostly ended all
             raise
-        self._back(connection)
+        self._back(session)
 
-    def _idle(self) -> "Connection | None":
+    def _idle(self) -> Session | None:
         while self._free:
-            connection, _ = self._free.popitem()
-            if not connection.is_closed():
-                return connection
+            session, _ = self._free.popitem()
+            if not session.connection.is_closed():
+                return session
         return None
 
-    async def _opened(self) -> Connection:
-        connection = await self.place.connect()
+    async def _opened(self) -> Session:
+        session = Session(await self.place.connect(), self.place.names)
         try:
-            await self._verify(Session(connection, self.place.names))
+            await self._verify(session)
+            await session.keep_statements()
         except BaseException:
-            self._part(connection)
+            self._part(session)
             raise
-        return connection
+        return session
 
-    def _back(self, connection: Connection) -> None:
-        if connection.is_closed() or connection.is_in_transaction():
-            self._part(connection)
+    def _back(self, session: Session) -> None:
+        if session.connection.is_closed() or session.connection.is_in_transaction():
+            self._part(session)
         else:
-            self._free[connection] = self._now()
+            self._free[session] = self._now()
 
     def _part_from_idle(self, before: float = math.inf) -> None:
         """From those that are idle since before that."""
-        for connection in [one for one, since in self._free.items() if since < before]:
-            del self._free[connection]
-            self._part(connection)
+        for session in [one for one, since in self._free.items() if since < before]:
+            del self._free[session]
+            self._part(session)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def _part(self, connection: Connection) -> None:
+    def _part(self, session: Session) -> None:
         """Let go of it beside everything else: a server that does not answer holds up nobody."""
-        parting = asyncio.get_running_loop().create_task(farewell(connection))
+        parting = asyncio.get_running_loop().create_task(farewell(session.connection))
         self._partings.add(parting)
         parting.add_done_callback(self._partings.discard)
 

@@ -9,7 +9,7 @@ from relay.desk import MessageState, Order
 from relay.model import RowId
 from relay.outbox.decisions import DECISIONS, Done, states_of
 from relay.outbox.postgres import meant, settle, tenants
-from relay.outbox.postgres.database import Session
+from relay.outbox.postgres.session import Session
 
 CHUNK = 500
 """Rows in one transaction: some 20 ms, so that settlements get in between."""

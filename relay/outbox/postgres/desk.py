@@ -8,7 +8,8 @@ from relay.desk import FIRST, AuditEntry, Count, Filter, Order, Preview, Record,
 from relay.model import AuditId, MessageId, RowId, TenantId, TenantState
 from relay.outbox import decisions
 from relay.outbox.postgres import audit, looks, meant, tenants
-from relay.outbox.postgres.database import Database, Session
+from relay.outbox.postgres.database import Database
+from relay.outbox.postgres.session import Session
 from relay.ports import RELAY
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from relay.model import DocumentName, LogicalId, Message, MessageId, OrderingKey, RowId, TenantId
-from relay.outbox.postgres.database import Row, Session
+from relay.outbox.postgres.session import Row, Session
 
 WINDOW = 4096
 """Rows with a key that are looked through by id before going lane by lane."""
@@ -89,17 +89,18 @@ SELECT part.id FROM unnest($3::text[]) AS lane(key) CROSS JOIN LATERAL (
 ORDER BY part.id LIMIT $6
 """
 
-_SIZES = (
-    "SELECT id, octet_length(payload) AS size FROM relay_outbox WHERE id = ANY ($1::bigint[]) ORDER BY id"
-)
-
+# $1 ids, $2 bytes. The payload of a row that is larger by itself stays unread, and so do all rows
+# behind those that fill the room; a smaller one behind them too, lest their order be lost.
 _MESSAGES = """
 SELECT id, upper(tenant_id) AS tenant_id, document_name, message_id, to_logical_id, ordering_key,
        parameters, attempts,
        greatest(0, extract(epoch FROM not_before - clock_timestamp()))::float8 AS holds_for,
        greatest(0, extract(epoch FROM clock_timestamp() - queued_at))::float8 AS age,
-       CASE WHEN id = ANY ($2::bigint[]) THEN ''::bytea ELSE payload END AS payload
-FROM relay_outbox WHERE id = ANY ($1::bigint[]) AND state = 'pending' ORDER BY id
+       size, CASE WHEN size > $2::bigint THEN ''::bytea ELSE payload END AS payload
+FROM (SELECT *, sum(CASE WHEN size > $2 THEN 0 ELSE size END) OVER (ORDER BY id) AS filled
+      FROM (SELECT *, octet_length(payload) AS size FROM relay_outbox
+            WHERE id = ANY ($1::bigint[])) asked) sized
+WHERE filled <= $2 AND state = 'pending' ORDER BY id
 """
 
 
@@ -122,7 +123,8 @@ async def due(
     session: Session, tenant: TenantId, accepted: Set[DocumentName], span: Span, max_bytes: int
 ) -> Sequence[Message]:
     """The pending messages of accepted documents in the order of their rows."""
-    return await _read(session, await pending_ids(session, tenant, accepted, span), max_bytes)
+    ids = await pending_ids(session, tenant, accepted, span)
+    return [_message(row) for row in await session.fetch(_MESSAGES, ids, max_bytes)] if ids else []
 
 
 async def pending_ids(
@@ -155,33 +157,14 @@ async def _behind_the_window(session: Session, tenant: TenantId, document: str, 
     return [row["id"] for row in rows]
 
 
-async def _read(session: Session, ids: Sequence[RowId], max_bytes: int) -> Sequence[Message]:
-    """Sizes first: what does not fit is not read at all."""
-    sizes: dict[int, int] = {}
-    unread: list[int] = []
-    room = max_bytes
-    for row in await session.fetch(_SIZES, ids) if ids else ():
-        if row["size"] > max_bytes:
-            unread.append(row["id"])
-        elif row["size"] > room:
-            break  # not the ones behind it either: their order would be lost
-        else:
-            room -= row["size"]
-        sizes[row["id"]] = row["size"]
-    if not sizes:
-        return []
-    rows = await session.fetch(_MESSAGES, list(sizes), unread)
-    return [_message(row, sizes[row["id"]]) for row in rows]
-
-
-def _message(row: Row, size: int) -> Message:
+def _message(row: Row) -> Message:
     return Message(
         row=RowId(row["id"]),
         tenant_id=TenantId(row["tenant_id"]),
         document_name=DocumentName(row["document_name"]),
         message_id=MessageId(row["message_id"]),
         payload=row["payload"],
-        size=size,
+        size=row["size"],
         to_logical_id=LogicalId(row["to_logical_id"]),
         ordering_key=None if row["ordering_key"] is None else OrderingKey(row["ordering_key"]),
         parameters=row["parameters"],

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 from relay.model import RowId, TenantId
-from relay.outbox.postgres.database import Database, Session
+from relay.outbox.postgres.database import Database
+from relay.outbox.postgres.session import Session
 from relay.outbox.postgres.tenants import hint
 from relay.ports import Standing
 

@@ -11,7 +11,7 @@ from relay.desk import AGES, FIRST, Count, Filter, MessageState, Preview, Record
 from relay.model import DocumentName, LogicalId, MessageId, OrderingKey, RowId, TenantId
 from relay.outbox.decisions import states_of
 from relay.outbox.postgres import meant
-from relay.outbox.postgres.database import Session
+from relay.outbox.postgres.session import Session
 
 _OLDEST_LOOKED_AT = 5
 """Rows a document and lane kind; a retried one is queued anew at its old place and may hide older ones."""

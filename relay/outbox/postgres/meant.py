@@ -13,7 +13,7 @@ from datetime import UTC
 
 from relay.desk import FIRST, Filter, MessageState, Moment
 from relay.model import OrderingKey, RowId, TenantId
-from relay.outbox.postgres.database import Session
+from relay.outbox.postgres.session import Session
 
 _PAGE = 5_000
 """Rows that are looked through at a time where all that are meant are wanted."""

@@ -10,7 +10,8 @@ from typing import Any
 
 from asyncpg import InsufficientPrivilegeError, Record
 
-from relay.outbox.postgres.database import Database, Session
+from relay.outbox.postgres.database import Database
+from relay.outbox.postgres.session import Session
 from relay.outbox.rows import Decided, Entry, Row
 from relay.ports import StoreError
 

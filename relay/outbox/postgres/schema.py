@@ -10,8 +10,9 @@ from importlib import resources
 import asyncpg
 
 from relay.outbox.postgres import trouble
-from relay.outbox.postgres.database import Connection, Place, Session, farewell
+from relay.outbox.postgres.database import Place, farewell
 from relay.outbox.postgres.names import Names
+from relay.outbox.postgres.session import Connection, Session
 from relay.outbox.postgres.trouble import DRIVER_ERRORS
 
 _UPGRADE_SECONDS = 3600.0

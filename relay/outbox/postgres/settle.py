@@ -9,7 +9,7 @@ from typing import Any
 
 from relay.model import Delivered, Draft, MessageId, Parked, Released, RowId, Settlement, classic_message_id
 from relay.outbox.payloads import fingerprint
-from relay.outbox.postgres.database import Session
+from relay.outbox.postgres.session import Session
 from relay.ports import ConflictError, StoreError
 
 HISTORY_KEPT = 100

@@ -7,7 +7,7 @@ from typing import get_args
 
 from relay.desk import RelayBeat
 from relay.model import StateName, TenantId, TenantState
-from relay.outbox.postgres.database import Session
+from relay.outbox.postgres.session import Session
 from relay.ports import Control, Signals
 
 ALIVE_SECONDS = 15.0
@@ -24,8 +24,9 @@ WITH RECURSIVE found(tenant) AS (
 ) SELECT tenant, NULL::bigint AS revision, NULL::text AS paused FROM found WHERE tenant IS NOT NULL
 """
 
+# $1 is 0: what has a value is planned anew each time, and kept (`session.py`).
 _SIGNALS = f"""
-{_PENDING} UNION ALL SELECT tenant_id, revision, paused FROM relay_tenants WHERE revision > 0
+{_PENDING} UNION ALL SELECT tenant_id, revision, paused FROM relay_tenants WHERE revision > $1
 """  # noqa: S608
 
 _BUMP = """
@@ -94,7 +95,7 @@ FROM relay_relays ORDER BY started_at, relay
 
 async def signals(session: Session) -> Signals:
     """Who has work, one step along the index for each, however many rows it has; and the controls."""
-    rows = await session.fetch(_SIGNALS)
+    rows = await session.fetch(_SIGNALS, 0)
     return Signals(
         frozenset(TenantId(row["tenant"]) for row in rows if row["revision"] is None),
         {

@@ -41,9 +41,16 @@ _LASTING_BY_STATE = {
 _UNREACHABLE = "check that it runs and that this machine reaches it; the relay goes on by itself"
 
 
-def is_collision(error: BaseException) -> bool:
-    """Whether the same transaction will do, tried again."""
-    return isinstance(error, asyncpg.DeadlockDetectedError | asyncpg.SerializationError)
+def is_passing(error: BaseException) -> bool:
+    """Whether the same transaction will do, tried again: it met another one, or a statement that was lost."""
+    collisions = asyncpg.DeadlockDetectedError | asyncpg.SerializationError
+    return isinstance(error, collisions) or is_lost_statement(error)
+
+
+def is_lost_statement(error: BaseException) -> bool:
+    """Whether the server's session lost the statement that was prepared, or has another of its name."""
+    lost = asyncpg.InvalidSQLStatementNameError | asyncpg.DuplicatePreparedStatementError
+    return isinstance(error, lost)
 
 
 def spares_connection(error: BaseException) -> bool:

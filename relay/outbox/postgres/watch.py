@@ -11,7 +11,8 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from relay.outbox.postgres.database import Connection, Place, farewell
+from relay.outbox.postgres.database import Place, farewell
+from relay.outbox.postgres.session import Connection
 from relay.outbox.postgres.trouble import DRIVER_ERRORS
 from relay.ports import Mode, StoreError
 
