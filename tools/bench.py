@@ -1,8 +1,8 @@
 """This file is the benchmark: the relay beside a bare loop, pick-up, memory, store, idle cost, fairness.
 
 Throughput is a ratio within one run: drains of the bare loop and of the relay take turns against the same
-far side. Nothing here asserts seconds; it exits 1 only when the median ratio against a far side that takes
-its time (`--far-ms`) is below `--at-least`.
+far side. Nothing here asserts seconds; it exits 1 only when the median ratio against the first of the
+far sides that take their time (`--far-ms`) is below `--at-least`.
 """
 
 import argparse
@@ -85,7 +85,9 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--size", type=int, default=2000, help="payload bytes")
     parser.add_argument("--in-flight", type=int, default=16)
-    parser.add_argument("--far-ms", type=float, default=2, help="how long the far side thinks, for `ratio`")
+    parser.add_argument(
+        "--far-ms", type=float, nargs="+", default=[10, 2], help="how long the far side thinks, for `ratio`"
+    )
     parser.add_argument("--samples", type=int, default=200, help="of the pick-up time, and for `fair`")
     parser.add_argument(
         "--backlogs", type=int, nargs="+", default=[10_000, 300_000], help="for `memory` and `store`"
@@ -93,7 +95,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="at most, for each backlog")
     parser.add_argument("--tenants", type=int, default=10_000, help="without messages, for `idle`")
     parser.add_argument("--idle-seconds", type=float, default=60, help="how long they are watched")
-    parser.add_argument("--fair-ms", type=float, default=20, help="how long it thinks, for `fair`, besides")
+    parser.add_argument(
+        "--fair-ms", type=float, nargs="+", default=[20, 2], help="how long it thinks, for `fair`"
+    )
     parser.add_argument("--neighbours", type=int, default=100_000, help="of another tenant, for `fair`")
     parser.add_argument("--watched-count", type=int, default=40_000, help="of a drain, for `watched`")
     parser.add_argument(
@@ -112,7 +116,8 @@ def measure(store: Store, folder: Path, options: argparse.Namespace) -> int:
     good = True
     print(f"the outbox is on {options.outbox}")
     if "ratio" in what:
-        good = measure_ratio(store, folder, options.far_ms, options) >= options.at_least
+        ratios = [measure_ratio(store, folder, far_ms, options) for far_ms in options.far_ms]
+        good = ratios[0] >= options.at_least
     if "at-once" in what:
         measure_ratio(store, folder, 0, options)
     if "pickup" in what:
@@ -129,7 +134,7 @@ def measure(store: Store, folder: Path, options: argparse.Namespace) -> int:
         print("tenants without messages")
         measure_idle(store, folder / "idle", options.tenants, options.idle_seconds)
     if "fair" in what:
-        for milliseconds in (options.fair_ms, options.far_ms):
+        for milliseconds in options.fair_ms:
             measure_fairness(store, folder / f"fair{milliseconds:g}", milliseconds, options)
     if "watched" in what:
         print("what watching costs, and how long a look takes")

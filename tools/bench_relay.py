@@ -35,7 +35,7 @@ def sink(milliseconds: float = 0) -> Iterator[str]:
 
 
 def ask(far: str, what: str) -> dict[str, Any]:
-    """What the sink knows: `summary`, `arrival/ID` (when it came, or null), or `clear`."""
+    """What the sink knows: `summary`, `arrival/ID` (when it came; answered once it did), or `clear`."""
     with urllib.request.urlopen(f"{far}/{what}") as answer:  # noqa: S310 — loopback
         known: dict[str, Any] = json.load(answer)
         return known
@@ -162,7 +162,12 @@ def seconds_of_processor(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def percentile(waits: list[float], share: float, more: float = 0) -> float:
+    """The nearest rank of ascending milliseconds, each so many longer."""
+    return waits[math.ceil(len(waits) * share) - 1] + more
+
+
 def told(waits: list[float]) -> str:
-    """The median and the 99th percentile (nearest rank) of ascending milliseconds, and the longest."""
-    p50, p99 = (waits[math.ceil(len(waits) * share) - 1] for share in (0.5, 0.99))
+    """The median and the 99th percentile of ascending milliseconds, and the longest."""
+    p50, p99 = (percentile(waits, share) for share in (0.5, 0.99))
     return f"p50 {p50:.1f} ms  p99 {p99:.1f} ms  longest {waits[-1]:.1f} ms  of {len(waits)}"

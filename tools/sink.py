@@ -29,6 +29,7 @@ class Sink:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._arrivals: dict[str, float] = {}
+        self._awaited: dict[str, asyncio.Event] = {}
 
     def application(self) -> web.Application:
         """The routes: ION's calls, and what a benchmark asks."""
@@ -44,7 +45,10 @@ class Sink:
     async def _take(self, request: web.Request) -> web.Response:
         body = await request.read()
         at = body.find(_MARK) + len(_MARK)
-        self._arrivals[body[at : at + 1000].split(b'"', 2)[1].decode()] = time.monotonic()
+        message_id = body[at : at + 1000].split(b'"', 2)[1].decode()
+        self._arrivals[message_id] = time.monotonic()
+        if message_id in self._awaited:
+            self._awaited.pop(message_id).set()
         if self._seconds:
             await asyncio.sleep(self._seconds)
         return web.json_response({"status": "OK", "code": 202}, status=202)
@@ -53,7 +57,11 @@ class Sink:
         return web.json_response(_ANSWERS.get(request.path.rpartition("/")[2], {}))
 
     async def _arrival(self, request: web.Request) -> web.Response:
-        return web.json_response({"at": self._arrivals.get(request.match_info["id"])})
+        """Answers once it came: who asks again and again takes the processor from what is measured."""
+        message_id = request.match_info["id"]
+        if message_id not in self._arrivals:
+            await self._awaited.setdefault(message_id, asyncio.Event()).wait()
+        return web.json_response({"at": self._arrivals[message_id]})
 
     async def _summary(self, _: web.Request) -> web.Response:
         times = self._arrivals.values()
