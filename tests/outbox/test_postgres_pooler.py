@@ -9,6 +9,7 @@ from relay.desk import Count, Filter
 from relay.model import Delivered, DocumentName, Draft, MessageId, Parked, Released, Settlement, TenantId
 from relay.outbox import StoredOutbox, open_outbox
 from relay.outbox.postgres import PostgresOutbox
+from relay.outbox.postgres.session import Session
 from tests.contract.stores import park, retry
 from tests.support.pooler import pooled
 from tests.support.postgres import Cluster
@@ -113,14 +114,28 @@ async def test_statements_are_kept_straight_on_the_server_and_nowhere_behind_a_p
             assert await after_some_calls(through) == []
 
 
-async def test_a_statement_that_was_lost_costs_one_more_try(postgres: Cluster) -> None:
+async def test_a_statement_that_was_lost_costs_one_more_try_and_then_none_is_kept(postgres: Cluster) -> None:
     """A pooler that shares connections and repeats the server's own number would look like the server."""
     async with postgres.outbox() as url:
         outbox = await open_outbox(url, notify=False)
         assert isinstance(outbox, PostgresOutbox)
-        await outbox.add([Draft(TENANTS[0], ORDER, b"x")])
-        await outbox._database.read(lambda session: session.connection.execute("DEALLOCATE ALL"))
-        await outbox.add([Draft(TENANTS[0], ORDER, b"y")])
-        (count,) = (await outbox.counts()).values()
-        assert count.pending == 2
+
+        async def kept(sql: str = "") -> tuple[int, int]:
+            """By which session, and how many."""
+
+            async def ask(session: Session) -> tuple[int, int]:
+                if sql:
+                    await session.connection.execute(sql)
+                count = await session.fetchval("SELECT count(*) FROM pg_prepared_statements")
+                return session.connection.get_server_pid(), count
+
+            return await outbox._database.read(ask)
+
+        await outbox.documents(TENANTS[0])
+        first, before = await kept()
+        assert before > 0
+        await kept("DEALLOCATE ALL")
+        for _ in range(3):
+            assert await outbox.documents(TENANTS[0]) == frozenset()
+        assert await kept() == (first, 0)
         await outbox.close()

@@ -152,7 +152,10 @@ class Database:
         try:
             yield session
         except BaseException as error:
-            if trouble.spares_connection(error):
+            if trouble.is_lost_statement(error):
+                session.keep_nothing()
+                self._back(session)
+            elif trouble.spares_connection(error):
                 self._back(session)
             else:
                 self._part(session)

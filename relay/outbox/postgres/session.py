@@ -11,13 +11,10 @@ from typing import Any, TypeAlias
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
-from relay.outbox.postgres import trouble
 from relay.outbox.postgres.names import Names
-from relay.outbox.postgres.trouble import DRIVER_ERRORS
 
 Row: TypeAlias = asyncpg.Record
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-Kept: TypeAlias = "dict[str, PreparedStatement[asyncpg.Record]]"
 
 _KEPT = 100
 """Statements of a connection; there are fewer, those of filters apart."""
@@ -33,13 +30,17 @@ class Session:
 
     def __init__(self, connection: Connection, names: Names) -> None:
         self.connection, self._names = connection, names
-        self._kept: Kept | None = None
+        self._kept: dict[str, PreparedStatement[Row]] | None = None
 
     async def keep_statements(self) -> None:
         """From now on, unless a pooler stands between."""
         asked = _STRAIGHT.format(self.connection.get_server_pid())
         if await self.connection.execute(asked) == "SELECT 1":
             self._kept = {}
+
+    def keep_nothing(self) -> None:
+        """A statement that was kept is lost: a pooler that repeats the server's own number."""
+        self._kept = None
 
     def transaction(self) -> AbstractAsyncContextManager[None]:
         """What is done within is committed together, or not at all."""
@@ -60,30 +61,25 @@ class Session:
     async def execute(self, statement: str, *values: Any) -> int:
         """How many rows it touched."""
         text = self._names.within(statement)
-        if self._kept is None or not values:
+        kept = await self._prepared(text, values)
+        if kept is None:
             said = await self.connection.execute(text, *values)
         else:
-            _, said = await self._run(self._kept, text, values)
+            await kept.fetch(*values)
+            said = kept.get_statusmsg() or ""
         return int(said.rpartition(" ")[2]) if said[-1:].isdigit() else 0
 
     async def _rows(self, statement: str, values: tuple[Any, ...]) -> list[Row]:
         text = self._names.within(statement)
-        if self._kept is None or not values:
-            return await self.connection.fetch(text, *values)
-        rows, _ = await self._run(self._kept, text, values)
-        return rows
+        kept = await self._prepared(text, values)
+        return await (self.connection.fetch(text, *values) if kept is None else kept.fetch(*values))
 
-    async def _run(self, kept: Kept, text: str, values: tuple[Any, ...]) -> tuple[list[Row], str]:
-        """Its rows, and what the server says of it, such as `UPDATE 2`."""
-        try:
-            prepared = kept.get(text)
-            if prepared is None and len(kept) < _KEPT:
-                name = f"ion_relay_{len(kept)}"
-                prepared = kept[text] = await self.connection.prepare(text, name=name)
-            elif prepared is None:
-                prepared = await self.connection.prepare(text)
-            return await prepared.fetch(*values), prepared.get_statusmsg() or ""
-        except DRIVER_ERRORS as error:
-            if trouble.is_lost_statement(error):  # a pooler that repeats the server's own number
-                self._kept = None
-            raise
+    async def _prepared(self, text: str, values: tuple[Any, ...]) -> "PreparedStatement[Row] | None":
+        """The statement as the server keeps it; None where it is not to be kept."""
+        if self._kept is None or not values:
+            return None
+        kept = self._kept.get(text)
+        if kept is None and len(self._kept) < _KEPT:
+            kept = await self.connection.prepare(text, name=f"ion_relay_{len(self._kept)}")
+            self._kept[text] = kept
+        return kept
