@@ -242,7 +242,8 @@ class Relay:
     def _worker(self, tenant: TenantId, profile: Profile, control: Control) -> Worker:
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
         log, holds = self._log.bind(tenant=tenant), partial(self._supervisor.holds, tenant)
-        meter, pulse = self._meters.of(tenant), self._pulse.part(worker_of(tenant), profile.longest_step)
+        meter = self._meters.of(tenant, profile.tokens_a_day)
+        pulse = self._pulse.part(worker_of(tenant), profile.longest_step)
         may_send = holds if self._outbox.leases else None
         parts = Parts(
             outbox=self._outbox,

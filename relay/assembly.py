@@ -25,6 +25,7 @@ class Profile:
     rules: Rules
     connection: Connection
     summary_seconds: float
+    tokens_a_day: int | None
 
     @property
     def longest_step(self) -> float:
@@ -59,7 +60,10 @@ def care_of(settings: Settings) -> Care:
 def _profile(settings: Settings, name: TenantId) -> Profile:
     tenant = settings.tenants[name]
     return Profile(
-        _rules(settings, name, tenant), _connection(settings, name, tenant), settings.log.summary_seconds
+        _rules(settings, name, tenant),
+        _connection(settings, name, tenant),
+        settings.log.summary_seconds,
+        tenant.oauth2.tokens_a_day,
     )
 
 

@@ -219,6 +219,8 @@ class OAuth2Settings(Group):
     """OAuth 2: a scope to ask for."""
     client_authentication: Annotated[Literal["form", "basic"], Choice] = "form"
     """How the client id and secret travel: in the `form`, or as HTTP `basic`."""
+    tokens_a_day: int | None = Field(None, ge=1, le=1_000_000)
+    """OAuth 2: how many tokens the licence allows a day, for the metrics and the alert; unset: not known."""
 
 
 class InboundKeySettings(Group):

@@ -7,11 +7,13 @@ Why they are rendered here and not by prometheus-client: docs/decisions/0009.
 
 import asyncio
 import threading
+import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from relay.model import TenantId
+from relay.quota import Quota
 
 OTHER = "other"
 """The label of the tenants beyond the bound, all together."""
@@ -25,6 +27,9 @@ _WAITS = (0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600
 _SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 
 _LAG_SECONDS = 1.0
+_QUOTA_SECONDS = 60.0
+"""So often it is looked at whether what was asked for is a day ago."""
+
 _STATUSES = {None: "none", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
 
 
@@ -46,6 +51,12 @@ class Family:
     def get(self, labels: Labels = ()) -> float:
         """The number as it is."""
         return self._values.get(labels, 0)
+
+    def set(self, labels: Labels, value: float) -> None:
+        """This number from now on; the others stay."""
+        if self._values.get(labels) != value:
+            self._values[labels] = value
+            self._changes += 1
 
     def replace(self, values: Mapping[Labels, float]) -> None:
         """These numbers and no others from now on."""
@@ -136,6 +147,12 @@ class Work:
         self.requests = Family("counter", "relay_requests_total",
             "Requests to ION and to the token service, by call and status class (`none`: no answer).",
             ("tenant", "call", "status"))
+        self.token_quota = Family("gauge", "relay_token_quota",
+            "Tokens that the tenant may ask for a day, if OAUTH2__TOKENS_A_DAY says so. Aggregate with max.",
+            tenant)
+        self.token_quota_left = Family("gauge", "relay_token_quota_left",
+            "What is left of it after the requests of this relay process within the last 24 hours. Aggregate "
+            "with min.", tenant)
         self.request_seconds = Histogram("relay_request_duration_seconds",
             "How long requests took, of all tenants.", _SECONDS, ("call",))
         self.delivery_seconds = Histogram("relay_delivery_duration_seconds",
@@ -184,12 +201,13 @@ class Outlook:
 
 
 class Meters(Work, Outlook):
-    """All meters of one relay process. `bound`: so many tenants have series of their own."""
+    """All meters of one relay process. `bound`: so many tenants have series of their own. `clock`: steady."""
 
-    def __init__(self, bound: int = 1000) -> None:
+    def __init__(self, bound: int = 1000, clock: Callable[[], float] = time.monotonic) -> None:
         Work.__init__(self)
         Outlook.__init__(self)
         self._bound, self._known, self._lock = bound, set[str](), threading.Lock()
+        self._clock, self._quotas = clock, dict[str, Quota]()
 
     @property
     def families(self) -> list[Family | Histogram]:
@@ -206,19 +224,48 @@ class Meters(Work, Outlook):
             return tenant
 
     async def watch_loop(self) -> None:
-        """Measure how late this loop's timers are, for ever."""
-        now = asyncio.get_running_loop().time
+        """Measure how late this loop's timers are, for ever; and give back what was asked for a day ago."""
+        now, tell_quotas_at = asyncio.get_running_loop().time, 0.0
         while True:
             due = now() + _LAG_SECONDS
             await asyncio.sleep(_LAG_SECONDS)
             self.loop_lag.observe(max(0.0, now() - due))
+            if due >= tell_quotas_at:
+                tell_quotas_at = due + _QUOTA_SECONDS
+                self._tell_quotas(self._quotas)
 
-    def of(self, tenant: TenantId) -> "Meter":
-        """What this tenant's worker and endpoint count with."""
-        return Meter(self, self.label(tenant))
+    def of(self, tenant: TenantId, tokens_a_day: int | None = None) -> "Meter":
+        """What this tenant's worker and endpoint count with. `tokens_a_day`: its quota, where it is known."""
+        label = self.label(tenant)
+        before = self._quotas.get(label)
+        if tokens_a_day is not None and label != OTHER:
+            self._quotas[label] = Quota(tokens_a_day, () if before is None else before.asked)
+            self.token_quota.set((label,), tokens_a_day)
+            self._tell_quotas([label])
+        elif before is not None:
+            self._forget_quota(label)
+        return Meter(self, label)
+
+    def asked_for_token(self, label: str) -> None:
+        """It counts against the quota, with or without success."""
+        quota = self._quotas.get(label)
+        if quota is not None:
+            quota.ask(self._clock())
+            self._tell_quotas([label])
+
+    def _tell_quotas(self, labels: Iterable[str]) -> None:
+        now = self._clock()
+        for label in labels:
+            self.token_quota_left.set((label,), self._quotas[label].left(now))
+
+    def _forget_quota(self, label: str) -> None:
+        if self._quotas.pop(label, None) is not None:
+            self.token_quota.forget(label)
+            self.token_quota_left.forget(label)
 
     def forget(self, tenant: TenantId) -> None:
         """The tenant is not carried any more: its series go, and its place is another's."""
+        self._forget_quota(tenant)
         for family in self.families:
             if isinstance(family, Family) and family.labels[:1] == ("tenant",):
                 family.forget(tenant)
@@ -263,4 +310,6 @@ class Meter:
         """A request ended. `status` None: without an answer."""
         kind = _STATUSES.get(None if status is None else status // 100, "none")
         self._meters.requests.add((self._label, call, kind))
+        if call == "token":
+            self._meters.asked_for_token(self._label)
         self._meters.request_seconds.observe(seconds, (call,))

@@ -50,6 +50,57 @@ def test_requests_are_counted_by_call_and_status_class(status: int | None, shown
     assert read(meters)["relay_request_duration_seconds_count", "ping"] == 1
 
 
+def test_of_a_quota_of_tokens_is_left_what_was_not_asked_for_within_a_day() -> None:
+    now = 0.0
+    meters = Meters(clock=lambda: now)
+    meter = meters.of(ACME, tokens_a_day=3)
+    for status in (200, 401):
+        meter.called("token", status, 0.1)
+        meter.called("post", 202, 0.1)
+    assert read(meters)["relay_token_quota", ACME] == 3
+    assert read(meters)["relay_token_quota_left", ACME] == 1
+    now = 50_000.0
+    for _ in range(5):
+        meter.called("token", None, 0.1)
+    assert read(meters)["relay_token_quota_left", ACME] == 0
+    now = 86_400.0 + 50_000.0
+    meter.called("token", 200, 0.1)
+    assert read(meters)["relay_token_quota_left", ACME] == 2
+
+
+def test_a_quota_that_changes_remembers_what_was_asked_for() -> None:
+    meters = Meters(clock=lambda: 0.0)
+    meters.of(ACME, tokens_a_day=3).called("token", 200, 0.1)
+    meters.of(ACME, tokens_a_day=100)
+    assert read(meters)["relay_token_quota_left", ACME] == 99
+    meters.of(ACME).called("token", 200, 0.1)
+    assert ("relay_token_quota_left", ACME) not in read(meters)
+    assert ("relay_token_quota", ACME) not in read(meters)
+
+
+def test_tenants_beyond_the_bound_have_no_quota_together() -> None:
+    meters = Meters(bound=1, clock=lambda: 0.0)
+    for tenant in (ACME, GLOBEX):
+        meters.of(tenant, tokens_a_day=3).called("token", 200, 0.1)
+    found = read(meters)
+    assert found["relay_token_quota_left", ACME] == 2
+    assert ("relay_token_quota_left", OTHER) not in found
+    meters.forget(ACME)
+    assert ("relay_token_quota_left", ACME) not in read(meters)
+
+
+def test_what_was_asked_for_a_day_ago_is_left_again_without_another_request() -> None:
+    async def scene() -> float:
+        meters = Meters(clock=asyncio.get_running_loop().time)
+        meters.of(ACME, tokens_a_day=3).called("token", 200, 0.1)
+        watching = asyncio.create_task(meters.watch_loop())
+        await asyncio.sleep(86_400.0 + 70.0)
+        watching.cancel()
+        return read(meters)["relay_token_quota_left", ACME]
+
+    assert virtual.run(scene()) == 3
+
+
 def test_a_value_on_an_edge_belongs_to_the_bucket_below_and_buckets_add_up() -> None:
     histogram = Histogram("h", "meaning", (1.0, 2.0))
     for value in (0.5, 1.0, 1.5, 9.0):
