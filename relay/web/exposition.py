@@ -22,6 +22,7 @@ from relay.documents import withheld_in
 from relay.metrics import Labels, Meters
 from relay.model import TenantId, TenantState
 from relay.ports import Mode, Store, StoreError
+from relay.view.overview import Overview
 from relay.web.access import Access
 
 _LOOK_SECONDS, _LOOK_SHARE = 5.0, 20.0
@@ -44,10 +45,19 @@ class Carried:
 
 
 class Look:
-    """Keeps the gauges of the outbox up to date. Belongs to one loop. `reach` gives the opened outbox."""
+    """Keeps the gauges of the outbox up to date. Belongs to one loop.
 
-    def __init__(self, reach: Callable[[], Awaitable[Store]], meters: Meters, carried: Carried) -> None:
-        self._reach, self._meters, self._carried = reach, meters, carried
+    `see` gives what the operator's page sees, so that one look serves both; `reach` the opened outbox.
+    """
+
+    def __init__(
+        self,
+        see: Callable[[], Awaitable[Overview]],
+        reach: Callable[[], Awaitable[Store]],
+        meters: Meters,
+        carried: Carried,
+    ) -> None:
+        self._see, self._reach, self._meters, self._carried = see, reach, meters, carried
         self._totals: dict[TenantId, int] | None = None
         meters.info.replace({(__version__,): 1})
 
@@ -61,20 +71,19 @@ class Look:
 
     async def once(self) -> None:
         """One look."""
-        store = await self._reach()
-        counts, states, relays = await store.counts(), await store.states(), await store.relays()
+        store, seen = await self._reach(), await self._see()
         carried = frozenset(self._carried.tenants())
-        self._count(counts)
-        self._tell(counts, states, carried)
+        self._count(seen.counts)
+        self._tell(seen.counts, seen.states, carried)
         held: dict[Labels, float] = {}
         for tenant in carried:
             if self._carried.holds(tenant):
                 held[self._meters.label(tenant),] = 1
         self._meters.lease.replace(held)
         self._meters.mode.replace({(self._carried.mode(),): 1})
-        self._meters.relays.replace({(): sum(relay.alive for relay in relays)})
+        self._meters.relays.replace({(): sum(relay.alive for relay in seen.relays)})
         self._meters.bytes.replace({(): await store.size()})
-        self._meters.seen.replace({(): round(time.time(), 3)})
+        self._meters.seen.replace({(): round(seen.at.timestamp(), 3)})
 
     def _count(self, counts: Mapping[TenantId, Count]) -> None:
         messages: Counter[Labels] = Counter()

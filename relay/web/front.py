@@ -60,9 +60,10 @@ def _application(
         app = web.Application(client_max_size=_LARGEST_FORM)
         app.on_response_prepare.append(add_headers)
         health.routes(app, Health(hall, vitals), access)
-        exposition.routes(app, Look(hall.store, meters, carried), Exposition(meters), access)
         rates = Rates(time.monotonic)
         glance = Glance(hall, vitals.configured, rates)
+        look = Look(glance.seen, hall.store, meters, carried)
+        exposition.routes(app, look, Exposition(meters), access)
         library = Library(hall, vitals.configured, vitals.accepted, glance, rates, logs.lately)
         office.routes(app, library, access)
         return app

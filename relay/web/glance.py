@@ -1,4 +1,4 @@
-"""This file is the overview that all pages share: one look at the outbox serves everybody for a moment."""
+"""This file is the overview that pages and metrics share: one look at the outbox serves all for a moment."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,8 +8,8 @@ from relay.view.overview import Configured, Overview, look
 from relay.web.hall import Hall
 from relay.web.rates import Rates
 
-KEPT_SECONDS, KEPT_SHARE = 2.0, 20.0
-"""A look serves for so long, or so many times as long as it took: at most 5 % of the time goes there."""
+KEPT_SECONDS, KEPT_SHARE = 2.0, 50.0
+"""A look serves for so long, or so many times as long as it took: at most 2 % of the time goes there."""
 
 
 class Glance:

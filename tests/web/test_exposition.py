@@ -17,6 +17,7 @@ from relay.ion.oauth import Secret
 from relay.metrics import OTHER, Meters
 from relay.model import Delivered, DocumentName, Draft, MessageId, Parked, StateName, TenantId, TenantState
 from relay.ports import Mode, StoreError
+from relay.view import overview
 from relay.web.access import Access, Tokens
 from relay.web.exposition import Carried, Exposition, Look, routes
 from tests.support.memory import MemoryOutbox
@@ -54,6 +55,13 @@ def reach(store: Away):
     return opened
 
 
+def see(store: Away):
+    async def seen() -> overview.Overview:
+        return await overview.look(store, {}, datetime.now(UTC))
+
+    return seen
+
+
 async def fill(store: Away) -> None:
     """ACME: two pending, one delivered, one parked; GLOBEX: one pending."""
     await store.add([Draft(ACME, ORDER, b"<doc/>", MessageId(name)) for name in "abcd"])
@@ -68,7 +76,7 @@ async def tell(store: Away, tenant: TenantId, state: StateName, reason: str = ""
 
 
 async def look(store: Away, meters: Meters, *tenants: TenantId) -> Look:
-    made = Look(reach(store), meters, carrying(*(tenants or (ACME, GLOBEX))))
+    made = Look(see(store), reach(store), meters, carrying(*(tenants or (ACME, GLOBEX))))
     await made.once()
     return made
 
@@ -179,7 +187,7 @@ Get = Callable[..., Awaitable[aiohttp.ClientResponse]]
 async def served(store: Away, meters: Meters, tokens: Tokens = OPEN) -> AsyncIterator[Get]:
     """A bare application with the page."""
     app = web.Application()
-    look = Look(reach(store), meters, carrying(ACME, GLOBEX))
+    look = Look(see(store), reach(store), meters, carrying(ACME, GLOBEX))
     routes(app, look, Exposition(meters), Access(tokens, local=True))
     runner = web.AppRunner(app)
     await runner.setup()
