@@ -60,7 +60,10 @@ async def _pause(url: str) -> None:
 
 
 def measure_views(bench: Bench) -> None:
-    """A scrape and the page's first view; p50 and p99 of a hundred, each a look of its own."""
+    """A scrape and the page's first view; p50 and p99 of a hundred, as who watches meets them.
+
+    Each scrape is written anew. A look at the outbox serves pages for some seconds; the p99 is a new one's.
+    """
     process = bench.start()
     try:
         _until_served()
@@ -127,7 +130,7 @@ def asked(path: str) -> float:
 
 
 def _spaced(path: str) -> float:
-    """Further apart than answers are kept."""
+    """Further apart than a scrape is kept, and than a look that was quick."""
     time.sleep(2.05 if path == "/" else 1.05)
     return asked(path)
 
