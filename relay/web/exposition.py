@@ -25,8 +25,8 @@ from relay.ports import Mode, Store, StoreError
 from relay.view.overview import Overview
 from relay.web.access import Access
 
-_LOOK_SECONDS, _LOOK_SHARE = 5.0, 20.0
-"""The outbox is looked at so often; the rest between two looks is so many times as long as one took."""
+_LOOK_SECONDS = 5.0
+"""So often the gauges are brought up to date; where a look takes long, from one that was kept."""
 
 _KEPT_SECONDS = 1.0
 """A page is given again for so long: however many scrape, it is written once."""
@@ -64,10 +64,9 @@ class Look:
     async def run(self) -> None:
         """Look, rest, look again, for ever. An outbox that does not answer leaves the gauges as they were."""
         while True:
-            began = time.monotonic()
             with suppress(StoreError):
                 await self.once()
-            await asyncio.sleep(max(_LOOK_SECONDS, _LOOK_SHARE * (time.monotonic() - began)))
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def once(self) -> None:
         """One look."""

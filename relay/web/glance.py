@@ -8,8 +8,8 @@ from relay.view.overview import Configured, Overview, look
 from relay.web.hall import Hall
 from relay.web.rates import Rates
 
-KEPT_SECONDS, KEPT_SHARE = 2.0, 50.0
-"""A look serves for so long, or so many times as long as it took: at most 2 % of the time goes there."""
+KEPT_SECONDS, KEPT_SHARE = 2.0, 20.0
+"""A look serves for so long, or so many times as long as it took: at most 5 % of the time goes there."""
 
 
 class Glance:
