@@ -243,7 +243,9 @@ class Meters(Work, Outlook):
             self.token_quota.set((label,), tokens_a_day)
             self._tell_quotas([label])
         elif before is not None:
-            self._forget_quota(label)
+            del self._quotas[label]
+            self.token_quota.forget(label)
+            self.token_quota_left.forget(label)
         return Meter(self, label)
 
     def asked_for_token(self, label: str) -> None:
@@ -258,14 +260,9 @@ class Meters(Work, Outlook):
         for label in labels:
             self.token_quota_left.set((label,), self._quotas[label].left(now))
 
-    def _forget_quota(self, label: str) -> None:
-        if self._quotas.pop(label, None) is not None:
-            self.token_quota.forget(label)
-            self.token_quota_left.forget(label)
-
     def forget(self, tenant: TenantId) -> None:
         """The tenant is not carried any more: its series go, and its place is another's."""
-        self._forget_quota(tenant)
+        self._quotas.pop(tenant, None)
         for family in self.families:
             if isinstance(family, Family) and family.labels[:1] == ("tenant",):
                 family.forget(tenant)

@@ -7,7 +7,7 @@ other processes asked for, and this one before its start, is not known here: Pro
 from collections import deque
 from collections.abc import Iterable
 
-DAY = 86400.0
+_DAY = 86400.0
 
 
 class Quota:
@@ -24,6 +24,6 @@ class Quota:
 
     def left(self, now: float) -> int:
         """How many may still be asked for; never less than 0."""
-        while self.asked and self.asked[0] <= now - DAY:
+        while self.asked and self.asked[0] <= now - _DAY:
             self.asked.popleft()
         return self._a_day - len(self.asked)

@@ -45,10 +45,11 @@ def measure_fairness(store: Store, folder: Path, milliseconds: float, options: a
         beside = delays(application, far, _OTHER, "beside", options.samples)
         left = options.neighbours - (ask(far, "summary")["count"] - before - options.samples)
         print(f"  beside a backlog: {told(beside)}; {left:,} of {options.neighbours:,} were left then")
-        to_arrival, to_answer = (
-            percentile(beside, 0.99, more) / percentile(alone, 0.99, more) for more in (0, milliseconds)
+        slow, quick = percentile(beside, 0.99), percentile(alone, 0.99)
+        to_answer = (slow + milliseconds) / (quick + milliseconds)
+        print(
+            f"  p99 beside and alone: {slow / quick:.2f} times to the arrival, {to_answer:.2f} to the answer"
         )
-        print(f"  p99 beside and alone: {to_arrival:.2f} times to the arrival, {to_answer:.2f} to the answer")
         application.close()
         stop(process)
         if left <= 0:

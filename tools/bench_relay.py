@@ -162,9 +162,9 @@ def seconds_of_processor(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def percentile(waits: list[float], share: float, more: float = 0) -> float:
-    """The nearest rank of ascending milliseconds, each so many longer."""
-    return waits[math.ceil(len(waits) * share) - 1] + more
+def percentile(waits: list[float], share: float) -> float:
+    """The nearest rank of ascending milliseconds."""
+    return waits[math.ceil(len(waits) * share) - 1]
 
 
 def told(waits: list[float]) -> str:

@@ -64,7 +64,7 @@ class Place:
             async with asyncio.timeout(seconds):
                 return await asyncpg.connect(
                     url,
-                    statement_cache_size=0,
+                    statement_cache_size=0,  # what may be kept is found out once it stands: session.py
                     server_settings={"application_name": "ion-relay"},
                     target_session_attrs=SessionAttribute.read_write,
                 )
@@ -154,8 +154,7 @@ class Database:
         except BaseException as error:
             if trouble.is_lost_statement(error):
                 session.keep_nothing()
-                self._back(session)
-            elif trouble.spares_connection(error):
+            if trouble.spares_connection(error):
                 self._back(session)
             else:
                 self._part(session)

@@ -11,7 +11,7 @@ DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Internal
 
 _CLASS = 2  # the first characters of an SQLSTATE are its class
 
-_SPARING = frozenset({"21", "22", "23", "40", "42", "55"})
+_SPARING = frozenset({"21", "22", "23", "26", "40", "42", "55"})
 
 _BY_STATE = {
     "53100": "its disk is full; free some space there; nothing that was stored is lost",
