@@ -9,9 +9,9 @@ from pathlib import Path
 
 import asyncpg
 
-from relay.model import Delivered, DocumentName, Message, RowId, TenantId
+from relay.core.model import Delivered, DocumentName, Message, RowId, TenantId
+from relay.core.ports import Outbox
 from relay.outbox import open_outbox
-from relay.ports import Outbox
 from tools.bench_relay import seconds_of_processor, start, status, stop, surroundings, write_tenants
 from tools.stores import Store
 

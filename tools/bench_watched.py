@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from relay.model import TenantId
+from relay.core.model import TenantId
 from relay.outbox import open_outbox
 from tools.bench_relay import Bench, ask, rate, sink, stop, told, write_tenants
 from tools.stores import Store

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import structlog
 
-from relay import logs
+from relay.observability import logs
 
 Level = Literal["debug", "info", "warning", "error"]
 

@@ -12,7 +12,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from relay import codes, metrics, protocol, settings
+from relay.config import settings
+from relay.core import protocol
+from relay.observability import error_codes, metrics
 from tools.events import EVENTS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,7 +71,7 @@ def what_happens_when_page() -> str:
     """docs/what-happens-when.md."""
     sources = table(("ION answers", "source"), ((row.answer, row.source) for row in protocol.ROWS))
     return (
-        NOTE.format(source="relay/protocol.py")
+        NOTE.format(source="relay/core/protocol.py")
         + "# What happens when\n\n"
         + "What the relay does with each answer, and what becomes of the message. A message that waits keeps "
         + "its id and its place; nothing is dropped.\n\n"
@@ -90,7 +92,7 @@ def settings_page() -> str:
         for line in settings.reference()
     )
     return (
-        NOTE.format(source="relay/settings.py")
+        NOTE.format(source="relay/config/settings.py")
         + "# Settings\n\n"
         + "As environment variables, in `.env`, or in `relay.toml` (nested by `__`, in lower case: "
         + "`RELAY_LOG__LEVEL` is `level` under `[log]`). `<TENANT>` is the tenant's id, in upper case. "
@@ -109,10 +111,10 @@ def runbook_page() -> str:
                 [*(f"kind `{kind}`" for kind in code.kinds), *(f"`{event}`" for event in code.events)]
             ),
         )
-        for code in codes.CODES
+        for code in error_codes.CODES
     )
     return (
-        NOTE.format(source="relay/codes.py")
+        NOTE.format(source="relay/observability/error_codes.py")
         + "# The run book\n\n"
         + "Every warning and error in the log carries a `code`; each has a page that says what happened, "
         + "what the relay does now, what you may do, and how you know that it is over. "
@@ -147,7 +149,7 @@ def log_page() -> str:
 
 
 def _link(code: str | None) -> str:
-    return "" if code is None else f"[{code}](../relay/runbook/{code}.md)"
+    return "" if code is None else f"[{code}](../relay/observability/runbook/{code}.md)"
 
 
 def readme(text: str) -> str:
@@ -166,7 +168,7 @@ def metrics_page() -> str:
         for family in metrics.Meters().families
     )
     return (
-        NOTE.format(source="relay/metrics.py")
+        NOTE.format(source="relay/observability/metrics.py")
         + "# Metrics\n\n"
         + "At `/metrics` of `RELAY_WEB__LISTEN`, as Prometheus text or as OpenMetrics; where tokens are set, "
         + "a reader's suffices. A scrape reads memory alone: the outbox is looked at every five seconds, or "

@@ -1,7 +1,8 @@
 """This file is the mutation check: it asks whether the core's test notices every small change to the core.
 
-Each mutant is the source with one expression changed. It becomes `relay.protocol` in a forked child, which
-runs the module's own test file; a test that fails kills the mutant. Texts that people read are not mutated.
+Each mutant is the source with one expression changed. It becomes `relay.core.protocol` in a forked child,
+which runs the module's own test file; a test that fails kills the mutant. Texts that people read are not
+mutated.
 
     python tools/mutate.py [--list] [--only TEXT]
 
@@ -24,9 +25,9 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = ROOT / "relay" / "protocol.py"
-MODULE = "relay.protocol"
-TESTS = ROOT / "tests" / "unit" / "test_protocol.py"
+SOURCE = ROOT / "relay" / "core" / "protocol.py"
+MODULE = "relay.core.protocol"
+TESTS = ROOT / "tests" / "core" / "test_protocol.py"
 PYTEST = [
     "-x",
     "-q",
@@ -310,12 +311,12 @@ def survives(source: bytes) -> bool:
 
 
 def _tests_pass(source: bytes) -> int:
-    import relay
+    import relay.core
 
     module = ModuleType(MODULE)
     module.__file__ = str(SOURCE)
     sys.modules[MODULE] = module
-    relay.protocol = module  # type: ignore[attr-defined]
+    relay.core.protocol = module  # type: ignore[attr-defined]
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
@@ -335,10 +336,6 @@ def warm_up(scratch: str) -> None:
     import hypothesis
     import hypothesis.strategies
     import pytest
-
-    import relay.answers
-    import relay.blame
-    import relay.model  # noqa: F401
 
     hypothesis.settings.register_profile(
         "mutants", database=None, derandomize=True, max_examples=60, phases=[hypothesis.Phase.generate]
@@ -380,7 +377,7 @@ def try_all(source: bytes, mutants: list[Mutant], workers: int) -> list[bool]:
 
 def main() -> int:
     """Grow, try, report."""
-    options = argparse.ArgumentParser(description="Mutation check of relay/protocol.py")
+    options = argparse.ArgumentParser(description="Mutation check of relay/core/protocol.py")
     options.add_argument("--list", action="store_true", help="only print the mutants")
     options.add_argument(
         "--only", default="", metavar="TEXT", help="only mutants whose changed line has this text"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import asyncpg
 
-from relay.model import TenantId
-from relay.rendezvous import carrier
+from relay.core.model import TenantId
+from relay.core.rendezvous import carrier
 from tests.support.process import QUICK, RelayProcess
 from tools.scale_record import Move, Sent, held_by
 

@@ -21,13 +21,13 @@ from relay.cli import (
     explain,
     messages,
     outbox,
+    output,
+    queue,
     run,
-    say,
-    shape,
     status,
     tenants,
-    tries,
 )
+from relay.cli import next as next_command
 
 _LATER = {
     "sandbox": "A stand-in ION to try the relay on, with weather to order.",
@@ -41,13 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = command_line(given)(given, prog_name="relay", standalone_mode=False)
-        say.finish()
+        output.finish()
     except KeyboardInterrupt:
         code = 130  # as shells say it: ended by SIGINT
     except Exception as error:  # noqa: BLE001  # sorted out there; what is a bug is raised again
         code = _code_of(error)
-    say.let_go_of_stderr()
-    sys.exit(code if isinstance(code, int) else say.FINE)
+    output.let_go_of_stderr()
+    sys.exit(code if isinstance(code, int) else output.FINE)
 
 
 def command_line(given: Sequence[str]) -> typer.Typer:
@@ -64,8 +64,8 @@ def command_line(given: Sequence[str]) -> typer.Typer:
     app.command("enqueue")(enqueue.enqueue)
     app.command("check")(check.check)
     app.command("status")(status.status)
-    app.command("queue")(shape.queue)
-    app.command("next")(tries.next_)
+    app.command("queue")(queue.queue)
+    app.command("next")(next_command.next_)
     app.command("audit")(audit.audit)
     app.command("explain")(explain.explain)
     app.add_typer(messages.messages_app, name="messages")
@@ -90,7 +90,7 @@ def _stand_in() -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        say.line(relay.__version__)
+        output.line(relay.__version__)
         raise typer.Exit
 
 
@@ -107,34 +107,34 @@ def _options(
 
 def _code_of(error: Exception) -> int:
     """Say what went wrong in plain words; a bug is raised as it is."""
-    from relay.ports import ConflictError, StoreError
-    from relay.settings import SettingsError
+    from relay.config.settings import SettingsError
+    from relay.core.ports import ConflictError, StoreError
 
     match error:
         case typer.Exit(exit_code=code):
             return int(code)
         case typer.Abort():
-            say.note("relay: nothing was done")
-            return say.TROUBLE
+            output.note("relay: nothing was done")
+            return output.TROUBLE
         case typer.TyperException():
             return _wrong_use(error)
         case SettingsError(problems=problems):
             for problem in problems:
-                say.note(f"relay: {problem}")
-            return say.WRONG
+                output.note(f"relay: {problem}")
+            return output.WRONG
         case StoreError(lasting=lasting):
-            say.note(f"relay: {error}")
-            return say.WRONG if lasting else say.TROUBLE
+            output.note(f"relay: {error}")
+            return output.WRONG if lasting else output.TROUBLE
         case ConflictError():
-            say.note(f"relay: {error}")
-            return say.TROUBLE
+            output.note(f"relay: {error}")
+            return output.TROUBLE
         case BrokenPipeError():  # `relay messages list | head`: nobody listens any more
-            say.hush(sys.stdout)
-            return say.TROUBLE
+            output.hush(sys.stdout)
+            return output.TROUBLE
         case OSError(errno=errno.ENOSPC | errno.EIO):  # the result goes to a file on a full or failing disk
-            say.hush(sys.stdout)
-            say.note(f"relay: the result cannot be written: {error.strerror}")
-            return say.TROUBLE
+            output.hush(sys.stdout)
+            output.note(f"relay: the result cannot be written: {error.strerror}")
+            return output.TROUBLE
         case _:
             raise error
 
@@ -143,4 +143,4 @@ def _wrong_use(error: Exception) -> int:
     show = getattr(error, "show", None)
     if show is not None:
         show()
-    return int(getattr(error, "exit_code", say.WRONG))
+    return int(getattr(error, "exit_code", output.WRONG))

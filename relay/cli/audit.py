@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from relay.cli import say
-from relay.model import TenantId
-from relay.view.times import instant
+from relay.cli import output
+from relay.core.model import TenantId
+from relay.reports.times import instant
 
 
 def audit(
@@ -15,7 +15,7 @@ def audit(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Tell what persons did, the newest first: decisions about messages and tenants, payloads shown."""
-    from relay.cli.desk import at_outbox, settings
+    from relay.cli.common import at_outbox, settings
 
     name = None if tenant is None else TenantId(tenant.upper())
     found = at_outbox(settings().outbox, lambda outbox: outbox.audit(limit, name))
@@ -35,10 +35,10 @@ def audit(
         for entry in found
     ]
     if as_json:
-        say.as_json(rows)
+        output.as_json(rows)
     elif rows:
         names = ("at", "who", "what", "tenant_id", "messages", "outcome", "selection", "reason")
         head = [name.replace("_id", "") for name in names]
-        say.table(head, [[row[name] for name in names] for row in rows])
+        output.table(head, [[row[name] for name in names] for row in rows])
     else:
-        say.note("nobody did anything yet")
+        output.note("nobody did anything yet")

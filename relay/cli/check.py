@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relay.cli import say
+from relay.cli import output
 
 if TYPE_CHECKING:
-    from relay.check import Step
-    from relay.model import Problem
-    from relay.settings import Settings
+    from relay.config.settings import Settings
+    from relay.core.model import Problem
+    from relay.daemon.preflight import Step
 
 _NAMED = 50
 """As many tenants are named; more are counted."""
@@ -25,16 +25,16 @@ def check(
     Every tenant's initialisation is tried step by step; no message is sent. The exit code is 1 if a step
     fails, 2 if the settings are wrong, and each failure comes with its mend.
     """
-    from relay import check as checks
-    from relay.cli.desk import settings
-    from relay.settings import SettingsError
+    from relay.cli.common import settings
+    from relay.config.settings import SettingsError
+    from relay.daemon import preflight as checks
 
     try:
         known = settings()
     except SettingsError as error:
         if as_json:
             _print_json([_wrong(problem) for problem in error.problems], ())
-            raise typer.Exit(say.WRONG) from None
+            raise typer.Exit(output.WRONG) from None
         raise
     steps = asyncio.run(checks.check(known))
     told = [_configured(known), *map(_wrong, known.broken), *map(_told, steps)]
@@ -42,7 +42,7 @@ def check(
         _print_json(told, known.unknown)
     else:
         _print(told, known.unknown)
-    raise typer.Exit(say.FINE if all(step["ok"] for step in told) else say.TROUBLE)
+    raise typer.Exit(output.FINE if all(step["ok"] for step in told) else output.TROUBLE)
 
 
 def _configured(known: "Settings") -> dict[str, Any]:
@@ -65,9 +65,9 @@ def _wrong(problem: "Problem") -> dict[str, Any]:
 
 
 def _configuration(detail: str, mend: str, *, ok: bool) -> dict[str, Any]:
-    from relay import codes
+    from relay.observability import error_codes
 
-    code = None if ok else codes.WRONG_SETTINGS.code
+    code = None if ok else error_codes.WRONG_SETTINGS.code
     return {
         "tenant": None,
         "step": "configuration",
@@ -91,18 +91,18 @@ def _told(step: "Step") -> dict[str, Any]:
 
 def _print_json(steps: Sequence[dict[str, Any]], unknown: "Sequence[Problem]") -> None:
     names = [{"name": problem.field, "what": problem.what, "mend": problem.mend} for problem in unknown]
-    say.as_json({"ok": all(step["ok"] for step in steps), "steps": steps, "unknown": names})
+    output.as_json({"ok": all(step["ok"] for step in steps), "steps": steps, "unknown": names})
 
 
 def _print(steps: Sequence[dict[str, Any]], unknown: "Sequence[Problem]") -> None:
     rows = [
         ("ok" if step["ok"] else "failed", step["tenant"], step["step"], step["detail"]) for step in steps
     ]
-    say.table(("", "tenant", "step", "detail"), rows)
+    output.table(("", "tenant", "step", "detail"), rows)
     for step in steps:
         if not step["ok"]:
             who = f"{step['tenant']}, " if step["tenant"] else ""
             page = f" ({step['code']})" if step["code"] else ""
-            say.line(f"mend: {who}{step['step']}: {step['mend']}{page}")
+            output.line(f"mend: {who}{step['step']}: {step['mend']}{page}")
     for problem in unknown:
-        say.line(f"note: {problem}")
+        output.line(f"note: {problem}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from relay.cli import say
+from relay.cli import output
 
 demo_app = typer.Typer(
     help="A relay, a stand-in ION and its weather, in under a minute.", invoke_without_command=True
@@ -26,14 +26,14 @@ def demo(
     What it made is kept: the folder is printed. Exit code 0 if nothing was lost, sent against ION's rules or
     out of order, otherwise 1.
     """
-    from relay.demo.show import run
+    from relay.demo.run import run
     from relay.demo.stage import Place
 
     place = Place((directory or Path(tempfile.mkdtemp(prefix="relay-demo-"))).resolve())
     if place.outbox.exists():
-        say.give_up(f"{place.folder} holds an earlier demo; name another folder, or empty it")
+        output.give_up(f"{place.folder} holds an earlier demo; name another folder, or empty it")
     try:
         place.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        say.give_up(f"{place.folder} cannot be used: {error.strerror}")
+        output.give_up(f"{place.folder} cannot be used: {error.strerror}")
     raise typer.Exit(run(place, json_wanted=as_json))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from relay.cli import say
-from relay.model import (
+from relay.cli import output
+from relay.core.model import (
     DEFAULT_TO,
     DocumentName,
     Draft,
@@ -26,7 +26,7 @@ from relay.model import (
 )
 
 if TYPE_CHECKING:
-    from relay.settings import Settings
+    from relay.config.settings import Settings
 
 _STDIN = "-"
 _MOST_SAID = 20
@@ -68,7 +68,7 @@ def enqueue(
     tenant_id, document_name and payload (or payload_base64), and, if wanted, message_id, to_logical_id,
     ordering_key and parameters.
     """
-    from relay.cli.desk import settings
+    from relay.cli.common import settings
 
     known = settings()
     if ndjson is not None:
@@ -81,18 +81,18 @@ def enqueue(
 
 
 def _hand_over(drafts: Sequence[Draft], known: "Settings", as_json: bool) -> None:
-    from relay.cli.desk import at_outbox
+    from relay.cli.common import at_outbox
 
     if not drafts:
-        say.note("relay: there was nothing to hand over")
+        output.note("relay: there was nothing to hand over")
         if as_json:
-            say.as_json([])
+            output.as_json([])
         return
     _advise(drafts)
     ids = at_outbox(known.outbox, lambda outbox: outbox.add(drafts), create=True)
     if as_json:
         pairs = zip(drafts, ids, strict=True)
-        say.as_json(
+        output.as_json(
             [
                 {"tenant_id": draft.tenant_id, "document_name": draft.document_name, "message_id": given}
                 for draft, given in pairs
@@ -100,14 +100,14 @@ def _hand_over(drafts: Sequence[Draft], known: "Settings", as_json: bool) -> Non
         )
         return
     for given in ids:
-        say.line(given)
+        output.line(given)
 
 
 def _advise(drafts: Sequence[Draft]) -> None:
     for name in dict.fromkeys(draft.document_name for draft in drafts):
         advice = document_name_advice(name)
         if advice is not None:
-            say.note(f"note: {name}: {advice}")
+            output.note(f"note: {name}: {advice}")
 
 
 # --- files ------------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def _pattern(
 ) -> Draft:
     """The message but for its payload."""
     if tenant is None or document is None:
-        say.give_up("give --tenant and --document, or --ndjson")
+        output.give_up("give --tenant and --document, or --ndjson")
     return Draft(
         TenantId(tenant.upper()),
         DocumentName(document),
@@ -140,9 +140,9 @@ def _parameters(given: Sequence[str]) -> Mapping[str, Any]:
     for text in given:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            say.give_up(f"--parameter {text}: write NAME=VALUE")
+            output.give_up(f"--parameter {text}: write NAME=VALUE")
         if name in found:
-            say.give_up(f"--parameter {name}: is there twice; keep one")
+            output.give_up(f"--parameter {name}: is there twice; keep one")
         found[name] = _typed(name, value)
     return found
 
@@ -159,15 +159,15 @@ def _typed(name: str, text: str) -> object:
 
 def _from_files(files: Sequence[str], like: Draft, known: "Settings") -> list[Draft]:
     if not files:
-        say.give_up("name a file, or - for standard input")
+        output.give_up("name a file, or - for standard input")
     if like.message_id is not None and len(files) > 1:
-        say.give_up("--message-id is for one document; these are more")
+        output.give_up("--message-id is for one document; these are more")
     if files.count(_STDIN) > 1:
-        say.give_up("standard input (-) can be read only once")
+        output.give_up("standard input (-) can be read only once")
     whole = [problem for problem in draft_problems(replace(like, payload=b"-")) if problem.field != "payload"]
     unknown = _unconfigured(like.tenant_id, known)
     if whole or unknown:
-        say.refuse([*whole, *unknown])
+        output.refuse([*whole, *unknown])
     drafts, problems = [], []
     for name in files:
         draft = replace(like, payload=_read(name, _limit(like.tenant_id, known)))
@@ -175,7 +175,7 @@ def _from_files(files: Sequence[str], like: Draft, known: "Settings") -> list[Dr
         found = [*draft_problems(draft), *_against(draft, known)]
         problems += [f"{_called(name)}: {problem}" for problem in found]
     if problems:
-        say.refuse([*problems, "nothing was stored"])
+        output.refuse([*problems, "nothing was stored"])
     return drafts
 
 
@@ -189,14 +189,14 @@ def _read(name: str, limit: int) -> bytes:
 def _opened(name: str) -> Iterator[BinaryIO]:
     if name == _STDIN:
         if sys.stdin.isatty():
-            say.note("relay: reading from the terminal; Ctrl-D ends it")
+            output.note("relay: reading from the terminal; Ctrl-D ends it")
         yield sys.stdin.buffer
         return
     try:
         with Path(name).open("rb") as file:
             yield file
     except OSError as error:
-        say.give_up(f"{name}: cannot be read: {error.strerror or error}; nothing was stored")
+        output.give_up(f"{name}: cannot be read: {error.strerror or error}; nothing was stored")
 
 
 def _called(name: str) -> str:
@@ -209,7 +209,7 @@ def _called(name: str) -> str:
 def _alone(files: list[str] | None, *others: object) -> None:
     *rest, to = others
     if files or any(rest) or to != DEFAULT_TO:
-        say.give_up("--ndjson says everything in its lines; leave the files and the other options out")
+        output.give_up("--ndjson says everything in its lines; leave the files and the other options out")
 
 
 def _from_lines(name: str, known: "Settings") -> list[Draft]:
@@ -232,7 +232,7 @@ def _from_lines(name: str, known: "Settings") -> list[Draft]:
                 beyond += max(len(error.problems) - room, 0)
     if problems:
         more = [f"and {beyond} problems more"] if beyond else []
-        say.refuse([*problems, *more, "nothing was stored"])
+        output.refuse([*problems, *more, "nothing was stored"])
     return drafts
 
 

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relay.cli import say
+from relay.cli import output
 
 if TYPE_CHECKING:
-    from relay.codes import Code
+    from relay.observability.error_codes import Code
 
 
 def explain(
@@ -16,30 +16,34 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a code means and what to do; without one, list them all."""
-    from relay import codes
+    from relay.observability import error_codes
 
     if code is None:
         if as_json:
-            say.as_json([_summary(one) for one in codes.CODES])
+            output.as_json([_summary(one) for one in error_codes.CODES])
         else:
-            rows = [(one.code, one.title, ", ".join(one.kinds + one.events)) for one in codes.CODES]
-            say.table(("code", "what", "in the log"), rows)
+            rows = [(one.code, one.title, ", ".join(one.kinds + one.events)) for one in error_codes.CODES]
+            output.table(("code", "what", "in the log"), rows)
         return
-    found = codes.find(code)
+    found = error_codes.find(code)
     if found is None:
-        near = ", ".join(f"{one.code} ({one.title})" for one in codes.nearest(code))
+        near = ", ".join(f"{one.code} ({one.title})" for one in error_codes.nearest(code))
         mend = f"did you mean {near}?" if near else "relay explain lists all of them"
-        say.give_up(f"there is no code {code!r}: {mend}")
+        output.give_up(f"there is no code {code!r}: {mend}")
     page = _page(found)
     if as_json:
-        say.as_json({**_summary(found), "page": page})
+        output.as_json({**_summary(found), "page": page})
         return
     for line in page.rstrip("\n").split("\n"):
-        say.line(line)
+        output.line(line)
 
 
 def _page(code: "Code") -> str:
-    return resources.files("relay").joinpath("runbook", f"{code.code}.md").read_text(encoding="utf-8")
+    return (
+        resources.files("relay.observability")
+        .joinpath("runbook", f"{code.code}.md")
+        .read_text(encoding="utf-8")
+    )
 
 
 def _summary(code: "Code") -> dict[str, Any]:

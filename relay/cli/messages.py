@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from relay.cli import deciding, say
-from relay.desk import Filter, MessageState, Record
-from relay.model import DocumentName, MessageId, TenantId
-from relay.view.times import instant
+from relay.cli import bulk, output
+from relay.core.admin import Filter, MessageState, Record
+from relay.core.model import DocumentName, MessageId, TenantId
+from relay.reports.times import instant
 
 if TYPE_CHECKING:
-    from relay.view.story import Story
+    from relay.reports.message import Story
 
 messages_app = typer.Typer(help="Look at messages, and decide about them.", no_args_is_help=True)
 
@@ -42,14 +42,14 @@ def messages_list(
     """List messages in the order they were handed over."""
     found = _found(_filter(tenant, document, state, (), containing), limit + 1)
     if as_json:
-        say.as_json([_summary(record) for record in found[:limit]])
+        output.as_json([_summary(record) for record in found[:limit]])
     elif found:
         head = ("message id", "tenant", "document", "state", "attempts", "handed over", "reason")
-        say.table(head, [_row(record) for record in found[:limit]])
+        output.table(head, [_row(record) for record in found[:limit]])
     else:
-        say.note("no such messages")
+        output.note("no such messages")
     if len(found) > limit:
-        say.note(f"these are the first {limit}; see --limit")
+        output.note(f"these are the first {limit}; see --limit")
 
 
 @messages_app.command("show")
@@ -59,22 +59,24 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Tell a message's whole story: what happened, what it waits for, since when, and its next try."""
-    from relay.cli.desk import at_outbox, configured, settings
-    from relay.view import story
+    from relay.cli.common import at_outbox, configured, settings
+    from relay.reports import message
 
     known, name = settings(), None if tenant is None else TenantId(tenant.upper())
     told = at_outbox(
         known.outbox,
-        lambda outbox: story.tell(outbox, MessageId(message_id), name, configured(known), datetime.now(UTC)),
+        lambda outbox: message.tell(
+            outbox, MessageId(message_id), name, configured(known), datetime.now(UTC)
+        ),
     )
     if not told:
-        say.give_up(f"there is no message {message_id}", say.TROUBLE)
+        output.give_up(f"there is no message {message_id}", output.TROUBLE)
     if as_json:
-        say.as_json([one.as_json() for one in told] if len(told) > 1 else told[0].as_json())
+        output.as_json([one.as_json() for one in told] if len(told) > 1 else told[0].as_json())
         return
     for number, one in enumerate(told):
         if number:
-            say.line("")
+            output.line("")
         _tell(one)
 
 
@@ -93,7 +95,7 @@ def retry(
     With filters in place of ids, the parked ones are meant unless --state says otherwise.
     """
     wanted = _wanted(message_ids, tenant, document, state, "parked", containing)
-    deciding.decide("retry", wanted, reason, yes=yes)
+    bulk.decide("retry", wanted, reason, yes=yes)
 
 
 @messages_app.command("park")
@@ -107,7 +109,7 @@ def park(
 ) -> None:
     """Take waiting messages out of the queue until they are retried or dropped."""
     wanted = _wanted(message_ids, tenant, document, None if message_ids else "pending", "pending", containing)
-    deciding.decide("park", wanted, reason, yes=yes)
+    bulk.decide("park", wanted, reason, yes=yes)
 
 
 @messages_app.command("drop")
@@ -125,7 +127,7 @@ def drop(
     With filters in place of ids, the parked ones are meant unless --state says otherwise.
     """
     wanted = _wanted(message_ids, tenant, document, state, "parked", containing)
-    deciding.decide("drop", wanted, reason, yes=yes)
+    bulk.decide("drop", wanted, reason, yes=yes)
 
 
 # --- which ones ---------------------------------------------------------------------------------------------
@@ -158,12 +160,12 @@ def _wanted(
     if ids:
         return _filter(tenant, document, state, ids, containing)
     if tenant is None and document is None and state is None and containing is None:
-        say.give_up("give message ids, or say which with --tenant, --document, --state or --containing")
+        output.give_up("give message ids, or say which with --tenant, --document, --state or --containing")
     return _filter(tenant, document, state or usual, (), containing)
 
 
 def _found(wanted: Filter, limit: int) -> Sequence[Record]:
-    from relay.cli.desk import at_outbox, settings
+    from relay.cli.common import at_outbox, settings
 
     return at_outbox(settings().outbox, lambda outbox: outbox.find(wanted, limit))
 
@@ -173,19 +175,19 @@ def _found(wanted: Filter, limit: int) -> Sequence[Record]:
 
 def _tell(story: "Story") -> None:
     record = story.record
-    say.line(f"message {record.message_id}")
-    say.line(f"  tenant {record.tenant_id}, document {record.document_name}, to {record.to_logical_id}")
+    output.line(f"message {record.message_id}")
+    output.line(f"  tenant {record.tenant_id}, document {record.document_name}, to {record.to_logical_id}")
     if record.ordering_key is not None:
-        say.line(f"  ordering key {record.ordering_key}")
+        output.line(f"  ordering key {record.ordering_key}")
     for name, value in record.parameters.items():
-        say.line(f"  {name} = {value}")
+        output.line(f"  {name} = {value}")
     for happening in story.happened:
-        say.line(f"  {instant(happening.at) or ''}  {happening.text}")
-    say.line(story.now)
+        output.line(f"  {instant(happening.at) or ''}  {happening.text}")
+    output.line(story.now)
     if story.waits_for and story.relay is not None:
-        say.line(f"Its tenant is carried by {story.relay}.")
+        output.line(f"Its tenant is carried by {story.relay}.")
     for wait in story.waits_for:
-        say.line(wait.sentence(story.around.now))
+        output.line(wait.sentence(story.around.now))
 
 
 def _summary(record: Record) -> dict[str, Any]:

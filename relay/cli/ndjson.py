@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, NoReturn
 
-from relay.model import (
+from relay.core.model import (
     DEFAULT_TO,
     DocumentName,
     Draft,

@@ -4,17 +4,17 @@ import sys
 
 import typer
 
-from relay.cli import copying, say
+from relay.cli import outbox_copy, output
 
 outbox_app = typer.Typer(help="The outbox itself.", no_args_is_help=True)
-outbox_app.command("copy")(copying.copy)
+outbox_app.command("copy")(outbox_copy.copy)
 
 
 @outbox_app.command("schema")
 def schema() -> None:
     """Print the statements that create the outbox, to read or to run elsewhere."""
     from relay import outbox
-    from relay.cli.desk import settings
+    from relay.cli.common import settings
 
     at = settings().outbox
     text = outbox.schema(at.url, schema_name=at.schema_name, prefix=at.prefix)
@@ -25,8 +25,8 @@ def schema() -> None:
 def upgrade() -> None:
     """Create the outbox, or bring its schema up to date; also within an application's own database."""
     from relay import outbox
-    from relay.cli.desk import settings
+    from relay.cli.common import settings
 
     at = settings().outbox
     outbox.upgrade(at.url, schema_name=at.schema_name, prefix=at.prefix)
-    say.line(f"the outbox {at.shown} is up to date")
+    output.line(f"the outbox {at.shown} is up to date")

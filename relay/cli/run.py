@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from relay.cli import say
+from relay.cli import output
 
 
 def run(
@@ -26,18 +26,19 @@ def run(
     document is not accepted.
     """
     if within is not None and not until_empty:
-        say.give_up("--within goes with --until-empty")
+        output.give_up("--within goes with --until-empty")
     signal.signal(signal.SIGTERM, _leave)  # until the relay itself listens; what follows takes a moment
-    from relay import app, logs
-    from relay.cli.desk import settings
+    from relay.cli.common import settings
+    from relay.daemon import app
+    from relay.observability import logs
 
     first = settings()
     if not first.tenants and first.tenants_dir is None:  # a folder may be filled later
-        say.give_up("no tenant is configured; set RELAY_TENANTS__<TENANT>__LOGICAL_ID and its credentials")
+        output.give_up("no tenant is configured; set RELAY_TENANTS__<TENANT>__LOGICAL_ID and its credentials")
     logs.configure(first.log.level, first.log.format)
     raise typer.Exit(app.run(first, settings, until_empty=until_empty, within=within))
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
     """Stopped before anything began."""
-    raise typer.Exit(say.FINE)
+    raise typer.Exit(output.FINE)

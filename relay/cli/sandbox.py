@@ -12,13 +12,13 @@ from typing import Annotated, Any
 
 import typer
 
-from relay.cli import say
-from relay.cli.weather import DEFAULT_URL, PORT, Json, Url, ask, complain, weather_app
+from relay.cli import output
+from relay.cli.faults import DEFAULT_URL, PORT, Json, Url, ask, complain, weather_app
+from relay.reports.times import instant
 from relay.sandbox import Sandbox, WeatherError, remote
 from relay.sandbox.running import read_tenant, read_weather, serve
 from relay.sandbox.server import MAX_MESSAGE_BYTES
 from relay.sandbox.tenants import DEFAULT_DOCUMENTS
-from relay.view.times import instant
 
 TENANTS = ("ACME_PRD,lid://acme.orders.1", "GLOBEX_TST,lid://globex.orders.1,oauth1")
 _KEPT = 64 * 1024 * 1024
@@ -68,7 +68,7 @@ def sandbox(
             )
             served.order(read_weather(weather) if weather is not None else [])
         except (ValueError, WeatherError, OSError) as error:
-            say.give_up(str(error))
+            output.give_up(str(error))
         _run(served, place, as_json, ready_file)
 
 
@@ -84,14 +84,16 @@ def _run(served: Sandbox, directory: Path, as_json: bool, ready: Path | None) ->
             runner.run(serve(served, directory, _announce, as_json=as_json, ready=ready))
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            say.give_up(f"port {served.port} on 127.0.0.1 is taken; give another with --port, or 0 for any")
-        say.give_up(str(error))
+            output.give_up(
+                f"port {served.port} on 127.0.0.1 is taken; give another with --port, or 0 for any"
+            )
+        output.give_up(str(error))
 
 
 def _announce(text: str) -> None:
     """At once, also into a pipe: somebody waits for it."""
     sys.stdout.write(text)
-    say.finish()
+    output.finish()
 
 
 # --- what it saw ----------------------------------------------------------------------------------
@@ -144,13 +146,13 @@ def violations(tenant: Tenant = None, url: Url = DEFAULT_URL, as_json: Json = Fa
     """List what clients did against the guide's sequence; exit code 1 if there is any."""
     shown = ("tenant_id", "kind", "message_id", "reason")
     if _list(url, "violations", "violations", {"tenant": tenant}, as_json, shown):
-        raise typer.Exit(say.TROUBLE)
+        raise typer.Exit(output.TROUBLE)
 
 
 @sandbox_app.command("summary")
 def summary(url: Url = DEFAULT_URL) -> None:
     """Print what it took and saw, by tenant, as JSON."""
-    say.as_json(ask(url, "GET", ""))
+    output.as_json(ask(url, "GET", ""))
 
 
 @sandbox_app.command("activate")
@@ -171,13 +173,13 @@ def activate(
     given = {"url": application, "consumer_key": consumer_key, "consumer_secret": consumer_secret}
     told = ask(url, "POST", f"tenants/{urllib.parse.quote(tenant_id, safe='')}/activate", given)
     if as_json:
-        say.as_json(told)
+        output.as_json(told)
     else:
         for visit in told["visits"]:
-            say.line(f"{visit['call']}  {visit['status'] or 'no answer'}  {visit['said']}")
-        say.line(f"the connection point is {'active' if told['activated'] else 'inactive'}")
+            output.line(f"{visit['call']}  {visit['status'] or 'no answer'}  {visit['said']}")
+        output.line(f"the connection point is {'active' if told['activated'] else 'inactive'}")
     if not told["activated"]:
-        raise typer.Exit(say.TROUBLE)
+        raise typer.Exit(output.TROUBLE)
 
 
 def _list(
@@ -188,7 +190,7 @@ def _list(
     try:
         for item in remote.pages(url, path, name, query):
             number += 1
-            say.line(json.dumps(item) if as_json else _brief(item, shown))
+            output.line(json.dumps(item) if as_json else _brief(item, shown))
     except remote.RemoteError as error:
         complain(error)
     return number

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.cli import say
-from relay.view.times import ago, ahead, duration
+from relay.cli import output
+from relay.reports.times import ago, ahead, duration
 
 if TYPE_CHECKING:
-    from relay.desk import RelayBeat
-    from relay.settings import Settings
-    from relay.view.overview import Overview, Tenant
+    from relay.config.settings import Settings
+    from relay.core.admin import RelayBeat
+    from relay.reports.overview import Overview, Tenant
 
 
 def status(
@@ -29,10 +29,10 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show running relays, and every tenant's state and messages."""
-    from relay.cli.desk import at_outbox, settings
+    from relay.cli.common import at_outbox, settings
 
     if watch and (alive or here or as_json):
-        say.give_up("--watch goes with none of --alive, --here and --json")
+        output.give_up("--watch goes with none of --alive, --here and --json")
     known = settings()
     if watch:
         from relay.cli.watch import watch_status
@@ -44,7 +44,7 @@ def status(
         raise typer.Exit(_tell_running(relays, socket.gethostname() if here else None))
     seen = overview(known)
     if as_json:
-        say.as_json(seen.as_json())
+        output.as_json(seen.as_json())
     else:
         _show(seen)
 
@@ -54,8 +54,8 @@ NOT_RUNNING = "no relay is running; start one with: relay run"
 
 def overview(known: "Settings") -> "Overview":
     """How everything is now."""
-    from relay.cli.desk import at_outbox, configured
-    from relay.view.overview import look
+    from relay.cli.common import at_outbox, configured
+    from relay.reports.overview import look
 
     return at_outbox(known.outbox, lambda outbox: look(outbox, configured(known), datetime.now(UTC)))
 
@@ -64,17 +64,17 @@ def _tell_running(relays: "Sequence[RelayBeat]", host: str | None) -> int:
     """Name those that are alive, on any host or on this one; the exit code."""
     running = [beat.relay for beat in relays if beat.alive and host in (None, beat.details.get("host"))]
     if running:
-        say.line(f"running: {', '.join(running)}")
-        return say.FINE
-    say.line(NOT_RUNNING if host is None else f"no relay is running on {host}; start one with: relay run")
-    return say.TROUBLE
+        output.line(f"running: {', '.join(running)}")
+        return output.FINE
+    output.line(NOT_RUNNING if host is None else f"no relay is running on {host}; start one with: relay run")
+    return output.TROUBLE
 
 
 def _show(seen: "Overview") -> None:
     for text in above(seen):
-        say.line(text)
+        output.line(text)
     if rows := table(seen.tenants, seen):
-        say.table(HEAD, rows)
+        output.table(HEAD, rows)
 
 
 HEAD = ("tenant", "state", "pending", "delivered", "parked", "oldest", "since", "next try", "reason")

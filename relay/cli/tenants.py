@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from relay.cli import say
-from relay.view.shape import ages
-from relay.view.times import ago, ahead
+from relay.cli import output
+from relay.reports.queue_ages import ages
+from relay.reports.times import ago, ahead
 
 if TYPE_CHECKING:
-    from relay.model import TenantId
-    from relay.ports import Store
-    from relay.view.overview import Overview
-    from relay.view.tenant import TenantStory
+    from relay.core.model import TenantId
+    from relay.core.ports import Store
+    from relay.reports.overview import Overview
+    from relay.reports.tenant import TenantStory
 
 tenants_app = typer.Typer(help="Look at tenants, pause and resume them, ask ION again.", no_args_is_help=True)
 
@@ -24,7 +24,7 @@ TenantArgument = Annotated[str, typer.Argument(metavar="TENANT")]
 @tenants_app.command("list")
 def tenants_list(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List the tenants that are configured or have messages."""
-    from relay.cli.desk import settings
+    from relay.cli.common import settings
     from relay.cli.status import overview
 
     known = settings()
@@ -39,10 +39,10 @@ def tenants_list(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
         for tenant in overview(known).tenants
     ]
     if as_json:
-        say.as_json(rows)
+        output.as_json(rows)
     else:
         names = ("tenant_id", "state", "logical_id", "reason")
-        say.table(
+        output.table(
             ("tenant", "state", "logical id", "reason"), [[row[name] for name in names] for row in rows]
         )
 
@@ -52,10 +52,10 @@ def show(
     tenant: TenantArgument, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
     """Tell why a tenant waits: its state, its documents by age, and the lanes that are held and by what."""
-    from relay.cli.desk import at_outbox, configured, settings
-    from relay.model import TenantId
-    from relay.view import tenant as view
-    from relay.view.overview import look
+    from relay.cli.common import at_outbox, configured, settings
+    from relay.core.model import TenantId
+    from relay.reports import tenant as view
+    from relay.reports.overview import look
 
     known, name = settings(), TenantId(tenant.upper())
 
@@ -67,7 +67,7 @@ def show(
 
     told = at_outbox(known.outbox, work)
     if as_json:
-        say.as_json(told.as_json())
+        output.as_json(told.as_json())
     else:
         _tell(told)
 
@@ -78,45 +78,45 @@ def pause(
     reason: Annotated[str, typer.Option(help="Why; the status shows it.")] = "paused by hand",
 ) -> None:
     """Send nothing more of this tenant until it is resumed; lasts over restarts."""
-    from relay.cli.desk import who
+    from relay.cli.common import who
 
     if not reason.strip():
-        say.give_up("--reason: give one, or leave the option out")
+        output.give_up("--reason: give one, or leave the option out")
 
     async def decide(outbox: "Store", name: "TenantId") -> None:
         await outbox.pause(name, reason, who())
 
     name = _decided(tenant, decide)
-    say.line(f"{name} is paused: {reason}; end it with: relay tenants resume {name}")
+    output.line(f"{name} is paused: {reason}; end it with: relay tenants resume {name}")
 
 
 @tenants_app.command("resume")
 def resume(tenant: TenantArgument) -> None:
     """Let a paused or halted tenant begin again at once."""
-    from relay.cli.desk import who
+    from relay.cli.common import who
 
     async def decide(outbox: "Store", name: "TenantId") -> None:
         await outbox.resume(name, who())
 
-    say.line(f"{_decided(tenant, decide)} is resumed")
+    output.line(f"{_decided(tenant, decide)} is resumed")
 
 
 @tenants_app.command("ask")
 def ask(tenant: TenantArgument) -> None:
     """Try ION again now: ends the wait between two tries, and that of refused credentials; a pause stays."""
-    from relay.cli.desk import who
+    from relay.cli.common import who
 
     async def decide(outbox: "Store", name: "TenantId") -> None:
         await outbox.ask(name, who())
 
-    say.line(f"{_decided(tenant, decide)}: ION is asked again, if a relay carries it")
+    output.line(f"{_decided(tenant, decide)}: ION is asked again, if a relay carries it")
 
 
 def _decided(given: str, decide: "Callable[[Store, TenantId], Awaitable[None]]") -> str:
     """Decide about a tenant that is configured here or known to the outbox; its name."""
-    from relay.cli.desk import at_outbox, configured, settings
-    from relay.model import TenantId
-    from relay.view.overview import look
+    from relay.cli.common import at_outbox, configured, settings
+    from relay.core.model import TenantId
+    from relay.reports.overview import look
 
     known, name = settings(), TenantId(given.upper())
 
@@ -132,7 +132,7 @@ def _decided(given: str, decide: "Callable[[Store, TenantId], Awaitable[None]]")
 
 def _give_up(given: str, seen: "Overview") -> NoReturn:
     names = ", ".join(seen.names()) or "none"
-    say.give_up(f"there is no tenant {given}; there are: {names}")
+    output.give_up(f"there is no tenant {given}; there are: {names}")
 
 
 def _tell(told: "TenantStory") -> None:
@@ -141,21 +141,21 @@ def _tell(told: "TenantStory") -> None:
     reason = f": {tenant.reason}" if tenant.reason else ""
     since = f" for {ago(tenant.since, now)}" if tenant.since else ""
     carried = f", carried by {tenant.relay}" if tenant.relay else ""
-    say.line(f"tenant {tenant.tenant_id} is {tenant.state}{since}{carried}{reason}")
+    output.line(f"tenant {tenant.tenant_id} is {tenant.state}{since}{carried}{reason}")
     counted = (f"{getattr(count, state)} {state}" for state in ("pending", "delivered", "parked", "dropped"))
-    say.line("  " + ", ".join(counted))
+    output.line("  " + ", ".join(counted))
     for wait in told.waits_for:
-        say.line(wait.sentence(now, "Its messages wait for"))
+        output.line(wait.sentence(now, "Its messages wait for"))
     if told.documents:
         answers = {True: "yes", False: "no", None: "not known"}
         rows = [
             (document.name, answers[document.accepted], sum(document.shape.counts), *document.shape.counts)
             for document in told.documents
         ]
-        say.table(("document", "accepted", "waiting", *ages()), rows)
+        output.table(("document", "accepted", "waiting", *ages()), rows)
     for lane in told.lanes:
         key = "without a key" if lane.ordering_key is None else f"of key {lane.ordering_key}"
-        say.line(
+        output.line(
             f"the lane {key} is held by {lane.head.message_id}, tried again "
             f"{ahead(lane.head.not_before, now)}: {lane.head.reason}; {lane.behind} behind it"
         )

@@ -14,18 +14,18 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from relay.cli import say
-from relay.cli.desk import at_outbox, configured
+from relay.cli import output
+from relay.cli.common import at_outbox, configured
 from relay.cli.status import HEAD, above, table
 from relay.cli.tables import lay_out
-from relay.logs import printable
-from relay.ports import StoreError
-from relay.view.overview import Overview, look
-from relay.view.times import instant
+from relay.core.ports import StoreError
+from relay.observability.logs import printable
+from relay.reports.overview import Overview, look
+from relay.reports.times import instant
 
 if TYPE_CHECKING:
-    from relay.ports import Store
-    from relay.settings import Settings
+    from relay.config.settings import Settings
+    from relay.core.ports import Store
 
 EVERY = 2.0
 """Seconds between two looks."""
@@ -60,15 +60,15 @@ async def _seen(outbox: "Store", known: "Settings") -> Overview | str:
 
 def _print(seen: Overview | str) -> None:
     if isinstance(seen, str):
-        say.note(f"relay: {seen}")
+        output.note(f"relay: {seen}")
         return
-    say.line(instant(seen.at))
+    output.line(instant(seen.at))
     for text in above(seen):
-        say.line(text)
+        output.line(text)
     if rows := table(seen.tenants, seen):
-        say.table(HEAD, rows)
-    say.line("")
-    say.finish()
+        output.table(HEAD, rows)
+    output.line("")
+    output.finish()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from relay.demo.evidence import Handed
-from relay.demo.papers import Paper
+from relay.demo.workload import Paper
 
 _INSERT = """
 INSERT INTO relay_outbox (tenant_id, document_name, ordering_key, parameters, payload) VALUES (?, ?, ?, ?, ?)

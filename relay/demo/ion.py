@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from relay import protocol
-from relay.answers import Reply
+from relay.core import protocol
+from relay.core.replies import Reply
 from relay.demo.stage import Stage
 
 

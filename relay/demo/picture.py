@@ -20,8 +20,8 @@ from relay.demo.legend import (
     WITHHELD,
     legend,
 )
-from relay.demo.papers import SIGNS_IN
 from relay.demo.verdict import Verdict
+from relay.demo.workload import SIGNS_IN
 
 WIDTH = 1440
 _LEFT, _RIGHT = 176, 36

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import relay
-from relay.demo.papers import ACCEPTED, ACME, GLOBEX
+from relay.demo.workload import ACCEPTED, ACME, GLOBEX
 from relay.outbox import upgrade
 from relay.sandbox import remote
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from relay.demo.evidence import Stretch
-from relay.demo.papers import ACME, GLOBEX
+from relay.demo.workload import ACME, GLOBEX
 
 EVERY = 0.1
 NO_RELAY = "no relay"

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from relay.answers import TokenRefused, TokenUnavailable
+from relay.core.replies import TokenRefused, TokenUnavailable
 from relay.ion.oauth import Token, due_for_renewal
 
 Fetched = Token | TokenRefused | TokenUnavailable

@@ -15,8 +15,8 @@ from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from relay.answers import Accepted, NoReply, Versions
-from relay.model import TRACEPARENT, DocumentName, LogicalId, Message
+from relay.core.model import TRACEPARENT, DocumentName, LogicalId, Message
+from relay.core.replies import Accepted, NoReply, Versions
 
 DEFLATE_FROM = 8 * 1024
 """Bytes of payload from which it is compressed, unless the settings say otherwise."""

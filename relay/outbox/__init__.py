@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import parse_qsl, urlencode
 
+from relay.core.ports import StoreError
 from relay.outbox import sqlite
 from relay.outbox.sqlite import SqliteOutbox
-from relay.ports import StoreError
 
 if TYPE_CHECKING:
     from relay.outbox.postgres import Place, PostgresOutbox
@@ -99,7 +99,7 @@ def shown(url: str) -> str:
 def _place(url: str, schema_name: str | None, prefix: str) -> "Place":
     _postgres()
     from relay.outbox.postgres.database import Place
-    from relay.outbox.postgres.names import Names
+    from relay.outbox.postgres.table_names import Names
 
     return Place(url, shown(url), Names(schema_name, prefix))
 

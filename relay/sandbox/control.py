@@ -9,8 +9,8 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from relay.sandbox.activation import Application, visit
-from relay.sandbox.shared import Ion
-from relay.sandbox.weather import WeatherError
+from relay.sandbox.faults import WeatherError
+from relay.sandbox.state import Ion
 
 _PAGE = 1000
 

@@ -7,7 +7,7 @@ body, 477 not exactly the two parts, 470 a wrong part.
 import re
 from dataclasses import dataclass
 
-from relay.sandbox.replies import Refusal
+from relay.sandbox.responses import Refusal
 
 PARAMETERS, PAYLOAD = "ParameterRequest", "MessagePayload"
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Literal
 from urllib.parse import unquote
 
-from relay.sandbox.replies import Refusal
+from relay.sandbox.responses import Refusal
 
 Call = Literal["ping", "versions", "acceptedDocuments", "post", "token", "revoke", "unknown"]
 """`post` is multipartMessage; `revoke` the token service's revocation endpoint."""

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from relay.model import logical_id_problem, tenant_id_problem
+from relay.core.model import logical_id_problem, tenant_id_problem
 from relay.sandbox.connect import export_lines, kept_credentials
+from relay.sandbox.faults import WeatherError
 from relay.sandbox.server import Sandbox
 from relay.sandbox.tenants import Auth, SandboxTenant
-from relay.sandbox.weather import WeatherError
 
 
 def read_weather(file: Path) -> list[Mapping[str, Any]]:

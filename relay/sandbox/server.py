@@ -14,16 +14,16 @@ from typing import Any, Self
 from aiohttp import web
 
 from relay.sandbox import connect
+from relay.sandbox.conformance import Judge, Violation
 from relay.sandbox.control import Control
-from relay.sandbox.exchange import serve
-from relay.sandbox.judge import Judge, Violation
+from relay.sandbox.faults import Rule, Sky
+from relay.sandbox.ims_api import Gatekeeper, Service
 from relay.sandbox.record import Record, Request, Taken
-from relay.sandbox.service import Gatekeeper, Service
-from relay.sandbox.shared import Ion
+from relay.sandbox.request import serve
 from relay.sandbox.signatures import Signatures
+from relay.sandbox.state import Ion
 from relay.sandbox.tenants import SandboxTenant, Tenants
 from relay.sandbox.tokens import Tokens
-from relay.sandbox.weather import Rule, Sky
 
 MAX_MESSAGE_BYTES = 6 * 1024 * 1024
 """5 MB and 1 MB of buffer, as ION has it by default."""

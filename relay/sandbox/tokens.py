@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, unquote_plus
 
-from relay.sandbox.replies import Reply, oauth_error, ok
+from relay.sandbox.responses import Reply, oauth_error, ok
 from relay.sandbox.tenants import SandboxTenant
 
 _MOST = 100_000

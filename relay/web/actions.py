@@ -13,9 +13,9 @@ from typing import Any, cast, get_args
 
 from aiohttp import web
 
-from relay.desk import AuditEntry, Filter, Moment, Order, What
-from relay.model import AuditId, RowId, TenantId
-from relay.ports import Store, StoreError
+from relay.core.admin import AuditEntry, Filter, Moment, Order, What
+from relay.core.model import AuditId, RowId, TenantId
+from relay.core.ports import Store, StoreError
 from relay.web.pages import Library, Pages, page, read_filter, write_filter
 
 LARGEST_SHOWN = 256 * 1024

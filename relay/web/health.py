@@ -12,14 +12,14 @@ from typing import Any
 
 from aiohttp import web
 
-from relay.model import DocumentName, TenantId, TenantState
-from relay.ports import StoreError
-from relay.pulse import Pulse, worker_of
-from relay.view.overview import Configured
-from relay.view.times import instant
-from relay.web.access import Access
-from relay.web.hall import Hall
-from relay.web.inside import StandsStillError
+from relay.core.model import DocumentName, TenantId, TenantState
+from relay.core.ports import StoreError
+from relay.observability.liveness import Pulse, worker_of
+from relay.reports.overview import Configured
+from relay.reports.times import instant
+from relay.web.access_control import Access
+from relay.web.relay_bridge import StandsStillError
+from relay.web.store_access import Hall
 
 WRITE_SECONDS = 2.0
 """So soon a write to the outbox must be able to begin."""

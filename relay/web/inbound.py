@@ -15,10 +15,10 @@ from typing import Literal
 
 from aiohttp import web
 
-from relay.ion.inbound import Call, Doorman, Refused
-from relay.logs import Troubles
-from relay.model import TenantId
-from relay.web.failures import Failures
+from relay.core.model import TenantId
+from relay.ion.inbound_auth import Call, Doorman, Refused
+from relay.observability.logs import Troubles
+from relay.web.login_throttle import Failures
 
 _CALL = re.compile(r"/(?P<tenant>[A-Za-z0-9_]{1,22})/service/(?P<what>ping|versions|protocol)(\?.*)?")
 _OF_A_TENANT = re.compile(r"/[A-Za-z0-9_]{1,22}/service(/.*)?")

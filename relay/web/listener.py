@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from relay.model import Problem
-from relay.settings import SettingsError
+from relay.config.settings import SettingsError
+from relay.core.model import Problem
 
 HEAD_SECONDS = 10.0
 """A new connection has so long to send the head of its first request."""

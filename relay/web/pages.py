@@ -1,7 +1,7 @@
 """This file is what the operator's page shows: tenants, one tenant, messages, one message, the audit.
 
-It reads the outbox and tells it in the words that the command line uses (`relay/view`); nothing here changes
-anything. A page is whole without JavaScript.
+It reads the outbox and tells it in the words that the command line uses (`relay/reports`); nothing here
+changes anything. A page is whole without JavaScript.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,17 +13,18 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import web
 
-from relay.desk import Filter, MessageState
-from relay.model import AuditId, DocumentName, MessageId, RowId, TenantId
-from relay.ports import StoreError
-from relay.view import story, tenant, times
-from relay.view.overview import Configured, Tenant
-from relay.view.shape import ages
-from relay.web.access import MARK, MAY_LEAVE, SESSION, Handler
-from relay.web.glance import Glance
-from relay.web.hall import Hall
-from relay.web.inside import StandsStillError
-from relay.web.rates import Rates
+from relay.core.admin import Filter, MessageState
+from relay.core.model import AuditId, DocumentName, MessageId, RowId, TenantId
+from relay.core.ports import StoreError
+from relay.reports import message as message_report
+from relay.reports import tenant, times
+from relay.reports.overview import Configured, Tenant
+from relay.reports.queue_ages import ages
+from relay.web.access_control import MARK, MAY_LEAVE, SESSION, Handler
+from relay.web.delivery_rates import Rates
+from relay.web.overview_cache import Glance
+from relay.web.relay_bridge import StandsStillError
+from relay.web.store_access import Hall
 
 TENANTS_SHOWN = 100
 MESSAGES_SHOWN = 100
@@ -127,7 +128,7 @@ class Pages:
         store = await self._of.hall.store()
         asked, name = MessageId(str(query.get("id", ""))), TenantId(str(query.get("tenant", "")).upper())
         now = datetime.now(UTC)
-        stories = await story.tell(store, asked, name, self._of.configured(), now)
+        stories = await message_report.tell(store, asked, name, self._of.configured(), now)
         if not stories:
             raise web.HTTPNotFound(text=f"there is no message {asked} of tenant {name}")
         return {"story": stories[0], "record": stories[0].record, "now": now}

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import pytest
 
 from relay.cli import main
+from relay.core.ports import Store
 from relay.outbox import open_outbox
-from relay.ports import Store
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ LIKE = ("--tenant", "ACME", "--document", "Sync.SalesOrder")
 
 def payload_of(person: "Person", message_id: str) -> bytes:
     """What a worker would read."""
-    from relay.model import DocumentName, TenantId
+    from relay.core.model import DocumentName, TenantId
 
     async def work(outbox: Any) -> bytes:
         names = {DocumentName(name) for name in ("Sync.SalesOrder", "D")}

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from relay import codes
 from relay.cli import main
+from relay.observability import error_codes
 
 
 def explained(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -26,7 +26,7 @@ def test_a_code_prints_its_page(capsys: pytest.CaptureFixture[str], text: str) -
 def test_without_a_code_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = explained(capsys)
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()[1:]] == [one.code for one in codes.CODES]
+    assert [line.split()[0] for line in out.splitlines()[1:]] == [one.code for one in error_codes.CODES]
 
 
 @pytest.mark.parametrize(
@@ -51,4 +51,4 @@ def test_json_holds_the_page_and_the_list(capsys: pytest.CaptureFixture[str]) ->
         "kinds": ["outbox"],
         "events": [],
     }
-    assert len(json.loads(explained(capsys, "--json")[1])) == len(codes.CODES)
+    assert len(json.loads(explained(capsys, "--json")[1])) == len(error_codes.CODES)

@@ -12,11 +12,11 @@ import typer.main
 from typer.core import TyperGroup
 
 from relay.cli import command_line
-from relay.documents import withheld
-from relay.model import DocumentName, Parked, Released, RowId, TenantId, TenantState
+from relay.core.accepted_documents import withheld
+from relay.core.model import DocumentName, Parked, Released, RowId, TenantId, TenantState
 
 if TYPE_CHECKING:
-    from relay.ports import Store
+    from relay.core.ports import Store
     from tests.cli.conftest import Person
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "commands.md").read_text()

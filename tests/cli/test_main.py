@@ -177,7 +177,7 @@ def test_a_table_is_in_colour_on_a_terminal_and_plain_when_piped(person: "Person
 
 
 def test_help_is_quick_nothing_heavy_is_imported_for_it() -> None:
-    heavy = ("aiohttp", "pydantic", "sqlite3", "uvloop", "oauthlib", "relay.sandbox", "relay.app")
+    heavy = ("aiohttp", "pydantic", "sqlite3", "uvloop", "oauthlib", "relay.sandbox", "relay.daemon.app")
     code = (
         "import sys, relay.cli as c\n"
         "try: c.main(['--help'])\n"

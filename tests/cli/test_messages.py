@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from relay.model import TenantId
-from relay.ports import Store
+from relay.core.model import TenantId
+from relay.core.ports import Store
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Person
@@ -153,7 +153,7 @@ def test_a_person_is_asked_and_the_answer_counts(
     person: "Person", monkeypatch: pytest.MonkeyPatch, answer: bytes, state: str, code: int
 ) -> None:
     person.hands_over("m1", "m2")
-    monkeypatch.setattr("relay.cli.deciding.asks", lambda: True)
+    monkeypatch.setattr("relay.cli.bulk.asks", lambda: True)
     ran = person.runs("messages", "park", "--tenant", "ACME", given=answer)
     assert ran.code == code
     assert set(states(person).values()) == {state}
@@ -179,7 +179,7 @@ def test_what_arrives_between_the_preview_and_the_answer_is_not_meant(
         person.starts("enqueue", *LIKE, "--message-id", "m2", __file__).check_returncode()
 
     person.sets({"RELAY_TENANTS__ACME__MAX_MESSAGE_BYTES": "1000000"})
-    monkeypatch.setattr("relay.cli.deciding.asks", lambda: True)
+    monkeypatch.setattr("relay.cli.bulk.asks", lambda: True)
     monkeypatch.setattr("typer.confirm", answered)
     assert person.runs("messages", "park", "--tenant", "ACME").out == "1 message parked\n"
     assert states(person) == {"m1": "parked", "m2": "pending"}

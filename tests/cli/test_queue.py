@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from relay.documents import withheld
-from relay.model import DocumentName, Released, RowId, StateName, TenantId, TenantState
+from relay.core.accepted_documents import withheld
+from relay.core.model import DocumentName, Released, RowId, StateName, TenantId, TenantState
 
 if TYPE_CHECKING:
-    from relay.ports import Store
+    from relay.core.ports import Store
     from tests.cli.conftest import Person
 
 SINCE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

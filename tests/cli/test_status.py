@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from relay.documents import withheld
-from relay.model import DocumentName, StateName, TenantId, TenantState
-from relay.ports import Store
+from relay.core.accepted_documents import withheld
+from relay.core.model import DocumentName, StateName, TenantId, TenantState
+from relay.core.ports import Store
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Person

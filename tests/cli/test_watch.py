@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from relay.cli import watch
-from relay.ports import StoreError
+from relay.core.ports import StoreError
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Person
@@ -100,7 +100,7 @@ class Troubled:
 
 
 async def test_an_outbox_in_passing_trouble_is_said_and_a_lasting_one_ends_it(person: "Person") -> None:
-    from relay.cli.desk import settings
+    from relay.cli.common import settings
 
     outbox: Any = Troubled(lasting=False)
     assert await watch._seen(outbox, settings()) == "the disk did not answer"

@@ -15,10 +15,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from relay.desk import Desk, Filter, Order
-from relay.model import AuditId, Draft, RowId, TenantId
+from relay.core.admin import Desk, Filter, Order
+from relay.core.model import AuditId, Draft, RowId, TenantId
+from relay.core.ports import Leases, Outbox
 from relay.outbox import open_outbox
-from relay.ports import Leases, Outbox
 from tests.support.memory import MemoryOutbox
 from tests.support.postgres import connected
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from asyncio_throttle.throttler import Throttler
 
-from relay.answers import Accepted, Answer, NoReply, Reply, Versions, describe
-from relay.ion import exchange
+from relay.core.replies import Accepted, Answer, NoReply, Reply, Versions, describe
+from relay.ion import transport
+from relay.ion.client import IonEndpoint
 from relay.ion.credentials import OAuth1Source
-from relay.ion.endpoint import IonEndpoint
 from relay.ion.oauth import Secret
 from relay.sandbox import Sandbox
-from tests.contract.endpoints import (
+from tests.contract.ion_clients import (
     TENANT,
     ask,
     connection,
@@ -150,7 +150,7 @@ async def test_a_connection_that_the_far_side_closed_is_not_used_again(connect: 
 
 
 async def test_an_idle_connection_is_closed(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "_KEEP_ALIVE", 0.05)
+    monkeypatch.setattr(transport, "_KEEP_ALIVE", 0.05)
     async with RawServer(fine) as server:
         assert is_fine(await ask(connect(server.port), "ping"))
         assert server.lines
@@ -529,10 +529,10 @@ async def test_after_a_close_no_connection_is_left(connect: Connect) -> None:
     ("limit", "burst", "period"), [(10, 10, 1.0), (2.5, 2, 0.8), (0.5, 1, 2.0), (1, 1, 1.0)]
 )
 def test_a_rate_limit_holds_on_average_also_in_fractions(limit: float, burst: int, period: float) -> None:
-    throttler = exchange._throttler(limit)
+    throttler = transport._throttler(limit)
     assert throttler is not None
     assert (throttler.rate_limit, throttler.period) == (burst, period)
-    assert exchange._throttler(None) is None
+    assert transport._throttler(None) is None
 
 
 async def test_every_request_of_the_tenant_passes_the_rate_limit(

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from relay.answers import Accepted, NoReply, Reply, TokenRefused, TokenUnavailable, Versions, describe
+from relay.core.replies import Accepted, NoReply, Reply, TokenRefused, TokenUnavailable, Versions, describe
+from relay.ion.client import IonEndpoint
 from relay.ion.credentials import IonApiFile, OAuth1Source
-from relay.ion.endpoint import IonEndpoint
 from relay.ion.oauth import Secret
-from relay.metrics import Meters
+from relay.observability.metrics import Meters
 from relay.sandbox import Sandbox, SandboxTenant
-from tests.contract.endpoints import (
+from tests.contract.ion_clients import (
     DOCUMENTS,
     LOGICAL_ID,
     TENANT,

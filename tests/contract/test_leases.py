@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from relay.desk import Filter
-from relay.model import (
+from relay.core.admin import Filter
+from relay.core.model import (
     Delivered,
     DocumentName,
     Draft,
@@ -21,7 +21,7 @@ from relay.model import (
     TenantId,
     TenantState,
 )
-from relay.ports import Leases, Standing
+from relay.core.ports import Leases, Standing
 from tests.contract.stores import ACME, GLOBEX, ROOM, SharedCase, SharedStore, until
 
 ORDER = DocumentName("Sync.SalesOrder")

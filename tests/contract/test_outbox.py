@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from relay.desk import Filter
-from relay.model import (
+from relay.core.admin import Filter
+from relay.core.model import (
     Delivered,
     DocumentName,
     Draft,
@@ -23,7 +23,7 @@ from relay.model import (
     TenantId,
     TenantState,
 )
-from relay.ports import ConflictError, StoreError
+from relay.core.ports import ConflictError, StoreError
 from tests.contract.stores import ACME, GLOBEX, ROOM, Store, StoreCase, drop, park, until
 
 ORDER = DocumentName("Sync.SalesOrder")

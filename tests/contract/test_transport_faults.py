@@ -14,10 +14,10 @@ from aiohttp.client_reqrep import ConnectionKey
 from aioresponses import aioresponses
 from yarl import URL
 
-from relay.answers import NoReply, Reply, TokenUnavailable
+from relay.core.replies import NoReply, Reply, TokenUnavailable
 from relay.ion import oauth
-from relay.ion.endpoint import IonEndpoint
-from tests.contract.endpoints import ask, connection
+from relay.ion.client import IonEndpoint
+from tests.contract.ion_clients import ask, connection
 from tests.support.scripted import Call
 
 BASE = "https://ion.example:28090/service"

@@ -21,7 +21,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from relay.demo import papers, summary
+from relay.demo import summary, workload
 from relay.demo.evidence import Again, Evidence, Fate, Handed, Taken, Weather
 from relay.demo.picture import draw
 from relay.demo.screen import pulse
@@ -99,7 +99,7 @@ def test_every_message_is_delivered_but_the_one_that_ion_was_told_to_refuse(show
     summary = shown.summary
     assert summary["handed_over"] == summary["delivered"] + 1 > 200
     (parked,) = summary["parked"]
-    assert parked["ordering_key"] == papers.REFUSED
+    assert parked["ordering_key"] == workload.REFUSED
     assert "supplier S-0815 is blocked" in parked["reason"]
     nothing = ("lost", "waiting", "altered", "out_of_order", "violations")
     assert [summary[name] for name in nothing] == [0] * len(nothing)
@@ -397,9 +397,9 @@ def test_fair_weather_is_where_nothing_was_ordered_and_a_relay_ran() -> None:
 # --- its documents --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tenant", [papers.ACME, papers.GLOBEX])
+@pytest.mark.parametrize("tenant", [workload.ACME, workload.GLOBEX])
 def test_the_documents_are_varied_well_formed_and_some_are_large(tenant: str) -> None:
-    made = papers.papers(tenant, 30, 1)
+    made = workload.papers(tenant, 30, 1)
     assert len(made) == 120
     assert len({one.payload for one in made}) == 120
     assert sum(len(one.payload) >= 8192 for one in made) >= 8

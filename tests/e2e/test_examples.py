@@ -10,8 +10,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from relay import settings
-from relay.demo.papers import ACCEPTED, LATE, template
+from relay.config import settings
+from relay.demo.workload import ACCEPTED, LATE, template
 from relay.outbox import upgrade
 
 ROOT = Path(__file__).resolve().parents[2]

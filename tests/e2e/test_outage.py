@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from relay.retry import Schedule
+from relay.core.retry import Schedule
 from relay.sandbox import Sandbox
 from tests.conftest import LONG
 from tests.e2e.conftest import ACME, GLOBEX

@@ -10,8 +10,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from relay.model import TenantId
-from relay.rendezvous import carrier
+from relay.core.model import TenantId
+from relay.core.rendezvous import carrier
 from relay.sandbox import Sandbox, SandboxTenant
 from tests.support.postgres import Cluster
 from tests.support.process import RelayProcess, Station

@@ -1,6 +1,6 @@
 """What a relay keeps of documents after their delivery."""
 
-from relay.outbox.payloads import sha256
+from relay.outbox.payload_digest import sha256
 from relay.sandbox import Sandbox
 from tests.e2e.conftest import GLOBEX
 from tests.support.application import Parcel

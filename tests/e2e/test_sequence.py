@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from relay.retry import Schedule
+from relay.core.retry import Schedule
 from relay.sandbox import Sandbox
 from tests.e2e.conftest import ACME, GLOBEX
 from tests.support.application import ORDER, SHIPMENT, Parcel, noise, order

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pytest
 import pytest_asyncio
 
-from relay.retry import Schedule
+from relay.core.retry import Schedule
 from relay.sandbox import Sandbox, SandboxTenant
 from tests.support.application import Parcel, order
 from tests.support.process import RelayProcess, Station

@@ -10,16 +10,16 @@ from typing import Any
 import asyncpg
 import pytest
 
-from relay.desk import Filter
-from relay.model import Delivered, DocumentName, Message, Parked, Released, RowId, Settlement, TenantId
+from relay.core.admin import Filter
+from relay.core.model import Delivered, DocumentName, Message, Parked, Released, RowId, Settlement, TenantId
 from relay.outbox import upgrade
+from relay.outbox.postgres import admin_queries as pg_looks
 from relay.outbox.postgres import due as pg_due
-from relay.outbox.postgres import looks as pg_looks
-from relay.outbox.postgres import names
 from relay.outbox.postgres import settle as pg_settle
+from relay.outbox.postgres import table_names
 from relay.outbox.postgres import tenants as pg_tenants
-from relay.outbox.postgres.session import Session
-from relay.outbox.sqlite import due, looks, settle, tenants
+from relay.outbox.postgres.connection import Session
+from relay.outbox.sqlite import admin_queries, due, settle, tenants
 from tests.support.postgres import Cluster, connected
 
 ACME, ORDER = TenantId("ACME"), DocumentName("Sync.SalesOrder")
@@ -122,11 +122,11 @@ def test_a_worker_steps_over_a_million_delivered_rows_in_a_file(file: sqlite3.Co
 
 def test_a_person_sees_past_a_million_delivered_rows_in_a_file(file: sqlite3.Connection) -> None:
     with at_most(20, file):
-        counted = looks.counts(file)[ACME]
+        counted = admin_queries.counts(file)[ACME]
         assert (counted.pending, counted.delivered) == (PENDING, DELIVERED)
-        assert looks.find(file, Filter(state="parked"), 100) == []
+        assert admin_queries.find(file, Filter(state="parked"), 100) == []
     with at_most(150, file):
-        assert len(looks.find(file, Filter(ACME, state="pending"), 100)) == 100
+        assert len(admin_queries.find(file, Filter(ACME, state="pending"), 100)) == 100
 
 
 # --- PostgreSQL: its plans, and the blocks they touched -----------------------------------------------
@@ -149,7 +149,7 @@ class Explaining(Session):
     """Runs each statement twice, the first time to explain it (and to take back what it changed)."""
 
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        super().__init__(connection, names.Names())
+        super().__init__(connection, table_names.Names())
         self.plans: list[tuple[str, int]] = []
 
     async def fetch(self, statement: str, *values: Any) -> list[asyncpg.Record]:

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from relay.desk import Filter, Order, Record, What
-from relay.model import (
+from relay.core.admin import Filter, Order, Record, What
+from relay.core.model import (
     Delivered,
     DocumentName,
     Draft,
@@ -27,9 +27,9 @@ from relay.model import (
     RowId,
     TenantId,
 )
+from relay.core.ports import ConflictError
 from relay.outbox import SqliteOutbox, open_outbox
 from relay.outbox.sqlite import due
-from relay.ports import ConflictError
 from tests.support.memory import MemoryOutbox
 
 TENANTS = st.sampled_from([TenantId("ACME"), TenantId("acme"), TenantId("GLOBEX")])

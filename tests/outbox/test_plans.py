@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from relay.desk import Filter
-from relay.model import DocumentName, OrderingKey, TenantId
+from relay.core.admin import Filter
+from relay.core.model import DocumentName, OrderingKey, TenantId
 from relay.outbox import upgrade
-from relay.outbox.sqlite import audit, decide, due, looks, meant, settle, tenants
+from relay.outbox.sqlite import admin_queries, audit, bulk, due, selection, settle, tenants
 from relay.outbox.sqlite.database import connect
 
 ACME = TenantId("ACME")
@@ -98,22 +98,22 @@ def test_signals_documents_and_counts_step_over_the_rows(piled_up: sqlite3.Conne
     with steps(piled_up) as count:
         assert tenants.signals(piled_up).pending == {ACME}
         assert due.documents(piled_up, ACME) == {"A", "B", "Unaccepted"}
-        assert looks.counts(piled_up)[ACME].pending == 4 * MANY + 20
+        assert admin_queries.counts(piled_up)[ACME].pending == 4 * MANY + 20
     assert count[0] < 100
 
 
 def test_looking_for_what_is_aside_steps_over_the_rest(piled_up: sqlite3.Connection) -> None:
     with steps(piled_up) as count:
-        assert looks.find(piled_up, Filter(tenant=ACME, state="parked"), 10) == []
-        assert looks.find(piled_up, Filter(state="dropped"), 10) == []
-        assert len(looks.find(piled_up, Filter(state="pending"), 10)) == 10
-        assert len(looks.find(piled_up, Filter(tenant=ACME), 10)) == 10
+        assert admin_queries.find(piled_up, Filter(tenant=ACME, state="parked"), 10) == []
+        assert admin_queries.find(piled_up, Filter(state="dropped"), 10) == []
+        assert len(admin_queries.find(piled_up, Filter(state="pending"), 10)) == 10
+        assert len(admin_queries.find(piled_up, Filter(tenant=ACME), 10)) == 10
     assert count[0] < 100
 
 
 def test_the_queues_shape_looks_at_so_many_rows_and_no_more(piled_up: sqlite3.Connection) -> None:
     with steps(piled_up) as count:
-        shapes = looks.shape(piled_up, None, 50)
+        shapes = admin_queries.shape(piled_up, None, 50)
         assert [(shape.document, sum(shape.counts), shape.more) for shape in shapes] == [
             ("A", 50, True), ("B", 10, False), ("Unaccepted", 50, True),
         ]  # fmt: skip
@@ -122,9 +122,9 @@ def test_the_queues_shape_looks_at_so_many_rows_and_no_more(piled_up: sqlite3.Co
 
 def test_a_preview_looks_at_what_is_meant_alone(piled_up: sqlite3.Connection) -> None:
     with steps(piled_up) as count:
-        seen = looks.preview(piled_up, "park", Filter(ACME, DocumentName("B")), 5)
+        seen = admin_queries.preview(piled_up, "park", Filter(ACME, DocumentName("B")), 5)
         assert (seen.total, len(seen.sample)) == (10, 5)
-        assert looks.preview(piled_up, "retry", Filter(state="parked"), 5).total == 0
+        assert admin_queries.preview(piled_up, "retry", Filter(state="parked"), 5).total == 0
     assert count[0] < 100
 
 
@@ -136,7 +136,7 @@ def test_pruning_what_is_not_old_enough_costs_nothing(piled_up: sqlite3.Connecti
 
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": sql
-    for module in (due, settle, tenants, looks, meant, decide, audit)
+    for module in (due, settle, tenants, admin_queries, selection, bulk, audit)
     for name, sql in vars(module).items()
     if isinstance(sql, str) and re.match(r"\s*(SELECT|WITH|UPDATE|INSERT|DELETE)\b", sql)
 }

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from relay.model import Delivered
+from relay.core.model import Delivered
+from relay.core.ports import StoreError
 from relay.outbox import open_outbox, upgrade
 from relay.outbox.postgres import database
-from relay.ports import StoreError
 from tests.support.pgstore import Open, draft, messages, texts
 from tests.support.postgres import Server, connected, followed, own_server, promote, standby
 

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from relay.model import Parked
+from relay.core.model import Parked
+from relay.core.ports import StoreError
 from relay.outbox import open_outbox, schema, shown, upgrade
 from relay.outbox.postgres.hosts import each_host
-from relay.ports import StoreError
 from tests.support.pgstore import (
     ACME,
     Open,

@@ -7,11 +7,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from relay.desk import Filter, MessageState, Order, What
-from relay.model import DocumentName, MessageId, OrderingKey, RowId, TenantId
-from relay.outbox.postgres import audit, decide, looks, meant, settle
-from relay.outbox.postgres.names import Names
-from relay.outbox.postgres.session import Session
+from relay.core.admin import Filter, MessageState, Order, What
+from relay.core.model import DocumentName, MessageId, OrderingKey, RowId, TenantId
+from relay.outbox.postgres import admin_queries, audit, bulk, selection, settle
+from relay.outbox.postgres.connection import Session
+from relay.outbox.postgres.table_names import Names
 from tests.support.postgres import Cluster, connected
 
 ACME, RARE = TenantId("ACME_PRD"), TenantId("RARE")
@@ -90,24 +90,24 @@ async def test_what_a_filter_means_is_found_along_an_index(session: Explaining) 
     ]
     for wanted, states, number, ways in asked:
         for after in (0, 1000):
-            found = await meant.select(session, wanted, states, 500, after)
+            found = await selection.select(session, wanted, states, 500, after)
             plans = session.plans
             assert len(found) == number or after
             assert session.taken() == ways, f"{wanted} {states}\n{plans}"
 
 
 async def test_counts_and_the_head_of_a_lane_are_found_along_an_index(session: Explaining) -> None:
-    counts = await looks.counts(session)
+    counts = await admin_queries.counts(session)
     assert counts[RARE].pending == 3
     assert session.taken() == {"lanes", "keyed"}
     last = RowId(100_000)
     for key in (None, OrderingKey("k2")):
-        assert len(await meant.ahead(session, ACME, key, last)) == 1
+        assert len(await selection.ahead(session, ACME, key, last)) == 1
         assert session.taken() == {"lanes"}
 
 
 async def test_the_queues_shape_is_found_along_an_index_and_bounded(session: Explaining) -> None:
-    shapes = await looks.shape(session, None, 100)
+    shapes = await admin_queries.shape(session, None, 100)
     assert [(shape.tenant, sum(shape.counts), shape.more) for shape in shapes] == [
         (ACME, 100, True), (RARE, 3, False),
     ]  # fmt: skip
@@ -116,10 +116,10 @@ async def test_the_queues_shape_is_found_along_an_index_and_bounded(session: Exp
 
 async def test_a_preview_goes_the_way_of_the_decision(session: Explaining) -> None:
     """Rows that are known by their ids are found by any index that has those."""
-    assert (await looks.preview(session, "park", Filter(RARE), 5)).total == 3
+    assert (await admin_queries.preview(session, "park", Filter(RARE), 5)).total == 3
     assert {"lanes", "keyed"} <= (ways := session.taken())
     assert "walk" not in ways
-    assert (await looks.preview(session, "drop", Filter(ACME, state="parked"), 5)).total == 300
+    assert (await admin_queries.preview(session, "drop", Filter(ACME, state="parked"), 5)).total == 300
     assert "aside" in (ways := session.taken())
     assert "walk" not in ways
 
@@ -148,6 +148,6 @@ async def test_the_audit_is_read_along_an_index(session: Explaining, tenant: Ten
 async def test_a_decision_touches_its_rows_by_their_ids(session: Explaining) -> None:
     decisions: tuple[What, ...] = ("park", "retry", "drop")
     for what in decisions:
-        await decide.chunk(session, Order(what, Filter(RARE), "ann@desk", "x"), RowId(0))
+        await bulk.chunk(session, Order(what, Filter(RARE), "ann@desk", "x"), RowId(0))
         assert "walk" not in (ways := session.taken())
         assert "pkey" in ways

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from relay.desk import Count, Filter
-from relay.model import Delivered, DocumentName, Draft, MessageId, Parked, Released, Settlement, TenantId
+from relay.core.admin import Count, Filter
+from relay.core.model import Delivered, DocumentName, Draft, MessageId, Parked, Released, Settlement, TenantId
 from relay.outbox import StoredOutbox, open_outbox
 from relay.outbox.postgres import PostgresOutbox
-from relay.outbox.postgres.session import Session
+from relay.outbox.postgres.connection import Session
 from tests.contract.stores import park, retry
 from tests.support.pooler import pooled
 from tests.support.postgres import Cluster

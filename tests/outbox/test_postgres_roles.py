@@ -13,8 +13,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from relay.desk import Count, Filter, Order
-from relay.model import (
+from relay.core.admin import Count, Filter, Order
+from relay.core.model import (
     Delivered,
     DocumentName,
     Draft,

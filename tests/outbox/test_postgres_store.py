@@ -6,11 +6,11 @@ import re
 import asyncpg
 import pytest
 
-from relay.model import Delivered, Parked, RowId
-from relay.outbox.postgres import due, settle, tenants, watch
+from relay.core.model import Delivered, Parked, RowId
+from relay.core.ports import Signals
+from relay.outbox.postgres import change_watch, due, settle, tenants
+from relay.outbox.postgres.connection import Session
 from relay.outbox.postgres.leases import Readings
-from relay.outbox.postgres.session import Session
-from relay.ports import Signals
 from tests.contract.stores import until
 from tests.support.pgstore import (
     ACME,
@@ -142,7 +142,7 @@ async def test_an_insert_notifies_once_a_transaction_and_not_at_all_where_it_is_
 async def test_without_notify_it_looks_by_itself(
     url: str, opened_there: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "POLL_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(change_watch, "POLL_LOOK_SECONDS", 0.02)
     outbox = await opened_there(url, notify=False)
     await outbox.arrivals(0)
     async with connected(url) as connection:
@@ -158,8 +158,8 @@ async def test_where_notifications_are_switched_off_in_the_database_it_does_not_
     url: str, opened_there: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It listens, hears nothing of its own either, and goes on looking often."""
-    monkeypatch.setattr(watch, "ANSWER_SECONDS", 0.2)
-    monkeypatch.setattr(watch, "_REST_SECONDS", 0.01)
+    monkeypatch.setattr(change_watch, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(change_watch, "_REST_SECONDS", 0.01)
     async with connected(url) as connection:
         name = await connection.fetchval("SELECT quote_ident(current_database())")
         await connection.execute(f"ALTER DATABASE {name} SET relay.notify = off")
@@ -196,7 +196,7 @@ async def test_after_a_look_none_for_a_few_times_as_long_as_looks_take_by_themse
 async def test_after_the_listening_connection_was_lost_it_listens_again_and_looks_first(
     url: str, opened_there: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "_REST_SECONDS", 0.01)
+    monkeypatch.setattr(change_watch, "_REST_SECONDS", 0.01)
     outbox = await opened_there(url)
     await listening(outbox)
     async with connected(url) as connection:

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from relay.desk import Filter
-from relay.model import Delivered, DocumentName, Draft, MessageId, Released
-from relay.outbox import decisions
-from relay.outbox.sqlite import decide, meant, settle, tenants
-from relay.ports import Signals
+from relay.core.admin import Filter
+from relay.core.model import Delivered, DocumentName, Draft, MessageId, Released
+from relay.core.ports import Signals
+from relay.outbox import bulk as bulk_rules
+from relay.outbox.sqlite import bulk, selection, settle, tenants
 from tests.contract.stores import ACME, insert_plainly, park
 from tests.outbox.conftest import Opener
 
@@ -100,8 +100,8 @@ async def test_a_decision_means_the_messages_that_are_there_when_it_is_taken(
     """However many arrive while it is carried out, a chunk at a time."""
     outbox = await opened(tmp_path / "relay.db")
     await outbox.add([Draft(ACME, DRAFT.document_name, b"x") for _ in range(3)])
-    monkeypatch.setattr(decide, "CHUNK", 1)
-    monkeypatch.setattr(decide, "chunk", with_an_arrival(decide.chunk))
+    monkeypatch.setattr(bulk, "CHUNK", 1)
+    monkeypatch.setattr(bulk, "chunk", with_an_arrival(bulk.chunk))
     async with asyncio.timeout(10):
         assert await park(outbox, Filter(tenant=ACME), "x") == 3
     count = (await outbox.counts())[ACME]
@@ -113,7 +113,7 @@ async def test_whatever_comes_after_a_moment_has_a_later_instant(opened: Opener,
     outbox = await opened(tmp_path / "relay.db")
 
     def look(connection: Connection) -> tuple[datetime, datetime]:
-        then = meant.moment(connection)
+        then = selection.moment(connection)
         (now,) = connection.execute("SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')").fetchone()
         return then.at, tenants.instant(now)
 
@@ -122,8 +122,8 @@ async def test_whatever_comes_after_a_moment_has_a_later_instant(opened: Opener,
         assert then < now
 
 
-def with_an_arrival(chunk: Callable[..., decisions.Done]) -> Callable[..., decisions.Done]:
-    def chunk_then_insert(connection: Connection, *asked: Any) -> decisions.Done:
+def with_an_arrival(chunk: Callable[..., bulk_rules.Done]) -> Callable[..., bulk_rules.Done]:
+    def chunk_then_insert(connection: Connection, *asked: Any) -> bulk_rules.Done:
         done = chunk(connection, *asked)
         connection.execute(
             "INSERT INTO relay_outbox (tenant_id, document_name, payload) VALUES ('ACME_PRD', 'A', 'x')"

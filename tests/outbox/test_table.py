@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from relay.model import MAX_DOCUMENT_NAME, MAX_LOGICAL_ID, MAX_MESSAGE_ID, MAX_ORDERING_KEY, MAX_TENANT_ID
+from relay.core.model import (
+    MAX_DOCUMENT_NAME,
+    MAX_LOGICAL_ID,
+    MAX_MESSAGE_ID,
+    MAX_ORDERING_KEY,
+    MAX_TENANT_ID,
+)
 from relay.outbox import upgrade
 
 

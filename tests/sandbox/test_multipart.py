@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from relay.sandbox.parcels import examine
+from relay.sandbox.message_checks import examine
 from tests.sandbox.client import BOUNDARY, IonClient, framed, parameters, part, two_parts
 
 TYPE = f"multipart/form-data; boundary={BOUNDARY}"

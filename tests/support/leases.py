@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from relay.model import TenantId
-from relay.ports import Standing, StoreError
+from relay.core.model import TenantId
+from relay.core.ports import Standing, StoreError
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
-from relay.desk import (
+from relay.core.admin import (
     AGES,
     FIRST,
     AuditEntry,
@@ -29,7 +29,7 @@ from relay.desk import (
     Shape,
     What,
 )
-from relay.model import (
+from relay.core.model import (
     DEFAULT_TO,
     AuditId,
     Delivered,
@@ -47,9 +47,9 @@ from relay.model import (
     TenantState,
     classic_message_id,
 )
-from relay.outbox.decisions import ABANDONED_SECONDS, DECISIONS, described, states_of, to_the_end
-from relay.outbox.payloads import fingerprint, sha256
-from relay.ports import RELAY, ConflictError, Control, Mode, Signals, StoreError
+from relay.core.ports import RELAY, ConflictError, Control, Mode, Signals, StoreError
+from relay.outbox.bulk import ABANDONED_SECONDS, DECISIONS, described, states_of, to_the_end
+from relay.outbox.payload_digest import fingerprint, sha256
 from tests.support.leases import MemoryLeases, Register
 
 ALIVE_SECONDS = 15.0

@@ -6,9 +6,9 @@ from typing import TypeVar
 
 import asyncpg
 
-from relay.model import DocumentName, Draft, Message, OrderingKey, TenantId
+from relay.core.model import DocumentName, Draft, Message, OrderingKey, TenantId
+from relay.core.ports import StoreError
 from relay.outbox.postgres import PostgresOutbox
-from relay.ports import StoreError
 from tests.contract.stores import until
 
 T = TypeVar("T")

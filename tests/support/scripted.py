@@ -1,7 +1,7 @@
 """This file is an ION made of words: the port `Endpoint`, answered by a script, for tests in virtual time.
 
 What it answers by itself is fine weather. `queue` puts answers ahead of everything, `answer` is asked next.
-The contract suite (`tests/contract/test_endpoint.py`) holds it to what the real endpoint does.
+The contract suite (`tests/contract/test_ion_client.py`) holds it to what the real endpoint does.
 """
 
 import asyncio
@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from relay.answers import Accepted, Answer, Reply, Versions
-from relay.model import DocumentName, Message
-from relay.ports import Parcel
+from relay.core.model import DocumentName, Message
+from relay.core.ports import Parcel
+from relay.core.replies import Accepted, Answer, Reply, Versions
 
 Call = Literal["ping", "versions", "accepted_documents", "post"]
 Script = Callable[[Call, Message | None, float], Answer | None]

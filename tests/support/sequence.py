@@ -6,7 +6,7 @@ A word is a call, with the status it was answered with unless that is the fair o
 
 from collections.abc import Iterable, Sequence
 
-from relay.retry import Schedule
+from relay.core.retry import Schedule
 from relay.sandbox import Request
 
 _NAMES = {"acceptedDocuments": "accepted"}

@@ -5,9 +5,9 @@ import time
 import pytest
 from aiohttp import web
 
-from relay.ion.inbound import Doorman, Key
+from relay.core.model import TenantId
+from relay.ion.inbound_auth import Doorman, Key
 from relay.ion.oauth import Secret
-from relay.model import TenantId
 from relay.sandbox.activation import Application, Visit, visit
 from relay.web.inbound import Reception, application
 from tests.web.test_inbound import Said

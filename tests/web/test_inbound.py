@@ -8,9 +8,9 @@ import pytest
 from aiohttp import web
 from oauthlib.oauth1 import Client
 
-from relay.ion.inbound import Doorman, Key
+from relay.core.model import TenantId
+from relay.ion.inbound_auth import Doorman, Key
 from relay.ion.oauth import Secret
-from relay.model import TenantId
 from relay.web.inbound import Reception, application
 
 KEYS = {

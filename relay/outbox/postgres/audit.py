@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from datetime import UTC
 from typing import get_args
 
-from relay.desk import AuditEntry, Order, Outcome
-from relay.model import AuditId, RowId, TenantId
-from relay.outbox import decisions
-from relay.outbox.postgres import decide
-from relay.outbox.postgres.session import Row, Session
-from relay.ports import StoreError
+from relay.core.admin import AuditEntry, Order, Outcome
+from relay.core.model import AuditId, RowId, TenantId
+from relay.core.ports import StoreError
+from relay.outbox import bulk as bulk_rules
+from relay.outbox.postgres import bulk
+from relay.outbox.postgres.connection import Row, Session
 
 _COLUMNS = "id, at, who, what, tenant_id, selection, reason, messages, outcome, ended_at"
 
@@ -90,8 +90,8 @@ async def note(
 async def begin(session: Session, order: Order) -> AuditId:
     """A decision that is gone on with."""
     wanted = order.wanted
-    values = (order.who, order.what, wanted.tenant, decisions.described(wanted), order.reason)
-    return AuditId(await session.fetchval(_BEGIN, *values, decisions.packed(wanted)))
+    values = (order.who, order.what, wanted.tenant, bulk_rules.described(wanted), order.reason)
+    return AuditId(await session.fetchval(_BEGIN, *values, bulk_rules.packed(wanted)))
 
 
 async def go_on(session: Session, audit: AuditId) -> AuditEntry:
@@ -101,8 +101,8 @@ async def go_on(session: Session, audit: AuditId) -> AuditEntry:
         raise StoreError(f"there is no decision {audit} in the audit; it may have been kept long enough")
     what, wanted, who, reason, reached, outcome = row
     if outcome == "running":
-        order = Order(what, decisions.unpacked(wanted), who, reason)
-        done = await decide.chunk(session, order, RowId(reached))
+        order = Order(what, bulk_rules.unpacked(wanted), who, reason)
+        done = await bulk.chunk(session, order, RowId(reached))
         moved = await session.fetchrow(_MOVE, audit, done.rows, done.last)
     else:
         moved = await session.fetchrow(_ENTRY, audit)
@@ -122,7 +122,7 @@ async def cancel(session: Session, audit: AuditId, who: str) -> bool:
 
 async def prune(session: Session, older_than: float, limit: int) -> int:
     """Delete the oldest; those that nobody went on with are told to have failed."""
-    await session.execute(_ABANDON, decisions.ABANDONED_SECONDS)
+    await session.execute(_ABANDON, bulk_rules.ABANDONED_SECONDS)
     return await session.execute(_PRUNE, limit, older_than)
 
 

@@ -14,12 +14,12 @@ from typing import TypeAlias, TypeVar
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
-from relay.outbox.postgres import trouble
+from relay.core.ports import StoreError
+from relay.outbox.postgres import errors
+from relay.outbox.postgres.connection import Connection, Session
+from relay.outbox.postgres.errors import CALL_SECONDS, DRIVER_ERRORS
 from relay.outbox.postgres.hosts import each_host
-from relay.outbox.postgres.names import Names
-from relay.outbox.postgres.session import Connection, Session
-from relay.outbox.postgres.trouble import CALL_SECONDS, DRIVER_ERRORS
-from relay.ports import StoreError
+from relay.outbox.postgres.table_names import Names
 
 CONNECTIONS = 4
 """At most so many a relay, and one more that listens."""
@@ -48,7 +48,7 @@ class Place:
         try:
             urls = each_host(self.url)
         except ValueError:
-            raise trouble.unreadable_url(self.where) from None
+            raise errors.unreadable_url(self.where) from None
         failed: list[StoreError] = []
         for url in urls:
             try:
@@ -57,7 +57,7 @@ class Place:
                 if error.lasting:
                     raise
                 failed.append(error)
-        raise next((error for error in failed if not trouble.is_of_a_standby(error)), failed[0])
+        raise next((error for error in failed if not errors.is_of_a_standby(error)), failed[0])
 
     async def _connect(self, url: str, seconds: float) -> Connection:
         try:
@@ -69,11 +69,11 @@ class Place:
                     target_session_attrs=SessionAttribute.read_write,
                 )
         except TimeoutError as error:
-            raise trouble.silent(self.where, seconds) from error
+            raise errors.silent(self.where, seconds) from error
         except (ValueError, KeyError, AttributeError):
-            raise trouble.unreadable_url(self.where) from None
+            raise errors.unreadable_url(self.where) from None
         except (OSError, *DRIVER_ERRORS) as error:
-            raise trouble.explain(error, self.where) from error
+            raise errors.explain(error, self.where) from error
 
 
 Work: TypeAlias = Callable[[Session], Awaitable[T]]
@@ -119,7 +119,7 @@ class Database:
 
     async def _call(self, work: Work[T]) -> T:
         if self._closed:
-            raise trouble.closed(self.place.where)
+            raise errors.closed(self.place.where)
         self._calls += 1
         self._quiet.clear()
         began = self._now()
@@ -130,7 +130,7 @@ class Database:
             self._part_from_idle(
                 before=began
             )  # the server may have fallen silent on all that were not heard since
-            raise trouble.explain(error, self.place.where) from error
+            raise errors.explain(error, self.place.where) from error
         finally:
             self._calls -= 1
             if not self._calls:
@@ -142,8 +142,8 @@ class Database:
                 async with self._session() as session:
                     return await work(session)
             except (OSError, *DRIVER_ERRORS) as error:
-                if last or not trouble.is_passing(error):
-                    raise trouble.explain(error, self.place.where) from error
+                if last or not errors.is_passing(error):
+                    raise errors.explain(error, self.place.where) from error
         raise AssertionError
 
     @contextlib.asynccontextmanager
@@ -152,9 +152,9 @@ class Database:
         try:
             yield session
         except BaseException as error:
-            if trouble.is_lost_statement(error):
+            if errors.is_lost_statement(error):
                 session.keep_nothing()
-            if trouble.spares_connection(error):
+            if errors.spares_connection(error):
                 self._back(session)
             else:
                 self._part(session)

@@ -11,8 +11,8 @@ primary key through a million delivered rows.
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
-from relay.model import DocumentName, LogicalId, Message, MessageId, OrderingKey, RowId, TenantId
-from relay.outbox.postgres.session import Row, Session
+from relay.core.model import DocumentName, LogicalId, Message, MessageId, OrderingKey, RowId, TenantId
+from relay.outbox.postgres.connection import Row, Session
 
 WINDOW = 4096
 """Rows with a key that are looked through by id before going lane by lane."""

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
-from relay.model import RowId, TenantId
+from relay.core.model import RowId, TenantId
+from relay.core.ports import Standing
+from relay.outbox.postgres.connection import Session
 from relay.outbox.postgres.database import Database
-from relay.outbox.postgres.session import Session
 from relay.outbox.postgres.tenants import hint
-from relay.ports import Standing
 
 _FORGET_SECONDS = 24 * 3600.0  # a process that did not renew for so long is forgotten
 

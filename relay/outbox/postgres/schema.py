@@ -9,11 +9,11 @@ from importlib import resources
 
 import asyncpg
 
-from relay.outbox.postgres import trouble
+from relay.outbox.postgres import errors
+from relay.outbox.postgres.connection import Connection, Session
 from relay.outbox.postgres.database import Place, farewell
-from relay.outbox.postgres.names import Names
-from relay.outbox.postgres.session import Connection, Session
-from relay.outbox.postgres.trouble import DRIVER_ERRORS
+from relay.outbox.postgres.errors import DRIVER_ERRORS
+from relay.outbox.postgres.table_names import Names
 
 _UPGRADE_SECONDS = 3600.0
 _LOCK = 0x494F4E52  # "IONR": two upgrades at the same time wait for each other
@@ -50,15 +50,15 @@ async def verify(place: Place, session: Session) -> None:
     try:
         found = await session.fetchrow(_FOUND)
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-        raise trouble.missing(place.where) from None
+        raise errors.missing(place.where) from None
     version, works_with = (found["version"], found["works_with"]) if found is not None else (0, 0)
     if version < _newest():
-        raise trouble.too_old(place.where, version, _newest())
+        raise errors.too_old(place.where, version, _newest())
     if works_with > _newest():
-        raise trouble.too_new(place.where, version, _newest())
+        raise errors.too_new(place.where, version, _newest())
     assert found is not None
     if found["encoding"] != "UTF8":
-        raise trouble.not_utf8(place.where, found["encoding"])
+        raise errors.not_utf8(place.where, found["encoding"])
 
 
 async def upgrade(place: Place) -> None:
@@ -70,7 +70,7 @@ async def upgrade(place: Place) -> None:
             for number, text in versions():
                 await _apply(place, connection, number, text)
     except (OSError, *DRIVER_ERRORS) as error:
-        raise trouble.explain(error, place.where) from error
+        raise errors.explain(error, place.where) from error
     finally:
         await farewell(connection)
 
@@ -84,7 +84,7 @@ async def _apply(place: Place, connection: Connection, number: int, text: str) -
         await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
         version = await _version(place, connection)
         if version > _newest():
-            raise trouble.too_new(place.where, version, _newest())
+            raise errors.too_new(place.where, version, _newest())
         if number > version:
             await connection.execute(_opening(place.names) + place.names.definition(text))
 
@@ -102,9 +102,9 @@ async def _require_fit(place: Place, connection: Connection) -> None:
         "SELECT current_setting('server_encoding'), current_setting('server_version_num')::int"
     )
     if encoding != "UTF8":
-        raise trouble.not_utf8(place.where, encoding)
+        raise errors.not_utf8(place.where, encoding)
     if version < _OLDEST_SERVER:
-        raise trouble.too_old_server(place.where, version)
+        raise errors.too_old_server(place.where, version)
 
 
 def _opening(names: Names) -> str:

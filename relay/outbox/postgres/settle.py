@@ -7,10 +7,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from relay.model import Delivered, Draft, MessageId, Parked, Released, RowId, Settlement, classic_message_id
-from relay.outbox.payloads import fingerprint
-from relay.outbox.postgres.session import Session
-from relay.ports import ConflictError, StoreError
+from relay.core.model import (
+    Delivered,
+    Draft,
+    MessageId,
+    Parked,
+    Released,
+    RowId,
+    Settlement,
+    classic_message_id,
+)
+from relay.core.ports import ConflictError, StoreError
+from relay.outbox.payload_digest import fingerprint
+from relay.outbox.postgres.connection import Session
 
 HISTORY_KEPT = 100
 """Entries a message keeps; a message that waits for weeks must not fill the disk with its story."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence, Set
 from functools import partial
 
-from relay.model import (
+from relay.core.model import (
     DocumentName,
     Draft,
     Message,
@@ -17,14 +17,14 @@ from relay.model import (
     TenantId,
     TenantState,
 )
-from relay.outbox.pace import Pace
+from relay.core.ports import Mode, Signals
+from relay.outbox.poll_rate import Pace
 from relay.outbox.postgres import audit, due, schema, settle, tenants
+from relay.outbox.postgres.admin import PostgresDesk
+from relay.outbox.postgres.change_watch import Watch
 from relay.outbox.postgres.database import Database, Place
-from relay.outbox.postgres.desk import PostgresDesk
 from relay.outbox.postgres.leases import PostgresLeases, Readings
-from relay.outbox.postgres.rows import PostgresRows
-from relay.outbox.postgres.watch import Watch
-from relay.ports import Mode, Signals
+from relay.outbox.postgres.transfer import PostgresRows
 
 _REST_TIMES = 5
 """After a look at the signals none for so many times as long as it takes."""

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from relay.desk import RelayBeat
-from relay.model import StateName, TenantId, TenantState
-from relay.outbox.postgres.session import Session
-from relay.ports import Control, Signals
+from relay.core.admin import RelayBeat
+from relay.core.model import StateName, TenantId, TenantState
+from relay.core.ports import Control, Signals
+from relay.outbox.postgres.connection import Session
 
 ALIVE_SECONDS = 15.0
 """A relay whose heartbeat is older than this counts as gone; it beats at least three times in that time."""

@@ -5,9 +5,9 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
-from relay.outbox.sqlite import schema, trouble
+from relay.outbox.sqlite import errors, schema
 from relay.outbox.sqlite.database import connect
-from relay.outbox.sqlite.lock import Lock
+from relay.outbox.sqlite.file_lock import Lock
 from relay.outbox.sqlite.store import SqliteOutbox
 
 __all__ = ["SqliteOutbox", "open_file", "schema", "upgrade_file"]
@@ -28,11 +28,11 @@ async def open_file(path: Path, *, create: bool, exclusive: bool, shedding: bool
 def upgrade_file(path: Path, *, create: bool, adopt: bool) -> None:
     """Create the tables or bring them up to date. `adopt`: also in another program's database."""
     if not path.parent.is_dir():
-        raise trouble.missing_folder(path)
+        raise errors.missing_folder(path)
     if not create and not path.exists():
-        raise trouble.missing_file(path)
+        raise errors.missing_file(path)
     try:
         with contextlib.closing(connect(path, create=create)) as connection:
             schema.upgrade(connection, path, adopt=adopt)
     except sqlite3.Error as error:
-        raise trouble.explain(error, path) from error
+        raise errors.explain(error, path) from error

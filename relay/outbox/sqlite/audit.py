@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from sqlite3 import Connection
 from typing import Any, get_args
 
-from relay.desk import AuditEntry, Order, Outcome
-from relay.model import AuditId, RowId, TenantId
-from relay.outbox import decisions
-from relay.outbox.sqlite import decide
-from relay.outbox.sqlite.steps import in_one_step, rows
+from relay.core.admin import AuditEntry, Order, Outcome
+from relay.core.model import AuditId, RowId, TenantId
+from relay.core.ports import StoreError
+from relay.outbox import bulk as bulk_rules
+from relay.outbox.sqlite import bulk
+from relay.outbox.sqlite.json_rows import in_one_step, rows
 from relay.outbox.sqlite.tenants import instant
-from relay.ports import StoreError
 
 _COLUMNS = "id, at, who, what, upper(tenant_id), selection, reason, messages, outcome, ended_at"
 
@@ -104,8 +104,8 @@ def note(
 def begin(connection: Connection, order: Order) -> AuditId:
     """A decision that is gone on with."""
     wanted = order.wanted
-    values = (order.who, order.what, wanted.tenant, decisions.described(wanted), order.reason)
-    return AuditId(connection.execute(_BEGIN, (*values, decisions.packed(wanted))).lastrowid or 0)
+    values = (order.who, order.what, wanted.tenant, bulk_rules.described(wanted), order.reason)
+    return AuditId(connection.execute(_BEGIN, (*values, bulk_rules.packed(wanted))).lastrowid or 0)
 
 
 def go_on(connection: Connection, audit: AuditId) -> AuditEntry:
@@ -115,8 +115,8 @@ def go_on(connection: Connection, audit: AuditId) -> AuditEntry:
         raise StoreError(f"there is no decision {audit} in the audit; it may have been kept long enough")
     what, wanted, who, reason, reached, outcome = row
     if outcome == "running":
-        order = Order(what, decisions.unpacked(wanted), who, reason)
-        done = decide.chunk(connection, order, RowId(reached))
+        order = Order(what, bulk_rules.unpacked(wanted), who, reason)
+        done = bulk.chunk(connection, order, RowId(reached))
         connection.execute(_MOVE, {"audit": audit, "rows": done.rows, "last": done.last})
     return _entry(connection.execute(_ENTRY, (audit,)).fetchone())
 
@@ -133,7 +133,7 @@ def cancel(connection: Connection, audit: AuditId, who: str) -> bool:
 
 def prune(connection: Connection, older_than: float, limit: int) -> int:
     """Delete the oldest; those that nobody went on with are told to have failed."""
-    connection.execute(_ABANDON, (decisions.ABANDONED_SECONDS,))
+    connection.execute(_ABANDON, (bulk_rules.ABANDONED_SECONDS,))
     return connection.execute(_PRUNE, (limit, older_than)).rowcount
 
 

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from relay.outbox.payloads import sha256
-from relay.outbox.sqlite import schema, trouble
-from relay.ports import StoreError
+from relay.core.ports import StoreError
+from relay.outbox.payload_digest import sha256
+from relay.outbox.sqlite import errors, schema
 
 CALL_SECONDS = 30.0
 """The longest that any call may take; a disk that hangs must not hang the relay."""
@@ -31,7 +31,7 @@ def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
-        timeout=trouble.LOCK_SECONDS,
+        timeout=errors.LOCK_SECONDS,
         isolation_level=None,
     )
     # Text that is not UTF-8 (a producer in C can write it) must not make a tenant's rows unreadable.
@@ -100,8 +100,8 @@ class Channel:
             result = work(connection)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
-            self._roll_back(reconnect=trouble.ends_connection(error))
-            raise trouble.explain(error, self._path) from error
+            self._roll_back(reconnect=errors.ends_connection(error))
+            raise errors.explain(error, self._path) from error
         except BaseException:
             self._roll_back(reconnect=False)
             raise
@@ -114,7 +114,7 @@ class Channel:
             return self._connection
         opened = identity(self._path)
         if opened is None and self._path.parent.is_dir():
-            raise trouble.missing_file(self._path)
+            raise errors.missing_file(self._path)
         connection = connect(self._path)
         try:
             schema.verify(connection, self._path)
@@ -127,7 +127,7 @@ class Channel:
     def _require_same_file(self) -> None:
         if identity(self._path) != self._opened:
             self._disconnect()
-            raise trouble.replaced(self._path)
+            raise errors.replaced(self._path)
 
     def _roll_back(self, *, reconnect: bool) -> None:
         if self._connection is None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from relay.model import DocumentName, LogicalId, Message, MessageId, OrderingKey, RowId, TenantId
-from relay.outbox.sqlite.steps import in_one_step, row_ids, rows
+from relay.core.model import DocumentName, LogicalId, Message, MessageId, OrderingKey, RowId, TenantId
+from relay.outbox.sqlite.json_rows import in_one_step, row_ids, rows
 
 WINDOW = 4096
 """Rows with a key that are looked through by id before going lane by lane: about a millisecond's worth."""

@@ -10,7 +10,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from relay.ports import StoreError
+from relay.core.ports import StoreError
 
 _APPLICATION_ID = 0x494F4E52  # "IONR": set in files that the relay makes itself, for `file` and its like
 

@@ -7,10 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from relay.model import Delivered, Draft, MessageId, Parked, Released, RowId, Settlement, classic_message_id
-from relay.outbox.payloads import fingerprint
-from relay.outbox.sqlite.steps import in_one_step, rows
-from relay.ports import ConflictError
+from relay.core.model import (
+    Delivered,
+    Draft,
+    MessageId,
+    Parked,
+    Released,
+    RowId,
+    Settlement,
+    classic_message_id,
+)
+from relay.core.ports import ConflictError
+from relay.outbox.payload_digest import fingerprint
+from relay.outbox.sqlite.json_rows import in_one_step, rows
 
 HISTORY_KEPT = 100
 """Entries a message keeps; a message that waits for weeks must not fill the disk with its story."""

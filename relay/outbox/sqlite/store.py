@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
 
-from relay.model import (
+from relay.core.model import (
     DocumentName,
     Draft,
     Message,
@@ -19,14 +19,14 @@ from relay.model import (
     TenantId,
     TenantState,
 )
-from relay.outbox.pace import Pace
+from relay.core.ports import Leases, Mode, Signals
+from relay.outbox.poll_rate import Pace
 from relay.outbox.sqlite import audit, due, settle, tenants
+from relay.outbox.sqlite.admin import SqliteDesk
+from relay.outbox.sqlite.change_watch import Watch
 from relay.outbox.sqlite.database import Database
-from relay.outbox.sqlite.desk import SqliteDesk
-from relay.outbox.sqlite.lock import Lock
-from relay.outbox.sqlite.rows import SqliteRows
-from relay.outbox.sqlite.watch import Watch
-from relay.ports import Leases, Mode, Signals
+from relay.outbox.sqlite.file_lock import Lock
+from relay.outbox.sqlite.transfer import SqliteRows
 
 _REST_TIMES = 20
 """After a look at the signals none for so many times as long as it works: at most 5 % of a core."""

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from sqlite3 import Connection
 from typing import get_args
 
-from relay.desk import RelayBeat
-from relay.model import StateName, TenantId, TenantState
-from relay.outbox.sqlite.steps import in_one_step, rows
-from relay.ports import Control, Signals
+from relay.core.admin import RelayBeat
+from relay.core.model import StateName, TenantId, TenantState
+from relay.core.ports import Control, Signals
+from relay.outbox.sqlite.json_rows import in_one_step, rows
 
 ALIVE_SECONDS = 15.0
 """A relay whose heartbeat is older than this counts as gone; it beats at least three times in that time."""

@@ -1,0 +1,43 @@
+"""This file is `relay queue`: how many messages wait, by age, and by tenant or document."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from relay.cli import output
+from relay.core.model import TenantId
+
+if TYPE_CHECKING:
+    from relay.reports.queue_ages import Line
+
+
+def queue(
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
+    by: Annotated[
+        Literal["tenant", "document"] | None,
+        typer.Option(help="A line for each tenant (unless one is given), or for each document."),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Count at most so many of each tenant's document.")
+    ] = 10_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show how many messages wait, by age; the longest queue first."""
+    from relay.cli.common import at_outbox, settings
+    from relay.reports.queue_ages import ages, shape
+
+    name = None if tenant is None else TenantId(tenant.upper())
+    lines = by or ("tenant" if tenant is None else "document")
+    found = at_outbox(settings().outbox, lambda outbox: shape(outbox, name, lines, limit))
+    if as_json:
+        output.as_json(found.as_json())
+    elif found.lines:
+        output.line("waiting messages by age, up to")
+        rows = [_row("all", found.altogether), *(_row(line.name, line) for line in found.lines)]
+        output.table((lines, "total", *ages()), rows)
+    else:
+        output.note("nothing waits")
+
+
+def _row(name: str, line: "Line") -> tuple[object, ...]:
+    return (name, f"{line.total}{'+' if line.more else ''}", *line.counts)

@@ -1,0 +1,225 @@
+"""This file is the store as operators see it, and what they decide there: a port, in their words.
+
+Pinned by the same suite as the other ports (`tests/contract/`). Every change bumps the tenant's revision, so
+that a running relay discards what it has read ahead.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from relay.core.model import AuditId, DocumentName, MessageId, OrderingKey, RowId, TenantId, TenantState
+
+MessageState = Literal["pending", "delivered", "parked", "dropped"]
+What = Literal["retry", "park", "drop"]
+"""What a person can decide about messages."""
+Outcome = Literal["running", "done", "cancelled", "failed"]
+
+AGES = (60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
+"""The upper edges, in seconds, of a shape's age buckets; the last bucket is beyond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What was there at a preview, by the store's own clock: rows up to `upto`, in their state since `at`."""
+
+    upto: RowId
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which messages are meant; everything set must hold. `ids` are message ids.
+
+    `reason`: a text that the message's reason contains. `moment`: only what was there then, and has not been
+    retried, parked or dropped since.
+    """
+
+    tenant: TenantId | None = None
+    document: DocumentName | None = None
+    state: MessageState | None = None
+    ids: tuple[MessageId, ...] = ()
+    reason: str | None = None
+    moment: Moment | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A message as operators see it. Instants are UTC. `history`: (when, what, detail), only from `show`."""
+
+    row: RowId
+    tenant_id: TenantId
+    document_name: DocumentName
+    message_id: MessageId
+    to_logical_id: str
+    ordering_key: OrderingKey | None
+    parameters: Mapping[str, Any]
+    size: int
+    state: MessageState
+    reason: str | None
+    attempts: int
+    not_before: datetime | None
+    created_at: datetime
+    queued_at: datetime
+    settled_at: datetime | None
+    history: tuple[tuple[datetime, str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A tenant's messages by state, and the age in seconds of the oldest pending one that is due."""
+
+    pending: int = 0
+    delivered: int = 0
+    parked: int = 0
+    dropped: int = 0
+    oldest_due_seconds: float | None = None
+
+
+FIRST = RowId(0)
+"""Before every row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The pending messages of a tenant's document by age; `counts`: for each of AGES, and beyond.
+
+    `more`: there are further ones, which were not looked at.
+    """
+
+    tenant: TenantId
+    document: DocumentName
+    counts: tuple[int, ...]
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a decision would change. `groups`: tenant, document, state, how many; `sample`: the first ones."""
+
+    what: What
+    wanted: Filter
+    total: int
+    groups: tuple[tuple[TenantId, DocumentName, MessageState, int], ...]
+    sample: Sequence[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A decision about messages, by whom and why; the reason is shown with the messages."""
+
+    what: What
+    wanted: Filter
+    who: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """What a person did. `selection`: which messages, in words; `messages`: how many were changed so far."""
+
+    id: AuditId
+    at: datetime
+    who: str
+    what: str
+    tenant: TenantId | None
+    selection: str
+    reason: str
+    messages: int
+    outcome: Outcome
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RelayBeat:
+    """A relay process: when it last beat, whether that is recent enough to call it running."""
+
+    relay: str
+    details: Mapping[str, str]
+    started_at: datetime
+    beat_at: datetime
+    alive: bool
+
+
+class Desk(Protocol):
+    """The store as operators see it. Every change bumps the tenant's revision and reaches a running relay."""
+
+    async def counts(self) -> Mapping[TenantId, Count]:
+        """By tenant, all tenants with rows."""
+
+    async def states(self) -> Mapping[TenantId, TenantState]:
+        """The live states that workers last wrote, of relays that are alive."""
+
+    async def relays(self) -> Sequence[RelayBeat]:
+        """The relay processes that wrote a heartbeat and did not leave."""
+
+    async def size(self) -> int:
+        """Bytes on disk, about: of the file, or of the table of messages with its indexes."""
+
+    async def find(self, wanted: Filter, limit: int, after: RowId = FIRST) -> Sequence[Record]:
+        """In the order of their rows, those behind `after`; without payload and history."""
+
+    async def show(self, message_id: MessageId, tenant: TenantId | None) -> Sequence[Record]:
+        """With history; several where tenants use the same id."""
+
+    async def ahead(self, record: Record) -> Record | None:
+        """The head of this pending message's lane (by ordering key), if it is another message."""
+
+    async def payload(self, row: RowId, limit: int) -> bytes | None:
+        """The first `limit` bytes of it; None: it is not kept any more."""
+
+    async def shape(self, tenant: TenantId | None, limit: int) -> Sequence[Shape]:
+        """How old the pending messages are, by tenant and document; never a full scan.
+
+        At most `limit` rows are looked at for each document, those with the lowest ids.
+        """
+
+    # --- deciding about messages: look, begin, go on chunk by chunk; or all at once ---------------
+
+    async def preview(self, what: What, wanted: Filter, sample: int = 5) -> Preview:
+        """What a decision would change now; its `wanted` is frozen at this moment. Changes nothing."""
+
+    async def begin(self, order: Order) -> AuditId:
+        """Write the decision into the audit, as `running`; no message is changed yet.
+
+        Without a moment of its own the order means what is there now.
+        """
+
+    async def go_on(self, audit_id: AuditId) -> AuditEntry:
+        """Decide about the next chunk of messages, in one short transaction with the progress in the audit.
+
+        The entry as it is then: call again while its `outcome` is "running". Any process may.
+        """
+
+    async def decide(self, order: Order) -> int:
+        """Begin, and go on to the end; how many messages it changed.
+
+        retry: parked and dropped ones become pending again, at their row's place, with no attempts, queued
+        now; pending ones lose their own delay. park: pending ones. drop: pending and parked ones, for good.
+        """
+
+    async def cancel(self, audit_id: AuditId, who: str) -> bool:
+        """End a running decision after the chunk under way; False: it was over. What is done stays done."""
+
+    # --- the audit: what persons did --------------------------------------------------------------
+
+    async def audit(self, limit: int, tenant: TenantId | None = None) -> Sequence[AuditEntry]:
+        """The newest first. `tenant`: its own, and those about messages of any tenant."""
+
+    async def entry(self, audit_id: AuditId) -> AuditEntry | None:
+        """One of them."""
+
+    async def note(self, who: str, what: str, tenant: TenantId | None, selection: str) -> None:
+        """Something was done that changes nothing, such as showing a payload."""
+
+    # --- deciding about tenants; all of it is audited ---------------------------------------------
+
+    async def pause(self, tenant: TenantId, reason: str, who: str) -> None:
+        """The tenant sends nothing until resumed."""
+
+    async def resume(self, tenant: TenantId, who: str) -> None:
+        """Paused or halted: initialise again at once."""
+
+    async def ask(self, tenant: TenantId, who: str) -> None:
+        """Try ION again now: ends the wait between two tries, and a halt's. A pause stays."""

@@ -1,0 +1,228 @@
+"""This file is what the relay needs from the outside world, in the domain's words.
+
+Each port is pinned by a suite that every implementation passes (`tests/contract/`).
+"""
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from relay.core.admin import Desk
+from relay.core.model import (
+    DocumentName,
+    Draft,
+    Message,
+    MessageId,
+    OrderingKey,
+    RowId,
+    Settlement,
+    TenantId,
+    TenantState,
+)
+from relay.core.replies import Accepted, Answer, Versions
+
+RELAY = "relay"
+"""Who it was, in the audit, where the relay itself paused a tenant."""
+
+
+class StoreError(Exception):
+    """The outbox could not do it; nothing of this call was stored. The text says what, where, and the mend.
+
+    `lasting`: waiting will not help (not an outbox, wrong schema); otherwise it is worth trying again.
+    """
+
+    def __init__(self, text: str, *, lasting: bool = False) -> None:
+        super().__init__(text)
+        self.lasting = lasting
+
+
+class ConflictError(Exception):
+    """A message id is already in the outbox with another content; nothing of this call was stored."""
+
+    def __init__(self, tenant: TenantId, message_id: MessageId) -> None:
+        super().__init__(
+            f"message id {message_id!r} of tenant {tenant} is already in the outbox with another content; "
+            "hand the changed document over under a new id"
+        )
+        self.tenant, self.message_id = tenant, message_id
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What persons decided about a tenant. `revision` grows with each of their changes.
+
+    `paused`: the reason the tenant is paused for, or None.
+    """
+
+    revision: int = 0
+    paused: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """A hint who has work: tenants with pending rows, and the controls of all tenants that have any."""
+
+    pending: frozenset[TenantId]
+    controls: Mapping[TenantId, Control]
+
+
+class Outbox(Protocol):
+    """The durable store, as workers see it. All tenant ids are upper case here.
+
+    Every call may raise StoreError. Calls may overlap; each is one transaction.
+    """
+
+    async def add(self, drafts: Sequence[Draft]) -> Sequence[MessageId]:
+        """Store all, or nothing; answer their ids in order. Idempotent on (tenant, message id).
+
+        The same id with the same content again is no error; with another it raises ConflictError.
+        The drafts were checked (`model.draft_problems`).
+        """
+
+    async def due(
+        self,
+        tenant: TenantId,
+        accepted: Set[DocumentName],
+        held: Set[OrderingKey | None],
+        known: Set[RowId],
+        limit: int,
+        max_bytes: int,
+    ) -> Sequence[Message]:
+        """Pending messages of the accepted documents in the order of their rows, by state.
+
+        Not those of the `held` lanes (None: the messages without a key) nor the `known` rows. A message
+        whose own delay still runs is returned too (`holds_for` > 0): it holds its lane. At most `limit`
+        messages and about `max_bytes` of payload, but never none where there is one; a payload larger
+        than `max_bytes` stays unread (`payload` empty, `size` true).
+        """
+
+    async def documents(self, tenant: TenantId) -> frozenset[DocumentName]:
+        """The document names of the tenant's pending messages, accepted or not; cheap at any backlog."""
+
+    async def settle(self, settlements: Sequence[tuple[RowId, Settlement]]) -> None:
+        """Write what became of messages, all in one transaction, durable when it returns.
+
+        Delivered wins over parked and dropped; a message that is delivered stays so; Released and Parked
+        touch only what is pending. Released: reason kept, `attempts` + 1 if blamed, `not_before` = the
+        store's now + `wait`.
+        """
+
+    async def arrivals(self, within: float) -> Signals:
+        """Return once something may have arrived or a person changed something; after `within` s anyway."""
+
+    async def signals(self) -> Signals:
+        """The signals as they stand."""
+
+    async def pause(self, tenant: TenantId, reason: str, who: str = RELAY) -> None:
+        """Pause the tenant until a person resumes it; over restarts. Audited."""
+
+    async def report(self, states: Sequence[TenantState]) -> None:
+        """Keep the tenants' live states where `relay status` in another process reads them."""
+
+    async def beat(self, relay: str, details: Mapping[str, str]) -> bool:
+        """Write this relay process' heartbeat. False: it is this process' first (or it was swept)."""
+
+    async def leave(self, relay: str) -> None:
+        """Take the heartbeat back at a clean stop, and the live states with it."""
+
+    async def unclean(self) -> bool:
+        """Whether an earlier relay ended without `leave`, so that some posts may go out again. Asked once."""
+
+    async def prune(self, older_than: float, limit: int) -> int:
+        """Delete at most `limit` rows settled more than `older_than` s ago (delivered, dropped); how many."""
+
+    async def shed(self, older_than: float, limit: int) -> int:
+        """Let go of the payloads of messages delivered more than `older_than` s ago; their rows stay.
+
+        It looks at the next `limit` of them, from the oldest on once the store is opened. How many it looked
+        at: fewer than `limit` when it is through.
+        """
+
+    async def prune_audit(self, older_than: float, limit: int) -> int:
+        """Delete at most `limit` audit entries that began more than `older_than` s ago; how many.
+
+        Decisions that nobody went on with for an hour are marked as failed on this occasion.
+        """
+
+    async def may_write(self) -> None:
+        """Return once a write could begin, and write nothing; StoreError where none can."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of files and connections; calls under way end first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How things stand between the relays that share an outbox: who lives (this one too), what it holds."""
+
+    relays: frozenset[str]
+    held: frozenset[TenantId]
+
+
+class Leases(Protocol):
+    """Which tenants this relay process may carry, where several processes share an outbox.
+
+    A lease is a row with a fencing token, new at each acquisition by another holder; it lives as long as its
+    holder's heartbeat, by the store's clock. The store checks the token at every settlement, so that a relay
+    that lost a lease without noticing settles nothing. Whoever renews counts validity from *before* the call.
+    """
+
+    @property
+    def seconds(self) -> float:
+        """How long a heartbeat lasts."""
+
+    async def renew(self) -> Standing:
+        """One heartbeat for all of this process' leases; those it lost are not in the answer any more."""
+
+    async def acquire(self, tenants: Sequence[TenantId]) -> frozenset[TenantId]:
+        """Take those that nobody alive holds; all of these that are held now. Needs a living heartbeat."""
+
+    async def release(self, tenants: Sequence[TenantId]) -> None:
+        """Give them back, so that another may take them at once. Giving back what is not held is no error."""
+
+
+class Endpoint(Protocol):
+    """A tenant's ION. Never raises for what the far side does; every call is bounded in time and bytes."""
+
+    async def ping(self) -> Answer:
+        """GET ping."""
+
+    async def versions(self) -> Versions | Answer:
+        """GET versions."""
+
+    async def accepted_documents(self) -> Accepted | Answer:
+        """GET acceptedDocuments of this tenant's logical id."""
+
+    async def pack(self, message: Message) -> "Parcel":
+        """The post's body, built (and compressed) ahead of its launch; large ones off the loop."""
+
+    async def post(self, parcel: "Parcel", traceparent: str | None = None) -> Answer:
+        """POST it, once. Also waits for the tenant's rate limit. `traceparent`: its span."""
+
+    def credentials_changed(self) -> bool:
+        """Whether the credential files on disk differ from what was last read."""
+
+    async def close(self) -> None:
+        """Close the session."""
+
+
+class Parcel(Protocol):
+    """A message ready for the wire; what is in it is the endpoint's own affair."""
+
+
+Mode = Literal["notify", "poll"]
+"""How news are found: told by the store, or by looking from time to time."""
+
+
+class Store(Outbox, Desk, Protocol):
+    """What opening an outbox gives: both views of it, and the leases where several relays may share it."""
+
+    @property
+    def mode(self) -> Mode:
+        """How news are found now; it may change while the store is open."""
+        ...
+
+    @property
+    def leases(self) -> Leases | None:
+        """None: one process has the whole outbox."""

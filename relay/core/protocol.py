@@ -1,0 +1,415 @@
+"""This file is what to do next for a tenant, given what just happened.
+
+The state is the next action: the worker performs it, and what happened goes into `after_initialise`,
+`after_ping`, `after_accepted` or `after_post`; out come the next state and, for a post, the message's
+settlement. `ROWS` is the whole behaviour as a table; every status code has its meaning here alone.
+
+Sources: [G] ION Connect developer guide, "Application sends a message to ION"; [S] Infor's IMS v3 sample
+code; [R] this relay's own rule where the sources are silent.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Literal, assert_never
+
+from relay.core.model import Delivered, DocumentName, Parked, Released, Settlement
+from relay.core.poison import Blame
+from relay.core.replies import (
+    Accepted,
+    Answer,
+    NoReply,
+    Reply,
+    TokenRefused,
+    TokenUnavailable,
+    Versions,
+    describe,
+)
+
+# --- states: the next action ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Streak:
+    """What has gone wrong in a row; only a delivery launched after the trouble resets it.
+
+    `failures` decides the next pause; `rejected` counts messages parked for their own fault.
+    """
+
+    failures: int = 0
+    rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Initialise:
+    """Ping, versions, acceptedDocuments: the guide's preparation."""
+
+    streak: Streak = Streak()
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Ping and versions: the opening of a send cycle. What is accepted is remembered."""
+
+    accepted: frozenset[DocumentName]
+    streak: Streak = Streak()
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Post one message after the other, without a ping between."""
+
+    accepted: frozenset[DocumentName]
+    streak: Streak = Streak()
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait, then go on with `then`: the retry delay for its failures (or the longest), at least `at_least`."""
+
+    then: Initialise | Ping
+    reason: str
+    at_least: float = 0.0
+    longest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Send nothing until corrected; `until_resumed`: until a person resumes the tenant, nothing less."""
+
+    reason: str
+    streak: Streak = Streak()
+    until_resumed: bool = False
+
+
+State = Initialise | Ping | Send | Pause | Halt
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+class Opening(Enum):
+    """What an answer to ping, versions or acceptedDocuments does. The value is what people read."""
+
+    GO_ON = "go on; a cycle's first post follows"
+    BACK_OFF = "back off, try again"
+    START_OVER = "back off, initialise again"
+    LONGEST = "back off at the longest delay"
+    HALT = "stop sending until corrected"
+
+
+class Posting(Enum):
+    """What an answer to a post does."""
+
+    NEXT = "the next message, no new ping"
+    POLICY = "by policy: park it and go on, or stop the tenant"
+    PING_SOON = "ping; the first time at once, then after growing pauses"
+    PING = "ping after a pause"
+    START_OVER = "initialise; the first time at once, then after growing pauses"
+    HALT = "stop sending until corrected"
+    NEVER = "does not happen"
+
+
+class Fate(Enum):
+    """What becomes of the message that was posted."""
+
+    DELIVERED = "delivered"
+    RELEASED = "waits"
+    BLAMED = "waits; may have arrived or upset ION: the same id goes again, counted"
+    PARKED = "parked"
+    POLICY = "parked, or waits while the tenant is stopped"
+    NONE = "none"
+
+
+class Fault(Enum):
+    """Whose fault it is: decides how it is said, never what is done."""
+
+    NOBODY = "nobody's"
+    MESSAGE = "the message's"
+    CREDENTIALS = "the credentials'"
+    CONFIGURATION = "the configuration's"
+    ION = "ION's or the network's"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the behaviour: an answer, and what it does."""
+
+    name: str
+    answer: str
+    opening: Opening
+    posting: Posting
+    fate: Fate
+    fault: Fault
+    mend: str
+    source: str
+
+
+# fmt: off
+OK            = Row("ok", "2xx", Opening.GO_ON, Posting.NEXT, Fate.DELIVERED, Fault.NOBODY, "nothing to do", "[G] any 2xx; 202 means ION took custody")
+INVALID       = Row("invalid", "400", Opening.BACK_OFF, Posting.POLICY, Fate.POLICY, Fault.MESSAGE, "correct the document and hand it over again, or retry it", "[G] administrator, then stop or skip")
+UNAUTHORISED  = Row("unauthorised", "401", Opening.HALT, Posting.PING_SOON, Fate.RELEASED, Fault.CREDENTIALS, "check the credentials and the authorised app in ION API", "[G] back to ping; on ping: stop until corrected")
+FORBIDDEN     = Row("forbidden", "403", Opening.HALT, Posting.PING, Fate.RELEASED, Fault.CREDENTIALS, "enter the client id on the connection point; check that the logical id is this client's", "[G] back to ping; on ping: stop until corrected")
+UNEXPECTED    = Row("unexpected", "3xx, 404, 405, 406, 415, any other", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, Fault.CONFIGURATION, "check the ION URL", "[S] wrong URL, verb or media type: keep the message")
+MISCONFIGURED = Row("misconfigured", "400 with IMS code 418, 419, 448 or 458", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, Fault.CONFIGURATION, "check the tenant id and the logical id", "[S] tenant or sender missing or wrong")
+NOT_READY     = Row("not-ready", "412", Opening.START_OVER, Posting.START_OVER, Fate.RELEASED, Fault.CONFIGURATION, "activate the connection point; add the document to it in ION Desk", "[G] back to the initialisation phase")
+TOO_LARGE     = Row("too-large", "413", Opening.BACK_OFF, Posting.NEXT, Fate.PARKED, Fault.MESSAGE, "send a smaller document, or raise ION's limit and retry it", "[R] in no source: treated as this message's fault")
+BUSY          = Row("busy", "429, 503", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, Fault.ION, "wait; if it lasts, look at the gateway's quota and at ION's status", "[G] back to ping; Retry-After honoured")
+BROKEN        = Row("broken", "408, other 5xx", Opening.BACK_OFF, Posting.PING, Fate.BLAMED, Fault.ION, "wait; if only this message meets it, look at the document", "[G][S] back to ping; may have been accepted")
+SILENT        = Row("silent", "no answer, a cut one, a time-out, nonsense", Opening.BACK_OFF, Posting.PING, Fate.BLAMED, Fault.ION, "wait; if it lasts, check the network and the ION URL", "[G][S] back to ping; may have been accepted")
+TOKEN_REFUSED = Row("token-refused", "credentials that cannot be read; token service: 400, 401, 403", Opening.HALT, Posting.HALT, Fate.RELEASED, Fault.CREDENTIALS, "mend the credential files (download the .ionapi file again); the relay reads them when they change", "[R] never fetched in a loop: quotas are small")
+TOKEN_FAILED  = Row("token-unavailable", "token service: anything else", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, Fault.ION, "wait; if it lasts, check the .ionapi file's pu and ot", "[R]")
+NO_V3         = Row("no-v3", "versions without v3 or later", Opening.LONGEST, Posting.NEVER, Fate.NONE, Fault.CONFIGURATION, "this ION is too old, or the URL leads to something else", "[G] versions >= v3 before anything is sent")
+# fmt: on
+
+ROWS = (
+    OK, INVALID, UNAUTHORISED, FORBIDDEN, UNEXPECTED, MISCONFIGURED, NOT_READY,
+    TOO_LARGE, BUSY, BROKEN, SILENT, TOKEN_REFUSED, TOKEN_FAILED, NO_V3,
+)  # fmt: skip
+
+_BY_STATUS = {
+    400: INVALID,
+    401: UNAUTHORISED,
+    403: FORBIDDEN,
+    408: BROKEN,
+    412: NOT_READY,
+    413: TOO_LARGE,
+    429: BUSY,
+    503: BUSY,
+}
+_CONFIGURATION_CODES = frozenset({418, 419, 448, 458})
+_TOKEN_REFUSALS = frozenset({400, 401, 403})
+_VERSION = re.compile(r"v(\d{1,4})", re.ASCII)
+_OLDEST_VERSION = 3
+_LONGEST_HINT = 3600.0
+_REJECTED_IN_A_ROW = 10
+_ALONE_SECONDS = 1800.0
+
+
+def row_of(answer: Answer) -> Row:
+    """The one place that says what an answer means."""
+    match answer:
+        case Reply():
+            return _row_of_status(answer.status, answer.code)
+        case Versions(supported):
+            return OK if any(_is_new_enough(version) for version in supported) else NO_V3
+        case Accepted():
+            return OK
+        case NoReply():
+            return SILENT
+        case TokenRefused():
+            return TOKEN_REFUSED
+        case TokenUnavailable():
+            return TOKEN_FAILED
+        case _:
+            assert_never(answer)
+
+
+def _row_of_status(status: int, code: int | None) -> Row:
+    if 200 <= status < 300:
+        return OK
+    if status == 400 and code in _CONFIGURATION_CODES:
+        return MISCONFIGURED
+    return _BY_STATUS.get(status, BROKEN if 500 <= status < 600 else UNEXPECTED)
+
+
+def _is_new_enough(version: str) -> bool:
+    match = _VERSION.fullmatch(version)
+    return match is not None and int(match[1]) >= _OLDEST_VERSION
+
+
+def token_answer(status: int, detail: str, retry_after: float | None) -> TokenRefused | TokenUnavailable:
+    """What the token service's answer means, when it is not a token."""
+    if status in _TOKEN_REFUSALS:
+        return TokenRefused(f"the token service answers {detail}")
+    return TokenUnavailable(detail, retry_after)
+
+
+def is_fine(answer: Answer) -> bool:
+    """Whether a 2xx-like answer lets the opening of a cycle go on to its next call."""
+    return row_of(answer) is OK
+
+
+def asks_for_fresh_token(answer: Answer) -> bool:
+    """Whether a GET so answered is worth one more try with a token fetched anew (where tokens exist)."""
+    return row_of(answer) is UNAUTHORISED
+
+
+# --- transitions ----------------------------------------------------------------------------------
+
+
+def after_initialise(state: Initialise, answer: Answer) -> State:
+    """`answer`: the last one of ping, versions, acceptedDocuments, or the first that was not fine."""
+    if isinstance(answer, Accepted):
+        return Send(answer.documents, state.streak)
+    return _after_opening(state, answer)
+
+
+def after_ping(state: Ping, answer: Answer) -> State:
+    """`answer`: the one of versions, or of ping if that was not fine."""
+    if is_fine(answer):
+        return Send(state.accepted, state.streak)
+    return _after_opening(state, answer)
+
+
+def after_accepted(state: Send, answer: Answer) -> State:
+    """AcceptedDocuments asked again while messages flow: a failure is no reason to stop, unless it says so."""
+    if isinstance(answer, Accepted):
+        return replace(state, accepted=answer.documents)
+    if row_of(answer).opening in (Opening.HALT, Opening.START_OVER):
+        return _after_opening(Ping(state.accepted, state.streak), answer)
+    return state
+
+
+def _after_opening(state: Initialise | Ping, answer: Answer) -> State:
+    streak = _failed(state)
+    again = replace(state, streak=streak)
+    reason = describe(answer)
+    match row_of(answer).opening:
+        case Opening.HALT:
+            return Halt(reason, streak)
+        case Opening.START_OVER:
+            return Pause(Initialise(streak), reason, _hint(answer))
+        case Opening.LONGEST:
+            return Pause(again, reason, longest=True)
+        case Opening.BACK_OFF | Opening.GO_ON:  # GO_ON: a 2xx that was not the answer hoped for
+            return Pause(again, reason, _hint(answer))
+        case unknown:
+            assert_never(unknown)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the tenant's owner decided about messages that cannot be delivered."""
+
+    on_rejected: Literal["park", "stop"] = "park"
+    park_nothing: bool = False
+    max_attempts: int = 10
+
+
+def after_post(state: Send, answer: Answer, policy: Policy, blame: Blame) -> tuple[State, Settlement]:
+    """What follows from a post's answer for the tenant and for the message."""
+    row = row_of(answer)
+    settlement = _settle(row, answer, policy, blame)
+    return _after_posting(state, answer, row, settlement, policy), settlement
+
+
+_DELIVERED = Delivered()
+
+
+def _settle(row: Row, answer: Answer, policy: Policy, blame: Blame) -> Settlement:
+    match row.fate:
+        case Fate.DELIVERED:
+            return _DELIVERED
+        case Fate.RELEASED | Fate.NONE:
+            return Released(describe(answer))
+        case Fate.BLAMED if _exhausted(policy, blame):
+            return Parked(f"{blame.attempts + 1} attempts, the last: {describe(answer)}")
+        case Fate.BLAMED:
+            return Released(describe(answer), blamed=True)
+        case Fate.POLICY if policy.on_rejected == "stop":
+            return Released(describe(answer))
+        case Fate.POLICY | Fate.PARKED if policy.park_nothing:
+            return Released(describe(answer), blamed=True)
+        case Fate.POLICY | Fate.PARKED:
+            return Parked(describe(answer))
+        case _:
+            assert_never(row.fate)
+
+
+def _exhausted(policy: Policy, blame: Blame) -> bool:
+    """Only a message that fails while others pass is poison; where no other is, time must tell."""
+    if policy.park_nothing or blame.attempts + 1 < policy.max_attempts:
+        return False
+    return blame.delivered_elsewhere or (blame.alone and blame.seconds >= _ALONE_SECONDS)
+
+
+def _after_posting(state: Send, answer: Answer, row: Row, settlement: Settlement, policy: Policy) -> State:
+    match row.posting:
+        case Posting.POLICY if policy.on_rejected == "stop":
+            why = f"a message was refused and on_rejected is stop: {describe(answer)}"
+            return Halt(why, _failed(state), until_resumed=True)
+        case Posting.NEXT | Posting.POLICY:
+            return _next(state, answer, settlement)
+        case Posting.PING_SOON if state.streak.failures == 0:
+            return Ping(state.accepted, _failed(state))
+        case Posting.START_OVER if state.streak.failures == 0:
+            return Initialise(_failed(state))
+        case Posting.START_OVER:
+            return Pause(Initialise(_failed(state)), describe(answer), _hint(answer))
+        case Posting.PING | Posting.PING_SOON | Posting.NEVER:
+            return Pause(Ping(state.accepted, _failed(state)), describe(answer), _hint(answer))
+        case Posting.HALT:
+            return Halt(describe(answer), _failed(state))
+        case _:
+            assert_never(row.posting)
+
+
+def _next(state: Send, answer: Answer, settlement: Settlement) -> State:
+    match settlement:
+        case Delivered():
+            return Send(state.accepted)
+        case Parked():
+            rejected = state.streak.rejected + 1
+            streak = replace(state.streak, rejected=rejected)
+            if rejected >= _REJECTED_IN_A_ROW:
+                why = f"{rejected} messages in a row were refused, the last: {describe(answer)}"
+                return Halt(why, streak, until_resumed=True)
+            return Send(state.accepted, streak)
+        case Released():  # nothing is parked: a post is repeated after a ping, and never in a hot loop
+            return Pause(Ping(state.accepted, _failed(state)), describe(answer))
+        case _:
+            assert_never(settlement)
+
+
+def _failed(state: Send | Initialise | Ping) -> Streak:
+    return replace(state.streak, failures=state.streak.failures + 1)
+
+
+def _hint(answer: Answer) -> float:
+    """Seconds of `Retry-After`, capped; a hint only ever lengthens a pause."""
+    match answer:
+        case Reply(retry_after=seconds) | TokenUnavailable(retry_after=seconds) if seconds is not None:
+            return min(max(0.0, seconds), _LONGEST_HINT)  # in this order "not a number" counts as no hint
+        case _:
+            return 0.0
+
+
+# --- several answers in flight --------------------------------------------------------------------
+
+
+def worst(states: Iterable[State]) -> State:
+    """Join the states that one flight's answers ask for: farthest back, longest pause, as one failure."""
+    ranked = sorted(states, key=_distance)
+    last, streak = ranked[-1], _longest_streak(ranked)
+    if isinstance(last, Halt):
+        return replace(last, streak=streak)
+    then = replace(last.then if isinstance(last, Pause) else last, streak=streak)
+    pauses = [state for state in ranked if isinstance(state, Pause)]
+    if not pauses:
+        return then
+    assert not isinstance(then, Send), "a pause ranks above Send"
+    at_least = max(pause.at_least for pause in pauses)
+    return Pause(then, pauses[-1].reason, at_least, any(pause.longest for pause in pauses))
+
+
+def _longest_streak(states: Iterable[State]) -> Streak:
+    """A delivery that landed in between was launched before the trouble, so it shortens nothing."""
+    streaks = [state.then.streak if isinstance(state, Pause) else state.streak for state in states]
+    return Streak(max(streak.failures for streak in streaks), max(streak.rejected for streak in streaks))
+
+
+def _distance(state: State) -> int:
+    match state:
+        case Send():
+            return 0
+        case Ping():
+            return 1
+        case Initialise():
+            return 2
+        case Pause(then=then):
+            return _distance(then)
+        case Halt(until_resumed=until_resumed):
+            return 4 if until_resumed else 3
+        case _:
+            assert_never(state)

@@ -1,0 +1,1 @@
+"""The process: composition, start and stop, supervision, leases, maintenance, signals, `relay check`."""

@@ -1,0 +1,122 @@
+"""This file is `relay check`: the outbox, and every tenant's initialisation step by step, with the mend."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from relay.config.settings import Settings
+from relay.core import protocol
+from relay.core.model import TenantId
+from relay.core.ports import StoreError
+from relay.core.replies import Accepted, Answer, Versions, describe
+from relay.daemon import self_call
+from relay.daemon.wiring import Profile, inbound_sources, profiles_of
+from relay.ion.client import IonEndpoint
+from relay.observability import error_codes
+from relay.outbox import open_outbox
+
+_AT_ONCE = 16
+"""Tenants that are tried at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that was tried: of which tenant (None: of the relay itself), and how it went.
+
+    `code`: the run book's, where it failed.
+    """
+
+    tenant: TenantId | None
+    what: str
+    ok: bool
+    detail: str
+    mend: str = ""
+    code: str | None = None
+
+
+async def check(settings: Settings) -> list[Step]:
+    """Try everything that must work before a message can go; nothing is sent, no message is touched."""
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def tried(tenant: TenantId, profile: Profile) -> list[Step]:
+        async with gate:
+            return await _initialisation(tenant, profile)
+
+    profiles = profiles_of(settings)
+    outbox = await _outbox(settings)
+    tenants = await asyncio.gather(*(tried(tenant, profile) for tenant, profile in profiles.items()))
+    return [outbox, *(step for steps in tenants for step in steps), *await _inbound(settings)]
+
+
+async def _inbound(settings: Settings) -> list[Step]:
+    """Call at the inbound port as ION would, for each tenant that it may call for."""
+    if settings.inbound.listen == "off":
+        return []
+    steps = []
+    for tenant, source in inbound_sources(settings).items():
+        wrong = await self_call.ping(settings, tenant, source)
+        mend = "" if wrong is None else "start the relay, or mend RELAY_INBOUND__… and the proxy before it"
+        steps.append(Step(tenant, "inbound", wrong is None, wrong or "answered as ION wants it", mend))
+    return steps
+
+
+async def _outbox(settings: Settings) -> Step:
+    at = settings.outbox
+    try:
+        outbox = await open_outbox(at.url, schema_name=at.schema_name, prefix=at.prefix, notify=False)
+    except StoreError as error:
+        return _no_outbox(error)
+    try:
+        pending = (await outbox.signals()).pending
+    except StoreError as error:
+        return _no_outbox(error)
+    finally:
+        await outbox.close()
+    unknown = sorted(name for name in pending - settings.tenants.keys() if settings.carries(name))
+    if unknown:
+        drop = f"relay messages drop --tenant {unknown[0]} --state pending"
+        mend = f"configure RELAY_TENANTS__{unknown[0]}__…, or drop them: {drop}"
+        detail = f"messages wait for tenants that are not configured: {', '.join(unknown)}"
+        return Step(None, "outbox", ok=False, detail=detail, mend=mend, code=error_codes.UNCONFIGURED.code)
+    return Step(None, "outbox", ok=True, detail=at.shown)
+
+
+def _no_outbox(error: StoreError) -> Step:
+    mend = "mend the cause, then check again"
+    return Step(None, "outbox", ok=False, detail=str(error), mend=mend, code=error_codes.OUTBOX.code)
+
+
+async def _initialisation(tenant: TenantId, profile: Profile) -> list[Step]:
+    endpoint = IonEndpoint(profile.connection)
+    calls: list[tuple[str, Callable[[], Awaitable[Answer]]]] = [
+        ("ping", endpoint.ping),
+        ("versions", endpoint.versions),
+        ("acceptedDocuments", endpoint.accepted_documents),
+    ]
+    steps: list[Step] = []
+    try:
+        for what, call in calls:
+            answer = await call()
+            steps.append(_step(tenant, what, answer))
+            if not steps[-1].ok:
+                break
+    finally:
+        await endpoint.close()
+    return steps
+
+
+def _step(tenant: TenantId, what: str, answer: Answer) -> Step:
+    row = protocol.row_of(answer)
+    detail = describe(answer)
+    if isinstance(answer, Accepted):
+        detail = ", ".join(sorted(answer.documents))
+        if not answer.documents:
+            mend = "add the documents to the connection point in ION Desk (sent by the application)"
+            detail, code = "no document is accepted", error_codes.NOT_ACCEPTED.code
+            return Step(tenant, what, ok=False, detail=detail, mend=mend, code=code)
+    fine = protocol.is_fine(answer)
+    if isinstance(answer, Versions) and fine:
+        detail = ", ".join(answer.supported)
+    if fine:
+        return Step(tenant, what, ok=True, detail=detail)
+    return Step(tenant, what, ok=False, detail=detail, mend=row.mend, code=error_codes.of_kind(row.name))

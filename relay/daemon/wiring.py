@@ -1,0 +1,126 @@
+"""This file is how settings become the parts' own words: rules for a worker, a connection for an endpoint."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from relay.config.sections import TenantSettings
+from relay.config.settings import Settings
+from relay.core.model import LogicalId, TenantId
+from relay.core.protocol import Policy
+from relay.core.retry import Schedule
+from relay.daemon.maintenance import Care
+from relay.delivery.context import Rules
+from relay.ion.client import Connection
+from relay.ion.credentials import CredentialSource, IonApiFile, OAuth1Source
+from relay.ion.oauth import Secret
+
+_DAY = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """All that a tenant's worker and endpoint are built from; equal profiles need no restart."""
+
+    rules: Rules
+    connection: Connection
+    summary_seconds: float
+    tokens_a_day: int | None
+
+    @property
+    def longest_step(self) -> float:
+        """Seconds that a call to ION may take: its turn under a rate limit, and itself."""
+        limit = self.connection.rate_limit
+        turn = 0.0 if limit is None else self.rules.max_in_flight / limit
+        return self.connection.total_seconds + turn
+
+
+def profiles_of(settings: Settings) -> dict[TenantId, Profile]:
+    """The profile of every tenant that this relay carries."""
+    names = [TenantId(name) for name in settings.tenants if settings.carries(name)]
+    return {name: _profile(settings, name) for name in names}
+
+
+def schedule_of(settings: Settings) -> Schedule:
+    """The retry delays."""
+    return Schedule(settings.retry.initial_seconds, settings.retry.max_seconds)
+
+
+def care_of(settings: Settings) -> Care:
+    """How long to keep and when to warn."""
+    kept = settings.retention
+    return Care(
+        delivered_kept=kept.delivered_days * _DAY,
+        payload_kept=None if kept.payload_days is None else kept.payload_days * _DAY,
+        audit_kept=kept.audit_days * _DAY,
+        warn_after=settings.warn_after_seconds,
+    )
+
+
+def _profile(settings: Settings, name: TenantId) -> Profile:
+    tenant = settings.tenants[name]
+    return Profile(
+        _rules(settings, name, tenant),
+        _connection(settings, name, tenant),
+        settings.log.summary_seconds,
+        tenant.oauth2.tokens_a_day,
+    )
+
+
+def _rules(settings: Settings, name: TenantId, tenant: TenantSettings) -> Rules:
+    return Rules(
+        tenant_id=name,
+        ordering=tenant.ordering,
+        max_in_flight=tenant.max_in_flight,
+        max_message_bytes=tenant.max_message_bytes,
+        policy=Policy(tenant.on_rejected, settings.park_nothing, settings.retry.max_attempts),
+        schedule=schedule_of(settings),
+        park_after=settings.park_after_seconds,
+        probe=settings.retry.probe_seconds,
+        grace=settings.stop.grace_seconds,
+    )
+
+
+def _connection(settings: Settings, name: TenantId, tenant: TenantSettings) -> Connection:
+    return Connection(
+        tenant_id=name,
+        logical_id=LogicalId(tenant.logical_id),
+        ion_url=tenant.ion_url,
+        credentials=_credentials(tenant),
+        connect_seconds=settings.http.connect_seconds,
+        read_seconds=settings.http.read_seconds,
+        total_seconds=settings.http.total_seconds,
+        rate_limit=tenant.rate_limit,
+        deflate_from=settings.http.deflate_from_bytes,
+        token_basic=tenant.oauth2.client_authentication == "basic",
+        token_scope=tenant.oauth2.scope,
+    )
+
+
+def _credentials(tenant: TenantSettings) -> CredentialSource:
+    if tenant.ionapi_file is not None:
+        return IonApiFile(tenant.ionapi_file)
+    keys = tenant.oauth1
+    assert keys is not None, "settings hold one of the two"
+    assert keys.consumer_key is not None
+    if keys.consumer_secret is not None:
+        secret: Secret | Path = Secret(keys.consumer_secret.get_secret_value())
+    else:
+        assert keys.consumer_secret_file is not None
+        secret = keys.consumer_secret_file
+    return OAuth1Source(keys.consumer_key, secret, keys.signature_method)
+
+
+def inbound_sources(settings: Settings) -> Mapping[TenantId, OAuth1Source]:
+    """Where the keys come from that ION calls with; of the tenants that this relay carries."""
+    found: dict[TenantId, OAuth1Source] = {}
+    for name, tenant in settings.tenants.items():
+        keys = tenant.inbound
+        if keys is None or keys.consumer_key is None or not settings.carries(name):
+            continue
+        secret: Secret | Path | None = keys.consumer_secret_file
+        if keys.consumer_secret is not None:
+            secret = Secret(keys.consumer_secret.get_secret_value())
+        assert secret is not None, "settings hold one of the two"
+        found[TenantId(name)] = OAuth1Source(keys.consumer_key, secret)
+    return found

@@ -1,0 +1,195 @@
+"""This file is one tenant's worker: do what the protocol says, state after state.
+
+The state is the next action. It is performed here; what happened goes into `protocol.after_…`, and out
+comes the next one. One worker a tenant: no other process or task sends this tenant's messages.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import assert_never
+
+from relay.core import protocol
+from relay.core.model import DocumentName
+from relay.core.ports import Control
+from relay.core.protocol import Halt, Initialise, Pause, Ping, Send, State
+from relay.core.replies import Answer, describe
+from relay.delivery.context import Parts, Rules
+from relay.delivery.sender import Flight
+from relay.delivery.waiting import nap, unless
+
+_CREDENTIALS_LOOK = 2.0
+"""Seconds between two looks at the credential files while a tenant is halted."""
+
+_HEED_SECONDS = 2.0
+"""Between two changes that end a wait: a decision about a million messages is thousands of them."""
+
+
+class Worker:
+    """Carries one tenant's messages until it is stopped."""
+
+    def __init__(self, rules: Rules, parts: Parts, control: Control) -> None:
+        self._rules, self._parts, self._control = rules, parts, control
+        self._flight = Flight(rules, parts)
+        self._has_work = asyncio.Event()
+        self._revised = asyncio.Event()
+        self._heeded = -_HEED_SECONDS
+        self.stuck: str | None = None
+        """Why nothing can go without a person; None while something can."""
+
+    # --- what happens around it -------------------------------------------------------------------
+
+    def arrived(self) -> None:
+        """Messages may have arrived."""
+        self._has_work.set()
+        self._flight.arrived()
+
+    def controlled(self, control: Control) -> None:
+        """A person changed something about this tenant or its messages."""
+        if control == self._control:
+            return
+        self._control = control
+        self.stuck = None
+        self._has_work.set()
+        self._revised.set()
+        self._flight.revised()
+        if control.paused is not None:
+            self._flight.land()
+
+    def stop(self) -> None:
+        """Launch nothing more; what is under way lands within the grace; GETs are cut at once."""
+        self._parts.stopping.set()
+        self._flight.land(self._rules.grace)
+
+    @property
+    def empty(self) -> bool:
+        """Nothing is due and nothing can become due by itself."""
+        return self._flight.idle or not self._has_work.is_set()
+
+    @property
+    def accepted(self) -> frozenset[DocumentName] | None:
+        """The documents that ION accepts, while it is sent to; else None."""
+        return self._flight.accepted
+
+    @property
+    def withheld(self) -> frozenset[DocumentName]:
+        """The documents that wait to be accepted."""
+        return self._flight.unaccepted
+
+    # --- the loop ---------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Perform state after state, from the first message on, until stopped."""
+        state: State = Initialise()
+        try:
+            await self._wait_for_work()
+            while not self._parts.stopping.is_set():
+                paused = self._control.paused
+                state = await (self._perform(state) if paused is None else self._stay_paused(paused))
+        finally:
+            self._parts.pulse.rest()
+            await self._parts.endpoint.close()
+
+    async def _wait_for_work(self) -> None:
+        """A tenant that never had a message costs ION nothing: no ping, no connection."""
+        if self._control.paused is None:
+            self._parts.report("idle", "", None)
+            await unless(self._parts.stopping, self._has_work.wait())
+
+    async def _perform(self, state: State) -> State:
+        endpoint = self._parts.endpoint
+        match state:
+            case Initialise():
+                self._parts.report("initialising", "", None)
+                answer = await self._ask(endpoint.ping, endpoint.versions, endpoint.accepted_documents)
+                return state if answer is None else protocol.after_initialise(state, answer)
+            case Ping():
+                self._parts.report("pinging", "", None)
+                answer = await self._ask(endpoint.ping, endpoint.versions)
+                return state if answer is None else protocol.after_ping(state, answer)
+            case Send():
+                return await self._flight.perform(state)
+            case Pause():
+                return await self._pause(state)
+            case Halt(until_resumed=True):
+                return await self._pause_in_outbox(state)
+            case Halt():
+                return await self._stay_halted(state)
+            case _:
+                assert_never(state)
+
+    async def _ask(self, *calls: Callable[[], Awaitable[Answer]]) -> Answer | None:
+        """One GET after the other until one is not fine; the last answer, None if the stop cut it."""
+        answer: Answer | None = None
+        for call in calls:
+            self._parts.pulse.begin()
+            answer = await unless(self._parts.stopping, _awaited(call))
+            if answer is None or not protocol.is_fine(answer):
+                break
+        self._parts.pulse.rest()
+        if answer is not None:
+            self._note(answer)
+        return answer
+
+    def _note(self, answer: Answer) -> None:
+        row = protocol.row_of(answer)
+        if row is not protocol.OK:
+            detail = describe(answer)
+            self._parts.troubles.met(row.name, detail=detail, fault=row.fault.value, mend=row.mend)
+
+    async def _pause(self, state: Pause) -> State:
+        schedule, failures = self._rules.schedule, state.then.streak.failures
+        full = schedule.longest if state.longest else schedule.delay(failures, self._parts.chance())
+        seconds = max(full, state.at_least)
+        self._parts.report("backing-off", state.reason, self._now() + seconds)
+        await self._until_revised(seconds)
+        return state.then
+
+    async def _stay_halted(self, state: Halt) -> State:
+        """Until the credentials change on disk, a person acts, or the slow probe is due."""
+        self.stuck = state.reason
+        probe_at = self._now() + self._rules.probe
+        self._parts.report("halted", state.reason, probe_at)
+        while not self._parts.stopping.is_set():
+            left = probe_at - self._now()
+            if left <= 0 or self._parts.endpoint.credentials_changed():
+                break
+            if await self._until_revised(min(left, _CREDENTIALS_LOOK)):
+                break
+        self.stuck = None
+        return Initialise(state.streak)
+
+    async def _pause_in_outbox(self, state: Halt) -> State:
+        """A person must look at this: the tenant stays paused over restarts."""
+        tenant = self._rules.tenant_id
+        self._parts.log.error("tenant.paused", reason=state.reason, mend=f"relay tenants resume {tenant}")
+        self._revised.clear()
+        await self._parts.patience.ask(lambda: self._parts.outbox.pause(tenant, state.reason))
+        if self._control.paused is None:  # the outbox' own hint may have come first
+            self.controlled(Control(self._control.revision, state.reason))
+        return Initialise()
+
+    async def _stay_paused(self, reason: str) -> State:
+        self.stuck = f"paused: {reason}"
+        self._parts.report("paused", reason, None)
+        await self._until_revised(None)
+        return Initialise()
+
+    async def _until_revised(self, seconds: float | None) -> bool:
+        """Sleep, at most `seconds`; whether a person's change ended it, which it may every few seconds."""
+        self._revised.clear()
+        rest = max(0.0, self._heeded + _HEED_SECONDS - self._now())
+        if seconds is not None and rest > 0:
+            rest = min(rest, seconds)
+            await unless(self._parts.stopping, asyncio.sleep(rest))
+            seconds -= rest
+        is_revised = bool(await unless(self._parts.stopping, nap(self._revised, seconds)))
+        if is_revised:
+            self._heeded = self._now()
+        return is_revised
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+async def _awaited(call: Callable[[], Awaitable[Answer]]) -> Answer:
+    return await call()

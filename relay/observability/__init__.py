@@ -1,0 +1,1 @@
+"""Logs, error codes and their run book, metrics, tracing, liveness."""

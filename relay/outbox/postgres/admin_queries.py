@@ -1,0 +1,195 @@
+"""This file is what operators look at: counts, messages, stories, and what a decision would change."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+from relay.core.admin import AGES, FIRST, Count, Filter, MessageState, Preview, Record, Shape, What
+from relay.core.model import DocumentName, LogicalId, MessageId, OrderingKey, RowId, TenantId
+from relay.outbox.bulk import states_of
+from relay.outbox.postgres import selection
+from relay.outbox.postgres.connection import Session
+
+_OLDEST_LOOKED_AT = 5
+"""Rows a document and lane kind; a retried one is queued anew at its old place and may hide older ones."""
+
+_COUNTS = """
+SELECT tenant_id, greatest(sum(pending), 0)::bigint, greatest(sum(delivered), 0)::bigint,
+       greatest(sum(parked), 0)::bigint, greatest(sum(dropped), 0)::bigint
+FROM relay_counts GROUP BY tenant_id ORDER BY tenant_id
+"""
+
+_OLDEST = f"""
+{selection.HEADS}
+SELECT head.tenant, greatest(0, extract(epoch FROM clock_timestamp() - min(oldest.queued_at)))::float8
+FROM head CROSS JOIN LATERAL (
+    (SELECT queued_at FROM relay_outbox
+     WHERE {selection.IN_COMMON_LANE} AND (not_before IS NULL OR not_before <= clock_timestamp())
+     ORDER BY ordering_key, id LIMIT $3)
+    UNION ALL
+    (SELECT queued_at FROM relay_outbox
+     WHERE {selection.KEYED.format(after=0)} AND (not_before IS NULL OR not_before <= clock_timestamp())
+     ORDER BY document_name, id LIMIT $3)
+) oldest GROUP BY head.tenant
+"""  # noqa: S608
+
+_SIZE = "SELECT pg_total_relation_size('relay_outbox'::regclass)"
+
+_RECORDS = """
+SELECT id, upper(tenant_id), document_name, message_id, to_logical_id, ordering_key, parameters::text,
+       coalesce(payload_size, octet_length(payload)), state, reason, attempts, not_before, created_at,
+       queued_at, settled_at
+FROM relay_outbox WHERE id = ANY($1::bigint[]) ORDER BY id
+"""
+
+_HISTORY = """
+SELECT message_row, at, what, detail FROM relay_history
+WHERE message_row = ANY($1::bigint[]) ORDER BY message_row, id
+"""
+
+_GROUPS = """
+SELECT upper(tenant_id), document_name, state, count(*) FROM relay_outbox
+WHERE id = ANY($1::bigint[]) GROUP BY 1, 2, 3
+"""
+
+_PAYLOAD = "SELECT substring(payload FROM 1 FOR $2) FROM relay_outbox WHERE id = $1 AND payload_size IS NULL"
+
+# One row more than the limit: whether there are more.
+_SHAPE = f"""
+{selection.HEADS}
+SELECT head.tenant, head.document,
+       width_bucket(extract(epoch FROM clock_timestamp() - aged.queued_at)::float8, $4::float8[]),
+       aged.place > $3, count(*)
+FROM head CROSS JOIN LATERAL (
+    SELECT id, queued_at, row_number() OVER (ORDER BY id) AS place FROM (
+        (SELECT id, queued_at FROM relay_outbox
+         WHERE {selection.IN_COMMON_LANE} ORDER BY ordering_key, id LIMIT $3 + 1)
+        UNION ALL
+        (SELECT id, queued_at FROM relay_outbox
+         WHERE {selection.KEYED.format(after=0)} ORDER BY document_name, id LIMIT $3 + 1)
+    ) either
+) aged WHERE aged.place <= $3 + 1 GROUP BY 1, 2, 3, 4
+"""  # noqa: S608
+
+_PREVIEWED = 5_000
+"""Rows that are counted at a time."""
+
+_STATES: tuple[MessageState, ...] = get_args(MessageState)
+
+History = tuple[tuple[datetime, str, str], ...]
+
+
+async def size(session: Session) -> int:
+    """Of the table of messages, with its indexes and its payloads."""
+    return int(await session.fetchval(_SIZE))
+
+
+async def counts(session: Session) -> Mapping[TenantId, Count]:
+    """From the sums that triggers keep; the oldest from the heads of the pending rows."""
+    rows = [tuple(row) for row in await session.fetch(_COUNTS)]
+    oldest: dict[str, float] = {}
+    if any(row[1] for row in rows):
+        oldest = dict(
+            tuple(row) for row in await session.fetch(_OLDEST, *selection.EVERY_TENANT, _OLDEST_LOOKED_AT)
+        )
+    return {
+        TenantId(tenant): Count(pending, delivered, parked, dropped, oldest.get(tenant))
+        for tenant, pending, delivered, parked, dropped in rows
+        if pending or delivered or parked or dropped
+    }
+
+
+async def find(session: Session, wanted: Filter, limit: int, after: RowId = FIRST) -> Sequence[Record]:
+    """In the order of their rows."""
+    states = _STATES if wanted.state is None else (wanted.state,)
+    return await _records(session, await selection.first(session, wanted, states, limit, after))
+
+
+async def show(session: Session, wanted: Filter) -> Sequence[Record]:
+    """With history."""
+    ids = await selection.first(session, wanted, _STATES, limit=None)
+    histories: dict[int, History] = {}
+    for row, at, what, detail in await session.fetch(_HISTORY, ids):
+        histories[row] = (*histories.get(row, ()), (at.astimezone(UTC), what, detail))
+    return await _records(session, ids, histories)
+
+
+async def ahead(session: Session, record: Record) -> Record | None:
+    """The head of its lane, over all documents, if that is another message."""
+    head = await selection.ahead(session, record.tenant_id, record.ordering_key, record.row)
+    found = await _records(session, head)
+    return found[0] if found else None
+
+
+async def payload(session: Session, row: RowId, limit: int) -> bytes | None:
+    """The beginning of it."""
+    found: bytes | None = await session.fetchval(_PAYLOAD, row, limit)
+    return found
+
+
+async def shape(session: Session, tenant: TenantId | None, limit: int) -> Sequence[Shape]:
+    """By tenant and document, each along the indexes of pending rows."""
+    asked = selection.EVERY_TENANT if tenant is None else (tenant.upper(),) * 2
+    buckets: dict[tuple[str, str], list[int]] = {}
+    beyond = set[tuple[str, str]]()
+    for name, document, bucket, is_beyond, number in await session.fetch(_SHAPE, *asked, limit, list(AGES)):
+        counts = buckets.setdefault((name, document), [0] * (len(AGES) + 1))
+        if is_beyond:
+            beyond.add((name, document))
+        else:
+            counts[bucket] += number
+    return [
+        Shape(TenantId(name), DocumentName(document), tuple(counts), (name, document) in beyond)
+        for (name, document), counts in sorted(buckets.items())
+    ]
+
+
+async def preview(session: Session, what: What, wanted: Filter, sample: int) -> Preview:
+    """What a decision would change."""
+    frozen = replace(wanted, moment=await selection.moment(session))
+    states = states_of(what, wanted)
+    groups: Counter[tuple[TenantId, DocumentName, MessageState]] = Counter()
+    last: RowId | None = FIRST
+    while last is not None:
+        page = await selection.page(session, frozen, states, _PREVIEWED, last)
+        for tenant, document, state, number in await session.fetch(_GROUPS, page.ids):
+            groups[TenantId(tenant), DocumentName(document), state] += number
+        last = page.last
+    first = await _records(session, await selection.first(session, frozen, states, sample))
+    counted = tuple((*group, number) for group, number in groups.most_common())
+    return Preview(what, frozen, groups.total(), counted, first)
+
+
+async def _records(
+    session: Session, ids: Sequence[RowId], histories: Mapping[int, History] | None = None
+) -> Sequence[Record]:
+    rows = await session.fetch(_RECORDS, list(ids))
+    return [_record(tuple(row), (histories or {}).get(row[0], ())) for row in rows]
+
+
+def _record(row: tuple[Any, ...], history: History) -> Record:
+    return Record(
+        row=RowId(row[0]),
+        tenant_id=TenantId(row[1]),
+        document_name=DocumentName(row[2]),
+        message_id=MessageId(row[3]),
+        to_logical_id=LogicalId(row[4]),
+        ordering_key=None if row[5] is None else OrderingKey(row[5]),
+        parameters=json.loads(row[6]),
+        size=row[7],
+        state=row[8],
+        reason=row[9],
+        attempts=row[10],
+        not_before=_utc(row[11]),
+        created_at=row[12].astimezone(UTC),
+        queued_at=row[13].astimezone(UTC),
+        settled_at=_utc(row[14]),
+        history=history,
+    )
+
+
+def _utc(when: datetime | None) -> datetime | None:
+    return None if when is None else when.astimezone(UTC)

@@ -1,0 +1,85 @@
+"""This file is a connection to PostgreSQL as calls use it: plain names, statements kept where they can be.
+
+Straight to the server a statement is parsed once and takes one round trip from then on. Behind a pooler that
+shares connections the next transaction may meet another session of the server: nothing is kept there (no SET,
+no named statement, no session lock), and a statement takes two round trips.
+"""
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeAlias
+
+import asyncpg
+from asyncpg.prepared_stmt import PreparedStatement
+
+from relay.outbox.postgres.table_names import Names
+
+Row: TypeAlias = asyncpg.Record
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+_KEPT = 100
+"""Statements of a connection; there are fewer, those of filters apart."""
+
+# One row where the process that was connected to is the one that answers: a pooler says a number of its own.
+# A plan that was made for an empty table walks through a full one, so none outlives its execution; that of a
+# statement without values would, so those are not kept.
+_STRAIGHT = "SELECT set_config('plan_cache_mode', 'force_custom_plan', false) WHERE pg_backend_pid() = {}"
+
+
+class Session:
+    """Statements are written with plain names."""
+
+    def __init__(self, connection: Connection, names: Names) -> None:
+        self.connection, self._names = connection, names
+        self._kept: dict[str, PreparedStatement[Row]] | None = None
+
+    async def keep_statements(self) -> None:
+        """From now on, unless a pooler stands between."""
+        asked = _STRAIGHT.format(self.connection.get_server_pid())
+        if await self.connection.execute(asked) == "SELECT 1":
+            self._kept = {}
+
+    def keep_nothing(self) -> None:
+        """A statement that was kept is lost: a pooler that repeats the server's own number."""
+        self._kept = None
+
+    def transaction(self) -> AbstractAsyncContextManager[None]:
+        """What is done within is committed together, or not at all."""
+        return self.connection.transaction()
+
+    async def fetch(self, statement: str, *values: Any) -> list[Row]:
+        """All rows."""
+        return await self._rows(statement, values)
+
+    async def fetchrow(self, statement: str, *values: Any) -> Row | None:
+        """The first row."""
+        return next(iter(await self._rows(statement, values)), None)
+
+    async def fetchval(self, statement: str, *values: Any) -> Any:
+        """The first row's first column."""
+        return next((row[0] for row in await self._rows(statement, values)), None)
+
+    async def execute(self, statement: str, *values: Any) -> int:
+        """How many rows it touched."""
+        text = self._names.within(statement)
+        kept = await self._prepared(text, values)
+        if kept is None:
+            said = await self.connection.execute(text, *values)
+        else:
+            await kept.fetch(*values)
+            said = kept.get_statusmsg() or ""
+        return int(said.rpartition(" ")[2]) if said[-1:].isdigit() else 0
+
+    async def _rows(self, statement: str, values: tuple[Any, ...]) -> list[Row]:
+        text = self._names.within(statement)
+        kept = await self._prepared(text, values)
+        return await (self.connection.fetch(text, *values) if kept is None else kept.fetch(*values))
+
+    async def _prepared(self, text: str, values: tuple[Any, ...]) -> "PreparedStatement[Row] | None":
+        """The statement as the server keeps it; None where it is not to be kept."""
+        if self._kept is None or not values:
+            return None
+        kept = self._kept.get(text)
+        if kept is None and len(self._kept) < _KEPT:
+            kept = await self.connection.prepare(text, name=f"ion_relay_{len(self._kept)}")
+            self._kept[text] = kept
+        return kept

@@ -1,0 +1,155 @@
+"""This file is what PostgreSQL's errors mean to a person: what happened, where, and the mend."""
+
+import asyncpg
+
+from relay.core.ports import StoreError
+
+CALL_SECONDS = 30.0
+"""The longest that any call may take; a database that hangs must not hang the relay."""
+
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+_CLASS = 2  # the first characters of an SQLSTATE are its class
+
+_SPARING = frozenset({"21", "22", "23", "26", "40", "42", "55"})
+
+_BY_STATE = {
+    "53100": "its disk is full; free some space there; nothing that was stored is lost",
+    "53200": "it is out of memory; lower its work_mem or the number of its connections",
+    "53300": "it takes no more connections; raise its max_connections, or run fewer relays or a pooler",
+    "25006": "it is read-only, as a standby is; let the URL name the primary, or all hosts of the cluster",
+    "57014": "a statement was cancelled, perhaps by a statement_timeout; raise that of the relay's role",
+    "55P03": "a row stayed locked; end the transaction that holds it",
+    "55006": "a table is in use by a change of its structure; wait for its end",
+    "40P01": "it was in each other's way with another transaction; it is tried again",
+    "40001": "it was in each other's way with another transaction; it is tried again",
+    "57P01": "it ended the connection; it is being stopped or restarted, or an administrator did it",
+    "57P02": "it crashed and restarts",
+    "57P03": "it is starting, stopping or recovering",
+}
+
+_LASTING_BY_STATE = {
+    "28P01": "it refused the password; correct it in RELAY_OUTBOX__URL, or in the file that PGPASSFILE names",
+    "28000": "it refused the role; correct RELAY_OUTBOX__URL, or the server's pg_hba.conf",
+    "3D000": "it has no such database; create it, or correct RELAY_OUTBOX__URL",
+    "42501": "the role lacks a right; grant what docs/postgres.md says for the relay's role",
+    "3F000": "it has no such schema; correct RELAY_OUTBOX__SCHEMA, or run: relay outbox upgrade",
+    "42P01": "it holds no outbox, or not all of it; create it with: relay outbox upgrade",
+    "42703": "its outbox is of another version; bring it up to date with: relay outbox upgrade",
+}
+
+_UNREACHABLE = "check that it runs and that this machine reaches it; the relay goes on by itself"
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same transaction will do, tried again: it met another one, or a statement that was lost."""
+    collisions = asyncpg.DeadlockDetectedError | asyncpg.SerializationError
+    return isinstance(error, collisions) or is_lost_statement(error)
+
+
+def is_lost_statement(error: BaseException) -> bool:
+    """Whether the server's session lost the statement that was prepared, or has another of its name."""
+    lost = asyncpg.InvalidSQLStatementNameError | asyncpg.DuplicatePreparedStatementError
+    return isinstance(error, lost)
+
+
+def spares_connection(error: BaseException) -> bool:
+    """Whether the connection can be used further: what failed is the statement, or our own work."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "")[:_CLASS] in _SPARING
+    return isinstance(error, Exception) and not isinstance(error, (OSError, *DRIVER_ERRORS))
+
+
+def is_of_a_standby(error: StoreError) -> bool:
+    """Whether it answered, but takes no writes: of several hosts the other one's trouble says more."""
+    return isinstance(error.__cause__, asyncpg.TargetServerAttributeNotMatched)
+
+
+def explain(error: BaseException, where: str) -> StoreError:
+    """The error that the relay's log and command line show. Nothing was stored, as far as known."""
+    match error:
+        case StoreError():
+            return error
+        case asyncpg.TargetServerAttributeNotMatched():
+            return StoreError(f"the outbox {where}: {_BY_STATE['25006']}")
+        case asyncpg.PostgresError() if error.sqlstate in _LASTING_BY_STATE:
+            return StoreError(
+                f"the outbox {where}: {_LASTING_BY_STATE[error.sqlstate]} ({_said(error)})", lasting=True
+            )
+        case asyncpg.PostgresError() if error.sqlstate in _BY_STATE:
+            return StoreError(f"the outbox {where}: {_BY_STATE[error.sqlstate]} ({_said(error)})")
+        case asyncpg.PostgresError():
+            return StoreError(f"the outbox {where} could not do it: {_said(error)} ({error.sqlstate})")
+        case TimeoutError():
+            return StoreError(
+                f"the outbox {where} did not answer within {CALL_SECONDS:g} s; look for a transaction "
+                "that holds locks, and at the network between; what was under way may be stored all the same"
+            )
+        case ConnectionError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
+            return StoreError(
+                f"the connection to the outbox {where} was lost or refused; {_UNREACHABLE} ({_said(error)})"
+            )
+        case _:
+            return StoreError(f"the outbox {where} cannot be reached; {_UNREACHABLE} ({_said(error)})")
+
+
+def unreadable_url(where: str) -> StoreError:
+    """The driver did not understand it. Its own words are not shown: they may hold a part of a password."""
+    return StoreError(
+        f"{where} cannot be understood as a PostgreSQL URL; use postgresql://role@host:5432/database, with "
+        "%2F for a / and %40 for an @ in a password, or a ?host=/folder of a socket",
+        lasting=True,
+    )
+
+
+def silent(where: str, seconds: float) -> StoreError:
+    """Nobody answers there."""
+    return StoreError(f"the outbox {where} did not answer within {seconds:g} s; {_UNREACHABLE}")
+
+
+def closed(where: str) -> StoreError:
+    """A call after the close."""
+    return StoreError(f"the outbox {where} is closed", lasting=True)
+
+
+def missing(where: str) -> StoreError:
+    """A database without the outbox's tables."""
+    return StoreError(
+        f"the database {where} holds no outbox yet; create it with: relay outbox upgrade", lasting=True
+    )
+
+
+def too_old(where: str, found: int, needed: int) -> StoreError:
+    """The tables are of an earlier version."""
+    return StoreError(
+        f"the outbox {where} has schema version {found}, this relay needs {needed}; "
+        "bring it up to date with: relay outbox upgrade",
+        lasting=True,
+    )
+
+
+def too_new(where: str, found: int, known: int) -> StoreError:
+    """The tables are of a later version that this relay cannot use."""
+    return StoreError(
+        f"the outbox {where} was made by a newer relay (schema version {found}, this one knows up to "
+        f"{known}); install that relay; relay outbox upgrade of this one cannot go back",
+        lasting=True,
+    )
+
+
+def not_utf8(where: str, encoding: str) -> StoreError:
+    """Documents would be sent in another encoding."""
+    return StoreError(
+        f"the database {where} keeps text as {encoding}; the outbox needs one in UTF8", lasting=True
+    )
+
+
+def too_old_server(where: str, version: int) -> StoreError:
+    """Triggers and types that it lacks."""
+    return StoreError(
+        f"the database {where} is PostgreSQL {version // 10_000}; the outbox needs 14 or later", lasting=True
+    )
+
+
+def _said(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

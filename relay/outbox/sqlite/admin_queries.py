@@ -1,0 +1,238 @@
+"""This file is what operators look at: counts, messages, stories, and what a decision would change."""
+
+import json
+import sqlite3
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import get_args
+
+from relay.core.admin import AGES, FIRST, Count, Filter, MessageState, Preview, Record, Shape, What
+from relay.core.model import DocumentName, MessageId, OrderingKey, RowId, TenantId
+from relay.outbox.bulk import states_of
+from relay.outbox.sqlite import due, selection, tenants
+from relay.outbox.sqlite.json_rows import in_one_step, rows
+
+_OLDEST_LOOKED_AT = 5
+"""Rows a document and lane kind; a retried one is queued anew at its old place and may hide older ones."""
+
+_IS_DUE = "(not_before IS NULL OR not_before <= strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))"
+
+_COUNTS = in_one_step(
+    5,
+    """
+SELECT upper(tenant_id), max(pending, 0), max(delivered, 0), max(parked, 0), max(dropped, 0)
+FROM relay_counts ORDER BY tenant_id
+""",
+)
+
+# Of the first pending rows of each tenant's documents, without a key and with one: the oldest that is due.
+_OLDEST = in_one_step(
+    2,
+    f"""
+WITH head(tenant, document) AS (
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?1)
+)
+SELECT tenant, (
+    SELECT (julianday('now') - julianday(min(queued_at))) * 86400.0 FROM (
+        SELECT queued_at FROM relay_outbox INDEXED BY relay_outbox_lanes
+        WHERE state = 'pending' AND tenant_id = head.tenant AND document_name = head.document
+          AND ordering_key IS NULL AND {_IS_DUE}
+        ORDER BY id LIMIT {_OLDEST_LOOKED_AT}))
+FROM head
+UNION ALL
+SELECT tenant, (
+    SELECT (julianday('now') - julianday(min(queued_at))) * 86400.0 FROM (
+        SELECT queued_at FROM relay_outbox INDEXED BY relay_outbox_keyed
+        WHERE state = 'pending' AND ordering_key IS NOT NULL AND tenant_id = head.tenant
+          AND document_name = head.document AND {_IS_DUE}
+        ORDER BY id LIMIT {_OLDEST_LOOKED_AT}))
+FROM head
+""",  # noqa: S608  # constants
+)
+
+_RECORDS = in_one_step(
+    15,
+    """
+SELECT id, upper(tenant_id), document_name, message_id, to_logical_id, ordering_key, parameters,
+       coalesce(payload_size,
+                CASE typeof(payload) WHEN 'blob' THEN length(payload) ELSE length(CAST(payload AS BLOB)) END),
+       state, CAST(reason AS TEXT), attempts, not_before, created_at, queued_at, settled_at
+FROM relay_outbox WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id
+""",
+)
+
+_AHEAD = """
+SELECT id FROM relay_outbox INDEXED BY relay_outbox_lanes
+WHERE state = 'pending' AND tenant_id = ? AND document_name = ? AND ordering_key IS ? AND id < ?
+ORDER BY id LIMIT 1
+"""
+
+_HISTORY = in_one_step(3, "SELECT at, what, detail FROM relay_history WHERE row = ? ORDER BY id")
+
+_GROUPS = in_one_step(
+    4,
+    """
+SELECT upper(tenant_id), document_name, state, count(*) FROM relay_outbox
+WHERE id IN (SELECT value FROM json_each(?)) GROUP BY 1, 2, 3
+""",
+)
+
+_PAYLOAD = """
+SELECT substr(CAST(payload AS BLOB), 1, ?) FROM relay_outbox WHERE id = ? AND payload_size IS NULL
+"""
+
+# One row more than the limit: whether there are more.
+_AGES = in_one_step(
+    1,
+    """
+SELECT (julianday('now') - julianday(queued_at)) * 86400.0 FROM (
+    SELECT * FROM (
+        SELECT id, queued_at FROM relay_outbox INDEXED BY relay_outbox_lanes
+        WHERE state = 'pending' AND tenant_id = :tenant AND document_name = :document AND ordering_key IS NULL
+        ORDER BY id LIMIT :limit + 1)
+    UNION ALL
+    SELECT * FROM (
+        SELECT id, queued_at FROM relay_outbox INDEXED BY relay_outbox_keyed
+        WHERE state = 'pending' AND tenant_id = :tenant AND document_name = :document
+          AND ordering_key IS NOT NULL
+        ORDER BY id LIMIT :limit + 1))
+ORDER BY id LIMIT :limit + 1
+""",
+)
+
+_PREVIEWED = 5_000
+"""Rows that are counted at a time."""
+
+_STATES: tuple[MessageState, ...] = get_args(MessageState)
+
+
+# --- looking --------------------------------------------------------------------------------------
+
+
+def counts(connection: sqlite3.Connection) -> Mapping[TenantId, Count]:
+    """From the counters that triggers keep; the oldest from the heads of the pending rows."""
+    found = rows(connection, _COUNTS)
+    oldest = _oldest_due(connection, [tenant for tenant, pending, *_ in found if pending])
+    return {
+        TenantId(tenant): Count(pending, delivered, parked, dropped, oldest.get(tenant))
+        for tenant, pending, delivered, parked, dropped in found
+        if pending or delivered or parked or dropped
+    }
+
+
+def _oldest_due(connection: sqlite3.Connection, asked: Sequence[TenantId]) -> Mapping[TenantId, float]:
+    documents = due.documents_of(connection, asked)
+    heads = json.dumps([(tenant, name) for tenant, names in documents.items() for name in names])
+    oldest: dict[TenantId, float] = {}
+    for tenant, age in rows(connection, _OLDEST, (heads,)):
+        if age is not None:  # none is due; a clock that was set back makes negative ones
+            oldest[tenant] = max(age, oldest.get(tenant, 0.0))
+    return oldest
+
+
+def size(connection: sqlite3.Connection) -> int:
+    """Of the file, as far as it is in use."""
+    (pages,), (bytes_,) = (
+        connection.execute(f"PRAGMA {one}").fetchone() for one in ("page_count", "page_size")
+    )
+    return int(pages * bytes_)
+
+
+def find(
+    connection: sqlite3.Connection, wanted: Filter, limit: int, after: RowId = FIRST
+) -> Sequence[Record]:
+    """In the order of their rows."""
+    states = _STATES if wanted.state is None else (wanted.state,)
+    return _records(connection, selection.first(connection, wanted, states, limit, after))
+
+
+def show(connection: sqlite3.Connection, message_id: MessageId, tenant: TenantId | None) -> Sequence[Record]:
+    """With history."""
+    ids = selection.first(connection, Filter(tenant=tenant, ids=(message_id,)), _STATES, limit=-1)
+    return _records(connection, ids, with_history=True)
+
+
+def ahead(connection: sqlite3.Connection, record: Record) -> Record | None:
+    """The head of its lane, over all documents, if that is another message."""
+    heads = [
+        row
+        for document in due.documents(connection, record.tenant_id)
+        for row in connection.execute(_AHEAD, (record.tenant_id, document, record.ordering_key, record.row))
+    ]
+    found = _records(connection, [RowId(row) for (row,) in sorted(heads)[:1]])
+    return found[0] if found else None
+
+
+def payload(connection: sqlite3.Connection, row: RowId, limit: int) -> bytes | None:
+    """The beginning of it."""
+    found = connection.execute(_PAYLOAD, (limit, row)).fetchone()
+    return None if found is None else bytes(found[0])
+
+
+def shape(connection: sqlite3.Connection, tenant: TenantId | None, limit: int) -> Sequence[Shape]:
+    """By tenant and document, each along the indexes of pending rows."""
+    asked = sorted(tenants.pending(connection)) if tenant is None else [TenantId(tenant.upper())]
+    return [
+        _shape(connection, each, document, limit)
+        for each, documents in due.documents_of(connection, asked).items()
+        for document in documents
+    ]
+
+
+def _shape(connection: sqlite3.Connection, tenant: TenantId, document: DocumentName, limit: int) -> Shape:
+    values = {"tenant": tenant, "document": document, "limit": limit}
+    ages = [age for (age,) in rows(connection, _AGES, values)]
+    buckets = Counter(bisect_right(AGES, age) for age in ages[:limit])
+    counts = tuple(buckets[place] for place in range(len(AGES) + 1))
+    return Shape(tenant, document, counts, more=len(ages) > limit)
+
+
+def preview(connection: sqlite3.Connection, what: What, wanted: Filter, sample: int) -> Preview:
+    """What a decision would change, in one snapshot."""
+    moment = selection.moment(connection)
+    frozen, states = replace(wanted, moment=moment), states_of(what, wanted)
+    groups: Counter[tuple[TenantId, DocumentName, MessageState]] = Counter()
+    last: RowId | None = FIRST
+    while last is not None:
+        page = selection.page(connection, frozen, states, _PREVIEWED, last)
+        for tenant, document, state, number in rows(connection, _GROUPS, (json.dumps(page.ids),)):
+            groups[TenantId(tenant), DocumentName(document), state] += number
+        last = page.last
+    first = _records(connection, selection.first(connection, frozen, states, sample))
+    counted = tuple((*group, number) for group, number in groups.most_common())
+    return Preview(what, frozen, groups.total(), counted, first)
+
+
+def _records(
+    connection: sqlite3.Connection, ids: Sequence[RowId], *, with_history: bool = False
+) -> Sequence[Record]:
+    return [
+        Record(
+            row=row[0],
+            tenant_id=row[1],
+            document_name=DocumentName(row[2]),
+            message_id=MessageId(row[3]),
+            to_logical_id=row[4],
+            ordering_key=None if row[5] is None else OrderingKey(row[5]),
+            parameters=json.loads(row[6]),
+            size=row[7],
+            state=row[8],
+            reason=row[9],
+            attempts=row[10],
+            not_before=None if row[11] is None else tenants.instant(row[11]),
+            created_at=tenants.instant(row[12]),
+            queued_at=tenants.instant(row[13]),
+            settled_at=None if row[14] is None else tenants.instant(row[14]),
+            history=_history(connection, row[0]) if with_history else (),
+        )
+        for row in rows(connection, _RECORDS, (json.dumps(ids),))
+    ]
+
+
+def _history(connection: sqlite3.Connection, row: RowId) -> tuple[tuple[datetime, str, str], ...]:
+    return tuple(
+        (tenants.instant(at), what, detail) for at, what, detail in rows(connection, _HISTORY, (row,))
+    )

@@ -1,0 +1,164 @@
+"""This file is which rows operators mean: from a filter to row ids, each way along an index."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from relay.core.admin import FIRST, Filter, MessageState, Moment
+from relay.core.model import RowId
+from relay.outbox.sqlite import due, tenants
+from relay.outbox.sqlite.json_rows import in_one_step, row_ids
+
+_PAGE = 5_000
+"""Rows that are looked through at a time where all that are meant are wanted."""
+
+_BY_IDS = in_one_step(
+    1,
+    """
+SELECT id FROM relay_outbox
+WHERE message_id IN (SELECT value FROM json_each(:ids)) AND id > :after
+  AND (:tenant IS NULL OR tenant_id = :tenant) AND (:document IS NULL OR document_name = :document)
+  AND state IN (SELECT value FROM json_each(:states))
+ORDER BY id LIMIT :limit
+""",
+)
+
+_ASIDE = in_one_step(
+    1,
+    """
+SELECT id FROM relay_outbox INDEXED BY relay_outbox_aside
+WHERE (state = 'parked' OR state = 'dropped') AND state = :state AND id > :after
+  AND (:tenant IS NULL OR tenant_id = :tenant) AND (:document IS NULL OR document_name = :document)
+ORDER BY id LIMIT :limit
+""",
+)
+
+_OF_TENANT = in_one_step(
+    1,
+    """
+SELECT id FROM relay_outbox INDEXED BY relay_outbox_tenant
+WHERE tenant_id = :tenant AND id > :after AND (:document IS NULL OR document_name = :document)
+  AND state IN (SELECT value FROM json_each(:states))
+ORDER BY id LIMIT :limit
+""",
+)
+
+_OF_ALL = in_one_step(
+    1,
+    """
+SELECT id FROM relay_outbox NOT INDEXED
+WHERE id > :after AND (:document IS NULL OR document_name = :document)
+  AND state IN (SELECT value FROM json_each(:states))
+ORDER BY id LIMIT :limit
+""",
+)
+
+_STILL = in_one_step(
+    1,
+    """
+SELECT id FROM relay_outbox
+WHERE id IN (SELECT value FROM json_each(:ids))
+  AND (:upto IS NULL OR id <= :upto
+       AND CASE state WHEN 'pending' THEN queued_at ELSE coalesce(settled_at, queued_at) END <= :at)
+  AND (:reason IS NULL OR instr(reason, :reason) > 0)
+ORDER BY id
+""",
+)
+
+_CLOCK = "SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
+
+_NEWEST = "SELECT coalesce(max(id), 0) FROM relay_outbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows that are meant, and the last that was looked at; None: no more are meant."""
+
+    ids: list[RowId]
+    last: RowId | None
+
+
+def moment(connection: sqlite3.Connection) -> Moment:
+    """Now. What happened before has this instant or an earlier one; whatever comes later, a later one.
+
+    The clock has milliseconds, so the next one is waited for before the first look at a row.
+    """
+    (at,) = connection.execute(_CLOCK).fetchone()
+    while connection.execute(_CLOCK).fetchone() == (at,):
+        time.sleep(0.0002)
+    (upto,) = connection.execute(_NEWEST).fetchone()
+    return Moment(RowId(upto), tenants.instant(at))
+
+
+def first(
+    connection: sqlite3.Connection,
+    wanted: Filter,
+    states: Sequence[MessageState],
+    limit: int,
+    after: RowId = FIRST,
+) -> list[RowId]:
+    """The lowest ids behind `after` that are meant and in one of the states. `limit` -1: all of them."""
+    found: list[RowId] = []
+    last: RowId | None = after
+    while last is not None and len(found) != limit:
+        left = limit - len(found) if limit >= 0 else _PAGE
+        size = left if wanted.moment is None and wanted.reason is None else max(left, _PAGE)
+        each = page(connection, wanted, states, size, last)
+        found += each.ids[:left]
+        last = each.last
+    return found
+
+
+def page(
+    connection: sqlite3.Connection, wanted: Filter, states: Sequence[MessageState], size: int, after: RowId
+) -> Page:
+    """Those of the next `size` rows behind `after` that are meant and in one of the states."""
+    ids = select(connection, wanted, states, size, after) if states else []
+    upto = None if wanted.moment is None else wanted.moment.upto
+    last = ids[-1] if len(ids) == size and (upto is None or ids[-1] < upto) else None
+    if wanted.moment is None and wanted.reason is None:
+        return Page(ids, last)
+    values = {
+        "ids": json.dumps(ids),
+        "upto": upto,
+        "at": None if wanted.moment is None else tenants.instant_text(wanted.moment.at),
+        "reason": wanted.reason,
+    }
+    return Page(row_ids(connection, _STILL, values), last)
+
+
+def select(
+    connection: sqlite3.Connection, wanted: Filter, states: Sequence[MessageState], limit: int, after: int = 0
+) -> list[RowId]:
+    """The lowest ids behind `after` that are meant and in one of the states; each way along an index."""
+    values = {
+        "ids": json.dumps(wanted.ids),
+        "tenant": wanted.tenant,
+        "document": wanted.document,
+        "states": json.dumps(states),
+        "limit": limit,
+        "after": after,
+    }
+    if wanted.ids:
+        return row_ids(connection, _BY_IDS, values)
+    if "delivered" in states:
+        return row_ids(connection, _OF_ALL if wanted.tenant is None else _OF_TENANT, values)
+    found = set[RowId]()
+    for state in states:
+        if state == "pending":
+            found.update(_pending(connection, wanted, limit, after))
+        else:
+            found.update(row_ids(connection, _ASIDE, values | {"state": state}))
+    return sorted(found)[:limit]
+
+
+def _pending(connection: sqlite3.Connection, wanted: Filter, limit: int, after: int) -> list[RowId]:
+    span = due.Span(frozenset(), frozenset(), limit, after)
+    asked = tenants.pending(connection) if wanted.tenant is None else [wanted.tenant]
+    found: list[RowId] = []
+    for tenant, documents in due.documents_of(connection, asked).items():
+        names = [name for name in documents if wanted.document in (None, name)]
+        found += due.pending_ids(connection, tenant, names, span)
+    return found

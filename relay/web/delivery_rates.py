@@ -1,0 +1,66 @@
+"""This file is how fast each tenant's messages are delivered of late, by the store's counts: a sparkline.
+
+Pure: the time is handed in, in seconds of any steady clock.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from relay.core.admin import Count
+from relay.core.model import TenantId
+
+EVERY_SECONDS = 5.0
+KEPT = 36
+WIDTH, HEIGHT = 96.0, 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sparkline:
+    """`points`: of an SVG polyline, in a box of WIDTH by HEIGHT; `text`: the newest rate, for people."""
+
+    points: str
+    text: str
+
+
+class Rates:
+    """Looks are at least EVERY_SECONDS apart; those in between are passed over."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._looked: float | None = None
+        self._before: Mapping[TenantId, int] = {}
+        self._rates: dict[TenantId, deque[float]] = {}
+
+    def saw(self, counts: Mapping[TenantId, Count]) -> None:
+        """How many are delivered now."""
+        now = self._clock()
+        if self._looked is not None and now - self._looked < EVERY_SECONDS:
+            return
+        delivered = {tenant: count.delivered for tenant, count in counts.items()}
+        if self._looked is not None:
+            seconds = now - self._looked
+            for tenant, count in delivered.items():
+                rate = max(count - self._before.get(tenant, count), 0) / seconds
+                line = self._rates.get(tenant)
+                if line is None:
+                    if rate == 0:
+                        continue
+                    line = self._rates[tenant] = deque(maxlen=KEPT)
+                line.append(rate)
+            for tenant in [tenant for tenant, line in self._rates.items() if not any(line)]:
+                del self._rates[tenant]
+        self._looked, self._before = now, delivered
+
+    def line(self, tenant: TenantId) -> Sparkline | None:
+        """None: nothing was delivered of late."""
+        rates = self._rates.get(tenant)
+        if not rates:
+            return None
+        highest, step = max(rates), WIDTH / (KEPT - 1)
+        first = KEPT - len(rates)
+        points = " ".join(
+            f"{(first + place) * step:.1f},{HEIGHT - 1 - rate / highest * (HEIGHT - 2):.1f}"
+            for place, rate in enumerate(rates)
+        )
+        return Sparkline(points, f"{rates[-1]:.1f}/s")

@@ -1,0 +1,63 @@
+"""This file is the keys that ION calls with: from the settings, and from files that may change."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from relay.config.settings import Settings
+from relay.core.model import TenantId
+from relay.daemon.wiring import inbound_sources
+from relay.ion.credentials import OAuth1Source, stamp
+from relay.ion.inbound_auth import Key
+from relay.ion.oauth import CredentialError
+from relay.observability import logs
+
+_LOOK_SECONDS = 1.0
+
+
+class Keys:
+    """By consumer key; settings and files are looked at again once a second, when somebody calls.
+
+    `settings()`: those that hold now; new ones are another object.
+    """
+
+    def __init__(self, settings: Callable[[], Settings]) -> None:
+        self._now = settings
+        self._settings: Settings | None = None
+        self._sources: Mapping[TenantId, OAuth1Source] = {}
+        self._files: list[Path] = []
+        self._log = logs.logger()
+        self._stamp: object = None
+        self._next_look = 0.0
+        self._keys: Mapping[str, Key] = {}
+
+    def current(self) -> Mapping[str, Key]:
+        """The keys as they are now; a tenant whose secret cannot be read has none."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_SECONDS
+            self._look()
+        return self._keys
+
+    def _look(self) -> None:
+        settings = self._now()
+        is_new = settings is not self._settings
+        if is_new:
+            self._settings, self._sources = settings, inbound_sources(settings)
+            self._files = [path for source in self._sources.values() for path in source.paths]
+        seen = stamp(self._files)
+        if is_new or seen != self._stamp:
+            self._stamp, self._keys = seen, dict(self._read())
+
+    def _read(self) -> "list[tuple[str, Key]]":
+        found = []
+        for tenant, source in self._sources.items():
+            try:
+                keys = source.read()
+            except CredentialError as error:
+                setting = f"RELAY_TENANTS__{tenant}__INBOUND__CONSUMER_SECRET_FILE"
+                mend = "mend the file; it is read again when it changes"
+                self._log.error("settings.refused", setting=setting, reason=str(error), mend=mend)
+                continue
+            found.append((keys.consumer_key, Key(tenant, keys.consumer_secret)))
+        return found

@@ -1,0 +1,703 @@
+"""The table of the core once more, written by hand: the code has to say the same for every status code.
+
+The order of the tests is from the broad to the fine, so that a wrong row is named at once.
+"""
+
+import dataclasses
+import math
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.core import protocol
+from relay.core.model import Delivered, DocumentName, Parked, Released, Settlement
+from relay.core.poison import Blame
+from relay.core.protocol import (
+    Fate,
+    Fault,
+    Halt,
+    Initialise,
+    Opening,
+    Pause,
+    Ping,
+    Policy,
+    Posting,
+    Send,
+    State,
+    Streak,
+    after_accepted,
+    after_initialise,
+    after_ping,
+    after_post,
+    asks_for_fresh_token,
+    is_fine,
+    row_of,
+    token_answer,
+    worst,
+)
+from relay.core.replies import Accepted, Answer, NoReply, Reply, TokenRefused, TokenUnavailable, Versions
+
+ORDERS = frozenset({DocumentName("Sync.SalesOrder")})
+OTHERS = frozenset({DocumentName("Sync.Shipment"), DocumentName("Process.Invoice")})
+PARK, STOP, PARK_NOTHING = Policy(), Policy(on_rejected="stop"), Policy(park_nothing=True)
+NO_BLAME = Blame()
+EVERY_STATUS = range(100, 600)
+CONFIGURATION_CODES = (418, 419, 448, 458)
+OTHER_CODES = (0, 200, 202, 417, 420, 447, 449, 450, 453, 457, 459, 470, 477, 540)
+
+# --- the table, by hand ---------------------------------------------------------------------------
+# name: statuses, what it does to an opening call, to a post, to the message, and whose fault it is
+
+TABLE = {
+    "ok": (range(200, 300), "go on", "next", "delivered", Fault.NOBODY),
+    "invalid": ((400,), "back off", "policy", "policy", Fault.MESSAGE),
+    "unauthorised": ((401,), "halt", "ping soon", "released", Fault.CREDENTIALS),
+    "forbidden": ((403,), "halt", "ping", "released", Fault.CREDENTIALS),
+    "not-ready": ((412,), "start over", "start over", "released", Fault.CONFIGURATION),
+    "too-large": ((413,), "back off", "next", "parked", Fault.MESSAGE),
+    "busy": ((429, 503), "back off", "ping", "released", Fault.ION),
+    "broken": (
+        (408, 500, 501, 502, *range(504, 600)),
+        "back off",
+        "ping",
+        "blamed",
+        Fault.ION,
+    ),
+    "unexpected": (
+        (
+            *range(100, 200),
+            *range(300, 400),
+            402,
+            404,
+            405,
+            406,
+            407,
+            *range(409, 412),
+            *range(414, 429),
+            *range(430, 500),
+        ),
+        "back off",
+        "ping",
+        "released",
+        Fault.CONFIGURATION,
+    ),
+}
+
+NOT_BY_STATUS: dict[str, tuple[Answer, str, str, str, Fault]] = {
+    "silent": (NoReply("cut"), "back off", "ping", "blamed", Fault.ION),
+    "token-refused": (TokenRefused("no"), "halt", "halt", "released", Fault.CREDENTIALS),
+    "token-unavailable": (TokenUnavailable("down"), "back off", "ping", "released", Fault.ION),
+    "no-v3": (Versions(("v1", "v2")), "longest", "never", "none", Fault.CONFIGURATION),
+}
+
+BY_STATUS = {
+    status: (name, opening, posting, fate, fault)
+    for name, (statuses, opening, posting, fate, fault) in TABLE.items()
+    for status in statuses
+}
+
+OPENINGS = {
+    "go on": Opening.GO_ON,
+    "back off": Opening.BACK_OFF,
+    "start over": Opening.START_OVER,
+    "longest": Opening.LONGEST,
+    "halt": Opening.HALT,
+}
+POSTINGS = {
+    "next": Posting.NEXT,
+    "policy": Posting.POLICY,
+    "ping soon": Posting.PING_SOON,
+    "ping": Posting.PING,
+    "start over": Posting.START_OVER,
+    "halt": Posting.HALT,
+    "never": Posting.NEVER,
+}
+FATES = {
+    "delivered": Fate.DELIVERED,
+    "released": Fate.RELEASED,
+    "blamed": Fate.BLAMED,
+    "parked": Fate.PARKED,
+    "policy": Fate.POLICY,
+    "none": Fate.NONE,
+}
+
+
+def everything() -> list[tuple[Answer, str, str, str]]:
+    """Each kind of answer once more than enough, with the reaction that the table asks for."""
+    rows: list[tuple[Answer, str, str, str]] = [
+        (Reply(status), opening, posting, fate)
+        for status, (_name, opening, posting, fate, _fault) in BY_STATUS.items()
+    ]
+    rows += [(Reply(400, code=code), "back off", "ping", "released") for code in CONFIGURATION_CODES]
+    rows += [(answer, opening, posting, fate) for answer, opening, posting, fate, _ in NOT_BY_STATUS.values()]
+    return rows
+
+
+def text_of(answer: Answer) -> str:
+    match answer:
+        case Reply(status, code=None):
+            return f"HTTP {status}"
+        case Reply(status, code=code):
+            return f"HTTP {status} (IMS code {code})"
+        case TokenRefused(detail):
+            return f"cannot authenticate: {detail}"
+        case TokenUnavailable(detail):
+            return f"the token service is not available: {detail}"
+        case NoReply(detail):
+            return detail
+        case Versions(supported):
+            return f"v3 or later is needed, ION supports {', '.join(supported)}"
+        case _:
+            raise AssertionError(answer)
+
+
+def opening_expected(kind: str, asked: Initialise | Ping, reason: str) -> State:
+    """What follows an opening call's answer other than the one hoped for."""
+    more = Streak(asked.streak.failures + 1, asked.streak.rejected)
+    again = dataclasses.replace(asked, streak=more)
+    expected: dict[str, State] = {
+        "go on": Pause(again, reason, 0.0, False),  # fine, and yet not the answer that was asked for
+        "back off": Pause(again, reason, 0.0, False),
+        "start over": Pause(Initialise(more), reason, 0.0, False),
+        "longest": Pause(again, reason, 0.0, True),
+        "halt": Halt(reason, more, False),
+    }
+    return expected[kind]
+
+
+def posting_expected(kind: str, sent: Send, reason: str, fate: str) -> State:
+    """What follows a post's answer for a tenant that parks what is refused."""
+    streak = sent.streak
+    more = Streak(streak.failures + 1, streak.rejected)
+    first = streak.failures == 0
+    rejected = Streak(streak.failures, streak.rejected + 1)
+    ping, initialise = Ping(sent.accepted, more), Initialise(more)
+    paused_ping, paused_initialise = Pause(ping, reason, 0.0, False), Pause(initialise, reason, 0.0, False)
+    expected: dict[str, State] = {
+        "next": Send(sent.accepted, Streak(0, 0) if fate == "delivered" else rejected),
+        "policy": Send(sent.accepted, rejected),
+        "ping soon": ping if first else paused_ping,
+        "ping": paused_ping,
+        "start over": initialise if first else paused_initialise,
+        "halt": Halt(reason, more, False),
+        "never": paused_ping,
+    }
+    return expected[kind]
+
+
+# --- rows: what an answer means -------------------------------------------------------------------
+
+
+def test_the_handwritten_table_covers_every_status_code_once() -> None:
+    assert sorted(status for statuses, *_ in TABLE.values() for status in statuses) == list(EVERY_STATUS)
+
+
+def test_every_status_code_has_the_row_of_the_table() -> None:
+    for status in EVERY_STATUS:
+        for code in (None, *OTHER_CODES):
+            row = row_of(Reply(status, code=code))
+            name, opening, posting, fate, fault = BY_STATUS[status]
+            found = (row.name, row.opening, row.posting, row.fate, row.fault)
+            assert found == (name, OPENINGS[opening], POSTINGS[posting], FATES[fate], fault), status
+
+
+def test_status_codes_outside_http_are_a_configuration_fault() -> None:
+    for status in (-1, 0, 99, 600, 601, 999):
+        assert row_of(Reply(status)).name == "unexpected"
+
+
+@pytest.mark.parametrize("code", CONFIGURATION_CODES)
+def test_a_400_about_tenant_or_sender_is_the_configurations_fault_and_only_as_a_400(code: int) -> None:
+    row = row_of(Reply(400, code=code))
+    assert (row.name, row.opening, row.posting, row.fate, row.fault) == (
+        "misconfigured", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, Fault.CONFIGURATION,
+    )  # fmt: skip
+    for status in EVERY_STATUS:
+        if status != 400:
+            assert row_of(Reply(status, code=code)).name == BY_STATUS[status][0]
+
+
+def test_every_other_internal_code_leaves_a_400_the_messages_fault() -> None:
+    for code in range(1000):
+        expected = "misconfigured" if code in CONFIGURATION_CODES else "invalid"
+        assert row_of(Reply(400, code=code)).name == expected
+
+
+@pytest.mark.parametrize("name", NOT_BY_STATUS)
+def test_answers_that_are_no_status_have_the_row_of_the_table(name: str) -> None:
+    answer, opening, posting, fate, fault = NOT_BY_STATUS[name]
+    row = row_of(answer)
+    assert (row.name, row.opening, row.posting, row.fate, row.fault) == (
+        name, OPENINGS[opening], POSTINGS[posting], FATES[fate], fault,
+    )  # fmt: skip
+
+
+def test_a_list_of_accepted_documents_is_fine() -> None:
+    assert row_of(Accepted(frozenset())).name == "ok"
+
+
+def test_rows_are_complete_each_once_and_each_says_something() -> None:
+    names = [row.name for row in protocol.ROWS]
+    assert names == [
+        "ok", "invalid", "unauthorised", "forbidden", "unexpected", "misconfigured", "not-ready",
+        "too-large", "busy", "broken", "silent", "token-refused", "token-unavailable", "no-v3",
+    ]  # fmt: skip
+    for row in protocol.ROWS:
+        assert all((row.answer, row.mend, row.source)), row.name
+        assert row.source.startswith("["), "every row cites its source"
+
+
+@pytest.mark.parametrize(
+    ("supported", "fine"),
+    [
+        (("v1", "v2", "v3"), True),
+        (("v3",), True),
+        (("v4",), True),
+        (("v10",), True),
+        (("v9999",), True),
+        (("v3", "junk"), True),
+        (("junk", "v3"), True),
+        ((), False),
+        (("v1", "v2"), False),
+        (("v0",), False),
+        (("",), False),
+        (("v",), False),
+        (("3",), False),
+        (("V3",), False),
+        (("v3.1",), False),
+        (("v-3",), False),
+        ((" v3",), False),
+        (("v3 ",), False),
+        (("v3\n",), False),
+        (("xv3",), False),
+        (("v٣",), False),
+        (("v" + "9" * 5000,), False),
+    ],
+)
+def test_v3_or_later_must_be_among_the_versions(supported: tuple[str, ...], fine: bool) -> None:
+    assert is_fine(Versions(supported)) is fine
+    assert row_of(Versions(supported)).name == ("ok" if fine else "no-v3")
+
+
+def test_only_a_2xx_lets_an_opening_go_on() -> None:
+    for status in EVERY_STATUS:
+        assert is_fine(Reply(status)) is (200 <= status < 300)
+    for answer, *_ in NOT_BY_STATUS.values():
+        assert is_fine(answer) is False
+
+
+def test_only_a_401_asks_for_a_fresh_token() -> None:
+    for status in EVERY_STATUS:
+        assert asks_for_fresh_token(Reply(status)) is (status == 401)
+    for answer, *_ in NOT_BY_STATUS.values():
+        assert asks_for_fresh_token(answer) is False
+
+
+def test_the_token_service_refuses_by_400_401_and_403_and_fails_by_everything_else() -> None:
+    for status in EVERY_STATUS:
+        answer = token_answer(status, "why", 7.0)
+        refused = status in (400, 401, 403)
+        refusal = TokenRefused("the token service answers why")
+        assert answer == (refusal if refused else TokenUnavailable("why", 7.0))
+    assert token_answer(500, "why", None) == TokenUnavailable("why", None)
+
+
+# --- ping, versions, acceptedDocuments ------------------------------------------------------------
+
+STREAKS = [Streak(), Streak(1, 0), Streak(6, 4)]
+
+
+@pytest.mark.parametrize("streak", STREAKS, ids=str)
+def test_after_a_failed_opening_the_table_says_what_follows(streak: Streak) -> None:
+    for answer, opening, _, _ in everything():
+        reason = text_of(answer)
+        expected = opening_expected(opening, Initialise(streak), reason)
+        assert after_initialise(Initialise(streak), answer) == expected
+        if opening != "go on":
+            expected = opening_expected(opening, Ping(ORDERS, streak), reason)
+            assert after_ping(Ping(ORDERS, streak), answer) == expected
+
+
+@pytest.mark.parametrize("streak", STREAKS, ids=str)
+def test_a_good_initialisation_sends_what_is_accepted_and_forgets_no_failure(streak: Streak) -> None:
+    assert after_initialise(Initialise(streak), Accepted(OTHERS)) == Send(OTHERS, streak)
+    assert after_initialise(Initialise(streak), Accepted(frozenset())) == Send(frozenset(), streak)
+
+
+@pytest.mark.parametrize("streak", STREAKS, ids=str)
+def test_a_good_ping_sends_and_forgets_no_failure(streak: Streak) -> None:
+    assert after_ping(Ping(ORDERS, streak), Versions(("v3",))) == Send(ORDERS, streak)
+    assert after_ping(Ping(ORDERS, streak), Reply(200)) == Send(ORDERS, streak)
+
+
+def test_versions_without_v3_wait_the_longest_delay_and_then_do_the_same_step_again() -> None:
+    assert after_ping(Ping(ORDERS), Versions(("v2",))) == Pause(
+        Ping(ORDERS, Streak(1)), "v3 or later is needed, ION supports v2", 0.0, True
+    )
+    assert after_initialise(Initialise(), Versions(())) == Pause(
+        Initialise(Streak(1)), "v3 or later is needed, ION supports none", 0.0, True
+    )
+
+
+def test_asking_again_for_accepted_documents_takes_over_the_new_list() -> None:
+    before = Send(ORDERS, Streak(2, 3))
+    assert after_accepted(before, Accepted(OTHERS)) == Send(OTHERS, Streak(2, 3))
+
+
+def test_asking_again_for_accepted_documents_stops_the_messages_only_where_the_table_says_so() -> None:
+    before = Send(ORDERS, Streak(2, 3))
+    for answer, opening, _, _ in everything():
+        stops = opening in ("halt", "start over")
+        reason = text_of(answer)
+        expected = opening_expected(opening, Ping(ORDERS, before.streak), reason) if stops else before
+        assert after_accepted(before, answer) == expected
+
+
+# --- posts ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streak", STREAKS, ids=str)
+def test_after_a_post_the_table_says_what_follows_and_what_becomes_of_the_message(streak: Streak) -> None:
+    for answer, _, posting, fate in everything():
+        reason = text_of(answer)
+        settlements: dict[str, Settlement] = {
+            "delivered": Delivered(),
+            "released": Released(reason, False),
+            "blamed": Released(reason, True),
+            "parked": Parked(reason),
+            "policy": Parked(reason),
+            "none": Released(reason, False),
+        }
+        state, settlement = after_post(Send(ORDERS, streak), answer, PARK, NO_BLAME)
+        assert state == posting_expected(posting, Send(ORDERS, streak), reason, fate), answer
+        assert settlement == settlements[fate], answer
+
+
+def test_no_answer_at_all_ever_parks_a_message_but_400_and_413() -> None:
+    parked = {
+        status
+        for status in EVERY_STATUS
+        if isinstance(after_post(Send(ORDERS), Reply(status), PARK, NO_BLAME)[1], Parked)
+    }
+    assert parked == {400, 413}
+
+
+def test_only_a_delivery_resets_the_failures() -> None:
+    for answer, _, _, fate in everything():
+        state, _ = after_post(Send(ORDERS, Streak(5, 2)), answer, PARK, NO_BLAME)
+        streak = state.then.streak if isinstance(state, Pause) else state.streak
+        assert (streak.failures == 0) == (fate == "delivered")
+        assert (streak.rejected == 0) == (fate == "delivered")
+
+
+def test_ping_fine_and_post_503_is_never_a_hot_loop() -> None:
+    state: State = Send(ORDERS)
+    for failures in range(1, 30):
+        assert isinstance(state, Send)
+        state, _ = after_post(state, Reply(503), PARK, NO_BLAME)
+        assert isinstance(state, Pause)
+        assert isinstance(state.then, Ping)
+        assert state.then.streak.failures == failures
+        state = after_ping(state.then, Versions(("v3",)))
+
+
+@pytest.mark.parametrize(("status", "step"), [(401, Ping), (412, Initialise)])
+def test_the_first_401_and_412_since_a_delivery_go_on_at_once_and_later_ones_pause(
+    status: int, step: type[Ping | Initialise]
+) -> None:
+    state: State = Send(ORDERS)
+    assert isinstance(state, Send)
+    state, _ = after_post(state, Reply(status, retry_after=9.0), PARK, NO_BLAME)
+    assert isinstance(state, step)
+    state = Send(ORDERS, state.streak)
+    state, _ = after_post(state, Reply(status, retry_after=9.0), PARK, NO_BLAME)
+    assert isinstance(state, Pause)
+    assert isinstance(state.then, step)
+    assert (state.then.streak.failures, state.at_least) == (2, 9.0)
+    state, _ = after_post(Send(ORDERS, state.then.streak), Reply(202), PARK, NO_BLAME)
+    assert isinstance(state, Send)
+    state, _ = after_post(state, Reply(status), PARK, NO_BLAME)
+    assert isinstance(state, step)
+
+
+def test_a_403_pauses_already_the_first_time() -> None:
+    state, _ = after_post(Send(ORDERS), Reply(403), PARK, NO_BLAME)
+    assert state == Pause(Ping(ORDERS, Streak(1)), "HTTP 403", 0.0, False)
+
+
+# --- policies -------------------------------------------------------------------------------------
+
+
+def test_the_default_policy_parks_what_is_refused_and_allows_ten_attempts() -> None:
+    assert Policy() == Policy(on_rejected="park", park_nothing=False, max_attempts=10)
+
+
+@pytest.mark.parametrize("park_nothing", [False, True])
+def test_on_rejected_stop_halts_at_a_400_until_a_person_resumes_and_keeps_the_message(
+    park_nothing: bool,
+) -> None:
+    policy = Policy(on_rejected="stop", park_nothing=park_nothing)
+    state, settlement = after_post(Send(ORDERS, Streak(2, 3)), Reply(400), policy, NO_BLAME)
+    reason = "a message was refused and on_rejected is stop: HTTP 400"
+    assert state == Halt(reason, Streak(3, 3), True)
+    assert settlement == Released("HTTP 400", False)
+
+
+def test_on_rejected_stop_changes_nothing_else() -> None:
+    for answer, _, posting, _ in everything():
+        if posting != "policy":
+            sent = Send(ORDERS, Streak(1, 1))
+            assert after_post(sent, answer, STOP, NO_BLAME) == after_post(sent, answer, PARK, NO_BLAME)
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_park_nothing_turns_a_park_into_a_wait_and_no_hot_loop(status: int) -> None:
+    state, settlement = after_post(Send(ORDERS, Streak(1, 9)), Reply(status), PARK_NOTHING, NO_BLAME)
+    assert state == Pause(Ping(ORDERS, Streak(2, 9)), f"HTTP {status}")
+    assert settlement == Released(f"HTTP {status}", True)
+
+
+def test_park_nothing_changes_nothing_else() -> None:
+    for answer, _, _, fate in everything():
+        if fate not in ("parked", "policy"):
+            sent = Send(ORDERS, Streak(1, 1))
+            assert after_post(sent, answer, PARK_NOTHING, NO_BLAME) == after_post(
+                sent, answer, PARK, NO_BLAME
+            )
+
+
+def test_ten_refused_messages_in_a_row_without_a_delivery_halt_the_tenant_until_resumed() -> None:
+    state: State = Send(ORDERS)
+    for turn in range(1, 10):
+        assert isinstance(state, Send)
+        state, settlement = after_post(state, Reply(413 if turn % 2 else 400), PARK, NO_BLAME)
+        assert state == Send(ORDERS, Streak(0, turn))
+        assert isinstance(settlement, Parked)
+    assert isinstance(state, Send)
+    state, settlement = after_post(state, Reply(400, "no item"), PARK, NO_BLAME)
+    reason = "10 messages in a row were refused, the last: HTTP 400: no item"
+    assert state == Halt(reason, Streak(0, 10), True)
+    assert isinstance(settlement, Parked)
+
+
+def test_refused_messages_beyond_ten_from_the_same_flight_halt_too() -> None:
+    state, _ = after_post(Send(ORDERS, Streak(0, 14)), Reply(413), PARK, NO_BLAME)
+    assert state == Halt("15 messages in a row were refused, the last: HTTP 413", Streak(0, 15), True)
+
+
+def test_a_delivery_starts_the_count_of_refused_messages_anew() -> None:
+    state, _ = after_post(Send(ORDERS, Streak(0, 9)), Reply(202), PARK, NO_BLAME)
+    assert state == Send(ORDERS, Streak(0, 0))
+
+
+# --- a message that may be poison -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [Reply(500), NoReply("HTTP 500")], ids=["broken", "silent"])
+@pytest.mark.parametrize(
+    ("blame", "parked"),
+    [
+        (Blame(8, 99999.0, True, True), False),  # the ninth attempt
+        (Blame(9, 0.0, True, False), True),  # the tenth, and others got through
+        (Blame(9, 0.0, True, True), True),
+        (Blame(25, 0.0, True, False), True),
+        (Blame(9, 99999.0, False, False), False),  # nothing else got through: not this message's doing
+        (Blame(500, 99999.0, False, False), False),
+        (Blame(9, 1799.9, False, True), False),  # alone: only time tells
+        (Blame(9, 1800.0, False, True), True),
+        (Blame(8, 1800.0, False, True), False),
+        (Blame(9, 86400.0, False, True), True),
+    ],
+    ids=str,
+)
+def test_a_message_is_parked_for_its_attempts_only_when_it_alone_fails(
+    answer: Answer, blame: Blame, parked: bool
+) -> None:
+    state, settlement = after_post(Send(ORDERS, Streak(3, 2)), answer, PARK, blame)
+    expected = Parked(f"{blame.attempts + 1} attempts, the last: HTTP 500")
+    assert settlement == (expected if parked else Released("HTTP 500", True))
+    assert state == Pause(Ping(ORDERS, Streak(4, 2)), "HTTP 500", 0.0, False)
+
+
+def test_the_limit_of_attempts_is_the_policys() -> None:
+    for attempts in range(6):
+        blame = Blame(attempts, delivered_elsewhere=True)
+        _, settlement = after_post(Send(ORDERS), Reply(500), Policy(max_attempts=4), blame)
+        assert isinstance(settlement, Parked) == (attempts >= 3)
+
+
+def test_park_nothing_keeps_even_an_exhausted_message() -> None:
+    blame = Blame(99, 99999.0, True, True)
+    _, settlement = after_post(Send(ORDERS), Reply(500), PARK_NOTHING, blame)
+    assert settlement == Released("HTTP 500", True)
+
+
+def test_only_blamed_answers_ever_use_up_attempts() -> None:
+    exhausted = Blame(99, 99999.0, True, True)
+    for answer, _, _, fate in everything():
+        if fate != "blamed":
+            assert after_post(Send(ORDERS), answer, PARK, exhausted) == after_post(
+                Send(ORDERS), answer, PARK, NO_BLAME
+            )
+
+
+# --- Retry-After ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("hint", "at_least"),
+    [
+        (None, 0.0),
+        (0.0, 0.0),
+        (0.5, 0.5),
+        (30, 30.0),
+        (120.0, 120.0),
+        (3600.0, 3600.0),
+        (3600.5, 3600.0),
+        (1e12, 3600.0),
+        (math.inf, 3600.0),
+        (-1.0, 0.0),
+        (-math.inf, 0.0),
+        (math.nan, 0.0),
+    ],
+)
+def test_retry_after_lengthens_the_pause_up_to_an_hour_and_never_shortens_it(
+    hint: float | None, at_least: float
+) -> None:
+    for status in (503, 429, 500, 404):
+        reply = Reply(status, retry_after=hint)
+        reason = f"HTTP {status}"
+        expected = Pause(Ping(ORDERS, Streak(1)), reason, at_least, False)
+        assert after_post(Send(ORDERS), reply, PARK, NO_BLAME)[0] == expected
+        assert after_ping(Ping(ORDERS), reply) == expected
+        assert after_initialise(Initialise(), reply) == Pause(Initialise(Streak(1)), reason, at_least, False)
+    assert after_ping(Ping(ORDERS), Reply(412, retry_after=hint)) == Pause(
+        Initialise(Streak(1)), "HTTP 412", at_least, False
+    )
+    down = TokenUnavailable("down", hint)
+    assert after_ping(Ping(ORDERS), down) == Pause(
+        Ping(ORDERS, Streak(1)), "the token service is not available: down", at_least, False
+    )
+
+
+# --- several answers in flight --------------------------------------------------------------------
+
+A, B, C = Streak(1, 0), Streak(4, 2), Streak(2, 7)
+BY_DISTANCE: list[State] = [
+    Send(ORDERS),
+    Ping(ORDERS),
+    Initialise(),
+    Halt("credentials"),
+    Halt("refused", until_resumed=True),
+]
+
+
+def test_the_state_farthest_back_wins_whatever_the_order() -> None:
+    for near, far in ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)):
+        assert worst([BY_DISTANCE[near], BY_DISTANCE[far]]) == BY_DISTANCE[far]
+        assert worst([BY_DISTANCE[far], BY_DISTANCE[near]]) == BY_DISTANCE[far]
+    for states in permutations(BY_DISTANCE):
+        assert worst(states) == BY_DISTANCE[4]
+
+
+def test_one_state_alone_stays_as_it_is() -> None:
+    for state in (*BY_DISTANCE, Pause(Ping(ORDERS, B), "why", 3.0, True), Pause(Initialise(C), "why")):
+        assert worst([state]) == state
+
+
+def test_a_pause_is_as_far_back_as_what_it_waits_for() -> None:
+    ping, initialise = Pause(Ping(ORDERS), "p", 1.0), Pause(Initialise(), "i", 2.0)
+    assert worst([Send(ORDERS), ping]) == ping
+    assert worst([ping, Send(ORDERS)]) == ping
+    assert worst([ping, initialise]) == initialise
+    assert worst([initialise, ping]) == initialise
+
+
+def test_a_halt_wins_over_every_pause_and_waits_for_no_delay() -> None:
+    pause = Pause(Initialise(), "i", 3000.0, True)
+    assert worst([Halt("h"), pause]) == Halt("h")
+    assert worst([pause, Halt("h", until_resumed=True), Halt("g")]) == Halt("h", until_resumed=True)
+
+
+def test_the_longest_pause_wins_even_when_another_state_is_farther_back() -> None:
+    assert worst([Pause(Ping(ORDERS), "p", 90.0), Pause(Initialise(), "i", 5.0)]) == Pause(
+        Initialise(), "i", 90.0, False
+    )
+    assert worst([Pause(Initialise(), "i", 5.0), Pause(Ping(ORDERS), "p", 0.0, True)]) == Pause(
+        Initialise(), "i", 5.0, True
+    )
+
+
+def test_a_pause_is_kept_when_the_state_farthest_back_asked_for_none() -> None:
+    pause = Pause(Ping(ORDERS, A), "HTTP 503", 60.0)
+    expected = Pause(Initialise(A), "HTTP 503", 60.0, False)
+    assert worst([Initialise(A), pause]) == expected
+    assert worst([pause, Initialise(A)]) == expected
+
+
+def test_failures_of_one_flight_count_once_and_the_longest_streak_is_kept() -> None:
+    sent = Send(ORDERS, Streak(2, 1))
+    answers: list[Answer] = [Reply(503), Reply(500), NoReply("cut"), Reply(412)]
+    joined = worst(after_post(sent, answer, PARK, NO_BLAME)[0] for answer in answers)
+    assert joined == Pause(Initialise(Streak(3, 1)), "HTTP 412", 0.0, False)
+    assert worst([Send(ORDERS, A), Send(ORDERS, C)]) == Send(ORDERS, C)
+    assert worst([Send(ORDERS, B), Send(ORDERS, C)]) == Send(ORDERS, Streak(4, 7))
+
+
+def test_a_delivery_that_lands_amid_the_trouble_shortens_no_delay() -> None:
+    late: list[State] = [
+        Pause(Ping(ORDERS, Streak(6, 1)), "HTTP 503"),
+        Send(ORDERS),
+        Initialise(Streak(1, 0)),
+    ]
+    assert worst(late) == Pause(Initialise(Streak(6, 1)), "HTTP 503", 0.0, False)
+    assert worst([Halt("h", Streak(1, 0)), late[0]]) == Halt("h", Streak(6, 1))
+
+
+streaks = st.builds(Streak, st.integers(0, 4), st.integers(0, 12))
+steps = st.one_of(st.builds(Initialise, streaks), st.builds(Ping, st.just(ORDERS), streaks))
+states_of_a_flight = st.one_of(
+    steps,
+    st.builds(Send, st.just(ORDERS), streaks),
+    st.builds(Pause, steps, st.just("why"), st.sampled_from([0.0, 1.0, 60.0, 3600.0]), st.booleans()),
+    st.builds(Halt, st.just("why"), streaks, st.booleans()),
+)
+
+
+flights = st.lists(states_of_a_flight, min_size=1, max_size=6)
+
+
+@given(flights.flatmap(lambda states: st.tuples(st.just(states), st.permutations(states))))
+def test_joining_knows_no_order_and_no_grouping(flight: tuple[list[State], list[State]]) -> None:
+    states, shuffled = flight
+    joined = worst(states)
+    assert worst(shuffled) == joined
+    assert worst([joined, joined]) == joined
+    for cut in range(1, len(states)):
+        assert worst([worst(states[:cut]), *states[cut:]]) == joined
+
+
+# --- the values themselves ------------------------------------------------------------------------
+
+
+def test_states_and_settlements_are_values_that_nothing_can_change() -> None:
+    values = (
+        Streak(), Initialise(), Ping(ORDERS), Send(ORDERS), Pause(Initialise(), "why"), Halt("why"), Policy(),
+        protocol.ROWS[0],
+    )  # fmt: skip
+    for value in values:
+        assert not hasattr(value, "__dict__"), type(value)
+        assert hash(value) == hash(dataclasses.replace(value))
+        field = dataclasses.fields(value)[0].name
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, field, "changed")
+
+
+def test_everything_starts_without_failures_and_pauses_only_as_long_as_asked() -> None:
+    assert Streak() == Streak(failures=0, rejected=0)
+    for state in (Initialise(), Ping(ORDERS), Send(ORDERS), Halt("why")):
+        assert state.streak == Streak(0, 0)
+    assert Pause(Ping(ORDERS), "why") == Pause(Ping(ORDERS), "why", at_least=0.0, longest=False)
+    assert Halt("why") == Halt("why", until_resumed=False)

@@ -1,0 +1,408 @@
+"""What goes to ION and what comes back, byte by byte, hostile replies included."""
+
+import json
+import zlib
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email.message import Message as Mail
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.core.model import DocumentName, LogicalId, Message, MessageId, RowId, TenantId
+from relay.core.replies import Accepted, NoReply, Versions
+from relay.ion import wire
+
+BASE = "https://ion.example:28090/api/ion/messaging/service"
+SENDER = LogicalId("lid://acme.orders.1")
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+
+
+def message(payload: bytes = b"<SyncShipment/>", parameters: str = "{}", message_id: str = "m1") -> Message:
+    return Message(
+        RowId(7),
+        TenantId("ACME_PRD"),
+        DocumentName("Sync.Shipment"),
+        MessageId(message_id),
+        payload,
+        len(payload),
+        parameters=parameters,
+    )
+
+
+def parts(body: wire.Body) -> list[Mail]:
+    """The parts as the standard library's parser, which knows nothing of ours, sees them."""
+    mail = message_from_bytes(b"Content-Type: " + body.content_type.encode() + b"\r\n\r\n" + body.data)
+    listed = mail.get_payload()
+    assert isinstance(listed, list)
+    return [part for part in listed if isinstance(part, Mail)]
+
+
+def parameters(body: wire.Body) -> dict[str, object]:
+    found = json.loads(raw_parts(body)[0])
+    assert isinstance(found, dict)
+    return found
+
+
+def raw_parts(body: wire.Body) -> list[bytes]:
+    """The bytes between the boundaries, headers off; binary content is not for a mail parser."""
+    boundary = body.content_type.partition("boundary=")[2].encode()
+    pieces = (b"\r\n" + body.data).split(b"\r\n--" + boundary)
+    assert pieces[0] == b""
+    assert pieces[-1] == b"--\r\n"
+    return [piece.partition(b"\r\n\r\n")[2] for piece in pieces[1:-1]]
+
+
+# --- URLs -----------------------------------------------------------------------------------------
+
+
+def test_the_calls_of_the_service_stand_below_its_base_with_or_without_a_slash() -> None:
+    assert wire.ping_url(BASE) == wire.ping_url(BASE + "/") == BASE + "/ping"
+    assert wire.versions_url(BASE + "/") == BASE + "/versions"
+    assert wire.multipart_message_url(BASE + "/") == BASE + "/v3/multipartMessage"
+
+
+def test_a_logical_id_is_one_escaped_segment_in_lower_case_hex_as_in_the_samples() -> None:
+    assert (
+        wire.accepted_documents_url(BASE, SENDER) == BASE + "/v3/lid%3a%2f%2facme.orders.1/acceptedDocuments"
+    )
+    with_path = wire.accepted_documents_url(BASE, LogicalId("lid://a.b.c:conn/x"))
+    assert with_path == BASE + "/v3/lid%3a%2f%2fa.b.c%3aconn%2fx/acceptedDocuments"
+
+
+# --- the body -------------------------------------------------------------------------------------
+
+
+def test_a_body_is_exactly_what_the_protocol_describes() -> None:
+    body = wire.body(message(), SENDER)
+    boundary = body.content_type.removeprefix("multipart/form-data; boundary=")
+    assert (
+        body.data
+        == (
+            f"--{boundary}\r\n"
+            'Content-Disposition: form-data; name="ParameterRequest"\r\n'
+            "Content-Type: application/json\r\n"
+            "\r\n"
+            '{"documentName": "Sync.Shipment", "fromLogicalId": "lid://acme.orders.1", '
+            '"toLogicalId": "lid://default", "messageId": "m1", "encoding": "NONE", "characterSet": "UTF-8"}\r\n'
+            f"--{boundary}\r\n"
+            'Content-Disposition: form-data; name="MessagePayload"\r\n'
+            "Content-Type: application/octet-stream\r\n"
+            "Content-Transfer-Encoding: binary\r\n"
+            "\r\n"
+            "<SyncShipment/>\r\n"
+            f"--{boundary}--\r\n"
+        ).encode()
+    )
+
+
+def test_another_parser_finds_the_two_parts_in_their_order() -> None:
+    first, second = parts(wire.body(message(), SENDER))
+    assert first.get_param("name", header="content-disposition") == "ParameterRequest"
+    assert first.get_content_type() == "application/json"
+    assert second.get_param("name", header="content-disposition") == "MessagePayload"
+    assert second.get_content_type() == "application/octet-stream"
+    assert second["content-transfer-encoding"] == "binary"
+    assert second.get_payload() == "<SyncShipment/>"
+
+
+@given(payload=st.binary(min_size=1, max_size=200), deflate_from=st.sampled_from([0, 100, 10_000]))
+def test_any_payload_comes_through_unchanged(payload: bytes, deflate_from: int) -> None:
+    body = wire.body(message(payload), SENDER, deflate_from)
+    first, second = raw_parts(body)
+    compressed = json.loads(first)["encoding"] == "DEFLATE"
+    assert compressed == (len(payload) >= deflate_from)
+    assert (zlib.decompress(second) if compressed else second) == payload
+
+
+def test_compression_begins_at_the_given_size_and_is_in_zlib_format() -> None:
+    """RFC 1950: 0x78, a second byte that makes the pair a multiple of 31, a checksum at the end."""
+    payload = b"<line/>" * 2000
+    below, at = (wire.body(message(payload), SENDER, len(payload) + more) for more in (1, 0))
+    assert parameters(below)["encoding"] == "NONE"
+    assert raw_parts(below)[1] == payload
+    assert parameters(at)["encoding"] == "DEFLATE"
+    compressed = raw_parts(at)[1]
+    assert compressed[0] == 0x78
+    assert compressed[1] in (0x01, 0x5E, 0x9C, 0xDA)
+    assert zlib.decompress(compressed) == payload
+    assert compressed[-4:] == zlib.adler32(payload).to_bytes(4, "big")
+
+
+def test_eight_kibibytes_are_compressed_unless_told_otherwise() -> None:
+    assert parameters(wire.body(message(b"x" * 8191), SENDER))["encoding"] == "NONE"
+    assert parameters(wire.body(message(b"x" * 8192), SENDER))["encoding"] == "DEFLATE"
+
+
+def test_the_boundary_is_never_inside_the_payload() -> None:
+    """Also where an application stores one of our own requests, and a request that held such a one."""
+    payload = b"<a/>"
+    seen = set()
+    for _ in range(4):
+        body = wire.body(message(payload), SENDER, 10**6)
+        boundary = body.content_type.partition("boundary=")[2]
+        assert boundary.encode() not in payload
+        assert boundary not in seen
+        seen.add(boundary)
+        assert raw_parts(body)[1] == payload
+        payload = body.data
+
+
+def test_the_boundary_is_never_inside_the_parameters() -> None:
+    ordinary = wire.body(message(), SENDER).content_type.partition("boundary=")[2]
+    body = wire.body(message(message_id=f"--{ordinary}"), SENDER)
+    assert body.content_type.partition("boundary=")[2] != ordinary
+    assert parameters(body)["messageId"] == f"--{ordinary}"
+
+
+def test_stored_parameters_are_merged_and_what_is_null_is_left_out() -> None:
+    stored = {
+        "variationId": 2**63 - 1,
+        "location": None,
+        "custom_Region": "Nord-Süd ☃",
+        "batchAbortIndicator": False,
+    }
+    sent = parameters(wire.body(message(parameters=json.dumps(stored)), SENDER))
+    assert sent["variationId"] == 2**63 - 1
+    assert sent["custom_Region"] == "Nord-Süd ☃"
+    assert sent["batchAbortIndicator"] is False
+    assert "location" not in sent
+
+
+def test_stored_parameters_never_replace_what_the_relay_decides() -> None:
+    stored = {"fromLogicalId": "lid://mallory.x.1", "messageId": "another", "encoding": "NONE"}
+    sent = parameters(wire.body(message(parameters=json.dumps(stored)), SENDER, 0))
+    assert (sent["fromLogicalId"], sent["messageId"], sent["encoding"]) == (SENDER, "m1", "DEFLATE")
+
+
+def test_the_applications_trace_is_no_parameter_of_ions() -> None:
+    stored = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "documentId": "SO-1"}
+    sent = parameters(wire.body(message(parameters=json.dumps(stored)), SENDER))
+    assert sent["documentId"] == "SO-1"
+    assert "traceparent" not in sent
+
+
+@pytest.mark.parametrize("stored", ["[]", "null", "3", "{", "", '{"variationId": NaN}', '{"x": Infinity}'])
+def test_parameters_that_are_no_json_object_are_a_value_error(stored: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        wire.body(message(parameters=stored), SENDER)
+
+
+def test_parameters_with_half_a_character_still_make_a_body() -> None:
+    r"""`\ud800` alone is valid JSON and no valid UTF-8."""
+    sent = parameters(wire.body(message(parameters=r'{"custom_A": "\ud800"}'), SENDER))
+    assert sent["custom_A"] == "\ud800"
+
+
+def test_a_body_does_not_show_its_bytes() -> None:
+    assert "SyncShipment" not in repr(wire.body(message(), SENDER))
+
+
+def test_every_request_says_the_tenant_and_asks_for_json_as_it_is() -> None:
+    assert wire.headers("ACME_PRD", "ion-relay/1") == {
+        "X-TenantId": "ACME_PRD",
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "User-Agent": "ion-relay/1",
+    }
+
+
+# --- replies --------------------------------------------------------------------------------------
+
+
+def test_versions_are_read() -> None:
+    assert wire.read_versions(b'{"supportedVersions": ["v1", "v3"]}') == Versions(("v1", "v3"))
+    assert wire.read_versions(b'\xef\xbb\xbf{"supportedVersions": []}') == Versions(())
+
+
+def test_absurd_versions_are_not_kept() -> None:
+    """They would be shown in the log."""
+    listed = ["v" * 11, "v3\n", *["v4"] * 100]
+    found = wire.read_versions(json.dumps({"supportedVersions": listed}).encode())
+    assert found == Versions(("v3", *["v4"] * 19))
+
+
+def test_accepted_documents_are_read_with_their_case() -> None:
+    reply = (
+        b'{"logicalId": "lid://a", "acceptedDocuments": ["Sync.Shipment", "sync.shipment", "Sync.Shipment"]}'
+    )
+    assert wire.read_accepted(reply) == Accepted(
+        frozenset({DocumentName("Sync.Shipment"), DocumentName("sync.shipment")})
+    )
+    assert wire.read_accepted(b'{"acceptedDocuments": []}') == Accepted(frozenset())
+
+
+HOSTILE = {
+    "empty": b"",
+    "blank": b" \r\n",
+    "html": b"<html><head><TITLE >502 Bad\nGateway</title></head></html>",
+    "html without end": b"<html><title>" + b"x" * 100_000,
+    "not json": b"{'single': 'quotes'}",
+    "not utf-8": b'{"supportedVersions": ["\xff\xfe"]}',
+    "utf-16 half": b"\xff\xfe{",
+    "truncated": b'{"supportedVersions": ["v',
+    "deep": b"[" * 200_000 + b"]" * 200_000,
+    "deep object": b'{"a":' * 100_000,
+    "huge integer": b'{"code": ' + b"9" * 10_000 + b"}",
+    "huge text": b'{"errors": "' + b"payload " * 100_000 + b'"}',
+    "list": b"[1, 2]",
+    "null": b"null",
+    "number": b"1e999",
+    "wrong types": b'{"supportedVersions": "v3", "acceptedDocuments": {"a": 1}, "code": "x", "errors": {"a": []}}',
+    "wrong entries": b'{"supportedVersions": ["v3", 3], "acceptedDocuments": ["a", null]}',
+    "infinite": b'{"supportedVersions": NaN, "code": Infinity}',
+    "control": b'{"errors": "a\\u0000b\\u001b[31mc\\nd\\u202ee"}',
+    "nul": b"\x00" * 1000,
+}
+
+
+@pytest.mark.parametrize("reply", HOSTILE.values(), ids=HOSTILE)
+def test_nonsense_is_no_reply_with_a_short_printable_reason(reply: bytes) -> None:
+    for name, read in (("versions", wire.read_versions), ("acceptedDocuments", wire.read_accepted)):
+        found = read(reply)
+        assert isinstance(found, NoReply)
+        assert found.detail.startswith(f"{name}: ")
+        assert len(found.detail) <= wire.LONGEST_DETAIL
+        assert found.detail.isprintable()
+    code, said = wire.read_reply(reply)
+    assert code is None
+    assert len(said) <= wire.LONGEST_DETAIL
+    assert said == "" or said.isprintable()
+
+
+@given(reply=st.binary(max_size=300) | st.text(max_size=100).map(str.encode))
+def test_no_reply_whatsoever_raises(reply: bytes) -> None:
+    assert isinstance(wire.read_versions(reply), Versions | NoReply)
+    assert isinstance(wire.read_accepted(reply), Accepted | NoReply)
+    assert len(wire.read_reply(reply)[1]) <= wire.LONGEST_DETAIL
+
+
+@given(
+    found=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(
+                st.sampled_from(["code", "errors", "message", "supportedVersions", "acceptedDocuments"]),
+                inner,
+            )
+        ),
+        max_leaves=10,
+    )
+)
+def test_no_json_whatsoever_raises(found: object) -> None:
+    reply = json.dumps(found).encode()
+    assert isinstance(wire.read_versions(reply), Versions | NoReply)
+    assert isinstance(wire.read_accepted(reply), Accepted | NoReply)
+    assert wire.read_reply(reply)[1] == wire.one_line(wire.read_reply(reply)[1])
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "said"),
+    [
+        (b'{"status": "FAIL", "code": 418, "errors": "tenant id missing"}', 418, "tenant id missing"),
+        (b'{"code": 477, "errors": ["two parts", "not three"]}', 477, "two parts; not three"),
+        (b'{"code": 540, "message": "internal error"}', 540, "internal error"),
+        (b'{"code": 400, "errors": [], "message": "said here"}', 400, "said here"),
+        (b'{"code": 400, "errors": null, "message": "said here"}', 400, "said here"),
+        (b'{"code": 400, "errors": [1, "kept", {"a": 2}, ""]}', 400, "kept"),
+        (b'{"code": true, "errors": "no code"}', None, "no code"),
+        (b'{"code": "418", "errors": "a text is no code"}', None, "a text is no code"),
+        (b'{"code": -1}', None, ""),
+        (b'{"code": 100000}', None, ""),
+        (b"{}", None, ""),
+        (b"", None, ""),
+        (b"<html><title>504 Gateway Time-out</title>", None, "an HTML page: 504 Gateway Time-out"),
+        (b"upstream timed out", None, "the answer is not JSON (18 bytes)"),
+        (b"[]", None, "the answer is not a JSON object"),
+    ],
+)
+def test_the_reply_of_ims_is_read_in_all_its_shapes(reply: bytes, code: int | None, said: str) -> None:
+    assert wire.read_reply(reply) == (code, said)
+
+
+def test_the_far_sides_words_are_cut_to_what_a_log_line_bears() -> None:
+    _, said = wire.read_reply(json.dumps({"errors": ["x" * 1000] * 1000}).encode())
+    assert len(said) == wire.LONGEST_DETAIL
+    assert said.endswith("…")
+
+
+def test_a_reply_that_is_no_json_is_not_quoted() -> None:
+    """It may be an echo of what was sent."""
+    assert "secret" not in wire.read_reply(b"<SyncShipment>secret</SyncShipment>")[1]
+
+
+# --- Retry-After ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("0", 0.0),
+        (" 120 ", 120.0),
+        ("999999999999", 999999999999.0),
+        ("9999999999999", None),
+        ("-5", None),
+        ("1.5", None),
+        ("soon", None),
+        ("٣", None),
+        ("Sun, 01 Mar 2026 12:01:40 GMT", 100.0),
+        ("Sunday, 01-Mar-26 12:01:40 GMT", 100.0),
+        ("Sun Mar  1 12:01:40 2026", 100.0),
+        ("Sun, 01 Mar 2026 12:01:40 -0000", 100.0),
+        ("Sun, 01 Mar 2026 13:01:40 +0100", 100.0),
+        ("Sun, 01 Mar 2026 11:00:00 GMT", 0.0),
+        ("Sun, 99 Mar 2026 12:01:40 GMT", None),
+        ("Sun, 01 Mar 99999999999999999999 12:01:40 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 251630020739.0),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0),
+        ("\udcff" * 100_000, None),
+    ],
+)
+def test_a_hint_is_read_as_seconds_or_as_a_date(header: str | None, seconds: float | None) -> None:
+    assert wire.read_retry_after(header, NOW) == seconds
+
+
+@given(st.text(max_size=80))
+def test_no_hint_whatsoever_raises(header: str) -> None:
+    found = wire.read_retry_after(header, NOW)
+    assert found is None or found >= 0
+
+
+@given(st.integers(min_value=0, max_value=10**8))
+def test_a_date_ahead_is_its_distance(seconds: int) -> None:
+    at = NOW + timedelta(seconds=seconds)
+    assert wire.read_retry_after(at.strftime("%a, %d %b %Y %H:%M:%S GMT"), NOW) == seconds
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [
+        ("https://login.example/as?state=secret", "redirected to https://login.example"),
+        ("http://user:secret@h.example:8443/x", "redirected to http://h.example:8443"),
+        ("/login?state=secret", "redirected on the same host"),
+        ("", "redirected on the same host"),
+        ("https://[::1", "redirected to an unreadable URL"),
+        ("https://h.example:port/", "redirected to an unreadable URL"),
+    ],
+)
+def test_a_redirect_says_where_to_but_no_path_and_no_query(location: str, said: str) -> None:
+    assert wire.redirect_target(location) == said
+
+
+@given(st.text(), st.integers(min_value=1, max_value=50))
+def test_one_line_is_one_printable_line_of_at_most_the_limit(text: str, limit: int) -> None:
+    line = wire.one_line(text, limit)
+    assert len(line) <= limit
+    assert line == "" or line.isprintable()
+    assert line == line.strip()
+
+
+def test_one_line_keeps_the_words() -> None:
+    assert wire.one_line("a\r\n  b\x1b[31m\tc") == "a b [31m c"

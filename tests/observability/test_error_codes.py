@@ -1,0 +1,141 @@
+"""Codes: stable for ever, one a trouble, and found from what a line, a state or a person says."""
+
+from typing import get_args
+
+import pytest
+
+from relay.core import protocol
+from relay.core.model import StateName
+from relay.core.replies import Answer, Reply, TokenRefused, TokenUnavailable, Versions, describe
+from relay.observability import error_codes
+
+GIVEN = {
+    "RELAY-101": ("busy",),
+    "RELAY-102": ("broken",),
+    "RELAY-103": ("silent",),
+    "RELAY-104": ("unexpected",),
+    "RELAY-105": ("misconfigured",),
+    "RELAY-106": ("not-ready",),
+    "RELAY-107": ("no-v3",),
+    "RELAY-108": ("documents.withheld",),
+    "RELAY-111": ("unauthorised",),
+    "RELAY-112": ("forbidden",),
+    "RELAY-113": ("token-refused",),
+    "RELAY-114": ("token-unavailable",),
+    "RELAY-115": (),
+    "RELAY-116": ("inbound",),
+    "RELAY-121": ("invalid",),
+    "RELAY-122": ("too-large",),
+    "RELAY-123": ("message.parked", "messages.parked"),
+    "RELAY-124": ("tenant.paused",),
+    "RELAY-125": ("tenant.stuck",),
+    "RELAY-131": ("outbox",),
+    "RELAY-141": ("tenant.lost",),
+    "RELAY-151": ("relay.recovered",),
+    "RELAY-152": ("relay.ended",),
+    "RELAY-153": ("relay.cut",),
+    "RELAY-154": ("relay.gave_up",),
+    "RELAY-155": ("part.crashed",),
+    "RELAY-156": ("loop.blocked",),
+    "RELAY-157": ("part.stuck",),
+    "RELAY-161": ("setting.ignored",),
+    "RELAY-162": ("settings.refused",),
+    "RELAY-163": ("tenant.missed",),
+    "RELAY-164": ("traces",),
+    "RELAY-171": ("tenant.delayed",),
+    "RELAY-172": (),
+    "RELAY-173": (),
+}
+"""What was given out; a line here may gain a name, and is never changed or taken away."""
+
+
+def test_a_code_that_was_given_out_keeps_its_meaning() -> None:
+    found = {code.code: code.kinds + code.events for code in error_codes.CODES}
+    assert {code: set(names) - set(found.get(code, ())) for code, names in GIVEN.items()} == {
+        code: set() for code in GIVEN
+    }
+
+
+def test_a_code_a_title_a_kind_and_an_event_stand_once_and_in_order() -> None:
+    numbers = [code.code for code in error_codes.CODES]
+    assert numbers == sorted(set(numbers))
+    for names in (
+        [code.title for code in error_codes.CODES],
+        [name for code in error_codes.CODES for name in code.kinds + code.events],
+    ):
+        assert len(names) == len(set(names))
+
+
+def test_every_trouble_that_an_answer_brings_has_a_code() -> None:
+    assert [row.name for row in protocol.ROWS if error_codes.of_kind(row.name) is None] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("event", "kind", "code"),
+    [
+        ("trouble.opened", "busy", "RELAY-101"),
+        ("tenant.lost", None, "RELAY-141"),
+        ("trouble.opened", "unheard-of", None),
+        ("relay.sank", None, None),
+    ],
+)
+def test_a_line_has_the_code_of_its_event_or_of_its_kind(
+    event: str, kind: str | None, code: str | None
+) -> None:
+    assert error_codes.of_line(event, kind) == code
+
+
+ANSWERS: list[Answer] = [
+    *(Reply(status, "why: so", code) for status in range(300, 600) for code in (None, 418, 7)),
+    Reply(503),
+    TokenRefused("invalid_client"),
+    TokenUnavailable("HTTP 500"),
+    Versions(("v1", "v2")),
+    Versions(()),
+]
+
+
+@pytest.mark.parametrize("state", ["backing-off", "halted"])
+def test_a_tenants_state_has_the_code_of_the_answer_that_its_reason_describes(state: StateName) -> None:
+    for answer in ANSWERS:
+        assert error_codes.of_state(state, describe(answer)) == error_codes.of_kind(
+            protocol.row_of(answer).name
+        )
+
+
+def test_a_reason_that_leaves_it_open_and_a_state_without_trouble_have_no_code() -> None:
+    assert error_codes.of_state("backing-off", "no answer within 60 s") is None
+    assert error_codes.of_state("backing-off", "HTTP 5033") is None
+    fine = set(get_args(StateName)) - {"backing-off", "halted", "paused"}
+    assert {error_codes.of_state(state, "HTTP 503") for state in fine} == {None}
+    assert error_codes.of_state("paused", "anything") == "RELAY-124"
+
+
+@pytest.mark.parametrize("text", ["RELAY-101", "relay-101", "101", " relay101 "])
+def test_a_person_may_write_a_code_in_short(text: str) -> None:
+    found = error_codes.find(text)
+    assert found is not None
+    assert found.code == "RELAY-101"
+
+
+@pytest.mark.parametrize("text", ["", "100", "1", "RELAY-1011", "busy"])
+def test_what_is_no_code_is_none(text: str) -> None:
+    assert error_codes.find(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("busy", "RELAY-101"),
+        ("part.crashed", "RELAY-155"),
+        ("relay-1O8", "RELAY-108"),
+        ("bussy", "RELAY-101"),
+    ],
+)
+def test_the_nearest_is_offered(text: str, first: str) -> None:
+    assert error_codes.nearest(text)[0].code == first
+
+
+def test_nothing_is_offered_where_nothing_is_near() -> None:
+    assert error_codes.nearest("zzzzzz") == []
+    assert 1 <= len(error_codes.nearest("RELAY-110")) <= 3

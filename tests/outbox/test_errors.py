@@ -1,0 +1,472 @@
+"""This file is what can go wrong with the file under the outbox: said clearly, nothing lost, and on it goes."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Awaitable
+from pathlib import Path
+
+import pytest
+
+from relay.core.admin import Filter
+from relay.core.model import Delivered, DocumentName, Draft, Released, TenantId
+from relay.core.ports import StoreError
+from relay.outbox import SqliteOutbox, open_outbox, schema, upgrade
+from relay.outbox.sqlite import database, errors
+from tests.contract.stores import ACME, ROOM, insert_plainly
+from tests.outbox.conftest import Opener
+
+ORDER = DocumentName("Sync.SalesOrder")
+
+
+def draft(payload: bytes = b"x", tenant: TenantId = ACME) -> Draft:
+    return Draft(tenant, ORDER, payload)
+
+
+async def pending(outbox: SqliteOutbox) -> int:
+    return len(await outbox.due(ACME, {ORDER}, frozenset(), frozenset(), 100_000, ROOM))
+
+
+async def refused(path: Path, *, create: bool = True) -> StoreError:
+    with pytest.raises(StoreError) as caught:
+        await open_outbox(f"sqlite:///{path}", create=create)
+    assert str(path) in str(caught.value)
+    return caught.value
+
+
+def names_in(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
+async def failure(call: Awaitable[object]) -> StoreError | None:
+    try:
+        await call
+    except StoreError as error:
+        return error
+    return None
+
+
+# --- which file -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["relay.db", "sqlite://relay.db", "sqlite:///", "sqlite:///:memory:", "sqlite:///folder/", ""],
+)
+async def test_a_url_that_names_no_file_is_refused_with_an_example(url: str) -> None:
+    with pytest.raises(StoreError, match=r"use sqlite:///relay\.db") as caught:
+        await open_outbox(url)
+    assert caught.value.lasting
+
+
+async def test_a_url_of_another_kind_is_refused_without_its_password() -> None:
+    with pytest.raises(StoreError, match=r"mysql://db/outbox names no outbox") as caught:
+        await open_outbox("mysql://relay:canary@db/outbox")
+    assert "canary" not in str(caught.value)
+
+
+async def test_three_slashes_are_relative_four_absolute(
+    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    await opened(Path("here #1?.db"))
+    await opened(tmp_path / "there%20.db")
+    assert {"here #1?.db", "there%20.db"} <= names_in(tmp_path)
+
+
+async def test_a_missing_file_is_only_made_where_that_is_asked(opened: Opener, tmp_path: Path) -> None:
+    error = await refused(tmp_path / "relay.db", create=False)
+    assert "there is no outbox" in str(error)
+    assert names_in(tmp_path) == set()
+    await opened(tmp_path / "relay.db")
+    await opened(tmp_path / "relay.db", create=False)
+
+
+async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    for exclusive in (False, True):
+        with pytest.raises(StoreError, match=r"no folder .*/missing .*create it"):
+            await open_outbox(f"sqlite:///{tmp_path}/missing/relay.db", exclusive=exclusive)
+
+
+async def test_a_folder_is_no_outbox(tmp_path: Path) -> None:
+    (tmp_path / "relay.db").mkdir()
+    assert "is a folder" in str(await refused(tmp_path / "relay.db"))
+
+
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "relay.db"
+    path.write_text("name,town\n" * 1000)
+    error = await refused(path)
+    assert "is not a SQLite database" in str(error)
+    assert error.lasting
+    assert path.read_text() == "name,town\n" * 1000
+
+
+async def test_another_programs_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "orders.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE orders (id)")
+    before = path.read_bytes()
+    error = await refused(path)
+    assert "another program's database" in str(error)
+    assert "relay outbox upgrade" in str(error)
+    assert error.lasting
+    assert path.read_bytes() == before
+
+
+async def test_upgrade_adds_the_outbox_to_an_applications_own_database(
+    opened: Opener, tmp_path: Path
+) -> None:
+    """Only there can a message be handed over in the application's own transaction."""
+    path = tmp_path / "orders.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE orders (id)")
+        connection.execute("PRAGMA user_version = 7")
+    upgrade(f"sqlite:///{path}")
+    upgrade(f"sqlite:///{path}")
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO orders VALUES (1)")
+        connection.execute(
+            "INSERT INTO relay_outbox (tenant_id, document_name, payload) VALUES ('acme_prd', 'Sync.SalesOrder', 'x')"
+        )
+        assert connection.execute("PRAGMA user_version").fetchone() == (7,)
+    assert await pending(await opened(path)) == 1
+
+
+async def test_the_printed_schema_makes_an_outbox(opened: Opener, tmp_path: Path) -> None:
+    path = tmp_path / "orders.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript("CREATE TABLE orders (id);" + schema(f"sqlite:///{path}"))
+    outbox = await opened(path, create=False)
+    await outbox.add([draft()])
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+async def test_a_newer_schema_is_refused(opened: Opener, tmp_path: Path) -> None:
+    path = tmp_path / "relay.db"
+    await (await opened(path)).close()
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO relay_schema (version) VALUES (99)")
+    error = await refused(path)
+    assert "newer relay" in str(error)
+    assert error.lasting
+
+
+async def test_text_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "relay.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA encoding = 'UTF-16'")
+        connection.execute("CREATE TABLE orders (id)")
+    with pytest.raises(StoreError, match="UTF-16"):
+        upgrade(f"sqlite:///{path}")
+
+
+async def test_processes_that_start_at_once_make_one_outbox(tmp_path: Path) -> None:
+    """The first start of several containers on one volume."""
+    code = "import sys; from relay.outbox import upgrade; upgrade(sys.argv[1])"
+    processes = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", code, f"sqlite:///{tmp_path}/relay.db")
+        for _ in range(3)
+    ]
+    assert [await process.wait() for process in processes] == [0, 0, 0]
+
+
+# --- two relays -----------------------------------------------------------------------------------
+
+
+async def test_two_relays_on_one_file_exclude_each_other(opened: Opener, tmp_path: Path) -> None:
+    path = tmp_path / "relay.db"
+    first = await opened(path, exclusive=True)
+    with pytest.raises(StoreError, match=rf"another relay \(process {os.getpid()}\)"):
+        await opened(path, exclusive=True)
+    await opened(path)  # the other commands are not kept out
+    await first.close()
+    await opened(path, exclusive=True)
+
+
+async def test_a_start_that_failed_leaves_no_lock_behind(opened: Opener, tmp_path: Path) -> None:
+    path = tmp_path / "relay.db"
+    path.write_text("not a database" * 100)
+    with pytest.raises(StoreError, match="not a SQLite database"):
+        await opened(path, exclusive=True)
+    path.unlink()
+    await opened(path, exclusive=True)
+
+
+# --- the disk -------------------------------------------------------------------------------------
+
+
+async def test_on_a_full_disk_nothing_is_half_stored_and_it_goes_on_once_there_is_room(
+    opened: Opener, small_disk: Path
+) -> None:
+    outbox = await opened(small_disk / "relay.db")
+    await outbox.add([draft(b"first")])
+    ballast = small_disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    stored = 1
+    while (error := await failure(outbox.add([draft(b"A" * 9000), draft(b"B" * 9000)]))) is None:
+        stored += 2
+    assert "disk is full" in str(error)
+    assert not error.lasting
+    assert await pending(outbox) == stored
+    (message, *_) = await outbox.due(ACME, {ORDER}, frozenset(), frozenset(), 1, ROOM)
+    while (error := await failure(outbox.settle([(message.row, Released("HTTP 503"))]))) is None:
+        pass
+    assert "disk is full" in str(error)
+    ballast.unlink()
+    await outbox.add([draft(b"last")])
+    await outbox.settle([(message.row, Delivered())])
+    assert await pending(outbox) == stored
+    assert integrity(small_disk / "relay.db") == "ok"
+
+
+async def test_a_disk_that_is_full_from_the_start_is_said(small_disk: Path) -> None:
+    with contextlib.suppress(OSError), (small_disk / "ballast").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    error = await refused(small_disk / "relay.db")
+    assert "disk is full" in str(error)
+
+
+async def test_a_folder_that_cannot_be_written_is_said_and_mended(opened: Opener, small_disk: Path) -> None:
+    path = small_disk / "relay.db"
+    await (await opened(path)).close()
+    remount(small_disk, "ro")
+    error = await refused(path)
+    assert "right to write" in str(error)
+    assert not error.lasting
+    with pytest.raises(StoreError, match="right to write"):
+        await open_outbox(f"sqlite:///{path}", exclusive=True)
+    remount(small_disk, "rw")
+    await (await opened(path)).add([draft()])
+
+
+async def test_a_read_only_disk_that_is_made_writable_needs_no_new_start(
+    opened: Opener, small_disk: Path
+) -> None:
+    path = small_disk / "relay.db"
+    outbox = await opened(path)
+    remount(small_disk, "ro")
+    with pytest.raises(StoreError, match="right to write"):
+        await outbox.add([draft()])
+    remount(small_disk, "rw")
+    await outbox.add([draft()])
+    assert await pending(outbox) == 1
+
+
+def remount(folder: Path, mode: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{mode}", str(folder)], check=True)
+
+
+async def test_a_damaged_file_is_said_and_a_backup_put_back_goes_on(opened: Opener, tmp_path: Path) -> None:
+    path = tmp_path / "relay.db"
+    first = await opened(path)
+    await first.add([draft(bytes([65 + i % 20]) * 3000) for i in range(200)])
+    await first.close()
+    backup = path.read_bytes()
+    outbox = await opened(path)
+    with path.open("r+b") as file:
+        file.seek(3 * 4096)
+        file.write(os.urandom(len(backup) - 4 * 4096))
+    with pytest.raises(StoreError, match=r"is damaged .*restore a backup"):
+        await pending(outbox)
+    with pytest.raises(StoreError, match="damaged"):
+        await outbox.add([draft()])
+    path.with_name("new.db").write_bytes(backup)
+    path.with_name("new.db").replace(path)
+    async with asyncio.timeout(5):
+        while True:
+            with contextlib.suppress(StoreError):
+                assert await pending(outbox) == 200
+                break
+            await asyncio.sleep(0)
+    await outbox.add([draft()])
+
+
+async def test_a_deleted_file_is_noticed_and_nothing_goes_into_the_void(
+    opened: Opener, tmp_path: Path
+) -> None:
+    path = tmp_path / "relay.db"
+    outbox = await opened(path)
+    await outbox.add([draft()])
+    aside = path.with_name("aside.db")
+    path.rename(aside)
+    for call in (outbox.add([draft()]), outbox.signals(), outbox.add([draft()]), outbox.signals()):
+        with pytest.raises(StoreError, match=r"moved, deleted or replaced|no outbox at"):
+            await call
+    assert not path.exists()
+    aside.rename(path)
+    await outbox.add([draft()])
+    assert await pending(outbox) == 2
+
+
+async def test_arrivals_follow_a_file_that_was_put_back(opened: Opener, tmp_path: Path) -> None:
+    path = tmp_path / "relay.db"
+    outbox = await opened(path)
+    await outbox.arrivals(0)
+    await outbox.close()
+    copy = path.read_bytes()
+    again = await opened(path)
+    await again.arrivals(0)
+    path.with_name("new.db").write_bytes(copy)
+    path.with_name("new.db").replace(path)
+    insert_plainly(path, draft())
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(StoreError):
+                if (await again.arrivals(60)).pending == {ACME}:
+                    break
+
+
+# --- other processes ------------------------------------------------------------------------------
+
+
+async def test_a_file_that_another_process_holds_locked(
+    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errors, "LOCK_SECONDS", 0.05)
+    path = tmp_path / "relay.db"
+    outbox = await opened(path)
+    await outbox.add([draft()])
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="locked by another process") as caught:
+            await outbox.add([draft()])
+        assert not caught.value.lasting
+        assert await pending(outbox) == 1  # reading goes on
+        other.execute("ROLLBACK")
+    await outbox.add([draft()])
+    assert await pending(outbox) == 2
+
+
+async def test_a_disk_that_hangs_does_not_hang_the_relay(
+    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock stands in for the disk: the call is given up before SQLite's own patience ends."""
+    path = tmp_path / "relay.db"
+    outbox = await opened(path)
+    await outbox.add([draft()])
+    monkeypatch.setattr(database, "CALL_SECONDS", 0.05)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="did not answer within"):
+            await outbox.add([draft()])
+        other.execute("ROLLBACK")
+    monkeypatch.undo()
+    await outbox.signals()
+
+
+PRODUCER = """
+import sqlite3, sys
+path, name, count = sys.argv[1:]
+connection = sqlite3.connect(path, timeout=5)
+for i in range(int(count)):
+    with connection:
+        connection.execute(
+            "INSERT INTO relay_outbox (tenant_id, document_name, payload, message_id) VALUES (?, ?, ?, ?)",
+            ("acme_prd", "Sync.SalesOrder", "x" * 500, f"{name}-{i}"),
+        )
+connection.close()
+"""
+
+
+async def test_producers_in_other_processes_and_the_relay_never_see_a_lock(
+    opened: Opener, tmp_path: Path
+) -> None:
+    path = tmp_path / "relay.db"
+    outbox = await opened(path)
+    producers = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", PRODUCER, str(path), name, "200")
+        for name in ("a", "b")
+    ]
+    delivered: list[str] = []
+    async with asyncio.timeout(60):
+        while len(delivered) < 400:
+            messages = await outbox.due(ACME, {ORDER}, frozenset(), frozenset(), 128, ROOM)
+            await outbox.settle([(message.row, Delivered()) for message in messages])
+            delivered += [message.message_id for message in messages]
+            if not messages:
+                await outbox.arrivals(1)
+    assert [await producer.wait() for producer in producers] == [0, 0]
+    assert len(set(delivered)) == 400
+    for name in ("a", "b"):
+        assert [id_ for id_ in delivered if id_.startswith(name)] == [f"{name}-{i}" for i in range(200)]
+
+
+SETTLER = """
+import asyncio, sys
+from relay.model import Delivered
+from relay.outbox import open_outbox
+
+async def settle():
+    outbox = await open_outbox(sys.argv[1])
+    while messages := await outbox.due("ACME_PRD", {"Sync.SalesOrder"}, frozenset(), frozenset(), 16, 10**6):
+        await outbox.settle([(message.row, Delivered()) for message in messages])
+        print(messages[-1].row, flush=True)
+
+asyncio.run(settle())
+"""
+
+
+async def test_a_relay_killed_while_it_settles_leaves_whole_groups(opened: Opener, tmp_path: Path) -> None:
+    """What it said was settled is; of the group under way, all or nothing."""
+    path = tmp_path / "relay.db"
+    outbox = await opened(path)
+    await outbox.add([draft(b"x" * 500) for _ in range(16 * 200)])
+    said = 0
+    for lines in (1, 3, 7):
+        settler = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", SETTLER, f"sqlite:///{path}", stdout=asyncio.subprocess.PIPE
+        )
+        assert settler.stdout is not None
+        for _ in range(lines):
+            said = int(await settler.stdout.readline())
+        settler.send_signal(signal.SIGKILL)
+        said = max([said, *(int(line) for line in (await settler.stdout.read()).split(b"\n")[:-1])])
+        await settler.wait()
+        done = (await outbox.counts())[ACME].delivered
+        assert done % 16 == 0
+        assert said <= done <= said + 16
+        assert integrity(path) == "ok"
+
+
+def integrity(path: Path) -> str:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        (found,) = connection.execute("PRAGMA integrity_check").fetchone()
+    return str(found)
+
+
+async def test_text_that_is_not_utf_8_holds_up_nobody(opened: Opener, tmp_path: Path) -> None:
+    """A producer in C can write it into any column; the row comes out, spoilt, instead of an error for all."""
+    path = tmp_path / "relay.db"
+    outbox = await opened(path)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO relay_outbox (tenant_id, document_name, payload, ordering_key) "
+            "VALUES ('ACME_PRD', 'Sync.SalesOrder', 'x', CAST(x'ff41' AS TEXT))"
+        )
+    await outbox.add([draft()])
+    assert await pending(outbox) == 2
+    assert [record.ordering_key for record in await outbox.find(Filter(), 2)] == [
+        "\N{REPLACEMENT CHARACTER}A",
+        None,
+    ]
+
+
+async def test_close_leaves_no_thread_and_no_log_behind(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    outbox = await open_outbox(f"sqlite:///{tmp_path}/relay.db")
+    await outbox.add([draft()])
+    await outbox.arrivals(0.1)
+    await outbox.close()
+    left = {thread.name for thread in set(threading.enumerate()) - before}
+    assert not {name for name in left if name.startswith("outbox")}
+    assert names_in(tmp_path) == {"relay.db"}

@@ -1,0 +1,71 @@
+"""What the relay does once a minute, in virtual time: delete what is old enough, and let payloads go."""
+
+import asyncio
+
+import pytest
+
+from relay.core.admin import Filter
+from relay.core.model import Delivered, DocumentName, Draft, MessageId, TenantId
+from relay.daemon.maintenance import Care, Caretaker
+from relay.observability.liveness import Pulse
+from relay.observability.logs import Troubles, logger
+from tests.contract.stores import drop
+from tests.support.memory import MemoryOutbox
+from tests.support.virtual import run
+
+ACME, ORDER = TenantId("ACME_PRD"), DocumentName("Sync.SalesOrder")
+EPOCH, DAY = 1_700_000_000.0, 86400.0
+
+
+async def cared_for(care: Care, seconds: float) -> MemoryOutbox:
+    """An outbox with more than a batch of delivered messages and a dropped one, so much later."""
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+    outbox = MemoryOutbox(lambda: EPOCH + loop.time())
+    await outbox.add([Draft(ACME, ORDER, b"x", MessageId(f"m{i}")) for i in range(1_203)])
+    dropped = Filter(ids=(MessageId("m1202"),))
+    await drop(outbox, dropped, "not wanted")
+    found = await outbox.due(ACME, {ORDER}, frozenset(), frozenset(), 2_000, 1_000_000)
+    await outbox.settle([(message.row, Delivered()) for message in found])
+    troubles = Troubles(logger(), None, loop.time, 60.0, loop.call_later)
+    caretaker = Caretaker("relay-1", {}, outbox, logger(), troubles, Pulse())
+    caretaker.care = care
+    task = asyncio.create_task(caretaker.look_after(stopping))
+    await asyncio.sleep(seconds)
+    stopping.set()
+    await task
+    return outbox
+
+
+@pytest.mark.parametrize(
+    ("kept", "seconds", "gone"),
+    [(None, 6 * DAY, 0), (0.0, 200, 1_202), (2 * DAY, DAY, 0), (2 * DAY, 2 * DAY + 200, 1_202)],
+)
+def test_payloads_of_delivered_messages_go_when_it_is_time(
+    kept: float | None, seconds: float, gone: int
+) -> None:
+    """Those of dropped ones stay, and so do the rows."""
+
+    async def scene() -> None:
+        outbox = await cared_for(Care(payload_kept=kept), seconds)
+        assert sum(row.payload_size is not None for row in outbox.rows) == gone
+        assert (len(outbox.rows), outbox.rows[-1].payload) == (1_203, b"x")
+
+    run(scene())
+
+
+@pytest.mark.parametrize(("seconds", "left"), [(6 * DAY, 1_203), (7 * DAY + 200, 0)])
+def test_settled_messages_go_when_it_is_time(seconds: float, left: int) -> None:
+    async def scene() -> None:
+        outbox = await cared_for(Care(), seconds)
+        assert len(outbox.rows) == left
+
+    run(scene())
+
+
+@pytest.mark.parametrize(("seconds", "left"), [(29 * DAY, 1), (30 * DAY + 200, 0)])
+def test_the_audit_goes_when_it_is_time(seconds: float, left: int) -> None:
+    async def scene() -> None:
+        outbox = await cared_for(Care(audit_kept=30 * DAY), seconds)
+        assert len(await outbox.audit(10)) == left
+
+    run(scene())

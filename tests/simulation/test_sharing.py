@@ -1,0 +1,384 @@
+"""Several relays on one outbox, in virtual time: each tenant has one at a time, and none waits for a dead one."""
+
+import asyncio
+import random
+from dataclasses import dataclass
+
+import pytest
+
+from relay.core.fair_share import Shares
+from relay.core.model import Draft, Message, OrderingKey, TenantId
+from relay.core.ports import StoreError
+from relay.core.replies import Answer
+from relay.core.retry import Schedule
+from relay.daemon.leases import Tenure
+from relay.daemon.supervisor import Post, Supervisor
+from relay.delivery.context import Parts, Rules
+from relay.delivery.prefetch import Patience
+from relay.delivery.settler import Ledger
+from relay.delivery.worker import Worker
+from relay.observability.logs import Tally, Troubles, logger
+from relay.observability.metrics import Meters
+from tests.simulation.harness import EPOCH, FINE, ORDER
+from tests.support.memory import MemoryOutbox, Shelf
+from tests.support.scripted import Call, ScriptedEndpoint
+from tests.support.virtual import run
+
+LEASE = 15.0
+TENANTS = [TenantId(f"T{number:02}_PRD") for number in range(20)]
+SCHEDULE = Schedule(0.5, 5.0)
+
+
+@dataclass
+class Posted:
+    """One post at ION: by which relay, of which tenant, from when to when (infinite: it was cut)."""
+
+    relay: str
+    message: Message
+    began: float
+    ended: float = float("inf")
+
+
+class _Recording(ScriptedEndpoint):
+    relay = ""
+    posted: list[Posted]
+
+    async def _ask(self, call: Call, message: Message | None, fine: Answer) -> Answer:
+        if message is None:
+            return await super()._ask(call, message, fine)
+        one = Posted(self.relay, message, asyncio.get_running_loop().time())
+        self.posted.append(one)
+        try:
+            return await super()._ask(call, message, fine)
+        finally:
+            one.ended = asyncio.get_running_loop().time()
+
+
+class Replica:
+    """One relay process on the shared shelf."""
+
+    def __init__(
+        self, name: str, shelf: Shelf, posted: list[Posted], latency: float, tenants: list[TenantId]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.name, self.posted, self.latency, self.tenants = name, posted, latency, tenants
+        self.chance = random.Random(name).random
+        self.outbox = MemoryOutbox(lambda: EPOCH + loop.time(), shelf, LEASE)
+        assert self.outbox.leases is not None
+        self.leases = self.outbox.leases
+        self.log = logger()
+        self.troubles = Troubles(self.log, None, loop.time, 60.0, loop.call_later)
+        self.meters = Meters()
+        self.ledger = Ledger(self.outbox, self.troubles, SCHEDULE, self.chance, self.meters)
+        self.tenure = Tenure(self.leases, name, loop.time)
+        self.supervisor = Supervisor(
+            self.outbox, self.ledger, self.log, self.troubles, SCHEDULE, self.chance, self.tenure
+        )
+
+    async def start(self) -> None:
+        await self.outbox.beat(self.name, {})
+        self.supervisor.keep("ledger", self.ledger.run)
+        self.supervisor.keep("leases", self.supervisor.share)
+        self.supervisor.keep("arrivals", self.supervisor.listen)
+        await self.supervisor.assign({tenant: self._post(tenant) for tenant in self.tenants})
+
+    def _post(self, tenant: TenantId) -> Post:
+        loop = asyncio.get_running_loop()
+
+        def build(control):
+            endpoint = _Recording(
+                answer=lambda call, _, __: FINE[call],
+                delay=lambda call, _: self.latency if call == "post" else 0.02,
+            )
+            endpoint.relay, endpoint.posted = self.name, self.posted
+            stopping = asyncio.Event()
+            parts = Parts(
+                outbox=self.outbox,
+                endpoint=endpoint,
+                ledger=self.ledger,
+                shares=Shares(256),
+                patience=Patience(self.troubles, SCHEDULE, self.chance, stopping),
+                troubles=Troubles(self.log, tenant, loop.time, 60.0, loop.call_later),
+                tally=Tally(self.log, 60.0, loop.call_later),
+                meter=self.meters.of(tenant),
+                log=self.log,
+                chance=self.chance,
+                holds=lambda: self.supervisor.holds(tenant),
+                report=lambda *_: None,
+                stopping=stopping,
+            )
+            return Worker(Rules(tenant, schedule=SCHEDULE), parts, control)
+
+        return Post(tenant, build)
+
+    async def kill(self) -> None:
+        """As kill -9: nothing is given back, nothing more is settled."""
+        await self.supervisor.cut()
+
+    def part(self) -> None:
+        """The database is out of reach from here on."""
+        self.outbox.broken = self.leases.broken = StoreError("no route to the database")
+
+    def join(self) -> None:
+        """And back in reach."""
+        self.outbox.broken = self.leases.broken = None
+
+
+class Fleet:
+    """All replicas, the shelf, and ION's record."""
+
+    def __init__(self, latency: float = 0.05) -> None:
+        loop = asyncio.get_running_loop()
+        self.now, self.latency = loop.time, latency
+        self.shelf = Shelf(lambda: EPOCH + loop.time())
+        self.application = MemoryOutbox(lambda: EPOCH + loop.time(), self.shelf)
+        self.posted: list[Posted] = []
+        self.replicas: dict[str, Replica] = {}
+
+    async def add(self, name: str, tenants: list[TenantId] = TENANTS) -> Replica:
+        replica = Replica(name, self.shelf, self.posted, self.latency, tenants)
+        self.replicas[name] = replica
+        await replica.start()
+        return replica
+
+    def insert(self, count: int = 1) -> None:
+        """So many messages for each tenant, two keys in turn."""
+        for number in range(count):
+            for tenant in TENANTS:
+                key = OrderingKey("ab"[number % 2])
+                self.application.insert(Draft(tenant, ORDER, b"<doc/>", ordering_key=key))
+
+    def pending(self) -> int:
+        return sum(row.state == "pending" for row in self.application.rows)
+
+    async def until(self, fact, within: float) -> None:
+        end = self.now() + within
+        while not fact():
+            assert self.now() < end, f"not within {within} s; {self.pending()} pending"
+            await asyncio.sleep(0.05)
+
+    async def stop(self) -> None:
+        for replica in self.replicas.values():
+            await replica.kill()
+
+    def carriers(self, since: float) -> dict[TenantId, set[str]]:
+        """Who posted for whom since then."""
+        found: dict[TenantId, set[str]] = {}
+        for one in self.posted:
+            if one.began >= since:
+                found.setdefault(one.message.tenant_id, set()).add(one.relay)
+        return found
+
+    def clashes(self) -> list[str]:
+        """Posts of one tenant by two relays at the same time."""
+        found = []
+        for tenant in TENANTS:
+            posts = sorted((p for p in self.posted if p.message.tenant_id == tenant), key=lambda p: p.began)
+            for at, one in enumerate(posts):
+                found += [
+                    f"{tenant}: {one.relay} until {one.ended}, {later.relay} from {later.began}"
+                    for later in posts[at + 1 :]
+                    if later.relay != one.relay and later.began < one.ended
+                ]
+        return found
+
+    def is_in_order(self) -> bool:
+        """By key, the first posts went in the order of the rows."""
+        for tenant in TENANTS:
+            for key in "ab":
+                rows = [
+                    p.message.row
+                    for p in self.posted
+                    if p.message.tenant_id == tenant and p.message.ordering_key == key
+                ]
+                firsts = list(dict.fromkeys(rows))
+                if firsts != sorted(firsts):
+                    return False
+        return True
+
+
+def test_three_relays_share_the_tenants_and_none_is_carried_twice():
+    async def work():
+        fleet = Fleet()
+        for name in ("one", "two", "three"):
+            await fleet.add(name)
+        await asyncio.sleep(20)
+        at = fleet.now()
+        fleet.insert(10)
+        await fleet.until(lambda: fleet.pending() == 0, 30)
+        carriers = fleet.carriers(at)
+        assert set(carriers) == set(TENANTS)
+        assert all(len(relays) == 1 for relays in carriers.values())
+        assert {next(iter(relays)) for relays in carriers.values()} == {"one", "two", "three"}
+        assert fleet.clashes() == []
+        assert fleet.is_in_order()
+        await fleet.stop()
+
+    run(work())
+
+
+def test_a_dead_relays_tenants_are_taken_over_when_its_leases_ran_out():
+    async def work():
+        fleet = Fleet()
+        await fleet.add("one")
+        two = await fleet.add("two")
+        await asyncio.sleep(20)
+        fleet.insert(50)
+        await fleet.until(lambda: fleet.pending() < 700, 30)
+        await two.kill()
+        at = fleet.now()
+        await fleet.until(lambda: fleet.pending() == 0, 60)
+        assert fleet.carriers(at + 0.1) != {}
+        assert all(relays == {"one"} for relays in fleet.carriers(at + 0.1).values())
+        assert fleet.now() - at < 2 * LEASE + 10
+        assert fleet.is_in_order()
+        await fleet.stop()
+
+    run(work())
+
+
+def test_a_relay_that_cannot_reach_the_database_stops_before_another_begins():
+    async def work():
+        fleet = Fleet(latency=2.0)
+        await fleet.add("one")
+        two = await fleet.add("two")
+        await asyncio.sleep(20)
+        fleet.insert(30)
+        await fleet.until(lambda: fleet.pending() < 560, 30)
+        two.part()
+        at = fleet.now()
+        await asyncio.sleep(60)
+        assert any(one.relay == "two" and one.began < at for one in fleet.posted)
+        assert not any(one.relay == "two" and one.began > at + LEASE for one in fleet.posted)
+        two.join()
+        await fleet.until(lambda: fleet.pending() == 0, 600)
+        assert fleet.clashes() == []
+        assert fleet.is_in_order()
+        await fleet.stop()
+
+    run(work())
+
+
+def test_posts_in_flight_are_cut_when_the_leases_end():
+    async def work():
+        fleet = Fleet(latency=40.0)
+        one = await fleet.add("one")
+        fleet.insert(1)
+        await fleet.until(lambda: len(fleet.posted) == len(TENANTS), 30)
+        at = fleet.now()
+        one.part()
+        await asyncio.sleep(60)
+        assert max(post.ended for post in fleet.posted) <= at + LEASE
+        await fleet.stop()
+
+    run(work())
+
+
+def taken_over(fleet, tenants, since):
+    """Whether another relay carries every one of these since then."""
+    return all("one" in fleet.carriers(since).get(tenant, ()) for tenant in tenants)
+
+
+def test_a_relay_that_joins_gets_its_share_within_seconds_and_no_post_is_cut():
+    async def work():
+        fleet = Fleet(latency=0.5)
+        await fleet.add("one")
+        fleet.insert(200)
+        await asyncio.sleep(10)
+        at = fleet.now()
+        await fleet.add("two")
+        await fleet.until(lambda: any(one.relay == "two" for one in fleet.posted), LEASE)
+        await asyncio.sleep(LEASE)
+        later = fleet.carriers(at + LEASE)
+        assert {name for relays in later.values() for name in relays} == {"one", "two"}
+        assert all(one.ended != float("inf") or one.began > fleet.now() - 1 for one in fleet.posted)
+        assert len({one.message.row for one in fleet.posted}) == len(fleet.posted), "something went twice"
+        assert fleet.clashes() == []
+        await fleet.stop()
+
+    run(work())
+
+
+def test_a_relay_that_leaves_hands_over_at_once_and_nothing_goes_twice():
+    async def work():
+        fleet = Fleet(latency=0.2)
+        await fleet.add("one")
+        two = await fleet.add("two")
+        await asyncio.sleep(20)
+        fleet.insert(100)
+        await asyncio.sleep(5)
+        at = fleet.now()
+        assert await two.supervisor.stop(25.0) == 0
+        await two.outbox.leave("two")
+        left = fleet.now()
+        assert left - at < 2
+        theirs = {one.message.tenant_id for one in fleet.posted if one.relay == "two"}
+        await fleet.until(lambda: taken_over(fleet, theirs, left), 3)
+        await fleet.until(lambda: fleet.pending() == 0, 200)
+        assert len({one.message.row for one in fleet.posted}) == len(fleet.posted), "something went twice"
+        assert fleet.clashes() == []
+        assert fleet.is_in_order()
+        await fleet.stop()
+
+    run(work())
+
+
+def test_relays_that_carry_different_tenants_leave_none_to_nobody():
+    """What falls to a relay whose settings leave it out is adopted by one that has it, and kept."""
+
+    async def work():
+        fleet = Fleet()
+        await fleet.add("one", TENANTS[:12])
+        await fleet.add("two", TENANTS[8:])
+        fleet.insert(30)
+        await fleet.until(lambda: fleet.pending() == 0, 3 * LEASE)
+        at = fleet.now()
+        fleet.insert(30)
+        await fleet.until(lambda: fleet.pending() == 0, LEASE)
+        carriers = fleet.carriers(at)
+        assert all(carriers[tenant] == {"one"} for tenant in TENANTS[:8])
+        assert all(carriers[tenant] == {"two"} for tenant in TENANTS[12:])
+        assert all(len(relays) == 1 for relays in carriers.values())
+        assert fleet.clashes() == []
+        assert fleet.is_in_order()
+        await fleet.stop()
+
+    run(work())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_relays_that_come_and_go_at_random_lose_nothing_and_never_clash(seed):
+    async def work():
+        chance = random.Random(seed)
+        fleet = Fleet(latency=0.3)
+        for name in ("r0", "r1", "r2"):
+            await fleet.add(name)
+        number = 3
+        for _ in range(25):
+            fleet.insert(2)
+            name = chance.choice(list(fleet.replicas))
+            replica = fleet.replicas[name]
+            match chance.choice(["kill", "stop", "part", "join", "add", "wait"]):
+                case "kill" if len(fleet.replicas) > 1:
+                    await fleet.replicas.pop(name).kill()
+                case "stop" if len(fleet.replicas) > 1 and replica.outbox.broken is None:
+                    await replica.supervisor.stop(25.0)
+                    await fleet.replicas.pop(name).outbox.leave(name)
+                case "part":
+                    replica.part()
+                case "join":
+                    replica.join()
+                case "add" if len(fleet.replicas) < 5:
+                    number += 1
+                    await fleet.add(f"r{number}")
+                case _:
+                    pass
+            await asyncio.sleep(chance.uniform(0.5, 12))
+        for replica in fleet.replicas.values():
+            replica.join()
+        await fleet.until(lambda: fleet.pending() == 0, 300)
+        assert fleet.clashes() == []
+        assert fleet.is_in_order()
+        await fleet.stop()
+
+    run(work())
