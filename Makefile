@@ -94,7 +94,7 @@ format: $(READY) ## let the formatter and the linter mend what they can
 	@$(BIN)/ruff format .
 
 .PHONY: demo
-demo: $(READY) ## a relay, a stand-in ION and its weather, in under a minute
+demo: $(READY) ## a relay, an ION simulator and its faults, in under a minute
 	@$(BIN)/relay demo
 
 .PHONY: demo-scale

@@ -32,7 +32,7 @@ class Table(DeclarativeBase):
     """The service's own tables."""
 
 
-class Order(Table):
+class BulkAction(Table):
     """What the service is about."""
 
     __tablename__ = "orders"
@@ -53,7 +53,7 @@ def engine_of(url: str) -> AsyncEngine:
 async def place_order(session: AsyncSession, tenant: str, number: str) -> None:
     """Within the caller's transaction: the order, and the message that tells ION of it."""
     payload = DOCUMENT.read_text(encoding="utf-8").replace("SO-100001", escape(number)).encode()
-    session.add(Order(number=number))
+    session.add(BulkAction(number=number))
     await session.flush()  # an order that is refused needs no message
     await session.execute(HAND_OVER, {"tenant": tenant, "payload": payload})
 

@@ -30,7 +30,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOWN_WRONGS = 20
 
 
-class Story:
+class MessageReport:
     """What happens to the replicas, one thing after the other."""
 
     def __init__(self, fleet: Fleet, say: Callable[[str], None]) -> None:
@@ -122,11 +122,11 @@ async def play(cluster: Cluster, folder: Path) -> Evidence:
         payload_bytes=0,
     )
     async with cluster.outbox() as url, connected(url) as database, sandbox:
-        sandbox.weather(call="post", delay=0.05)
+        sandbox.faults(call="post", delay=0.05)
         settings = sandbox.environment(folder / "credentials")
         settings |= {"RELAY_OUTBOX__URL": url, "RELAY_LEASE_SECONDS": str(LEASE_SECONDS)}
         fleet, application = Fleet(folder, settings), Application(database, TENANTS)
-        story = Story(fleet, say)
+        story = MessageReport(fleet, say)
         try:
             await fleet.start("a", "b", "c")
             began = time.time()
@@ -146,7 +146,7 @@ async def play(cluster: Cluster, folder: Path) -> Evidence:
         )  # fmt: skip
 
 
-async def _tell(story: Story, application: Application) -> None:
+async def _tell(story: MessageReport, application: Application) -> None:
     traffic = asyncio.create_task(application.hand_over_steadily())
     try:
         await story.tell()

@@ -65,7 +65,7 @@ EVENTS = (
         "relay.ended",
         "error",
         "it ended, and the outbox did not take its last settlements",
-        {"reason": "3 settlements could not be written", "mend": "see above"},
+        {"reason": "3 settlements could not be written", "hint": "see above"},
     ),
     Event(
         "relay.cut",
@@ -86,7 +86,7 @@ EVENTS = (
         {
             "setting": "RELAY_LOG__LEVL",
             "reason": "is not a setting of the relay",
-            "mend": "did you mean RELAY_LOG__LEVEL?",
+            "hint": "did you mean RELAY_LOG__LEVEL?",
         },
     ),
     Event(
@@ -102,34 +102,34 @@ EVENTS = (
         {
             "setting": "tenants/ACME_PRD.toml",
             "reason": "has no credentials",
-            "mend": "set IONAPI_FILE, or ION_URL with OAUTH1__CONSUMER_KEY and OAUTH1__CONSUMER_SECRET",
+            "hint": "set IONAPI_FILE, or ION_URL with OAUTH1__CONSUMER_KEY and OAUTH1__CONSUMER_SECRET",
         },
     ),
     Event(
-        "trouble.opened",
+        "incident.opened",
         "warning",
         "something fails whose fault is ION's or the network's",
         {
             "kind": "busy",
             "detail": "HTTP 503: under maintenance",
             "fault": "ION's or the network's",
-            "mend": _WAIT,
+            "hint": _WAIT,
         },
         _TENANT,
     ),
     Event(
-        "trouble.opened",
+        "incident.opened",
         "error",
         "something fails that a person must mend",
         {
             "kind": "outbox",
             "detail": "sqlite:///relay.db: the disk is full",
             "fault": "the outbox's",
-            "mend": "mend the cause; the relay tries again by itself, nothing is lost",
+            "hint": "mend the cause; the relay tries again by itself, nothing is lost",
         },
     ),
     Event(
-        "trouble.summarised",
+        "incident.ongoing",
         "error",
         "it lasts: `count` since the last line, `total` and `seconds` altogether, the first and last sample",
         {
@@ -140,12 +140,12 @@ EVENTS = (
             "first": "HTTP 503: under maintenance",
             "last": "HTTP 503: under maintenance",
             "fault": "ION's or the network's",
-            "mend": _WAIT,
+            "hint": _WAIT,
         },
         _TENANT,
     ),
     Event(
-        "trouble.resolved",
+        "incident.resolved",
         "info",
         "it is over: how long it lasted, how many errors it brought",
         {"seconds": 187.402, "count": 11, "kinds": ["busy"], "last": "HTTP 503: under maintenance"},
@@ -184,7 +184,7 @@ EVENTS = (
         "messages.parked",
         "error",
         "`--until-empty`: so many were parked in this run",
-        {"tenant": "ACME_PRD", "count": 2, "mend": "relay messages list --tenant ACME_PRD --state parked"},
+        {"tenant": "ACME_PRD", "count": 2, "hint": "relay messages list --tenant ACME_PRD --state parked"},
     ),
     Event(
         "documents.withheld",
@@ -192,7 +192,7 @@ EVENTS = (
         "messages wait for these documents to be accepted",
         {
             "documents": ["Sync.Shipment"],
-            "mend": "add them to the connection point in ION Desk (sent by the application)",
+            "hint": "add them to the connection point in ION Desk (sent by the application)",
         },
         _TENANT,
     ),
@@ -216,7 +216,7 @@ EVENTS = (
         "the relay paused the tenant",
         {
             "reason": "10 messages in a row were refused, the last: HTTP 400",
-            "mend": "relay tenants resume ACME_PRD",
+            "hint": "relay tenants resume ACME_PRD",
         },
         _TENANT,
     ),
@@ -228,7 +228,7 @@ EVENTS = (
             "tenant": "ACME_PRD",
             "oldest_due_seconds": 14460,
             "pending": 310,
-            "mend": "relay status; relay messages list --tenant ACME_PRD --state pending",
+            "hint": "relay status; relay messages list --tenant ACME_PRD --state pending",
         },
     ),
     Event(
@@ -238,7 +238,7 @@ EVENTS = (
         {
             "tenant": "ACME_TST",
             "reason": "messages wait, no tenant is configured",
-            "mend": "configure RELAY_TENANTS__ACME_TST__…, or drop them: "
+            "hint": "configure RELAY_TENANTS__ACME_TST__…, or drop them: "
             "relay messages drop --tenant ACME_TST --state pending",
         },
     ),
@@ -267,14 +267,14 @@ EVENTS = (
         {
             "tenant": "ACME_PRD",
             "reason": "not accepted by ION: Sync.Shipment",
-            "mend": "relay status",
+            "hint": "relay status",
         },
     ),
     Event(
-        "part.stuck",
+        "component.stuck",
         "error",
         "a part stood still for longer than its step may take; it is started again, the others go on",
-        {"part": "tenant ACME_PRD", "seconds": 70.4, "mend": "it is started again by itself; report it"},
+        {"part": "tenant ACME_PRD", "seconds": 70.4, "hint": "it is started again by itself; report it"},
     ),
     Event(
         "loop.blocked",
@@ -283,7 +283,7 @@ EVENTS = (
         {
             "seconds": 3.2,
             "where": "database.py:57 connect, in store.py:88 settle",
-            "mend": "if it lasts, restart the relay; report the place",
+            "hint": "if it lasts, restart the relay; report the place",
         },
     ),
     Event("loop.freed", "info", "it comes round again"),
@@ -294,7 +294,7 @@ EVENTS = (
         {"setting": "RELAY_WEB__LISTEN", "address": "127.0.0.1:8480"},
     ),
     Event(
-        "part.crashed",
+        "component.crashed",
         "error",
         "a bug, with its traceback; the part is started again, the others go on",
         {

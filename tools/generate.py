@@ -53,7 +53,7 @@ def what_happens_when() -> str:
                 row.posting.value,
                 row.fate.value,
                 row.fault.value,
-                row.mend,
+                row.hint,
             )
             for row in protocol.ROWS
         ),
@@ -64,7 +64,7 @@ def what_happens_to_a_message() -> str:
     """The same in short, for the README: what an answer to a message does to it."""
     head = ("ION answers", "then the relay goes on with", "the message", "what to do")
     answers = (row for row in protocol.ROWS if row.posting is not protocol.Posting.NEVER)
-    return table(head, ((row.answer, row.posting.value, row.fate.value, row.mend) for row in answers))
+    return table(head, ((row.answer, row.posting.value, row.fate.value, row.hint) for row in answers))
 
 
 def what_happens_when_page() -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 
 from relay.core.model import TenantId
-from relay.core.rendezvous import carrier
+from relay.core.rendezvous import owner_of
 from tests.support.process import QUICK, RelayProcess
 from tools.scale_record import Move, Sent, held_by
 
@@ -170,7 +170,7 @@ class Fleet:
             wanted = {
                 one.own_name: held_by(one.name, moves) for one in self.replicas.values() if one.is_wanted
             }
-            due = {tenant: carrier(TenantId(tenant), wanted) for tenant in tenants}
+            due = {tenant: owner_of(TenantId(tenant), wanted) for tenant in tenants}
             return sum(map(len, wanted.values())) == len(tenants) and all(
                 sum(due[tenant] == name for tenant in held) * 2 >= list(due.values()).count(name)
                 for name, held in wanted.items()

@@ -1,6 +1,6 @@
 """This package is the command line, one file a command family; `main` is what `relay` runs.
 
-Heavy imports stand inside the commands, and the stand-in ION's and the demo's families are only imported
+Heavy imports stand inside the commands, and the ION simulator's and the demo's families are only imported
 when they are asked for, so that every other command starts quickly.
 """
 
@@ -30,8 +30,8 @@ from relay.cli import (
 from relay.cli import next as next_command
 
 _LATER = {
-    "sandbox": "A stand-in ION to try the relay on, with weather to order.",
-    "demo": "A relay, a stand-in ION and its weather, in under a minute.",
+    "sandbox": "An ION simulator to try the relay on, with faults to inject.",
+    "demo": "A relay, an ION simulator and its faults, in under a minute.",
 }
 """Families in files of their own name, each with its `<name>_app`; a distribution may leave them out."""
 
@@ -79,12 +79,12 @@ def command_line(given: Sequence[str]) -> typer.Typer:
 
 def _add_later(app: typer.Typer, name: str, about: str, *, wanted: bool) -> None:
     if not wanted:
-        app.command(name, help=about)(_stand_in)
+        app.command(name, help=about)(_simulator)
         return
     app.add_typer(getattr(importlib.import_module(f"relay.cli.{name}"), f"{name}_app"), name=name)
 
 
-def _stand_in() -> None:
+def _simulator() -> None:
     """Only its line in the help is ever seen."""
 
 

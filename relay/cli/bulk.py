@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from relay.cli import output
-from relay.core.admin import AuditEntry, Filter, Order, Preview, Record, What
+from relay.core.admin import Action, AuditEntry, BulkAction, Filter, Preview, Record
 
 if TYPE_CHECKING:
     from relay.core.ports import Store
 
-_DONE: dict[What, str] = {"retry": "retried", "park": "parked", "drop": "dropped"}
+_DONE: dict[Action, str] = {"retry": "retried", "park": "parked", "drop": "dropped"}
 
 _INTERRUPTED = 130
 
@@ -23,7 +23,7 @@ _GROUPS_SHOWN = 10
 _SAMPLE = 5
 
 
-def decide(what: What, wanted: Filter, reason: str, *, yes: bool) -> None:
+def decide(what: Action, wanted: Filter, reason: str, *, yes: bool) -> None:
     """Look, ask where many are meant, and change exactly those that were there to see."""
     from relay.cli.common import at_outbox, settings, who
 
@@ -36,7 +36,7 @@ def decide(what: What, wanted: Filter, reason: str, *, yes: bool) -> None:
         return
     if not wanted.ids and not yes:
         _ask(preview)
-    order = Order(what, preview.wanted, who(), reason)
+    order = BulkAction(what, preview.wanted, who(), reason)
     try:
         done, interrupted = at_outbox(at, lambda outbox: _carry_out(outbox, order, preview.total))
     finally:
@@ -44,7 +44,7 @@ def decide(what: What, wanted: Filter, reason: str, *, yes: bool) -> None:
     _report(done, wanted, interrupted=interrupted)
 
 
-async def _carry_out(outbox: "Store", order: Order, altogether: int) -> tuple[AuditEntry, bool]:
+async def _carry_out(outbox: "Store", order: BulkAction, altogether: int) -> tuple[AuditEntry, bool]:
     """Chunk by chunk to the end, or until Ctrl-C, after which it is cancelled; and whether there was one."""
     loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGINT, interrupted.set)

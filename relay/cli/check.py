@@ -48,23 +48,23 @@ def check(
 def _configured(known: "Settings") -> dict[str, Any]:
     names = [name for name in known.tenants if known.carries(name)]
     others = len(known.tenants) - len(names)
-    detail, mend = f"tenants: {', '.join(names)}" if len(names) <= _NAMED else f"{len(names)} tenants", ""
+    detail, hint = f"tenants: {', '.join(names)}" if len(names) <= _NAMED else f"{len(names)} tenants", ""
     if not known.tenants:
         detail = "no tenant is configured"
-        mend = "set RELAY_TENANTS__<TENANT>__LOGICAL_ID and its credentials, or RELAY_TENANTS_DIR"
+        hint = "set RELAY_TENANTS__<TENANT>__LOGICAL_ID and its credentials, or RELAY_TENANTS_DIR"
     elif not names:
-        detail, mend = "this relay carries no tenant", "change RELAY_ONLY_TENANTS or RELAY_NOT_TENANTS"
+        detail, hint = "this relay carries no tenant", "change RELAY_ONLY_TENANTS or RELAY_NOT_TENANTS"
     elif others:
         detail += f" ({others} more are left to other relays)"
-    return _configuration(detail, mend, ok=not mend)
+    return _configuration(detail, hint, ok=not hint)
 
 
 def _wrong(problem: "Problem") -> dict[str, Any]:
     detail = f"{problem.field}: {problem.what}"
-    return _configuration(detail, problem.mend, ok=False)
+    return _configuration(detail, problem.hint, ok=False)
 
 
-def _configuration(detail: str, mend: str, *, ok: bool) -> dict[str, Any]:
+def _configuration(detail: str, hint: str, *, ok: bool) -> dict[str, Any]:
     from relay.observability import error_codes
 
     code = None if ok else error_codes.WRONG_SETTINGS.code
@@ -73,7 +73,7 @@ def _configuration(detail: str, mend: str, *, ok: bool) -> dict[str, Any]:
         "step": "configuration",
         "ok": ok,
         "detail": detail,
-        "mend": mend,
+        "hint": hint,
         "code": code,
     }
 
@@ -84,13 +84,13 @@ def _told(step: "Step") -> dict[str, Any]:
         "step": step.what,
         "ok": step.ok,
         "detail": step.detail,
-        "mend": step.mend,
+        "hint": step.hint,
         "code": step.code,
     }
 
 
 def _print_json(steps: Sequence[dict[str, Any]], unknown: "Sequence[Problem]") -> None:
-    names = [{"name": problem.field, "what": problem.what, "mend": problem.mend} for problem in unknown]
+    names = [{"name": problem.field, "what": problem.what, "hint": problem.hint} for problem in unknown]
     output.as_json({"ok": all(step["ok"] for step in steps), "steps": steps, "unknown": names})
 
 
@@ -103,6 +103,6 @@ def _print(steps: Sequence[dict[str, Any]], unknown: "Sequence[Problem]") -> Non
         if not step["ok"]:
             who = f"{step['tenant']}, " if step["tenant"] else ""
             page = f" ({step['code']})" if step["code"] else ""
-            output.line(f"mend: {who}{step['step']}: {step['mend']}{page}")
+            output.line(f"mend: {who}{step['step']}: {step['hint']}{page}")
     for problem in unknown:
         output.line(f"note: {problem}")

@@ -1,4 +1,4 @@
-"""This file is `relay demo`: a relay, a stand-in ION and its weather, in under a minute."""
+"""This file is `relay demo`: a relay, an ION simulator and its faults, in under a minute."""
 
 import tempfile
 from pathlib import Path
@@ -9,7 +9,7 @@ import typer
 from relay.cli import output
 
 demo_app = typer.Typer(
-    help="A relay, a stand-in ION and its weather, in under a minute.", invoke_without_command=True
+    help="A relay, an ION simulator and its faults, in under a minute.", invoke_without_command=True
 )
 
 
@@ -21,7 +21,7 @@ def demo(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Run a real relay against a stand-in ION through outages, refusals and a kill -9, and judge the outcome.
+    """Run a real relay against an ION simulator through outages, refusals and a kill -9; print a verdict.
 
     What it made is kept: the folder is printed. Exit code 0 if nothing was lost, sent against ION's rules or
     out of order, otherwise 1.

@@ -258,8 +258,8 @@ def _against(draft: Draft, known: "Settings") -> list[Problem]:
     limit = _limit(draft.tenant_id, known)
     if len(draft.payload) <= limit:
         return []
-    mend = f"send a smaller document, or raise RELAY_TENANTS__{draft.tenant_id}__MAX_MESSAGE_BYTES"
-    return [Problem("payload", f"has more than {limit} bytes", mend)]
+    hint = f"send a smaller document, or raise RELAY_TENANTS__{draft.tenant_id}__MAX_MESSAGE_BYTES"
+    return [Problem("payload", f"has more than {limit} bytes", hint)]
 
 
 def _unconfigured(tenant: str, known: "Settings") -> list[Problem]:

@@ -28,8 +28,8 @@ def explain(
     found = error_codes.find(code)
     if found is None:
         near = ", ".join(f"{one.code} ({one.title})" for one in error_codes.nearest(code))
-        mend = f"did you mean {near}?" if near else "relay explain lists all of them"
-        output.give_up(f"there is no code {code!r}: {mend}")
+        hint = f"did you mean {near}?" if near else "relay explain lists all of them"
+        output.give_up(f"there is no code {code!r}: {hint}")
     page = _page(found)
     if as_json:
         output.as_json({**_summary(found), "page": page})

@@ -1,4 +1,4 @@
-"""This file is `relay sandbox weather`: order what goes wrong at a sandbox that runs."""
+"""This file is `relay sandbox faults`: order what goes wrong at a sandbox that runs."""
 
 import json
 import urllib.parse
@@ -8,8 +8,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from relay.cli import output
-from relay.sandbox import WeatherError, remote
-from relay.sandbox.running import read_weather
+from relay.sandbox import FaultError, remote
+from relay.sandbox.running import read_faults
 
 PORT = 8481
 DEFAULT_URL = f"http://127.0.0.1:{PORT}"
@@ -20,18 +20,18 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _TEXTS = frozenset({"tenant", "call", "error", "text", "add", "withdraw", "versions"})
 """Fields whose value is a text even where it reads as a number: `text=4711`."""
 
-weather_app = typer.Typer(help="Order weather of a sandbox that runs.", invoke_without_command=True)
+faults_app = typer.Typer(help="Inject faults of a sandbox that runs.", invoke_without_command=True)
 
 
-@weather_app.callback()
-def weather_list(context: typer.Context, url: Url = DEFAULT_URL, as_json: Json = False) -> None:
+@faults_app.callback()
+def faults_list(context: typer.Context, url: Url = DEFAULT_URL, as_json: Json = False) -> None:
     """Show the rules that stand, and how often they struck."""
     if context.invoked_subcommand is None:
-        _show(ask(url, "GET", "weather")["weather"], as_json)
+        _show(ask(url, "GET", "faults")["faults"], as_json)
 
 
-@weather_app.command("add")
-def weather_add(
+@faults_app.command("add")
+def faults_add(
     fields: Annotated[
         list[str] | None, typer.Argument(help="FIELD=VALUE, as in call=post status=503.")
     ] = None,
@@ -41,25 +41,25 @@ def weather_add(
 ) -> None:
     """Order one rule by its fields, or those of a file."""
     try:
-        rules: list[Any] = [] if file is None else list(read_weather(file))
+        rules: list[Any] = [] if file is None else list(read_faults(file))
         rules += [_rule(fields)] if fields else []
-    except (ValueError, WeatherError) as error:
+    except (ValueError, FaultError) as error:
         output.give_up(str(error))
     if not rules:
         output.give_up("give FIELD=VALUE, or --file")
-    _show(ask(url, "POST", "weather", rules)["weather"], as_json)
+    _show(ask(url, "POST", "faults", rules)["faults"], as_json)
 
 
-@weather_app.command("remove")
-def weather_remove(rule: str, url: Url = DEFAULT_URL) -> None:
+@faults_app.command("remove")
+def faults_remove(rule: str, url: Url = DEFAULT_URL) -> None:
     """Take one rule away, by its id."""
-    ask(url, "DELETE", f"weather/{urllib.parse.quote(rule, safe='')}")
+    ask(url, "DELETE", f"faults/{urllib.parse.quote(rule, safe='')}")
 
 
-@weather_app.command("clear")
-def weather_clear(url: Url = DEFAULT_URL) -> None:
-    """Take all rules away: fair weather. What they changed of a tenant stays."""
-    ask(url, "DELETE", "weather")
+@faults_app.command("clear")
+def faults_clear(url: Url = DEFAULT_URL) -> None:
+    """Take all rules away: normal operation. What they changed of a tenant stays."""
+    ask(url, "DELETE", "faults")
 
 
 def _rule(texts: list[str]) -> dict[str, Any]:

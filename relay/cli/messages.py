@@ -12,7 +12,7 @@ from relay.core.model import DocumentName, MessageId, TenantId
 from relay.reports.times import instant
 
 if TYPE_CHECKING:
-    from relay.reports.message import Story
+    from relay.reports.message import MessageReport
 
 messages_app = typer.Typer(help="Look at messages, and decide about them.", no_args_is_help=True)
 
@@ -173,7 +173,7 @@ def _found(wanted: Filter, limit: int) -> Sequence[Record]:
 # --- showing ------------------------------------------------------------------------------------------------
 
 
-def _tell(story: "Story") -> None:
+def _tell(story: "MessageReport") -> None:
     record = story.record
     output.line(f"message {record.message_id}")
     output.line(f"  tenant {record.tenant_id}, document {record.document_name}, to {record.to_logical_id}")

@@ -130,13 +130,13 @@ def _no_number(text: str) -> NoReturn:
 
 def _unknown(key: str) -> Problem:
     close = difflib.get_close_matches(key, _KEYS, n=1)
-    mend = f"did you mean {close[0]}?" if close else f"known are {', '.join(_KEYS)}"
-    return Problem(key[:80], "is not known", mend)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_KEYS)}"
+    return Problem(key[:80], "is not known", hint)
 
 
 def _no_text(key: str) -> Problem:
-    mend = "leave it out where there is none, or write it in quotes"
-    return Problem(key, "is not a text", mend)
+    hint = "leave it out where there is none, or write it in quotes"
+    return Problem(key, "is not a text", hint)
 
 
 def _payload(fields: dict[str, Any]) -> bytes:

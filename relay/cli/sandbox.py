@@ -1,4 +1,4 @@
-"""This file is `relay sandbox`: a stand-in ION to serve, and to ask while it runs."""
+"""This file is `relay sandbox`: an ION simulator to serve, and to ask while it runs."""
 
 import asyncio
 import errno
@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from relay.cli import output
-from relay.cli.faults import DEFAULT_URL, PORT, Json, Url, ask, complain, weather_app
+from relay.cli.faults import DEFAULT_URL, PORT, Json, Url, ask, complain, faults_app
 from relay.reports.times import instant
-from relay.sandbox import Sandbox, WeatherError, remote
-from relay.sandbox.running import read_tenant, read_weather, serve
+from relay.sandbox import FaultError, Sandbox, remote
+from relay.sandbox.running import read_faults, read_tenant, serve
 from relay.sandbox.server import MAX_MESSAGE_BYTES
 from relay.sandbox.tenants import DEFAULT_DOCUMENTS
 
@@ -24,9 +24,9 @@ TENANTS = ("ACME_PRD,lid://acme.orders.1", "GLOBEX_TST,lid://globex.orders.1,oau
 _KEPT = 64 * 1024 * 1024
 
 sandbox_app = typer.Typer(
-    help="A stand-in ION to try the relay on, with weather to order.", invoke_without_command=True
+    help="An ION simulator to try the relay on, with faults to inject.", invoke_without_command=True
 )
-sandbox_app.add_typer(weather_app, name="weather")
+sandbox_app.add_typer(faults_app, name="faults")
 
 Tenant = Annotated[str | None, typer.Option("--tenant", help="Of this tenant only.")]
 
@@ -39,7 +39,7 @@ def sandbox(
         list[str] | None, typer.Option(help="ID[,LOGICAL_ID][,oauth1|oauth2]; repeat for more.")
     ] = None,
     accept: Annotated[list[str] | None, typer.Option(help="A document to accept; repeat for more.")] = None,
-    weather: Annotated[Path | None, typer.Option(help="Rules to begin with, TOML or JSON.")] = None,
+    faults: Annotated[Path | None, typer.Option(help="Rules to begin with, TOML or JSON.")] = None,
     directory: Annotated[
         Path | None, typer.Option(help="For .ionapi files and credentials; kept ones are used again.")
     ] = None,
@@ -53,7 +53,7 @@ def sandbox(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Serve a stand-in ION until SIGINT or SIGTERM, and print the variables that point a relay at it."""
+    """Serve an ION simulator until SIGINT or SIGTERM, and print the variables that point a relay at it."""
     if context.invoked_subcommand is not None:
         return
     kept = _KEPT if keep_payloads else 0
@@ -66,8 +66,8 @@ def sandbox(
             served = Sandbox(
                 tenants, port=port, max_message_bytes=max_message_bytes, payload_bytes=kept, hot_loop=hot_loop
             )
-            served.order(read_weather(weather) if weather is not None else [])
-        except (ValueError, WeatherError, OSError) as error:
+            served.order(read_faults(faults) if faults is not None else [])
+        except (ValueError, FaultError, OSError) as error:
             output.give_up(str(error))
         _run(served, place, as_json, ready_file)
 

@@ -95,7 +95,7 @@ def _how(beat: "RelayBeat", seen: "Overview") -> str:
     if not beat.alive:
         return f"silent for {ago(beat.beat_at, seen.at)}"
     mode = f", by {beat.details['mode']}" if "mode" in beat.details else ""
-    share = f", carries {seen.carried(beat.relay)} of the tenants" if len(seen.relays) > 1 else ""
+    share = f", carries {seen.owned(beat.relay)} of the tenants" if len(seen.relays) > 1 else ""
     return f"running for {ago(beat.started_at, seen.at)}{mode}{share}"
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from relay.core.model import TenantId
     from relay.core.ports import Store
     from relay.reports.overview import Overview
-    from relay.reports.tenant import TenantStory
+    from relay.reports.tenant import TenantReport
 
 tenants_app = typer.Typer(help="Look at tenants, pause and resume them, ask ION again.", no_args_is_help=True)
 
@@ -59,7 +59,7 @@ def show(
 
     known, name = settings(), TenantId(tenant.upper())
 
-    async def work(outbox: "Store") -> "view.TenantStory":
+    async def work(outbox: "Store") -> "view.TenantReport":
         seen = await look(outbox, configured(known), datetime.now(UTC))
         if not seen.knows(name):
             _give_up(tenant, seen)
@@ -135,13 +135,13 @@ def _give_up(given: str, seen: "Overview") -> NoReturn:
     output.give_up(f"there is no tenant {given}; there are: {names}")
 
 
-def _tell(told: "TenantStory") -> None:
+def _tell(told: "TenantReport") -> None:
     now, tenant = told.around.now, told.tenant
     count = tenant.count
     reason = f": {tenant.reason}" if tenant.reason else ""
     since = f" for {ago(tenant.since, now)}" if tenant.since else ""
-    carried = f", carried by {tenant.relay}" if tenant.relay else ""
-    output.line(f"tenant {tenant.tenant_id} is {tenant.state}{since}{carried}{reason}")
+    owned = f", carried by {tenant.relay}" if tenant.relay else ""
+    output.line(f"tenant {tenant.tenant_id} is {tenant.state}{since}{owned}{reason}")
     counted = (f"{getattr(count, state)} {state}" for state in ("pending", "delivered", "parked", "dropped"))
     output.line("  " + ", ".join(counted))
     for wait in told.waits_for:

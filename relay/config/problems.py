@@ -23,14 +23,14 @@ class Found:
 
     where: Where
     what: str
-    mend: str
+    hint: str
 
 
 def refuse(problem: Problem | None) -> None:
     """Say a problem in pydantic's way; `explain` reads it back."""
     if problem is not None:
         raise PydanticCustomError(
-            "problem", "{what}", {"what": problem.what, "mend": problem.mend, "field": problem.field}
+            "problem", "{what}", {"what": problem.what, "hint": problem.hint, "field": problem.field}
         )
 
 
@@ -43,8 +43,8 @@ def url_problem(text: str) -> Problem | None:
     if url is None or url.scheme not in ("http", "https") or not url.hostname:
         return Problem("", "is not a URL", "write it like https://HOST/api/ion/messaging/service")
     if url.username is not None or url.query or url.fragment:
-        mend = "write scheme, host and path alone; credentials have settings of their own"
-        return Problem("", "has a user, a query or a fragment", mend)
+        hint = "write scheme, host and path alone; credentials have settings of their own"
+        return Problem("", "has a user, a query or a fragment", hint)
     if url.scheme == "http" and not _is_loopback(url.hostname):
         return Problem("", "is plain http", "use https; plain http goes to this machine alone (127.0.0.1)")
     return None
@@ -61,8 +61,8 @@ def outbox_url_problem(text: str) -> Problem | None:
         return None
     if separator and scheme.partition("+")[0] in _OUTBOX_SCHEMES:
         return Problem("", "names a driver", f"write {scheme.partition('+')[0]}:// without it")
-    mend = "write sqlite:///relay.db, or postgresql://USER:PASSWORD@HOST:5432/DATABASE"
-    return Problem("", "is not the URL of an outbox", mend)
+    hint = "write sqlite:///relay.db, or postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+    return Problem("", "is not the URL of an outbox", hint)
 
 
 def listen_problem(text: str) -> Problem | None:
@@ -71,8 +71,8 @@ def listen_problem(text: str) -> Problem | None:
         return None
     url = _split(f"//{text}")
     if url is None or not url.hostname or url.port is None or url.netloc != text or "@" in text:
-        mend = "write an address and a port, such as 127.0.0.1:8480 or [::1]:8480, or off"
-        return Problem("", "is not an address to listen on", mend)
+        hint = "write an address and a port, such as 127.0.0.1:8480 or [::1]:8480, or off"
+        return Problem("", "is not an address to listen on", hint)
     return None
 
 
@@ -123,7 +123,7 @@ def tenant_problems(tenant: str, given: object) -> Iterator[Found]:
     where = ("tenants", tenant)
     problem = tenant_id_problem(tenant)
     if problem is not None:
-        yield Found(where, problem.what, problem.mend)
+        yield Found(where, problem.what, problem.hint)
     if not isinstance(given, Mapping):
         return
     yield from _inbound_problems(where, given.get("inbound"))
@@ -137,8 +137,8 @@ def tenant_problems(tenant: str, given: object) -> Iterator[Found]:
     elif direct:
         yield from _direct_problems(where, given, oauth1)
     elif not gateway:
-        mend = "set IONAPI_FILE, or ION_URL with OAUTH1__CONSUMER_KEY and OAUTH1__CONSUMER_SECRET"
-        yield Found(where, "has no credentials", mend)
+        hint = "set IONAPI_FILE, or ION_URL with OAUTH1__CONSUMER_KEY and OAUTH1__CONSUMER_SECRET"
+        yield Found(where, "has no credentials", hint)
 
 
 def _direct_problems(where: Where, given: Mapping[str, Any], oauth1: Mapping[str, Any]) -> Iterator[Found]:
@@ -157,8 +157,8 @@ def _inbound_problems(where: Where, inbound: object) -> Iterator[Found]:
 def _consumer_problems(where: Where, given: Mapping[str, Any]) -> Iterator[Found]:
     """A consumer key and its secret: both, and the secret in one of its two forms."""
     if "consumer_key" not in given:
-        mend = "set the key that belongs to the consumer secret"
-        yield Found((*where, "consumer_key"), "is missing", mend)
+        hint = "set the key that belongs to the consumer secret"
+        yield Found((*where, "consumer_key"), "is missing", hint)
     secrets = given.keys() & {"consumer_secret", "consumer_secret_file"}
     secret = (*where, "consumer_secret")
     if not secrets:
@@ -188,9 +188,9 @@ def explain(error: ErrorDetails, below: Where = ()) -> Found:
     if error["type"] == "problem":
         if len(where) == 1:  # a whole group: the problem names the field
             where = (*where, context["field"])
-        return Found(where, context["what"], context["mend"])
-    what, mend = _words(error["type"], context)
-    return Found(where, what, mend)
+        return Found(where, context["what"], context["hint"])
+    what, hint = _words(error["type"], context)
+    return Found(where, what, hint)
 
 
 def _words(kind: str, context: Mapping[str, Any]) -> tuple[str, str]:

@@ -176,8 +176,8 @@ class WebSettings(Group):
     def _is_guarded(self) -> Self:
         if self.listen != "off" and not problems.is_loopback(self.listen) and self.token_file is None:
             what = "is not set, but others reach the address that is listened on"
-            mend = "name a file with a long random token, or set RELAY_WEB__LISTEN to 127.0.0.1:8480 or off"
-            problems.refuse(Problem("token_file", what, mend))
+            hint = "name a file with a long random token, or set RELAY_WEB__LISTEN to 127.0.0.1:8480 or off"
+            problems.refuse(Problem("token_file", what, hint))
         return self
 
 

@@ -168,7 +168,7 @@ def load(environ: Mapping[str, str], *, directory: Path) -> Settings:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
         found += map(explain, error.errors(include_url=False, include_input=False))
-    problems = [*gathered.problems, *(Problem(gathered.name(at.where), at.what, at.mend) for at in found)]
+    problems = [*gathered.problems, *(Problem(gathered.name(at.where), at.what, at.hint) for at in found)]
     if problems or settings is None:
         raise SettingsError(list(dict.fromkeys([*problems, *gathered.unknown])))
     settings = _anchored(settings, {**settings.tenants, **apart.tenants}, directory)

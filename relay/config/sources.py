@@ -149,8 +149,8 @@ def broken_json(variables: Mapping[str, str], shape: Shape) -> dict[str, Problem
             continue
         value = _object(text)
         if value is None:
-            mend = f'write it like {{"{next(iter(below)).replace(ANY, "ACME_PRD")}": …}}'
-            found[name] = Problem(name, "is not a JSON object", f"{mend}, or set the variables below it")
+            hint = f'write it like {{"{next(iter(below)).replace(ANY, "ACME_PRD")}": …}}'
+            found[name] = Problem(name, "is not a JSON object", f"{hint}, or set the variables below it")
         elif twice := tidy(value, below)[2]:
             found[name] = by_case(f"{name}: {'.'.join(twice[0])}")
     return found

@@ -112,8 +112,8 @@ def read(folder: Path, shape: Shape, gathered: Gathered) -> Folder:
             unknown += (_unknown(entry, tenant, place, shape) for place in strange)
             broken += (Broken(file, tenant, by_case(entry.name(place))) for place in twice)
             if tenant in entries:
-                mend = f"keep this one or the one in {entries[tenant].file}"
-                broken.append(Broken(file, tenant, Problem(entry.name(()), f"{tenant} is there twice", mend)))
+                hint = f"keep this one or the one in {entries[tenant].file}"
+                broken.append(Broken(file, tenant, Problem(entry.name(()), f"{tenant} is there twice", hint)))
             entries[tenant] = entry
     return _validated(entries, broken, unknown, gathered)
 
@@ -137,7 +137,7 @@ def _validated(
                 tenants[tenant] = valid
         for one in found:
             name = gathered.name(one.where) if has(gathered.tree, one.where) else entry.name(one.where[2:])
-            broken.append(Broken(entry.file, tenant, Problem(name, one.what, one.mend)))
+            broken.append(Broken(entry.file, tenant, Problem(name, one.what, one.hint)))
     files = {tenant: entries[tenant].file for tenant in tenants}
     return Folder(tenants, files, tuple(broken), tuple(unknown))
 

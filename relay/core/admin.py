@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 from relay.core.model import AuditId, DocumentName, MessageId, OrderingKey, RowId, TenantId, TenantState
 
 MessageState = Literal["pending", "delivered", "parked", "dropped"]
-What = Literal["retry", "park", "drop"]
+Action = Literal["retry", "park", "drop"]
 """What a person can decide about messages."""
 Outcome = Literal["running", "done", "cancelled", "failed"]
 
@@ -82,7 +82,7 @@ FIRST = RowId(0)
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class QueueAges:
     """The pending messages of a tenant's document by age; `counts`: for each of AGES, and beyond.
 
     `more`: there are further ones, which were not looked at.
@@ -98,7 +98,7 @@ class Shape:
 class Preview:
     """What a decision would change. `groups`: tenant, document, state, how many; `sample`: the first ones."""
 
-    what: What
+    what: Action
     wanted: Filter
     total: int
     groups: tuple[tuple[TenantId, DocumentName, MessageState, int], ...]
@@ -106,10 +106,10 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class BulkAction:
     """A decision about messages, by whom and why; the reason is shown with the messages."""
 
-    what: What
+    what: Action
     wanted: Filter
     who: str
     reason: str = ""
@@ -142,7 +142,7 @@ class RelayBeat:
     alive: bool
 
 
-class Desk(Protocol):
+class Admin(Protocol):
     """The store as operators see it. Every change bumps the tenant's revision and reaches a running relay."""
 
     async def counts(self) -> Mapping[TenantId, Count]:
@@ -169,7 +169,7 @@ class Desk(Protocol):
     async def payload(self, row: RowId, limit: int) -> bytes | None:
         """The first `limit` bytes of it; None: it is not kept any more."""
 
-    async def shape(self, tenant: TenantId | None, limit: int) -> Sequence[Shape]:
+    async def shape(self, tenant: TenantId | None, limit: int) -> Sequence[QueueAges]:
         """How old the pending messages are, by tenant and document; never a full scan.
 
         At most `limit` rows are looked at for each document, those with the lowest ids.
@@ -177,10 +177,10 @@ class Desk(Protocol):
 
     # --- deciding about messages: look, begin, go on chunk by chunk; or all at once ---------------
 
-    async def preview(self, what: What, wanted: Filter, sample: int = 5) -> Preview:
+    async def preview(self, what: Action, wanted: Filter, sample: int = 5) -> Preview:
         """What a decision would change now; its `wanted` is frozen at this moment. Changes nothing."""
 
-    async def begin(self, order: Order) -> AuditId:
+    async def begin(self, order: BulkAction) -> AuditId:
         """Write the decision into the audit, as `running`; no message is changed yet.
 
         Without a moment of its own the order means what is there now.
@@ -192,7 +192,7 @@ class Desk(Protocol):
         The entry as it is then: call again while its `outcome` is "running". Any process may.
         """
 
-    async def decide(self, order: Order) -> int:
+    async def decide(self, order: BulkAction) -> int:
         """Begin, and go on to the end; how many messages it changed.
 
         retry: parked and dropped ones become pending again, at their row's place, with no attempts, queued

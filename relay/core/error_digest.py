@@ -21,7 +21,7 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Summarised:
+class Ongoing:
     """What came of one kind since its last line: `count` (may be 0), `total` in this trouble.
 
     `first` and `last` are samples: the first error of this kind in the trouble, and the latest. `seconds`:
@@ -46,7 +46,7 @@ class Resolved:
     last: str
 
 
-Line = Opened | Summarised | Resolved
+Line = Opened | Ongoing | Resolved
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class _Kind:
 
 
 @dataclass(slots=True)
-class _Trouble:
+class _Incident:
     began: float
     kinds: dict[str, _Kind]
     latest: str
@@ -67,13 +67,13 @@ class _Trouble:
     """Set where the trouble ended before any line told of it: the timer will."""
 
 
-class Digest:
+class ErrorDigest:
     """The errors of one tenant, folded. `next_tick` is when `tick` wants to be called next, or None."""
 
     def __init__(self, summary_seconds: float) -> None:
         self._period = summary_seconds
         self._openings: deque[float] = deque(maxlen=_AT_ONCE)
-        self._trouble: _Trouble | None = None
+        self._trouble: _Incident | None = None
         self.next_tick: float | None = None
 
     @property
@@ -81,11 +81,11 @@ class Digest:
         """Whether a trouble lasts now."""
         return self._trouble is not None and self._trouble.ended is None
 
-    def met(self, now: float, kind: str, detail: str) -> tuple[Line, ...]:
+    def report(self, now: float, kind: str, detail: str) -> tuple[Line, ...]:
         """An error happened. A line only for a kind that is new in this trouble."""
         trouble = self._trouble
         if trouble is None:
-            trouble = self._trouble = _Trouble(now, {}, kind)
+            trouble = self._trouble = _Incident(now, {}, kind)
             self.next_tick = now + self._period
         trouble.ended, trouble.latest = None, kind
         known = trouble.kinds.get(kind)
@@ -127,15 +127,15 @@ class Digest:
     def _may_open(self, now: float) -> bool:
         return len(self._openings) < _AT_ONCE or now - self._openings[0] >= self._period
 
-    def _close(self, trouble: _Trouble, at: float) -> tuple[Line, ...]:
+    def _close(self, trouble: _Incident, at: float) -> tuple[Line, ...]:
         self._trouble = self.next_tick = None
         count = sum(known.total for known in trouble.kinds.values())
         last = trouble.kinds[trouble.latest].last
         return (Resolved(at - trouble.began, count, tuple(trouble.kinds), last),)
 
 
-def _summary(trouble: _Trouble, kind: str, now: float) -> Summarised:
+def _summary(trouble: _Incident, kind: str, now: float) -> Ongoing:
     known = trouble.kinds[kind]
     count, known.unsaid = known.unsaid, 0
     seconds = (now if trouble.ended is None else trouble.ended) - trouble.began
-    return Summarised(kind, count, known.total, known.first, known.last, seconds)
+    return Ongoing(kind, count, known.total, known.first, known.last, seconds)

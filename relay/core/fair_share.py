@@ -15,7 +15,7 @@ _KEPT_BACK = 4
 
 
 @dataclass(slots=True, eq=False)
-class Share:
+class TenantShare:
     """One tenant's places. `wake` is called when it was granted one after it had to wait.
 
     `granted`: a place is kept for it, until it begins a post or rests. `since`: its turn, while it waits.
@@ -27,13 +27,13 @@ class Share:
     since: int | None = None
 
 
-class Shares:
+class FairShare:
     """All places of a process. `most`: posts under way at a time."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._taken = 0  # under way, and granted
-        self._queue: list[tuple[int, int, Share]] = []
+        self._queue: list[tuple[int, int, TenantShare]] = []
         self._turns = count()
 
     def resize(self, most: int) -> None:
@@ -41,7 +41,7 @@ class Shares:
         self._most = most
         self._grant()
 
-    def begin(self, share: Share) -> bool:
+    def begin(self, share: TenantShare) -> bool:
         """Take a place for a post; False: there is none, it waits for one from now on."""
         if share.granted:
             share.granted = False
@@ -54,7 +54,7 @@ class Shares:
         share.under_way += 1
         return True
 
-    def end(self, share: Share) -> None:
+    def end(self, share: TenantShare) -> None:
         """A post landed, or did not go: its place is free."""
         share.under_way -= 1
         self._taken -= 1
@@ -62,7 +62,7 @@ class Shares:
             self._queue_up(share)
         self._grant()
 
-    def rest(self, share: Share) -> None:
+    def rest(self, share: TenantShare) -> None:
         """It wants no further place now."""
         share.since = None
         if share.granted:
@@ -70,7 +70,7 @@ class Shares:
             self._taken -= 1
             self._grant()
 
-    def leave(self, share: Share) -> None:
+    def leave(self, share: TenantShare) -> None:
         """Nothing of it is under way any more, however that came."""
         self._taken -= share.under_way
         share.under_way = 0
@@ -81,7 +81,7 @@ class Shares:
         kept_back = 0 if under_way == 0 else min(max(self._most // _KEPT_BACK, 1), self._most - 1)
         return self._taken < self._most - kept_back
 
-    def _queue_up(self, share: Share) -> None:
+    def _queue_up(self, share: TenantShare) -> None:
         share.since = next(self._turns)
         heapq.heappush(self._queue, (share.under_way, share.since, share))
 

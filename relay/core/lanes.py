@@ -47,7 +47,7 @@ class Lanes:
 
     def __init__(self, ordering: Ordering, *, ahead: int = 128, ahead_bytes: int = 16 * 2**20) -> None:
         self._ordering = ordering
-        self._ahead, self._ahead_bytes = ahead, ahead_bytes
+        self._prefetch, self._ahead_bytes = ahead, ahead_bytes
         self._queues: dict[Lane, _Queue] = {}
         self._under_way: dict[Lane, Message] = {}
         self._holds: dict[Lane, float] = {}
@@ -117,7 +117,7 @@ class Lanes:
             return
         queue.messages.append(message)
         self._count(queue, message, 1)
-        if len(queue.messages) >= self._ahead or queue.size >= self._ahead_bytes // 8:
+        if len(queue.messages) >= self._prefetch or queue.size >= self._ahead_bytes // 8:
             queue.full = True
         if len(queue.messages) == 1:
             self._make_ready(lane)
@@ -155,7 +155,11 @@ class Lanes:
         self._count(queue, message, -1)
         self._known.add(message.row)  # still known: it is under way
         self._under_way[lane] = message
-        if queue.full and len(queue.messages) <= self._ahead // 2 and queue.size <= self._ahead_bytes // 16:
+        if (
+            queue.full
+            and len(queue.messages) <= self._prefetch // 2
+            and queue.size <= self._ahead_bytes // 16
+        ):
             queue.full = False
         return message
 
@@ -268,7 +272,7 @@ class Lanes:
             self._known.discard(message.row)
 
 
-class Room:
+class SlowStart:
     """How many posts may be under way: one after a trouble, then twice as many with each success."""
 
     def __init__(self, most: int) -> None:
@@ -284,6 +288,6 @@ class Room:
         """A delivery."""
         self.size = min(self.size * 2, self._most)
 
-    def troubled(self) -> None:
+    def failed(self) -> None:
         """Start small again."""
         self.size = 1

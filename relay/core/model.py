@@ -90,7 +90,7 @@ class Released:
     """
 
     reason: str
-    blamed: bool = False
+    counted: bool = False
     wait: float = 0.0
 
 
@@ -134,11 +134,11 @@ class Problem:
 
     field: str
     what: str
-    mend: str
+    hint: str
 
     def __str__(self) -> str:
         """One sentence for a person."""
-        return f"{self.field}: {self.what}; {self.mend}"
+        return f"{self.field}: {self.what}; {self.hint}"
 
 
 _TENANT_ID = re.compile(r"[A-Za-z0-9_]+")

@@ -13,7 +13,7 @@ Lane = Hashable
 
 
 @dataclass(frozen=True, slots=True)
-class Blame:
+class CountedAttempts:
     """What is known about a message that may be poison.
 
     `attempts`: blamed releases before this one. `seconds`: since the first. `delivered_elsewhere`: another
@@ -33,20 +33,20 @@ class _First:
     delivered_elsewhere: bool = False
 
 
-class Blames:
+class PoisonDetector:
     """The messages that were blamed, since when, and whether others got through meanwhile."""
 
     def __init__(self) -> None:
         self._firsts: dict[RowId, _First] = {}
 
-    def of(self, row: RowId, attempts: int, now: float, *, alone: bool) -> Blame:
+    def of(self, row: RowId, attempts: int, now: float, *, alone: bool) -> CountedAttempts:
         """What speaks against this message if it fails now."""
         first = self._firsts.get(row)
         if first is None:
-            return Blame(attempts, alone=alone)
-        return Blame(attempts, now - first.at, first.delivered_elsewhere, alone)
+            return CountedAttempts(attempts, alone=alone)
+        return CountedAttempts(attempts, now - first.at, first.delivered_elsewhere, alone)
 
-    def blamed(self, row: RowId, lane: Lane, now: float) -> None:
+    def counted(self, row: RowId, lane: Lane, now: float) -> None:
         """It was released with blame."""
         self._firsts.setdefault(row, _First(lane, now))
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from relay.core.admin import Desk
+from relay.core.admin import Admin
 from relay.core.model import (
     DocumentName,
     Draft,
@@ -59,7 +59,7 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True)
-class Signals:
+class Notification:
     """A hint who has work: tenants with pending rows, and the controls of all tenants that have any."""
 
     pending: frozenset[TenantId]
@@ -107,10 +107,10 @@ class Outbox(Protocol):
         store's now + `wait`.
         """
 
-    async def arrivals(self, within: float) -> Signals:
+    async def arrivals(self, within: float) -> Notification:
         """Return once something may have arrived or a person changed something; after `within` s anyway."""
 
-    async def signals(self) -> Signals:
+    async def notification(self) -> Notification:
         """The signals as they stand."""
 
     async def pause(self, tenant: TenantId, reason: str, who: str = RELAY) -> None:
@@ -131,7 +131,7 @@ class Outbox(Protocol):
     async def prune(self, older_than: float, limit: int) -> int:
         """Delete at most `limit` rows settled more than `older_than` s ago (delivered, dropped); how many."""
 
-    async def shed(self, older_than: float, limit: int) -> int:
+    async def purge_payloads(self, older_than: float, limit: int) -> int:
         """Let go of the payloads of messages delivered more than `older_than` s ago; their rows stay.
 
         It looks at the next `limit` of them, from the oldest on once the store is opened. How many it looked
@@ -153,7 +153,7 @@ class Outbox(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LeaseStatus:
     """How things stand between the relays that share an outbox: who lives (this one too), what it holds."""
 
     relays: frozenset[str]
@@ -172,7 +172,7 @@ class Leases(Protocol):
     def seconds(self) -> float:
         """How long a heartbeat lasts."""
 
-    async def renew(self) -> Standing:
+    async def renew(self) -> LeaseStatus:
         """One heartbeat for all of this process' leases; those it lost are not in the answer any more."""
 
     async def acquire(self, tenants: Sequence[TenantId]) -> frozenset[TenantId]:
@@ -182,7 +182,7 @@ class Leases(Protocol):
         """Give them back, so that another may take them at once. Giving back what is not held is no error."""
 
 
-class Endpoint(Protocol):
+class Ion(Protocol):
     """A tenant's ION. Never raises for what the far side does; every call is bounded in time and bytes."""
 
     async def ping(self) -> Answer:
@@ -194,10 +194,10 @@ class Endpoint(Protocol):
     async def accepted_documents(self) -> Accepted | Answer:
         """GET acceptedDocuments of this tenant's logical id."""
 
-    async def pack(self, message: Message) -> "Parcel":
+    async def pack(self, message: Message) -> "EncodedPost":
         """The post's body, built (and compressed) ahead of its launch; large ones off the loop."""
 
-    async def post(self, parcel: "Parcel", traceparent: str | None = None) -> Answer:
+    async def post(self, parcel: "EncodedPost", traceparent: str | None = None) -> Answer:
         """POST it, once. Also waits for the tenant's rate limit. `traceparent`: its span."""
 
     def credentials_changed(self) -> bool:
@@ -207,7 +207,7 @@ class Endpoint(Protocol):
         """Close the session."""
 
 
-class Parcel(Protocol):
+class EncodedPost(Protocol):
     """A message ready for the wire; what is in it is the endpoint's own affair."""
 
 
@@ -215,7 +215,7 @@ Mode = Literal["notify", "poll"]
 """How news are found: told by the store, or by looking from time to time."""
 
 
-class Store(Outbox, Desk, Protocol):
+class Store(Outbox, Admin, Protocol):
     """What opening an outbox gives: both views of it, and the leases where several relays may share it."""
 
     @property

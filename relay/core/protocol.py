@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Literal, assert_never
 
 from relay.core.model import Delivered, DocumentName, Parked, Released, Settlement
-from relay.core.poison import Blame
+from relay.core.poison import CountedAttempts
 from relay.core.replies import (
     Accepted,
     Answer,
@@ -115,7 +115,7 @@ class Fate(Enum):
 
     DELIVERED = "delivered"
     RELEASED = "waits"
-    BLAMED = "waits; may have arrived or upset ION: the same id goes again, counted"
+    COUNTED = "waits; may have arrived or upset ION: the same id goes again, counted"
     PARKED = "parked"
     POLICY = "parked, or waits while the tenant is stopped"
     NONE = "none"
@@ -141,7 +141,7 @@ class Row:
     posting: Posting
     fate: Fate
     fault: Fault
-    mend: str
+    hint: str
     source: str
 
 
@@ -155,8 +155,8 @@ MISCONFIGURED = Row("misconfigured", "400 with IMS code 418, 419, 448 or 458", O
 NOT_READY     = Row("not-ready", "412", Opening.START_OVER, Posting.START_OVER, Fate.RELEASED, Fault.CONFIGURATION, "activate the connection point; add the document to it in ION Desk", "[G] back to the initialisation phase")
 TOO_LARGE     = Row("too-large", "413", Opening.BACK_OFF, Posting.NEXT, Fate.PARKED, Fault.MESSAGE, "send a smaller document, or raise ION's limit and retry it", "[R] in no source: treated as this message's fault")
 BUSY          = Row("busy", "429, 503", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, Fault.ION, "wait; if it lasts, look at the gateway's quota and at ION's status", "[G] back to ping; Retry-After honoured")
-BROKEN        = Row("broken", "408, other 5xx", Opening.BACK_OFF, Posting.PING, Fate.BLAMED, Fault.ION, "wait; if only this message meets it, look at the document", "[G][S] back to ping; may have been accepted")
-SILENT        = Row("silent", "no answer, a cut one, a time-out, nonsense", Opening.BACK_OFF, Posting.PING, Fate.BLAMED, Fault.ION, "wait; if it lasts, check the network and the ION URL", "[G][S] back to ping; may have been accepted")
+BROKEN        = Row("broken", "408, other 5xx", Opening.BACK_OFF, Posting.PING, Fate.COUNTED, Fault.ION, "wait; if only this message meets it, look at the document", "[G][S] back to ping; may have been accepted")
+SILENT        = Row("silent", "no answer, a cut one, a time-out, nonsense", Opening.BACK_OFF, Posting.PING, Fate.COUNTED, Fault.ION, "wait; if it lasts, check the network and the ION URL", "[G][S] back to ping; may have been accepted")
 TOKEN_REFUSED = Row("token-refused", "credentials that cannot be read; token service: 400, 401, 403", Opening.HALT, Posting.HALT, Fate.RELEASED, Fault.CREDENTIALS, "mend the credential files (download the .ionapi file again); the relay reads them when they change", "[R] never fetched in a loop: quotas are small")
 TOKEN_FAILED  = Row("token-unavailable", "token service: anything else", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, Fault.ION, "wait; if it lasts, check the .ionapi file's pu and ot", "[R]")
 NO_V3         = Row("no-v3", "versions without v3 or later", Opening.LONGEST, Posting.NEVER, Fate.NONE, Fault.CONFIGURATION, "this ION is too old, or the URL leads to something else", "[G] versions >= v3 before anything is sent")
@@ -287,7 +287,9 @@ class Policy:
     max_attempts: int = 10
 
 
-def after_post(state: Send, answer: Answer, policy: Policy, blame: Blame) -> tuple[State, Settlement]:
+def after_post(
+    state: Send, answer: Answer, policy: Policy, blame: CountedAttempts
+) -> tuple[State, Settlement]:
     """What follows from a post's answer for the tenant and for the message."""
     row = row_of(answer)
     settlement = _settle(row, answer, policy, blame)
@@ -297,27 +299,27 @@ def after_post(state: Send, answer: Answer, policy: Policy, blame: Blame) -> tup
 _DELIVERED = Delivered()
 
 
-def _settle(row: Row, answer: Answer, policy: Policy, blame: Blame) -> Settlement:
+def _settle(row: Row, answer: Answer, policy: Policy, blame: CountedAttempts) -> Settlement:
     match row.fate:
         case Fate.DELIVERED:
             return _DELIVERED
         case Fate.RELEASED | Fate.NONE:
             return Released(describe(answer))
-        case Fate.BLAMED if _exhausted(policy, blame):
+        case Fate.COUNTED if _exhausted(policy, blame):
             return Parked(f"{blame.attempts + 1} attempts, the last: {describe(answer)}")
-        case Fate.BLAMED:
-            return Released(describe(answer), blamed=True)
+        case Fate.COUNTED:
+            return Released(describe(answer), counted=True)
         case Fate.POLICY if policy.on_rejected == "stop":
             return Released(describe(answer))
         case Fate.POLICY | Fate.PARKED if policy.park_nothing:
-            return Released(describe(answer), blamed=True)
+            return Released(describe(answer), counted=True)
         case Fate.POLICY | Fate.PARKED:
             return Parked(describe(answer))
         case _:
             assert_never(row.fate)
 
 
-def _exhausted(policy: Policy, blame: Blame) -> bool:
+def _exhausted(policy: Policy, blame: CountedAttempts) -> bool:
     """Only a message that fails while others pass is poison; where no other is, time must tell."""
     if policy.park_nothing or blame.attempts + 1 < policy.max_attempts:
         return False

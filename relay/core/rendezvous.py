@@ -10,7 +10,7 @@ from hashlib import blake2b
 from relay.core.model import TenantId
 
 
-def carrier(tenant: TenantId, relays: Iterable[str]) -> str:
+def owner_of(tenant: TenantId, relays: Iterable[str]) -> str:
     """The relay that should carry this tenant: the one with the highest weight. At least one must live."""
     return max(relays, key=lambda relay: (_weight(tenant, relay), relay))
 

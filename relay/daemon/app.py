@@ -14,34 +14,34 @@ from functools import partial
 
 import relay
 from relay.config.settings import Settings, SettingsError
-from relay.core.fair_share import Shares
+from relay.core.fair_share import FairShare
 from relay.core.model import DocumentName, Problem, StateName, TenantId
 from relay.core.ports import Control, Store, StoreError
-from relay.daemon.leases import Tenure
-from relay.daemon.maintenance import HEARTBEAT, Caretaker, States
-from relay.daemon.signals import Asked
+from relay.daemon.leases import LeaseHolder
+from relay.daemon.maintenance import HEARTBEAT, Maintenance, TenantStates
+from relay.daemon.signals import ProcessSignals
 from relay.daemon.startup import opened
 from relay.daemon.supervisor import ARRIVALS, LEASES, Post, Supervisor
-from relay.daemon.systemd import Service
+from relay.daemon.systemd import SystemdNotifier
 from relay.daemon.watchdog import Watchdog
-from relay.daemon.wiring import Profile, care_of, profiles_of, schedule_of
+from relay.daemon.wiring import TenantProfile, maintenance_rules_of, schedule_of, tenant_profiles
 from relay.delivery import settler
-from relay.delivery.context import Parts
-from relay.delivery.prefetch import Patience
-from relay.delivery.settler import Ledger
+from relay.delivery.context import TenantContext
+from relay.delivery.prefetch import OutboxRetry
+from relay.delivery.settler import Settler
 from relay.delivery.waiting import nap
 from relay.delivery.worker import Worker
-from relay.ion.client import IonEndpoint
+from relay.ion.client import IonClient
 from relay.observability import logs, tracing
-from relay.observability.liveness import Pulse, worker_of
-from relay.observability.logs import Tally, Troubles
+from relay.observability.liveness import Liveness, worker_of
+from relay.observability.logs import Incidents, Tally
 from relay.observability.metrics import Meters
 from relay.observability.tracing import Traces
 from relay.reports.overview import Configured
 from relay.web.application import web_thread
-from relay.web.health import Vitals
-from relay.web.metrics_endpoint import Carried
-from relay.web.relay_bridge import Inside
+from relay.web.health import HealthSources
+from relay.web.metrics_endpoint import OwnedTenants
+from relay.web.relay_bridge import RelayBridge
 from relay.web.thread import WebThread
 
 _FOLDER_SECONDS, _FOLDER_SHARE = 3.0, 100.0
@@ -85,7 +85,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _run(settings: Settings, load: Load, *, until_empty: bool, within: float | None) -> int:
-    asked, log, service = Asked(), logs.logger(), Service()
+    asked, log, service = ProcessSignals(), logs.logger(), SystemdNotifier()
     end = None if within is None else asyncio.get_running_loop().time() + within
     outbox = await opened(settings, log, service, asked.stop, end)
     if outbox is None:
@@ -100,31 +100,40 @@ async def _run(settings: Settings, load: Load, *, until_empty: bool, within: flo
 class Relay:
     """One relay process."""
 
-    def __init__(self, settings: Settings, load: Load, outbox: Store, asked: Asked, service: Service) -> None:
+    def __init__(
+        self, settings: Settings, load: Load, outbox: Store, asked: ProcessSignals, service: SystemdNotifier
+    ) -> None:
         loop = asyncio.get_running_loop()
         self._settings, self._load, self._outbox = settings, load, outbox
         self._asked, self._service = asked, service
         self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._log = logs.logger()
         period, schedule = settings.log.summary_seconds, schedule_of(settings)
-        self._troubles = Troubles(self._log, None, loop.time, period, loop.call_later)
+        self._incidents = Incidents(self._log, None, loop.time, period, loop.call_later)
         self._tally = Tally(self._log, period, loop.call_later)
-        self._shares = Shares(settings.max_in_flight)
-        self._pulse = pulse = Pulse()
-        self._watchdog = Watchdog(pulse, service, self._log)
+        self._shares = FairShare(settings.max_in_flight)
+        self._liveness = liveness = Liveness()
+        self._watchdog = Watchdog(liveness, service, self._log)
         self._meters = Meters(settings.web.tenant_labels)
-        self._ledger = Ledger(outbox, self._troubles, schedule, random.random, self._meters, pulse)
+        self._settler = Settler(outbox, self._incidents, schedule, random.random, self._meters, liveness)
         leases = outbox.leases
-        self._tenure = None if leases is None else Tenure(leases, self._name, time.monotonic)
+        self._lease_holder = None if leases is None else LeaseHolder(leases, self._name, time.monotonic)
         self._is_started = False
         self._traces: Traces | None = None
-        self._span_troubles = Troubles(self._log, None, loop.time, period, loop.call_later)
+        self._span_incidents = Incidents(self._log, None, loop.time, period, loop.call_later)
         self._supervisor = Supervisor(
-            outbox, self._ledger, self._log, self._troubles, schedule, random.random, self._tenure, pulse
+            outbox,
+            self._settler,
+            self._log,
+            self._incidents,
+            schedule,
+            random.random,
+            self._lease_holder,
+            liveness,
         )
-        self._states = States(outbox, _utc_now)
+        self._states = TenantStates(outbox, _utc_now)
         details = {"host": socket.gethostname(), "pid": str(os.getpid()), "version": relay.__version__}
-        self._caretaker = Caretaker(self._name, details, outbox, self._log, self._troubles, pulse)
+        self._maintenance = Maintenance(self._name, details, outbox, self._log, self._incidents, liveness)
 
     async def run(self, *, until_empty: bool, end: float | None) -> int:
         """From the first line of the log to the last; the exit code. `end`: in the loop's time."""
@@ -144,18 +153,20 @@ class Relay:
 
     async def _serve(self) -> WebThread | None:
         """Health, metrics, the page, ION's calls: before anything begins, since a taken port ends it all."""
-        vitals = Vitals(
-            self._pulse, self._hindrance, self._states.current, self._supervisor.accepted, self._configured
+        vitals = HealthSources(
+            self._liveness, self._hindrance, self._states.current, self._supervisor.accepted, self._configured
         )
-        inside, carried = Inside(asyncio.get_running_loop()), self._carried()
-        thread = web_thread(lambda: self._settings, inside, vitals, self._meters, carried)
+        inside, owned = RelayBridge(asyncio.get_running_loop()), self._owned()
+        thread = web_thread(lambda: self._settings, inside, vitals, self._meters, owned)
         if thread is not None:
             for setting, address in (await thread.start()).items():
                 self._log.info("web.opened", setting=setting, address=address)
         return thread
 
-    def _carried(self) -> Carried:
-        return Carried(lambda: self._supervisor.tenants, self._supervisor.holds, lambda: self._outbox.mode)
+    def _owned(self) -> OwnedTenants:
+        return OwnedTenants(
+            lambda: self._supervisor.tenants, self._supervisor.holds, lambda: self._outbox.mode
+        )
 
     def _configured(self) -> Configured:
         return {TenantId(name): tenant.ordering for name, tenant in self._settings.tenants.items()}
@@ -166,7 +177,7 @@ class Relay:
             return "the relay is stopping"
         if not self._is_started:
             return "the relay is starting"
-        if self._tenure is not None and self._tenure.is_over:
+        if self._lease_holder is not None and self._lease_holder.is_over:
             return "its leases are over: no heartbeat reached the outbox in time"
         return None
 
@@ -174,29 +185,31 @@ class Relay:
         self._log.info("relay.started", version=relay.__version__, relay=self._name)
         for problem in [*self._settings.unknown, *self._open_traces()]:
             self._log.warning(
-                "setting.ignored", setting=problem.field, reason=problem.what, mend=problem.mend
+                "setting.ignored", setting=problem.field, reason=problem.what, hint=problem.hint
             )
         self._refuse(self._settings.broken)
-        patience = Patience(self._troubles, schedule_of(self._settings), random.random, self._asked.stop)
-        await patience.ask(
-            self._caretaker.beat_once
+        outbox_retry = OutboxRetry(
+            self._incidents, schedule_of(self._settings), random.random, self._asked.stop
+        )
+        await outbox_retry.ask(
+            self._maintenance.beat_once
         )  # before the first post: from here on a crash leaves a trace
-        if await patience.ask(self._outbox.unclean):
+        if await outbox_retry.ask(self._outbox.unclean):
             self._log.warning(
                 "relay.recovered",
                 reason="the relay before this one ended without settling its last posts",
                 detail="at most 128 messages a tenant go out again, under the same message ids",
             )
-        self._caretaker.care = care_of(self._settings)
+        self._maintenance.care = maintenance_rules_of(self._settings)
         await self._supervisor.assign(*self._posts(self._settings))
         self._supervisor.keep("tick", self._tick)
-        self._supervisor.keep("mend", self._supervisor.mend)
-        self._supervisor.keep(settler.NAME, self._ledger.run)
+        self._supervisor.keep("hint", self._supervisor.restart_ended)
+        self._supervisor.keep(settler.NAME, self._settler.run)
         self._supervisor.keep(LEASES, self._supervisor.share)
         self._supervisor.keep(ARRIVALS, self._supervisor.listen)
         self._supervisor.keep("states", self._states.run)
-        self._supervisor.keep(HEARTBEAT, partial(self._caretaker.beat, self._states))
-        self._supervisor.keep("care", partial(self._caretaker.look_after, self._supervisor.stopping))
+        self._supervisor.keep(HEARTBEAT, partial(self._maintenance.beat, self._states))
+        self._supervisor.keep("care", partial(self._maintenance.look_after, self._supervisor.stopping))
         self._supervisor.keep("lag", self._meters.watch_loop)
         self._supervisor.keep("reload", self._reload_when_asked)
         self._supervisor.keep("folder", self._watch_folder)
@@ -214,10 +227,10 @@ class Relay:
 
     def _spans_went(self, why_not: str | None) -> None:
         if why_not is None:
-            self._span_troubles.resolved()
+            self._span_incidents.resolved()
             return
-        mend = "check the collector and the variable; RELAY_LOG__LEVEL=debug shows what it answers"
-        self._span_troubles.met("traces", detail=why_not, fault="the collector's", mend=mend)
+        hint = "check the collector and the variable; RELAY_LOG__LEVEL=debug shows what it answers"
+        self._span_incidents.report("traces", detail=why_not, fault="the collector's", hint=hint)
 
     async def _tick(self) -> None:
         """Show that the loop goes round, and by how much it is late."""
@@ -225,34 +238,34 @@ class Relay:
         while True:
             began = clock()
             await asyncio.sleep(_TICK_SECONDS)
-            self._pulse.tick(max(clock() - began - _TICK_SECONDS, 0.0))
+            self._liveness.tick(max(clock() - began - _TICK_SECONDS, 0.0))
 
     def _refuse(self, problems: Iterable[Problem]) -> None:
         for problem in problems:
-            self._log.error("settings.refused", setting=problem.field, reason=problem.what, mend=problem.mend)
+            self._log.error("settings.refused", setting=problem.field, reason=problem.what, hint=problem.hint)
 
     def _posts(self, settings: Settings) -> tuple[dict[TenantId, Post], Callable[[TenantId], bool]]:
         """The tenants to carry, and which of the others are left to another relay."""
         posts = {
             tenant: Post(profile, partial(self._worker, tenant, profile))
-            for tenant, profile in profiles_of(settings).items()
+            for tenant, profile in tenant_profiles(settings).items()
         }
         apart = settings.apart.names  # a broken file was told already
         return posts, lambda tenant: tenant in apart or not settings.carries(tenant)
 
-    def _worker(self, tenant: TenantId, profile: Profile, control: Control) -> Worker:
+    def _worker(self, tenant: TenantId, profile: TenantProfile, control: Control) -> Worker:
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
         log, holds = self._log.bind(tenant=tenant), partial(self._supervisor.holds, tenant)
         meter = self._meters.of(tenant, profile.tokens_a_day)
-        pulse = self._pulse.part(worker_of(tenant), profile.longest_step)
+        liveness = self._liveness.part(worker_of(tenant), profile.longest_step)
         may_send = holds if self._outbox.leases else None
-        parts = Parts(
+        context = TenantContext(
             outbox=self._outbox,
-            endpoint=IonEndpoint(profile.connection, may_send, meter, pulse.begin),
-            ledger=self._ledger,
+            ion=IonClient(profile.connection, may_send, meter, liveness.begin),
+            settler=self._settler,
             shares=self._shares,
-            patience=Patience(self._troubles, profile.rules.schedule, random.random, stopping),
-            troubles=Troubles(self._log, tenant, loop.time, profile.summary_seconds, loop.call_later),
+            outbox_retry=OutboxRetry(self._incidents, profile.rules.schedule, random.random, stopping),
+            incidents=Incidents(self._log, tenant, loop.time, profile.summary_seconds, loop.call_later),
             tally=self._tally,
             meter=meter,
             log=log,
@@ -261,9 +274,9 @@ class Relay:
             report=partial(self._report, tenant),
             stopping=stopping,
             traces=self._traces,
-            pulse=pulse,
+            liveness=liveness,
         )
-        return Worker(profile.rules, parts, control)
+        return Worker(profile.rules, context, control)
 
     def _report(self, tenant: TenantId, state: StateName, reason: str, next_try: float | None) -> None:
         self._states.report(tenant, state, reason, next_try)
@@ -303,17 +316,17 @@ class Relay:
         before = self._settings
         if (settings.outbox, settings.lease_seconds) != (before.outbox, before.lease_seconds):
             name = "RELAY_OUTBOX__URL" if settings.outbox.url != before.outbox.url else "RELAY_OUTBOX__…"
-            mend = "restart the relay to use another outbox or lease; the old settings go on"
-            self._refuse([Problem(name, "it changed", mend)])
+            hint = "restart the relay to use another outbox or lease; the old settings go on"
+            self._refuse([Problem(name, "it changed", hint)])
             return
         if (settings.web, settings.inbound) != (before.web, before.inbound):
-            mend = "restart the relay to serve elsewhere or to others; what was served goes on"
-            self._refuse([Problem("RELAY_WEB__…, RELAY_INBOUND__…", "they changed", mend)])
+            hint = "restart the relay to serve elsewhere or to others; what was served goes on"
+            self._refuse([Problem("RELAY_WEB__…, RELAY_INBOUND__…", "they changed", hint)])
         self._refuse(settings.broken)
         self._settings = settings = settings.or_as_before(before)
         self._shares.resize(settings.max_in_flight)
         logs.configure(settings.log.level, settings.log.format)
-        self._caretaker.care = care_of(settings)
+        self._maintenance.care = maintenance_rules_of(settings)
         changed, removed = await self._supervisor.assign(*self._posts(settings))
         for tenant in removed:
             self._states.forget(tenant)
@@ -341,14 +354,14 @@ class Relay:
 
     async def _left(self) -> dict[TenantId, str] | None:
         """Why what is left cannot go without a person, by tenant; None while something still can."""
-        pending = [one for one in (await self._outbox.signals()).pending if self._settings.carries(one)]
+        pending = [one for one in (await self._outbox.notification()).pending if self._settings.carries(one)]
         left: dict[TenantId, str] = {}
         for tenant in pending:
             reason = await self._stuck(tenant)
             if reason is None:
                 return None
             left[tenant] = reason
-        busy = any(self._ledger.unsettled(tenant) for tenant in self._supervisor.tenants)
+        busy = any(self._settler.unsettled(tenant) for tenant in self._supervisor.tenants)
         return None if busy else left
 
     async def _stuck(self, tenant: TenantId) -> str | None:
@@ -368,11 +381,11 @@ class Relay:
 
     def _say_left(self, left: dict[TenantId, str]) -> int:
         for tenant, reason in sorted(left.items()):
-            self._log.error("tenant.stuck", tenant=tenant, reason=reason, mend="relay status")
-        for tenant, count in sorted(self._ledger.parked.items()):
-            mend = f"relay messages list --tenant {tenant} --state parked"
-            self._log.error("messages.parked", tenant=tenant, count=count, mend=mend)
-        return 1 if left or self._ledger.parked else 0
+            self._log.error("tenant.stuck", tenant=tenant, reason=reason, hint="relay status")
+        for tenant, count in sorted(self._settler.parked.items()):
+            hint = f"relay messages list --tenant {tenant} --state parked"
+            self._log.error("messages.parked", tenant=tenant, count=count, hint=hint)
+        return 1 if left or self._settler.parked else 0
 
     async def _end(self) -> int:
         """Land, settle, leave; at once if a second signal comes."""
@@ -391,16 +404,16 @@ class Relay:
             return 1
         unsettled = ending.result()
         self._tally.flush()
-        self._troubles.close()
+        self._incidents.close()
         if unsettled:
             self._log.error(
-                "relay.ended", reason=f"{unsettled} settlements could not be written", mend="see above"
+                "relay.ended", reason=f"{unsettled} settlements could not be written", hint="see above"
             )
             return 1
         await self._leave(max(deadline - clock(), _LEAVE_SECONDS))
         if self._traces is not None:
             await self._traces.close(_FLUSH_SECONDS)
-            self._span_troubles.close()
+            self._span_incidents.close()
         self._log.info("relay.ended")
         return 0
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 
 from relay.core.model import TenantId
 from relay.core.ports import Leases
-from relay.core.rendezvous import carrier
+from relay.core.rendezvous import owner_of
 
 
-class Tenure:
+class LeaseHolder:
     """The leases of this process.
 
     `clock`: monotonic seconds, read anew at each call: a loop's own time stands still within an iteration,
@@ -48,7 +48,7 @@ class Tenure:
 
     def is_mine(self, tenant: TenantId) -> bool:
         """Whether this relay, of all that live, should carry the tenant."""
-        return carrier(tenant, self._relays) == self._relay
+        return owner_of(tenant, self._relays) == self._relay
 
     def is_right(self, tenant: TenantId) -> bool:
         """Whether what is held should be kept: it is this relay's, or was adopted since nobody took it."""

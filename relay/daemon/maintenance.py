@@ -9,8 +9,8 @@ from functools import partial
 from relay.core.model import StateName, TenantId, TenantState
 from relay.core.ports import Mode, Outbox, Store
 from relay.delivery.waiting import nap
-from relay.observability.liveness import Pulse
-from relay.observability.logs import Log, Troubles
+from relay.observability.liveness import Liveness
+from relay.observability.logs import Incidents, Log
 
 HEARTBEAT = "heartbeat"
 BEAT_SECONDS = 5.0
@@ -25,7 +25,7 @@ _SETTLED_SECONDS = 60.0  # payloads go in the order of settling; later no settle
 _UNTIL_IT_SENDS = frozenset({"initialising", "pinging", "backing-off"})
 
 
-class States:
+class TenantStates:
     """The tenants' live states, written for `relay status` at most once a second, off the hot path."""
 
     def __init__(self, outbox: Outbox, wall: Callable[[], datetime]) -> None:
@@ -82,7 +82,7 @@ def _is_one_spell(before: StateName, now: StateName) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Care:
+class MaintenanceRules:
     """Durations in seconds. `payload_kept` None: as long as the row."""
 
     delivered_kept: float = 7 * 86400.0
@@ -91,7 +91,7 @@ class Care:
     warn_after: float = 4 * 3600.0
 
 
-class Caretaker:
+class Maintenance:
     """Beats, prunes and warns. Its loops may be cancelled or started again at any time."""
 
     def __init__(
@@ -100,15 +100,15 @@ class Caretaker:
         details: Mapping[str, str],
         store: Store,
         log: Log,
-        troubles: Troubles,
-        pulse: Pulse,
+        incidents: Incidents,
+        liveness: Liveness,
     ) -> None:
         self._relay, self._details = relay, details
-        self._pulse = pulse.part(HEARTBEAT, BEAT_SECONDS + _ANSWER_SECONDS)
-        self._store, self._log, self._troubles = store, log, troubles
+        self._liveness = liveness.part(HEARTBEAT, BEAT_SECONDS + _ANSWER_SECONDS)
+        self._store, self._log, self._incidents = store, log, incidents
         self._mode: Mode = store.mode
         self._warned: dict[TenantId, float] = {}
-        self.care = Care()
+        self.care = MaintenanceRules()
 
     async def beat_once(self) -> bool:
         """Write the heartbeat row; False: it was not there."""
@@ -118,13 +118,13 @@ class Caretaker:
             self._log.info("outbox.watched", mode=mode)
         return await self._store.beat(self._relay, {**self._details, "mode": mode})
 
-    async def beat(self, states: States) -> None:
+    async def beat(self, states: TenantStates) -> None:
         """One heartbeat row for the whole process, so that others can tell that it lives."""
         while True:
-            self._pulse.begin()
+            self._liveness.begin()
             if not await self.beat_once():
                 states.again()
-            self._troubles.resolved()  # the outbox takes writes
+            self._incidents.resolved()  # the outbox takes writes
             await asyncio.sleep(BEAT_SECONDS)
 
     async def look_after(self, stopping: asyncio.Event) -> None:
@@ -140,7 +140,7 @@ class Caretaker:
             partial(store.prune_audit, care.audit_kept, _BATCH),
         ]
         if care.payload_kept is not None:
-            works.append(partial(store.shed, max(care.payload_kept, _SETTLED_SECONDS), _BATCH))
+            works.append(partial(store.purge_payloads, max(care.payload_kept, _SETTLED_SECONDS), _BATCH))
         for work in works:
             while await work() == _BATCH:
                 if await nap(stopping, 0.05):  # between two batches the workers' commits come first
@@ -154,13 +154,13 @@ class Caretaker:
                 self._warned.pop(tenant, None)
             elif now - self._warned.get(tenant, -_SAID_AGAIN_SECONDS) >= _SAID_AGAIN_SECONDS:
                 self._warned[tenant] = now
-                mend = f"relay status; relay messages list --tenant {tenant} --state pending"
+                hint = f"relay status; relay messages list --tenant {tenant} --state pending"
                 self._log.warning(
                     "tenant.delayed",
                     tenant=tenant,
                     oldest_due_seconds=round(age),
                     pending=count.pending,
-                    mend=mend,
+                    hint=hint,
                 )
 
 

@@ -10,8 +10,8 @@ from relay.core.model import TenantId
 from relay.core.ports import StoreError
 from relay.core.replies import Accepted, Answer, Versions, describe
 from relay.daemon import self_call
-from relay.daemon.wiring import Profile, inbound_sources, profiles_of
-from relay.ion.client import IonEndpoint
+from relay.daemon.wiring import TenantProfile, inbound_sources, tenant_profiles
+from relay.ion.client import IonClient
 from relay.observability import error_codes
 from relay.outbox import open_outbox
 
@@ -30,7 +30,7 @@ class Step:
     what: str
     ok: bool
     detail: str
-    mend: str = ""
+    hint: str = ""
     code: str | None = None
 
 
@@ -38,11 +38,11 @@ async def check(settings: Settings) -> list[Step]:
     """Try everything that must work before a message can go; nothing is sent, no message is touched."""
     gate = asyncio.Semaphore(_AT_ONCE)
 
-    async def tried(tenant: TenantId, profile: Profile) -> list[Step]:
+    async def tried(tenant: TenantId, profile: TenantProfile) -> list[Step]:
         async with gate:
             return await _initialisation(tenant, profile)
 
-    profiles = profiles_of(settings)
+    profiles = tenant_profiles(settings)
     outbox = await _outbox(settings)
     tenants = await asyncio.gather(*(tried(tenant, profile) for tenant, profile in profiles.items()))
     return [outbox, *(step for steps in tenants for step in steps), *await _inbound(settings)]
@@ -55,8 +55,8 @@ async def _inbound(settings: Settings) -> list[Step]:
     steps = []
     for tenant, source in inbound_sources(settings).items():
         wrong = await self_call.ping(settings, tenant, source)
-        mend = "" if wrong is None else "start the relay, or mend RELAY_INBOUND__… and the proxy before it"
-        steps.append(Step(tenant, "inbound", wrong is None, wrong or "answered as ION wants it", mend))
+        hint = "" if wrong is None else "start the relay, or mend RELAY_INBOUND__… and the proxy before it"
+        steps.append(Step(tenant, "inbound", wrong is None, wrong or "answered as ION wants it", hint))
     return steps
 
 
@@ -67,7 +67,7 @@ async def _outbox(settings: Settings) -> Step:
     except StoreError as error:
         return _no_outbox(error)
     try:
-        pending = (await outbox.signals()).pending
+        pending = (await outbox.notification()).pending
     except StoreError as error:
         return _no_outbox(error)
     finally:
@@ -75,23 +75,23 @@ async def _outbox(settings: Settings) -> Step:
     unknown = sorted(name for name in pending - settings.tenants.keys() if settings.carries(name))
     if unknown:
         drop = f"relay messages drop --tenant {unknown[0]} --state pending"
-        mend = f"configure RELAY_TENANTS__{unknown[0]}__…, or drop them: {drop}"
+        hint = f"configure RELAY_TENANTS__{unknown[0]}__…, or drop them: {drop}"
         detail = f"messages wait for tenants that are not configured: {', '.join(unknown)}"
-        return Step(None, "outbox", ok=False, detail=detail, mend=mend, code=error_codes.UNCONFIGURED.code)
+        return Step(None, "outbox", ok=False, detail=detail, hint=hint, code=error_codes.UNCONFIGURED.code)
     return Step(None, "outbox", ok=True, detail=at.shown)
 
 
 def _no_outbox(error: StoreError) -> Step:
-    mend = "mend the cause, then check again"
-    return Step(None, "outbox", ok=False, detail=str(error), mend=mend, code=error_codes.OUTBOX.code)
+    hint = "mend the cause, then check again"
+    return Step(None, "outbox", ok=False, detail=str(error), hint=hint, code=error_codes.OUTBOX.code)
 
 
-async def _initialisation(tenant: TenantId, profile: Profile) -> list[Step]:
-    endpoint = IonEndpoint(profile.connection)
+async def _initialisation(tenant: TenantId, profile: TenantProfile) -> list[Step]:
+    ion = IonClient(profile.connection)
     calls: list[tuple[str, Callable[[], Awaitable[Answer]]]] = [
-        ("ping", endpoint.ping),
-        ("versions", endpoint.versions),
-        ("acceptedDocuments", endpoint.accepted_documents),
+        ("ping", ion.ping),
+        ("versions", ion.versions),
+        ("acceptedDocuments", ion.accepted_documents),
     ]
     steps: list[Step] = []
     try:
@@ -101,7 +101,7 @@ async def _initialisation(tenant: TenantId, profile: Profile) -> list[Step]:
             if not steps[-1].ok:
                 break
     finally:
-        await endpoint.close()
+        await ion.close()
     return steps
 
 
@@ -111,12 +111,12 @@ def _step(tenant: TenantId, what: str, answer: Answer) -> Step:
     if isinstance(answer, Accepted):
         detail = ", ".join(sorted(answer.documents))
         if not answer.documents:
-            mend = "add the documents to the connection point in ION Desk (sent by the application)"
+            hint = "add the documents to the connection point in ION Desk (sent by the application)"
             detail, code = "no document is accepted", error_codes.NOT_ACCEPTED.code
-            return Step(tenant, what, ok=False, detail=detail, mend=mend, code=code)
+            return Step(tenant, what, ok=False, detail=detail, hint=hint, code=code)
     fine = protocol.is_fine(answer)
     if isinstance(answer, Versions) and fine:
         detail = ", ".join(answer.supported)
     if fine:
         return Step(tenant, what, ok=True, detail=detail)
-    return Step(tenant, what, ok=False, detail=detail, mend=row.mend, code=error_codes.of_kind(row.name))
+    return Step(tenant, what, ok=False, detail=detail, hint=row.hint, code=error_codes.of_kind(row.name))

@@ -43,6 +43,6 @@ def _base(settings: Settings) -> str:
     """What ION calls: through the proxy where there is one, else the listener itself."""
     if settings.inbound.base_url is not None:
         return settings.inbound.base_url
-    parts = urlsplit(f"//{settings.inbound.listen}")
-    host = parts.hostname or ""
-    return f"http://{_ANY.get(host, f'[{host}]' if ':' in host else host)}:{parts.port}"
+    context = urlsplit(f"//{settings.inbound.listen}")
+    host = context.hostname or ""
+    return f"http://{_ANY.get(host, f'[{host}]' if ':' in host else host)}:{context.port}"

@@ -4,7 +4,7 @@ import asyncio
 import signal
 
 
-class Asked:
+class ProcessSignals:
     """Listens from its making on; within a running loop."""
 
     def __init__(self) -> None:

@@ -5,16 +5,16 @@ import random
 
 from relay.config.settings import Settings
 from relay.core.ports import Store, StoreError
-from relay.daemon.systemd import Service
+from relay.daemon.systemd import SystemdNotifier
 from relay.daemon.wiring import schedule_of
-from relay.delivery.settler import say_outbox_trouble
+from relay.delivery.settler import report_outbox_incident
 from relay.delivery.waiting import nap
-from relay.observability.logs import Log, Troubles
+from relay.observability.logs import Incidents, Log
 from relay.outbox import is_served, open_outbox
 
 
 async def opened(
-    settings: Settings, log: Log, service: Service, stop: asyncio.Event, end: float | None
+    settings: Settings, log: Log, service: SystemdNotifier, stop: asyncio.Event, end: float | None
 ) -> Store | None:
     """The outbox; None if the relay was to stop before it could be opened.
 
@@ -22,7 +22,7 @@ async def opened(
     (in the loop's time). Raises StoreError where waiting will not help, or did not.
     """
     loop = asyncio.get_running_loop()
-    troubles = Troubles(log, None, loop.time, settings.log.summary_seconds, loop.call_later)
+    incidents = Incidents(log, None, loop.time, settings.log.summary_seconds, loop.call_later)
     schedule, failures = schedule_of(settings), 0
     while not stop.is_set():
         try:
@@ -33,17 +33,17 @@ async def opened(
                 or not is_served(settings.outbox.url)
                 or (end is not None and loop.time() >= end)
             ):
-                troubles.close()
+                incidents.close()
                 raise
             failures += 1
-            say_outbox_trouble(troubles, str(error))
+            report_outbox_incident(incidents, str(error))
             rest = schedule.delay(failures, random.random())  # noqa: S311  # a delay is no secret
             service.waiting(rest, str(error))
             await nap(stop, rest if end is None else min(rest, max(end - loop.time(), 0)))
             continue
-        troubles.resolved()
+        incidents.resolved()
         return outbox
-    troubles.close()
+    incidents.close()
     return None
 
 
@@ -56,5 +56,5 @@ async def _open(settings: Settings) -> Store:
         prefix=at.prefix,
         notify=at.notify,
         lease_seconds=settings.lease_seconds,
-        shedding=settings.retention.payload_days == 0,
+        purging=settings.retention.payload_days == 0,
     )

@@ -9,14 +9,14 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from relay.core.model import DocumentName, TenantId
-from relay.core.ports import Control, Outbox, Signals, StoreError
+from relay.core.ports import Control, Notification, Outbox, StoreError
 from relay.core.retry import Schedule
-from relay.daemon.leases import Tenure
-from relay.delivery.settler import Ledger, say_outbox_trouble
+from relay.daemon.leases import LeaseHolder
+from relay.delivery.settler import Settler, report_outbox_incident
 from relay.delivery.waiting import nap
 from relay.delivery.worker import Worker
-from relay.observability.liveness import Pulse
-from relay.observability.logs import Log, Troubles
+from relay.observability.liveness import Liveness
+from relay.observability.logs import Incidents, Log
 
 _LONGEST_SILENCE = 15.0
 """Seconds after which the outbox is asked who has work even without a hint."""
@@ -46,7 +46,7 @@ ARRIVALS, LEASES = "arrivals", "leases"
 """Parts, as they are called where they stand still."""
 
 
-class StoodStillError(Exception):
+class StalledError(Exception):
     """A part was ended because it stood still."""
 
 
@@ -72,25 +72,25 @@ class Supervisor:
     def __init__(
         self,
         outbox: Outbox,
-        ledger: Ledger,
+        settler: Settler,
         log: Log,
-        troubles: Troubles,
+        incidents: Incidents,
         schedule: Schedule,
         chance: Callable[[], float],
-        tenure: Tenure | None = None,
-        pulse: Pulse | None = None,
+        lease_holder: LeaseHolder | None = None,
+        liveness: Liveness | None = None,
     ) -> None:
-        self._outbox, self._ledger, self._log, self._troubles = outbox, ledger, log, troubles
-        self._schedule, self._chance, self._tenure = schedule, chance, tenure
+        self._outbox, self._settler, self._log, self._incidents = outbox, settler, log, incidents
+        self._schedule, self._chance, self._lease_holder = schedule, chance, lease_holder
         self._posts: dict[TenantId, Post] = {}
         self._is_anothers: Callable[[TenantId], bool] = lambda _: False
         self._wards: dict[TenantId, _Ward] = {}
         self._handing: dict[TenantId, asyncio.Task[None]] = {}
         self._claiming = asyncio.Event()
-        self._signals = Signals(frozenset(), {})
+        self._signals = Notification(frozenset(), {})
         self._unknown: frozenset[TenantId] = frozenset()
-        self._parts: list[asyncio.Task[None]] = []
-        self._pulse = pulse or Pulse()
+        self._context: list[asyncio.Task[None]] = []
+        self._liveness = liveness or Liveness()
         self._running: dict[str, asyncio.Task[None]] = {}
         self.stopping = asyncio.Event()
 
@@ -98,14 +98,14 @@ class Supervisor:
 
     def keep(self, name: str, start: Callable[[], Awaitable[None]]) -> None:
         """Run a part of the process until the end; restart it whenever it fails."""
-        self._parts.append(asyncio.create_task(self._keep(name, start, asyncio.Event()), name=name))
+        self._context.append(asyncio.create_task(self._keep(name, start, asyncio.Event()), name=name))
 
     async def listen(self) -> None:
         """Wake the workers that have work, for ever."""
-        self._pulse.begin(ARRIVALS, _ANSWER_SECONDS)
-        self._heard(await self._outbox.signals())
+        self._liveness.begin(ARRIVALS, _ANSWER_SECONDS)
+        self._heard(await self._outbox.notification())
         while True:
-            self._pulse.begin(ARRIVALS, _LONGEST_SILENCE + _ANSWER_SECONDS)
+            self._liveness.begin(ARRIVALS, _LONGEST_SILENCE + _ANSWER_SECONDS)
             self._heard(await self._outbox.arrivals(_LONGEST_SILENCE))
 
     async def assign(
@@ -141,29 +141,29 @@ class Supervisor:
 
     def holds(self, tenant: TenantId) -> bool:
         """Whether a post of this tenant may begin now, by this process' own clock."""
-        return self._tenure is None or self._tenure.holds(tenant)
+        return self._lease_holder is None or self._lease_holder.holds(tenant)
 
     # --- waking -----------------------------------------------------------------------------------------
 
-    def _heard(self, signals: Signals) -> None:
-        self._signals = signals
-        for tenant, control in signals.controls.items():
+    def _heard(self, notification: Notification) -> None:
+        self._signals = notification
+        for tenant, control in notification.controls.items():
             worker = self.worker(tenant)
             if worker is not None:
                 worker.controlled(control)
-        for tenant in signals.pending:
+        for tenant in notification.pending:
             worker = self.worker(tenant)
             if worker is not None:
                 worker.arrived()
-        if self._tenure is None:
-            for tenant in self._uncarried():
+        if self._lease_holder is None:
+            for tenant in self._unowned():
                 self._start(tenant)
-        elif any(self._tenure.is_mine(tenant) for tenant in self._uncarried()):
+        elif any(self._lease_holder.is_mine(tenant) for tenant in self._unowned()):
             self._claiming.set()
-        missed = signals.pending - self._posts.keys()
+        missed = notification.pending - self._posts.keys()
         self._say_unknown(frozenset(tenant for tenant in missed if not self._is_anothers(tenant)))
 
-    def _uncarried(self) -> list[TenantId]:
+    def _unowned(self) -> list[TenantId]:
         """Tenants that have work and no worker here."""
         if self.stopping.is_set():
             return []
@@ -173,9 +173,9 @@ class Supervisor:
     def _say_unknown(self, unknown: frozenset[TenantId]) -> None:
         for tenant in sorted(unknown - self._unknown):
             drop = f"relay messages drop --tenant {tenant} --state pending"
-            mend = f"configure RELAY_TENANTS__{tenant}__…, or drop them: {drop}"
+            hint = f"configure RELAY_TENANTS__{tenant}__…, or drop them: {drop}"
             self._log.warning(
-                "tenant.missed", tenant=tenant, reason="messages wait, no tenant is configured", mend=mend
+                "tenant.missed", tenant=tenant, reason="messages wait, no tenant is configured", hint=hint
             )
         self._unknown = unknown
 
@@ -183,25 +183,25 @@ class Supervisor:
 
     async def share(self) -> None:
         """Keep the leases alive, take over what falls to this relay, hand over what falls to another."""
-        tenure = self._tenure
-        if tenure is None:
+        lease_holder = self._lease_holder
+        if lease_holder is None:
             return
-        alarm = asyncio.create_task(self._cut_when_over(tenure))
-        third = tenure.seconds / 3
+        alarm = asyncio.create_task(self._cut_when_over(lease_holder))
+        third = lease_holder.seconds / 3
         clock = asyncio.get_running_loop().time
         try:
             while True:
                 began = clock()
                 try:
-                    self._pulse.begin(LEASES, third + _ANSWER_SECONDS)
+                    self._liveness.begin(LEASES, third + _ANSWER_SECONDS)
                     async with asyncio.timeout(third):
-                        await self._take_part(tenure)
+                        await self._take_part(lease_holder)
                 except (StoreError, TimeoutError) as error:
                     if (
                         clock() - began < third + _STOOD_STILL
                     ):  # else this process did: no fault of the outbox
                         detail = str(error) or f"no answer to a heartbeat within {third:g} s"
-                        say_outbox_trouble(self._troubles, detail)
+                        report_outbox_incident(self._incidents, detail)
                     await asyncio.sleep(min(third, 1.0))
                 else:
                     await nap(self._claiming, self._rest(third))
@@ -211,41 +211,41 @@ class Supervisor:
 
     def _rest(self, third: float) -> float:
         """Until the next heartbeat; short while others' tenants have work: their relay may be gone."""
-        longest = min(third, _WATCH_SECONDS) if self._uncarried() else third
+        longest = min(third, _WATCH_SECONDS) if self._unowned() else third
         return longest * (0.5 + 0.5 * self._chance())
 
-    async def _take_part(self, tenure: Tenure) -> None:
+    async def _take_part(self, lease_holder: LeaseHolder) -> None:
         self._claiming.clear()
-        self._cut(await tenure.renew(), "another relay took it over")
-        self._troubles.resolved()
-        for tenant in [tenant for tenant in self._wards if not tenure.is_right(tenant)]:
-            self._hand_over(tenant, tenure)
-        wanted = tenure.wanted(self._uncarried())
+        self._cut(await lease_holder.renew(), "another relay took it over")
+        self._incidents.resolved()
+        for tenant in [tenant for tenant in self._wards if not lease_holder.is_right(tenant)]:
+            self._hand_over(tenant, lease_holder)
+        wanted = lease_holder.wanted(self._unowned())
         if wanted:
-            for tenant in await tenure.take(wanted):
+            for tenant in await lease_holder.take(wanted):
                 self._log.info("tenant.taken", tenant=tenant)
                 self._start(tenant)
 
-    def _hand_over(self, tenant: TenantId, tenure: Tenure) -> None:
+    def _hand_over(self, tenant: TenantId, lease_holder: LeaseHolder) -> None:
         """Land and settle what is under way, then let the other relay have it: no post is cut."""
         if tenant in self._handing:
             return
         self._log.info("tenant.handed_over", tenant=tenant)
-        task = self._handing[tenant] = asyncio.create_task(self._leave(tenant, tenure))
+        task = self._handing[tenant] = asyncio.create_task(self._leave(tenant, lease_holder))
         task.add_done_callback(lambda _: self._handing.pop(tenant, None))
 
-    async def _leave(self, tenant: TenantId, tenure: Tenure) -> None:
+    async def _leave(self, tenant: TenantId, lease_holder: LeaseHolder) -> None:
         await self._dismiss([tenant])
-        await self._ledger.settled(tenant, tenure.seconds)
-        await tenure.give([tenant])
+        await self._settler.settled(tenant, lease_holder.seconds)
+        await lease_holder.give([tenant])
 
-    async def _cut_when_over(self, tenure: Tenure) -> None:
+    async def _cut_when_over(self, lease_holder: LeaseHolder) -> None:
         """At the leases' end by this process' own clock nothing may be under way any more."""
         while True:
-            await asyncio.sleep(max(tenure.left, 0.05))
-            if tenure.is_over:
+            await asyncio.sleep(max(lease_holder.left, 0.05))
+            if lease_holder.is_over:
                 self._cut(list(self._wards), "no heartbeat reached the outbox in time")
-                tenure.lose()
+                lease_holder.lose()
 
     def _cut(self, tenants: Iterable[TenantId], reason: str) -> None:
         """Stop at once, posts in flight included: the tenant is another relay's now, or soon."""
@@ -280,12 +280,12 @@ class Supervisor:
                 await self._run(name, start)
             except StoreError as error:
                 failures += 1
-                say_outbox_trouble(self._troubles, str(error))
-            except StoodStillError:  # said when it was ended
+                report_outbox_incident(self._incidents, str(error))
+            except StalledError:  # said when it was ended
                 failures += 1
             except Exception:  # noqa: BLE001 — the one catch-all: a bug in one part must not end the others
                 failures = 1 if clock() - began > _RUNS_WELL else failures + 1
-                self._log.exception("part.crashed", part=name, failures=failures)
+                self._log.exception("component.crashed", component=name, failures=failures)
             else:
                 return
             await nap(leaving, self._schedule.delay(failures, self._chance()))
@@ -297,24 +297,24 @@ class Supervisor:
             await asyncio.wait({task})
         finally:
             self._running.pop(name, None)
-            self._pulse.rest(name)
+            self._liveness.rest(name)
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task})
         if task.cancelled():
-            raise StoodStillError(name)
+            raise StalledError(name)
         task.result()
 
-    async def mend(self) -> None:
+    async def restart_ended(self) -> None:
         """End what stands still, so that it is started again; for ever."""
         while True:
             await asyncio.sleep(_MEND_SECONDS)
-            for late in self._pulse.late(_SPARE_SECONDS):
+            for late in self._liveness.late(_SPARE_SECONDS):
                 task = self._running.get(late.part)
                 if task is not None:
                     seconds = round(late.seconds, 1)
-                    mend = "it is started again by itself; report it"
-                    self._log.error("part.stuck", part=late.part, seconds=seconds, mend=mend)
+                    hint = "it is started again by itself; report it"
+                    self._log.error("component.stuck", component=late.part, seconds=seconds, hint=hint)
                     task.cancel()
 
     # --- stopping -------------------------------------------------------------------------------------------
@@ -340,14 +340,14 @@ class Supervisor:
                 await self._dismiss(list(self._wards))
         except TimeoutError:
             self._log.warning("relay.cut", reason="the grace ran out with posts in flight")
-        left = await self._ledger.drained(max(deadline - asyncio.get_running_loop().time(), 1.0))
+        left = await self._settler.drained(max(deadline - asyncio.get_running_loop().time(), 1.0))
         await self.cut()
         return left
 
     async def cut(self) -> None:
         """End everything at once."""
         wards = [ward.task for ward in self._wards.values() if ward.task is not None]
-        tasks = [*self._parts, *self._handing.values(), *wards]
+        tasks = [*self._context, *self._handing.values(), *wards]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 _SPARE_SECONDS = 60.0
 
 
-class Service:
+class SystemdNotifier:
     """The notify socket of sd_notify(3), if this process was given one."""
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:

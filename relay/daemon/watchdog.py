@@ -11,8 +11,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from relay.daemon.systemd import Service
-from relay.observability.liveness import LOOP_SECONDS, Pulse
+from relay.daemon.systemd import SystemdNotifier
+from relay.observability.liveness import LOOP_SECONDS, Liveness
 from relay.observability.logs import Log
 
 _LOOK_SECONDS = 1.0
@@ -27,9 +27,13 @@ class Watchdog:
     """Watches the thread that makes it. `clock`: steady seconds."""
 
     def __init__(
-        self, pulse: Pulse, service: Service, log: Log, clock: Callable[[], float] = time.monotonic
+        self,
+        liveness: Liveness,
+        service: SystemdNotifier,
+        log: Log,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._pulse, self._service, self._log, self._clock = pulse, service, log, clock
+        self._liveness, self._service, self._log, self._clock = liveness, service, log, clock
         self._watched = threading.get_ident()
         self._ended = threading.Event()
         self._blocked = False
@@ -46,8 +50,8 @@ class Watchdog:
     @property
     def is_well(self) -> bool:
         """Whether there is hope: the loop ticks, and what stands still may yet be mended by its restart."""
-        late = self._pulse.late()
-        return self._pulse.silence <= LOOP_SECONDS and all(
+        late = self._liveness.late()
+        return self._liveness.silence <= LOOP_SECONDS and all(
             one.seconds <= one.allowed + _BEYOND_MENDING for one in late
         )
 
@@ -70,11 +74,11 @@ class Watchdog:
             looked = now
 
     def _look(self) -> None:
-        silence = self._pulse.silence
+        silence = self._liveness.silence
         if silence > _BLOCKED_SECONDS and not self._blocked:
             self._blocked = True
-            mend = "if it lasts, restart the relay; report the place"
-            self._log.error("loop.blocked", seconds=round(silence, 1), where=self.where(), mend=mend)
+            hint = "if it lasts, restart the relay; report the place"
+            self._log.error("loop.blocked", seconds=round(silence, 1), where=self.where(), hint=hint)
         elif silence <= _BLOCKED_SECONDS and self._blocked:
             self._blocked = False
             self._log.info("loop.freed")

@@ -9,8 +9,8 @@ from relay.config.settings import Settings
 from relay.core.model import LogicalId, TenantId
 from relay.core.protocol import Policy
 from relay.core.retry import Schedule
-from relay.daemon.maintenance import Care
-from relay.delivery.context import Rules
+from relay.daemon.maintenance import MaintenanceRules
+from relay.delivery.context import TenantRules
 from relay.ion.client import Connection
 from relay.ion.credentials import CredentialSource, IonApiFile, OAuth1Source
 from relay.ion.oauth import Secret
@@ -19,10 +19,10 @@ _DAY = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class TenantProfile:
     """All that a tenant's worker and endpoint are built from; equal profiles need no restart."""
 
-    rules: Rules
+    rules: TenantRules
     connection: Connection
     summary_seconds: float
     tokens_a_day: int | None
@@ -35,7 +35,7 @@ class Profile:
         return self.connection.total_seconds + turn
 
 
-def profiles_of(settings: Settings) -> dict[TenantId, Profile]:
+def tenant_profiles(settings: Settings) -> dict[TenantId, TenantProfile]:
     """The profile of every tenant that this relay carries."""
     names = [TenantId(name) for name in settings.tenants if settings.carries(name)]
     return {name: _profile(settings, name) for name in names}
@@ -46,10 +46,10 @@ def schedule_of(settings: Settings) -> Schedule:
     return Schedule(settings.retry.initial_seconds, settings.retry.max_seconds)
 
 
-def care_of(settings: Settings) -> Care:
+def maintenance_rules_of(settings: Settings) -> MaintenanceRules:
     """How long to keep and when to warn."""
     kept = settings.retention
-    return Care(
+    return MaintenanceRules(
         delivered_kept=kept.delivered_days * _DAY,
         payload_kept=None if kept.payload_days is None else kept.payload_days * _DAY,
         audit_kept=kept.audit_days * _DAY,
@@ -57,9 +57,9 @@ def care_of(settings: Settings) -> Care:
     )
 
 
-def _profile(settings: Settings, name: TenantId) -> Profile:
+def _profile(settings: Settings, name: TenantId) -> TenantProfile:
     tenant = settings.tenants[name]
-    return Profile(
+    return TenantProfile(
         _rules(settings, name, tenant),
         _connection(settings, name, tenant),
         settings.log.summary_seconds,
@@ -67,8 +67,8 @@ def _profile(settings: Settings, name: TenantId) -> Profile:
     )
 
 
-def _rules(settings: Settings, name: TenantId, tenant: TenantSettings) -> Rules:
-    return Rules(
+def _rules(settings: Settings, name: TenantId, tenant: TenantSettings) -> TenantRules:
+    return TenantRules(
         tenant_id=name,
         ordering=tenant.ordering,
         max_in_flight=tenant.max_in_flight,

@@ -5,21 +5,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 
-from relay.core.fair_share import Shares
+from relay.core.fair_share import FairShare
 from relay.core.model import Ordering, StateName, TenantId
-from relay.core.ports import Endpoint, Outbox
+from relay.core.ports import Ion, Outbox
 from relay.core.protocol import Policy
 from relay.core.retry import Schedule
-from relay.delivery.prefetch import Patience
-from relay.delivery.settler import Ledger
-from relay.observability.liveness import Part, Pulse
-from relay.observability.logs import Log, Tally, Troubles
+from relay.delivery.prefetch import OutboxRetry
+from relay.delivery.settler import Settler
+from relay.observability.liveness import Component, Liveness
+from relay.observability.logs import Incidents, Log, Tally
 from relay.observability.metrics import Meter
 from relay.observability.tracing import Traces
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class TenantRules:
     """How a tenant's messages are carried. Durations in seconds."""
 
     tenant_id: TenantId
@@ -35,22 +35,22 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class TenantContext:
     """What a tenant's worker works with. `chance`: in [0, 1).
 
     `holds()`: whether a post may begin, by this process' own clock (where relays share an outbox).
     `shares`: of all posts under way of the process.
-    `pulse`: where it says that it gets on.
+    `liveness`: where it says that it gets on.
     `traces`: where spans go; None: nobody asked for them.
     `report(state, reason, next try in the loop's time)` shows the tenant's live state to operators.
     """
 
     outbox: Outbox
-    endpoint: Endpoint
-    ledger: Ledger
-    shares: Shares
-    patience: Patience
-    troubles: Troubles
+    ion: Ion
+    settler: Settler
+    shares: FairShare
+    outbox_retry: OutboxRetry
+    incidents: Incidents
     tally: Tally
     meter: Meter
     log: Log
@@ -59,4 +59,4 @@ class Parts:
     report: Callable[[StateName, str, float | None], None]
     stopping: asyncio.Event
     traces: Traces | None = None
-    pulse: Part = field(default_factory=lambda: Pulse().part("tenant", inf))
+    liveness: Component = field(default_factory=lambda: Liveness().part("tenant", inf))

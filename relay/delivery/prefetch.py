@@ -13,9 +13,9 @@ from relay.core.model import DocumentName, Message, RowId, TenantId
 from relay.core.poison import Lane
 from relay.core.ports import Outbox, StoreError
 from relay.core.retry import Schedule
-from relay.delivery.settler import say_outbox_trouble
+from relay.delivery.settler import report_outbox_incident
 from relay.delivery.waiting import nap
-from relay.observability.logs import Troubles
+from relay.observability.logs import Incidents
 
 T = TypeVar("T")
 
@@ -26,13 +26,13 @@ _EXPLORING_SHARE = 20.0
 """A read that skips whole lanes may cost as much as they are long: it gets 1/20 of the time."""
 
 
-class Patience:
+class OutboxRetry:
     """Ask the outbox until it answers: its trouble is said once and waited out."""
 
     def __init__(
-        self, troubles: Troubles, schedule: Schedule, chance: Callable[[], float], stopping: asyncio.Event
+        self, incidents: Incidents, schedule: Schedule, chance: Callable[[], float], stopping: asyncio.Event
     ) -> None:
-        self._troubles, self._schedule, self._chance, self._stopping = troubles, schedule, chance, stopping
+        self._incidents, self._schedule, self._chance, self._stopping = incidents, schedule, chance, stopping
 
     async def ask(self, call: Callable[[], Awaitable[T]]) -> T | None:
         """The answer; None if the relay stops meanwhile."""
@@ -42,16 +42,16 @@ class Patience:
                 answer = await call()
             except StoreError as error:
                 failures += 1
-                say_outbox_trouble(self._troubles, str(error))
+                report_outbox_incident(self._incidents, str(error))
                 await nap(self._stopping, self._schedule.delay(failures, self._chance()))
                 continue
             if failures:
-                self._troubles.resolved()
+                self._incidents.resolved()
             return answer
         return None
 
 
-class Ahead:
+class Prefetch:
     """One tenant's reading ahead into its lanes. At most one read is under way."""
 
     def __init__(
@@ -59,14 +59,14 @@ class Ahead:
         tenant: TenantId,
         outbox: Outbox,
         lanes: Lanes,
-        patience: Patience,
+        outbox_retry: OutboxRetry,
         largest: int,
         unsettled: Callable[[], Set[RowId]],
         offered: Callable[[], None],
         ended: Callable[[asyncio.Task[None]], None],
     ) -> None:
         """`offered`: told when the lanes have more; `ended`: told when a read is over."""
-        self._tenant, self._outbox, self._lanes, self._patience = tenant, outbox, lanes, patience
+        self._tenant, self._outbox, self._lanes, self._patience = tenant, outbox, lanes, outbox_retry
         self._largest, self._unsettled, self._offered, self._ended = largest, unsettled, offered, ended
         self._task: asyncio.Task[None] | None = None
         self._hinted = True
@@ -75,7 +75,7 @@ class Ahead:
         self._queued_at: dict[RowId, float] = {}
         self.unaccepted: frozenset[DocumentName] = frozenset()
 
-    def hint(self) -> None:
+    def notify(self) -> None:
         """Something may be there that was not before."""
         self._hinted = True
 

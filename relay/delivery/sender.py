@@ -12,8 +12,8 @@ from functools import partial
 
 from relay.core import protocol
 from relay.core.accepted_documents import Documents, withheld
-from relay.core.fair_share import Share
-from relay.core.lanes import Lanes, Room
+from relay.core.fair_share import TenantShare
+from relay.core.lanes import Lanes, SlowStart
 from relay.core.model import (
     Delivered,
     DocumentName,
@@ -25,44 +25,44 @@ from relay.core.model import (
     Settlement,
     parameter_problems,
 )
-from relay.core.poison import Blame, Blames, Lane
+from relay.core.poison import CountedAttempts, Lane, PoisonDetector
 from relay.core.protocol import Posting, Send, State
 from relay.core.replies import Answer, describe
-from relay.delivery.context import Parts, Rules
-from relay.delivery.prefetch import LIMIT, Ahead
+from relay.delivery.context import TenantContext, TenantRules
+from relay.delivery.prefetch import LIMIT, Prefetch
 from relay.delivery.waiting import nap
 
 UNSETTLED = 128
 """In flight and not yet settled together: what may go out again after a crash."""
 
-_NO_BLAME = Blame()
+_NO_BLAME = CountedAttempts()
 
 UNSENDABLE = "unsendable"
 """The kind, for the meters, of what is parked without having been sent."""
 
 
-class Flight:
+class Sender:
     """One tenant's flight. Its memory (lanes, suspicion, blame) outlives pauses and initialisations."""
 
-    def __init__(self, rules: Rules, parts: Parts) -> None:
-        self._rules, self._parts = rules, parts
+    def __init__(self, rules: TenantRules, context: TenantContext) -> None:
+        self._rules, self._context = rules, context
         self._now = asyncio.get_running_loop().time
         self._lanes = Lanes(rules.ordering)
         self._enough = max(LIMIT // 2, 2 * rules.max_in_flight)
-        self._room = Room(rules.max_in_flight)
-        self._shares = parts.shares
-        self._blames = Blames()
-        self._documents = Documents(rules.schedule, parts.chance)
-        self._stirred = asyncio.Event()
-        self._share = Share(self._stirred.set)
-        self._ahead = Ahead(
+        self._room = SlowStart(rules.max_in_flight)
+        self._shares = context.shares
+        self._poison = PoisonDetector()
+        self._documents = Documents(rules.schedule, context.chance)
+        self._wakened = asyncio.Event()
+        self._share = TenantShare(self._wakened.set)
+        self._prefetch = Prefetch(
             rules.tenant_id,
-            parts.outbox,
+            context.outbox,
             self._lanes,
-            parts.patience,
+            context.outbox_retry,
             rules.max_message_bytes,
-            lambda: parts.ledger.unsettled(rules.tenant_id),
-            self._stirred.set,
+            lambda: context.settler.unsettled(rules.tenant_id),
+            self._wakened.set,
             self._job_ended,
         )
         self._state = Send(frozenset())
@@ -81,24 +81,24 @@ class Flight:
 
     def arrived(self) -> None:
         """Messages may have arrived."""
-        self._ahead.hint()
+        self._prefetch.notify()
         self.idle = False
-        self._stirred.set()
+        self._wakened.set()
 
     def revised(self) -> None:
         """A person changed messages or the tenant: what was read ahead is out of date."""
         self._lanes.discard()
         self._documents.revised()
-        self._ahead.changed()
+        self._prefetch.changed()
         self.idle = False
-        self._stirred.set()
+        self._wakened.set()
 
     def land(self, within: float | None = None) -> None:
         """Launch nothing more; `perform` returns when what is under way has landed, or after `within` s."""
         self._landing = True
         if within is not None:
             self._cut_at = self._now() + within
-        self._stirred.set()
+        self._wakened.set()
 
     @property
     def accepted(self) -> frozenset[DocumentName] | None:
@@ -108,7 +108,7 @@ class Flight:
     @property
     def unaccepted(self) -> frozenset[DocumentName]:
         """Documents that wait and are not accepted, as far as is known."""
-        return self._ahead.unaccepted
+        return self._prefetch.unaccepted
 
     # --- performing Send ------------------------------------------------------------------------
 
@@ -117,11 +117,11 @@ class Flight:
         self._begin(state)
         try:
             while not self._is_ending():
-                self._stirred.clear()
+                self._wakened.clear()
                 self._go_on()
                 if not self._is_ending():
                     timer = self._next_timer()
-                    await nap(self._stirred, None if timer is None else max(timer - self._now(), 0.001))
+                    await nap(self._wakened, None if timer is None else max(timer - self._now(), 0.001))
             await self._let_land()
         finally:
             try:
@@ -139,13 +139,15 @@ class Flight:
         for lane, until in self._documents.initialised(self._state.accepted, now):
             self._lanes.hold(lane, until)
         self._lanes.discard_unaccepted(self._accepted(now))
-        self._ahead.changed()
+        self._prefetch.changed()
 
     def _go_on(self) -> None:
         now = self._now()
-        if self._room.full_size or not self._ahead.reading:  # while careful, know all lanes before choosing
+        if (
+            self._room.full_size or not self._prefetch.reading
+        ):  # while careful, know all lanes before choosing
             self._launch(now)
-        self._ahead.start(self._accepted(now), now, self._enough)
+        self._prefetch.start(self._accepted(now), now, self._enough)
         if self._share.granted:  # what cannot be used now is another tenant's
             self._shares.rest(self._share)
         self._ask_again(now)
@@ -190,16 +192,16 @@ class Flight:
         """Park what can never be sent; where nothing is to be parked, it waits and holds its lane."""
         if not self._rules.policy.park_nothing:
             self._lanes.done(message)
-            self._parts.meter.parked(UNSENDABLE)
+            self._context.meter.parked(UNSENDABLE)
             self._settle(message, Parked(reason))
             return
         self._lanes.released(message)
-        wait = self._rules.schedule.delay(message.attempts + 1, self._parts.chance())
-        self._settle(message, Released(reason, blamed=True, wait=wait))
+        wait = self._rules.schedule.delay(message.attempts + 1, self._context.chance())
+        self._settle(message, Released(reason, counted=True, wait=wait))
 
     def _may_launch(self) -> bool:
-        unsettled = self._parts.ledger.unsettled(self._rules.tenant_id)
-        return len(self._slots) + len(unsettled) < UNSETTLED and self._parts.holds()
+        unsettled = self._context.settler.unsettled(self._rules.tenant_id)
+        return len(self._slots) + len(unsettled) < UNSETTLED and self._context.holds()
 
     def _never_sendable(self, message: Message) -> str | None:
         if message.size > self._rules.max_message_bytes:
@@ -214,28 +216,28 @@ class Flight:
         """One post after the other, as long as all goes well."""
         while message is not None:
             began = self._now()
-            self._parts.pulse.begin()
+            self._context.liveness.begin()
             answer = await self._post(message)
             if answer is None:
                 return
             self._land_one(message, answer, began)
-            if self._lanes.ready < self._enough and not self._ahead.reading:
-                self._stirred.set()
+            if self._lanes.ready < self._enough and not self._prefetch.reading:
+                self._wakened.set()
             message = self._take() if len(self._slots) <= self._room.size else None
 
     async def _post(self, message: Message) -> Answer | None:
         """The answer; None if it did not go, because trouble or the stop came first."""
         answer: Answer | None = None
         try:
-            parcel = await self._parts.endpoint.pack(message)
-            if not self._is_ending() and self._parts.holds():
+            parcel = await self._context.ion.pack(message)
+            if not self._is_ending() and self._context.holds():
                 if message.attempts or message.row in self._sent:
-                    self._parts.meter.sent_again()
-                endpoint, traces = self._parts.endpoint, self._parts.traces
+                    self._context.meter.sent_again()
+                ion, traces = self._context.ion, self._context.traces
                 if traces is None:
-                    answer = await endpoint.post(parcel)
+                    answer = await ion.post(parcel)
                 else:
-                    answer = await traces.around(message, partial(endpoint.post, parcel))
+                    answer = await traces.around(message, partial(ion.post, parcel))
         finally:
             self._shares.end(self._share)
             if answer is None:
@@ -245,13 +247,13 @@ class Flight:
     def _slot_ended(self, slot: asyncio.Task[None]) -> None:
         self._slots.discard(slot)
         if not self._slots:
-            self._parts.pulse.rest()
+            self._context.liveness.rest()
         self._job_ended(slot)
 
     def _job_ended(self, job: asyncio.Task[None]) -> None:
         if not job.cancelled() and job.exception() is not None:
             self._crash = job.exception()
-        self._stirred.set()
+        self._wakened.set()
 
     # --- landing --------------------------------------------------------------------------------
 
@@ -260,18 +262,18 @@ class Flight:
         self._last_contact = now
         blame = _NO_BLAME
         if not protocol.is_fine(answer):
-            blame = self._blames.of(message.row, message.attempts, now, alone=self._lanes.alone(lane))
+            blame = self._poison.of(message.row, message.attempts, now, alone=self._lanes.alone(lane))
         state, settlement = protocol.after_post(self._state, answer, self._rules.policy, blame)
         match settlement:
             case Delivered():
                 self._delivered(message, lane, now - began)
             case Parked():
                 self._lanes.done(message)
-                self._blames.cleared(message.row)
+                self._poison.cleared(message.row)
                 self._sent.discard(message.row)
-                self._parts.meter.parked(protocol.row_of(answer).name)
+                self._context.meter.parked(protocol.row_of(answer).name)
             case Released():
-                self._parts.meter.released(protocol.row_of(answer).name, blamed=settlement.blamed)
+                self._context.meter.released(protocol.row_of(answer).name, counted=settlement.counted)
                 self._sent.add(message.row)
                 settlement = self._released(message, answer, settlement, now)
         self._settle(message, settlement)
@@ -279,42 +281,42 @@ class Flight:
 
     def _delivered(self, message: Message, lane: Lane, seconds: float) -> None:
         self._lanes.done(message)
-        self._blames.cleared(message.row)
-        self._blames.delivered(lane)
+        self._poison.cleared(message.row)
+        self._poison.delivered(lane)
         self._documents.delivered(message.document_name)
         if self._next is None:
             self._room.succeeded()
-            self._parts.troubles.resolved()
-        self._parts.tally.delivered(message, seconds)
+            self._context.incidents.resolved()
+        self._context.tally.delivered(message, seconds)
         self._sent.discard(message.row)
-        self._parts.meter.delivered(self._ahead.waited(message, self._now()))
+        self._context.meter.delivered(self._prefetch.waited(message, self._now()))
 
     def _released(self, message: Message, answer: Answer, settlement: Released, now: float) -> Released:
         lane = self._lanes.lane_of(message)
         self._lanes.released(message)
         if protocol.row_of(answer).posting is Posting.START_OVER:
             self._documents.refused(message.document_name, lane)
-        if not settlement.blamed:
+        if not settlement.counted:
             return settlement
-        self._blames.blamed(message.row, lane, now)
-        wait = self._rules.schedule.delay(message.attempts + 1, self._parts.chance())
+        self._poison.counted(message.row, lane, now)
+        wait = self._rules.schedule.delay(message.attempts + 1, self._context.chance())
         return replace(settlement, wait=wait)
 
     def _settle(self, message: Message, settlement: Settlement) -> None:
         if isinstance(settlement, Parked):
-            self._parts.log.warning(
+            self._context.log.warning(
                 "message.parked",
                 message_id=message.message_id,
                 document=message.document_name,
                 reason=settlement.reason,
             )
-        self._parts.ledger.enter(message, settlement, self._settled)
+        self._context.settler.enter(message, settlement, self._settled)
 
     def _settled(self, message: Message, settlement: Settlement) -> None:
         if isinstance(settlement, Released):
             self._lanes.hold(self._lanes.lane_of(message), self._now() + settlement.wait)
-            self._ahead.hint()
-        self._stirred.set()
+            self._prefetch.notify()
+        self._wakened.set()
 
     def _fold(self, state: State, answer: Answer) -> None:
         if isinstance(state, Send):
@@ -322,28 +324,29 @@ class Flight:
                 self._state = state
             return
         self._note(answer)
-        self._room.troubled()
+        self._room.failed()
         self._next = state if self._next is None else protocol.worst((self._next, state))
-        self._stirred.set()
+        self._wakened.set()
 
     def _note(self, answer: Answer) -> None:
         row = protocol.row_of(answer)
-        self._parts.troubles.met(row.name, detail=describe(answer), fault=row.fault.value, mend=row.mend)
+        incidents, detail = self._context.incidents, describe(answer)
+        incidents.report(row.name, detail=detail, fault=row.fault.value, hint=row.hint)
 
     # --- documents --------------------------------------------------------------------------------
 
     def _ask_again(self, now: float) -> None:
         """While messages wait for their document to be accepted, ask on the retry schedule."""
-        new = self._documents.waiting(self._ahead.unaccepted, now)
+        new = self._documents.waiting(self._prefetch.unaccepted, now)
         if new:
-            mend = "add them to the connection point in ION Desk (sent by the application)"
-            self._parts.log.warning("documents.withheld", documents=sorted(new), mend=mend)
+            hint = "add them to the connection point in ION Desk (sent by the application)"
+            self._context.log.warning("documents.withheld", documents=sorted(new), hint=hint)
         if self._asking is None and self._documents.is_ask_due(now) and not self._is_ending():
             self._asking = asyncio.create_task(self._ask())
             self._asking.add_done_callback(self._asked)
 
     async def _ask(self) -> None:
-        answer = await self._parts.endpoint.accepted_documents()
+        answer = await self._context.ion.accepted_documents()
         before, state = self._state.accepted, protocol.after_accepted(self._state, answer)
         self._documents.asked(self._now())
         if not isinstance(state, Send):
@@ -352,9 +355,9 @@ class Flight:
             self._state = state
             self._last_contact = self._now()
             self._lanes.discard_unaccepted(state.accepted)
-            self._ahead.changed()
+            self._prefetch.changed()
             added, removed = sorted(state.accepted - before), sorted(before - state.accepted)
-            self._parts.log.info("documents.changed", added=added, removed=removed)
+            self._context.log.info("documents.changed", added=added, removed=removed)
 
     def _asked(self, task: asyncio.Task[None]) -> None:
         self._asking = None
@@ -363,7 +366,7 @@ class Flight:
     def _accepted(self, now: float) -> frozenset[DocumentName]:
         held, is_over = self._documents.held(now)
         if is_over:
-            self._ahead.changed()
+            self._prefetch.changed()
         return self._state.accepted - held
 
     # --- ending and telling -------------------------------------------------------------------------
@@ -373,20 +376,20 @@ class Flight:
             self._next is not None
             or self._landing
             or self._crash is not None
-            or self._parts.stopping.is_set()
+            or self._context.stopping.is_set()
         )
 
     async def _let_land(self) -> None:
         """What is under way lands and is settled; at a stop within the grace, then it is cut."""
         while self._slots:
-            self._stirred.clear()
+            self._wakened.clear()
             within = None if self._cut_at is None else self._cut_at - self._now()
             if within is not None and within <= 0:
                 return
-            await nap(self._stirred, within)
+            await nap(self._wakened, within)
 
     async def _close(self) -> None:
-        await self._ahead.stop()
+        await self._prefetch.stop()
         jobs = [*self._slots, *([self._asking] if self._asking else [])]
         for job in jobs:
             job.cancel()
@@ -394,24 +397,24 @@ class Flight:
             await asyncio.gather(*jobs, return_exceptions=True)
 
     def _tell(self) -> None:
-        waiting = withheld(self._ahead.unaccepted)
+        waiting = withheld(self._prefetch.unaccepted)
         if self._slots or self._lanes.ready:
-            self._parts.report("sending", waiting, None)
-        elif self._ahead.reading:
+            self._context.report("sending", waiting, None)
+        elif self._prefetch.reading:
             return
         elif self._lanes.holding or self._documents.holding:
-            self._parts.report("sending", waiting or "a message waits its own delay", self._next_timer())
+            self._context.report("sending", waiting or "a message waits its own delay", self._next_timer())
         else:
             self.idle = True
-            self._parts.troubles.resolved()
-            self._parts.report("idle", waiting, self._next_timer())
+            self._context.incidents.resolved()
+            self._context.report("idle", waiting, self._next_timer())
 
     def _next_timer(self) -> float | None:
         """The next instant at which something can become possible by itself."""
         now = self._now()
         times = [
             self._lanes.next_hold_end(now),
-            self._ahead.next_look(now),
+            self._prefetch.next_look(now),
             self._documents.next_hold_end,
             self._documents.ask_at if self._asking is None else None,
         ]

@@ -12,14 +12,14 @@ from relay.core.model import Message, Parked, RowId, Settlement, TenantId
 from relay.core.ports import Outbox, StoreError
 from relay.core.retry import Schedule
 from relay.delivery.waiting import nap
-from relay.observability.liveness import Pulse
-from relay.observability.logs import Troubles
+from relay.observability.liveness import Liveness
+from relay.observability.logs import Incidents
 from relay.observability.metrics import Meters
 
 GROUP = 128
 """Settlements in one commit: unbounded groups are slower, the pipeline stalls behind one commit."""
 
-NAME = "ledger"
+NAME = "settler"
 GROUP_SECONDS = 40.0
 """A group that takes longer stands still: every store ends a call within 30 s, one way or the other."""
 
@@ -29,36 +29,36 @@ _GATHER_SECONDS = 0.01
 _HURRIED_SECONDS = 0.25
 
 
-def say_outbox_trouble(troubles: Troubles, detail: str) -> None:
+def report_outbox_incident(incidents: Incidents, detail: str) -> None:
     """The outbox did not do it: whoever meets it says it in the same words, so that it is one trouble."""
-    mend = "mend the cause; the relay tries again by itself, nothing is lost"
-    troubles.met("outbox", detail=detail, fault="the outbox's", mend=mend)
+    hint = "mend the cause; the relay tries again by itself, nothing is lost"
+    incidents.report("outbox", detail=detail, fault="the outbox's", hint=hint)
 
 
 Settled = Callable[[Message, Settlement], None]
 """Called once a settlement is durable."""
 
 
-class Ledger:
+class Settler:
     """One for the whole process: all tenants' settlements share the commits."""
 
     def __init__(
         self,
         outbox: Outbox,
-        troubles: Troubles,
+        incidents: Incidents,
         schedule: Schedule,
         chance: Callable[[], float],
         meters: Meters,
-        pulse: Pulse | None = None,
+        liveness: Liveness | None = None,
     ) -> None:
-        self._outbox, self._troubles, self._meters = outbox, troubles, meters
-        self._pulse = (pulse or Pulse()).part(NAME, GROUP_SECONDS)
+        self._outbox, self._incidents, self._meters = outbox, incidents, meters
+        self._liveness = (liveness or Liveness()).part(NAME, GROUP_SECONDS)
         self._schedule, self._chance = schedule, chance
         self._entries: deque[tuple[Message, Settlement, Settled]] = deque()
         self._unsettled: defaultdict[TenantId, set[RowId]] = defaultdict(set)
         self.parked: Counter[TenantId] = Counter()
         """How many messages were parked since the start."""
-        self._stirred = asyncio.Event()
+        self._wakened = asyncio.Event()
         self._struck = asyncio.Event()
         self._hurried = asyncio.Event()
         self._emptied = asyncio.Event()
@@ -67,11 +67,11 @@ class Ledger:
     def enter(self, message: Message, settlement: Settlement, settled: Settled) -> None:
         """Have it written soon; `settled` is called once it is durable."""
         if not self._entries:
-            self._pulse.begin()
+            self._liveness.begin()
         self._entries.append((message, settlement, settled))
         self._unsettled[message.tenant_id].add(message.row)
         self._emptied.clear()
-        self._stirred.set()
+        self._wakened.set()
 
     def unsettled(self, tenant: TenantId) -> Set[RowId]:
         """The rows of the tenant whose settlement is not durable yet."""
@@ -81,8 +81,8 @@ class Ledger:
         """Write group after group, for ever. May be cancelled or started again at any time."""
         failures, now = 0, asyncio.get_running_loop().time
         while True:
-            await self._stirred.wait()
-            self._pulse.begin()
+            await self._wakened.wait()
+            self._liveness.begin()
             await asyncio.sleep(_GATHER_SECONDS)
             group = [self._entries[at] for at in range(min(GROUP, len(self._entries)))]
             began = now()
@@ -90,11 +90,11 @@ class Ledger:
                 await self._outbox.settle([(message.row, settlement) for message, settlement, _ in group])
             except StoreError as error:
                 failures += 1
-                say_outbox_trouble(self._troubles, f"{len(self._entries)} settlements wait: {error}")
+                report_outbox_incident(self._incidents, f"{len(self._entries)} settlements wait: {error}")
                 await self._rest(failures)
                 continue
             failures = 0
-            self._troubles.resolved()
+            self._incidents.resolved()
             self._meters.settlement_seconds.observe(now() - began)
             self._meters.group_messages.observe(len(group))
             self._strike(group)
@@ -103,7 +103,7 @@ class Ledger:
         if self._hurried.is_set():  # the process ends: no long delays any more
             await asyncio.sleep(_HURRIED_SECONDS)
         else:
-            self._pulse.rest()
+            self._liveness.rest()
             await nap(self._hurried, self._schedule.delay(failures, self._chance()))
 
     def _strike(self, group: list[tuple[Message, Settlement, Settled]]) -> None:
@@ -115,8 +115,8 @@ class Ledger:
             settled(message, settlement)
         self._struck.set()
         if not self._entries:
-            self._pulse.rest()
-            self._stirred.clear()
+            self._liveness.rest()
+            self._wakened.clear()
             self._emptied.set()
 
     async def settled(self, tenant: TenantId, within: float) -> None:

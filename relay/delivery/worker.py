@@ -13,8 +13,8 @@ from relay.core.model import DocumentName
 from relay.core.ports import Control
 from relay.core.protocol import Halt, Initialise, Pause, Ping, Send, State
 from relay.core.replies import Answer, describe
-from relay.delivery.context import Parts, Rules
-from relay.delivery.sender import Flight
+from relay.delivery.context import TenantContext, TenantRules
+from relay.delivery.sender import Sender
 from relay.delivery.waiting import nap, unless
 
 _CREDENTIALS_LOOK = 2.0
@@ -27,9 +27,9 @@ _HEED_SECONDS = 2.0
 class Worker:
     """Carries one tenant's messages until it is stopped."""
 
-    def __init__(self, rules: Rules, parts: Parts, control: Control) -> None:
-        self._rules, self._parts, self._control = rules, parts, control
-        self._flight = Flight(rules, parts)
+    def __init__(self, rules: TenantRules, context: TenantContext, control: Control) -> None:
+        self._rules, self._context, self._control = rules, context, control
+        self._sender = Sender(rules, context)
         self._has_work = asyncio.Event()
         self._revised = asyncio.Event()
         self._heeded = -_HEED_SECONDS
@@ -41,7 +41,7 @@ class Worker:
     def arrived(self) -> None:
         """Messages may have arrived."""
         self._has_work.set()
-        self._flight.arrived()
+        self._sender.arrived()
 
     def controlled(self, control: Control) -> None:
         """A person changed something about this tenant or its messages."""
@@ -51,29 +51,29 @@ class Worker:
         self.stuck = None
         self._has_work.set()
         self._revised.set()
-        self._flight.revised()
+        self._sender.revised()
         if control.paused is not None:
-            self._flight.land()
+            self._sender.land()
 
     def stop(self) -> None:
         """Launch nothing more; what is under way lands within the grace; GETs are cut at once."""
-        self._parts.stopping.set()
-        self._flight.land(self._rules.grace)
+        self._context.stopping.set()
+        self._sender.land(self._rules.grace)
 
     @property
     def empty(self) -> bool:
         """Nothing is due and nothing can become due by itself."""
-        return self._flight.idle or not self._has_work.is_set()
+        return self._sender.idle or not self._has_work.is_set()
 
     @property
     def accepted(self) -> frozenset[DocumentName] | None:
         """The documents that ION accepts, while it is sent to; else None."""
-        return self._flight.accepted
+        return self._sender.accepted
 
     @property
     def withheld(self) -> frozenset[DocumentName]:
         """The documents that wait to be accepted."""
-        return self._flight.unaccepted
+        return self._sender.unaccepted
 
     # --- the loop ---------------------------------------------------------------------------------
 
@@ -82,32 +82,32 @@ class Worker:
         state: State = Initialise()
         try:
             await self._wait_for_work()
-            while not self._parts.stopping.is_set():
+            while not self._context.stopping.is_set():
                 paused = self._control.paused
                 state = await (self._perform(state) if paused is None else self._stay_paused(paused))
         finally:
-            self._parts.pulse.rest()
-            await self._parts.endpoint.close()
+            self._context.liveness.rest()
+            await self._context.ion.close()
 
     async def _wait_for_work(self) -> None:
         """A tenant that never had a message costs ION nothing: no ping, no connection."""
         if self._control.paused is None:
-            self._parts.report("idle", "", None)
-            await unless(self._parts.stopping, self._has_work.wait())
+            self._context.report("idle", "", None)
+            await unless(self._context.stopping, self._has_work.wait())
 
     async def _perform(self, state: State) -> State:
-        endpoint = self._parts.endpoint
+        ion = self._context.ion
         match state:
             case Initialise():
-                self._parts.report("initialising", "", None)
-                answer = await self._ask(endpoint.ping, endpoint.versions, endpoint.accepted_documents)
+                self._context.report("initialising", "", None)
+                answer = await self._ask(ion.ping, ion.versions, ion.accepted_documents)
                 return state if answer is None else protocol.after_initialise(state, answer)
             case Ping():
-                self._parts.report("pinging", "", None)
-                answer = await self._ask(endpoint.ping, endpoint.versions)
+                self._context.report("pinging", "", None)
+                answer = await self._ask(ion.ping, ion.versions)
                 return state if answer is None else protocol.after_ping(state, answer)
             case Send():
-                return await self._flight.perform(state)
+                return await self._sender.perform(state)
             case Pause():
                 return await self._pause(state)
             case Halt(until_resumed=True):
@@ -121,11 +121,11 @@ class Worker:
         """One GET after the other until one is not fine; the last answer, None if the stop cut it."""
         answer: Answer | None = None
         for call in calls:
-            self._parts.pulse.begin()
-            answer = await unless(self._parts.stopping, _awaited(call))
+            self._context.liveness.begin()
+            answer = await unless(self._context.stopping, _awaited(call))
             if answer is None or not protocol.is_fine(answer):
                 break
-        self._parts.pulse.rest()
+        self._context.liveness.rest()
         if answer is not None:
             self._note(answer)
         return answer
@@ -134,13 +134,13 @@ class Worker:
         row = protocol.row_of(answer)
         if row is not protocol.OK:
             detail = describe(answer)
-            self._parts.troubles.met(row.name, detail=detail, fault=row.fault.value, mend=row.mend)
+            self._context.incidents.report(row.name, detail=detail, fault=row.fault.value, hint=row.hint)
 
     async def _pause(self, state: Pause) -> State:
         schedule, failures = self._rules.schedule, state.then.streak.failures
-        full = schedule.longest if state.longest else schedule.delay(failures, self._parts.chance())
+        full = schedule.longest if state.longest else schedule.delay(failures, self._context.chance())
         seconds = max(full, state.at_least)
-        self._parts.report("backing-off", state.reason, self._now() + seconds)
+        self._context.report("backing-off", state.reason, self._now() + seconds)
         await self._until_revised(seconds)
         return state.then
 
@@ -148,10 +148,10 @@ class Worker:
         """Until the credentials change on disk, a person acts, or the slow probe is due."""
         self.stuck = state.reason
         probe_at = self._now() + self._rules.probe
-        self._parts.report("halted", state.reason, probe_at)
-        while not self._parts.stopping.is_set():
+        self._context.report("halted", state.reason, probe_at)
+        while not self._context.stopping.is_set():
             left = probe_at - self._now()
-            if left <= 0 or self._parts.endpoint.credentials_changed():
+            if left <= 0 or self._context.ion.credentials_changed():
                 break
             if await self._until_revised(min(left, _CREDENTIALS_LOOK)):
                 break
@@ -161,16 +161,16 @@ class Worker:
     async def _pause_in_outbox(self, state: Halt) -> State:
         """A person must look at this: the tenant stays paused over restarts."""
         tenant = self._rules.tenant_id
-        self._parts.log.error("tenant.paused", reason=state.reason, mend=f"relay tenants resume {tenant}")
+        self._context.log.error("tenant.paused", reason=state.reason, hint=f"relay tenants resume {tenant}")
         self._revised.clear()
-        await self._parts.patience.ask(lambda: self._parts.outbox.pause(tenant, state.reason))
+        await self._context.outbox_retry.ask(lambda: self._context.outbox.pause(tenant, state.reason))
         if self._control.paused is None:  # the outbox' own hint may have come first
             self.controlled(Control(self._control.revision, state.reason))
         return Initialise()
 
     async def _stay_paused(self, reason: str) -> State:
         self.stuck = f"paused: {reason}"
-        self._parts.report("paused", reason, None)
+        self._context.report("paused", reason, None)
         await self._until_revised(None)
         return Initialise()
 
@@ -180,9 +180,9 @@ class Worker:
         rest = max(0.0, self._heeded + _HEED_SECONDS - self._now())
         if seconds is not None and rest > 0:
             rest = min(rest, seconds)
-            await unless(self._parts.stopping, asyncio.sleep(rest))
+            await unless(self._context.stopping, asyncio.sleep(rest))
             seconds -= rest
-        is_revised = bool(await unless(self._parts.stopping, nap(self._revised, seconds)))
+        is_revised = bool(await unless(self._context.stopping, nap(self._revised, seconds)))
         if is_revised:
             self._heeded = self._now()
         return is_revised

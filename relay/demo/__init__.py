@@ -1,1 +1,1 @@
-"""This package is the demo: a real relay, a stand-in ION with its weather, and a verdict."""
+"""This package is the demo: a real relay, an ION simulator with its faults, and a verdict."""

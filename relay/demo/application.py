@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from relay.demo.evidence import Handed
+from relay.demo.evidence import Enqueued
 from relay.demo.workload import Paper
 
 _INSERT = """
@@ -23,9 +23,9 @@ class Application:
 
     def __init__(self, outbox: Path) -> None:
         self._outbox = outbox
-        self.handed: list[Handed] = []
+        self.handed: list[Enqueued] = []
 
-    async def hand_over(self, *papers: Paper) -> None:
+    async def enqueue(self, *papers: Paper) -> None:
         """All in one transaction. Raises sqlite3.Error where the outbox does not take them."""
         self.handed += await asyncio.to_thread(self._insert, papers)
 
@@ -34,11 +34,11 @@ class Application:
         clock = asyncio.get_running_loop().time
         next_at = clock()
         for paper in papers:
-            await self.hand_over(paper)
+            await self.enqueue(paper)
             next_at += every
             await asyncio.sleep(max(next_at - clock(), 0))
 
-    def _insert(self, papers: Sequence[Paper]) -> list[Handed]:
+    def _insert(self, papers: Sequence[Paper]) -> list[Enqueued]:
         with closing(sqlite3.connect(self._outbox, timeout=20, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             ids = [connection.execute(_INSERT, _values(paper)).fetchone() for paper in papers]
@@ -53,6 +53,6 @@ def _values(paper: Paper) -> tuple[str, str, str, str, bytes]:
     return paper.tenant, paper.document, paper.key, json.dumps(paper.parameters), paper.payload
 
 
-def _handed(paper: Paper, row: int, message_id: str, at: float) -> Handed:
+def _handed(paper: Paper, row: int, message_id: str, at: float) -> Enqueued:
     digest = hashlib.sha256(paper.payload).hexdigest()
-    return Handed(row, paper.tenant, message_id, paper.document, paper.key, digest, len(paper.payload), at)
+    return Enqueued(row, paper.tenant, message_id, paper.document, paper.key, digest, len(paper.payload), at)

@@ -1,4 +1,4 @@
-"""This file is what is known of a demo when it has ended: from the application, the stand-in ION, the outbox.
+"""What is known of a demo when it has ended: from the application, the simulator, the outbox.
 
 Pure. Instants are seconds since the epoch, all of this machine's one clock.
 """
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class Handed:
+class Enqueued:
     """A message as the application handed it over. `at`: when its transaction was committed."""
 
     row: int
@@ -40,7 +40,7 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A message as the stand-in ION took it. `number`: its place in the order of arrival."""
+    """A message as the ION simulator took it. `number`: its place in the order of arrival."""
 
     number: int
     tenant: str
@@ -53,7 +53,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class PingSeen:
-    """A ping that reached the stand-in ION."""
+    """A ping that reached the ION simulator."""
 
     tenant: str
     at: float
@@ -61,7 +61,7 @@ class PingSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class Weather:
+class FaultPeriod:
     """What went on from `begin` to `end`. `tenant` None: for all. `kind` chooses the colour."""
 
     tenant: str | None
@@ -92,7 +92,7 @@ class Evidence:
 
     began: float
     ended: float
-    handed: tuple[Handed, ...]
+    handed: tuple[Enqueued, ...]
     fates: Mapping[int, Fate]
     taken: tuple[Taken, ...]
     violations: tuple[str, ...]
@@ -101,7 +101,7 @@ class Evidence:
     pings: tuple[PingSeen, ...] = ()
     answers: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
     compressed: int = 0
-    weather: tuple[Weather, ...] = ()
+    faults: tuple[FaultPeriod, ...] = ()
     stretches: tuple[Stretch, ...] = ()
     killed_at: float | None = None
     restarted_at: float | None = None

@@ -1,4 +1,4 @@
-"""This file is what the demo asks the stand-in ION about its record, tenant by tenant."""
+"""This file is what the demo asks the ION simulator about its record, tenant by tenant."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from relay.core.replies import Reply
 from relay.demo.stage import Stage
 
 
-class Ion:
+class SimulatorView:
     """Its record. Instants are seconds since the epoch."""
 
     def __init__(self, stage: Stage) -> None:
@@ -47,5 +47,5 @@ class Ion:
 
 
 def ping_was_fine(request: dict[str, Any]) -> bool:
-    """Whether the stand-in ION answered this ping well."""
+    """Whether the ION simulator answered this ping well."""
     return protocol.is_fine(Reply(request["status"]))

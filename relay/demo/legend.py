@@ -14,11 +14,11 @@ STATES = {
     "backing-off": "#f59e0b", "halted": "#dc2626", "paused": "#a78bfa", "no relay": "#1e293b",
 }  # fmt: skip
 
-WEATHER = {
+FAULTS = {
     "outage": ("#fef3c7", "#92400e"), "answer": ("#ffedd5", "#7c2d12"), "token": ("#e0f2fe", "#075985"),
     "configuration": ("#ede9fe", "#5b21b6"), "slow": ("#f1f5f9", "#475569"),
 }  # fmt: skip
-"""By kind of weather: the colour of its band, and of its words."""
+"""By kind of faults: the colour of its band, and of its words."""
 
 Mark = Literal["dot", "line", "ring", "cross", "tick"]
 

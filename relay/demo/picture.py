@@ -5,18 +5,18 @@ Pure. One file, no font and no script from elsewhere.
 
 from collections.abc import Iterator, Sequence
 
-from relay.demo.evidence import Evidence, Handed, Taken, Weather
+from relay.demo.evidence import Enqueued, Evidence, FaultPeriod, Taken
 from relay.demo.ink import Ink
 from relay.demo.legend import (
     AGAIN,
     DELIVERED,
     FAILED,
+    FAULTS,
     HANDED,
     PARKED,
     QUIET,
     STATES,
     WAITS,
-    WEATHER,
     WITHHELD,
     legend,
 )
@@ -71,14 +71,14 @@ class _Picture:
             weight=600,
         )
         facts = (
-            f"{verdict.handed_over} handed over",
+            f"{verdict.enqueued} handed over",
             f"{len(verdict.delivered)} delivered",
             f"{len(verdict.parked)} parked",
             f"{len(verdict.sent_twice)} sent twice under the same id",
             f"{len(verdict.lost)} lost",
             f"{len(verdict.out_of_order)} out of order",
             f"{len(verdict.violations)} violations",
-            f"median {verdict.fair_median_seconds * 1000:.0f} ms in fair weather",
+            f"median {verdict.fair_median_seconds * 1000:.0f} ms in normal operation",
         )
         ink.text(_LEFT, 67, "  ·  ".join(facts), size=13, fill="#475569")
 
@@ -103,16 +103,16 @@ class _Picture:
     # --- a tenant ---------------------------------------------------------------------------------
 
     def _panel_height(self, tenant: str) -> float:
-        return _BAND * self._weather_rows(tenant) + _WATERFALL + _PINGS + _STATES + 14
+        return _BAND * self._faults_rows(tenant) + _WATERFALL + _PINGS + _STATES + 14
 
-    def _weather_rows(self, tenant: str) -> int:
+    def _faults_rows(self, tenant: str) -> int:
         return 1 + max((row for _, row in self._placed(tenant)), default=0)
 
     def _panel(self, tenant: str, top: float) -> None:
-        fall = top + _BAND * self._weather_rows(tenant)
+        fall = top + _BAND * self._faults_rows(tenant)
         pings = fall + _WATERFALL + 4
         states = pings + _PINGS + 4
-        self._weather(tenant, top, fall)
+        self._faults(tenant, top, fall)
         self._ink.text(_LEFT - 16, fall + 20, tenant, size=14, weight=600, anchor="end")
         messages = [message for message in self._evidence.handed if message.tenant == tenant]
         known = f"{SIGNS_IN.get(tenant, '')}, {len(messages)} messages"
@@ -122,36 +122,36 @@ class _Picture:
         self._pings(tenant, pings)
         self._states(tenant, states)
 
-    def _weather(self, tenant: str, top: float, fall: float) -> None:
-        for weather, row in self._placed(tenant):
-            paper, words = WEATHER[weather.kind]
-            x, end, y = self._x(weather.begin), self._x(weather.end), top + row * _BAND
+    def _faults(self, tenant: str, top: float, fall: float) -> None:
+        for faults, row in self._placed(tenant):
+            paper, words = FAULTS[faults.kind]
+            x, end, y = self._x(faults.begin), self._x(faults.end), top + row * _BAND
             self._ink.box(x, fall, max(end - x, 2), _WATERFALL, paper, opacity=0.6)
             self._ink.box(x, y, max(end - x, 2), fall - y, paper)
-            at, anchor = (x - 5, "end") if self._is_at_the_kill(weather) else (x + 5, "start")
+            at, anchor = (x - 5, "end") if self._is_at_the_kill(faults) else (x + 5, "start")
             self._ink.text(
-                at, y + 14.5, weather.text, size=11.5, fill=words, weight=600, halo=True, anchor=anchor
+                at, y + 14.5, faults.text, size=11.5, fill=words, weight=600, halo=True, anchor=anchor
             )
 
-    def _placed(self, tenant: str) -> Iterator[tuple[Weather, int]]:
-        """Each weather with its row, so that no text lies on another."""
+    def _placed(self, tenant: str) -> Iterator[tuple[FaultPeriod, int]]:
+        """Each faults with its row, so that no text lies on another."""
         free: list[float] = []
-        mine = (one for one in self._evidence.weather if one.tenant in {tenant, None})
-        for weather in sorted(mine, key=lambda one: one.begin):
-            begin, width = self._x(weather.begin), 14 + 6.7 * len(weather.text)
-            before = width if self._is_at_the_kill(weather) else 0
+        mine = (one for one in self._evidence.faults if one.tenant in {tenant, None})
+        for faults in sorted(mine, key=lambda one: one.begin):
+            begin, width = self._x(faults.begin), 14 + 6.7 * len(faults.text)
+            before = width if self._is_at_the_kill(faults) else 0
             row = next((row for row, until in enumerate(free) if until <= begin - before), len(free))
-            free[row : row + 1] = [max(self._x(weather.end), begin + width - before)]
-            yield weather, row
+            free[row : row + 1] = [max(self._x(faults.end), begin + width - before)]
+            yield faults, row
 
-    def _is_at_the_kill(self, weather: Weather) -> bool:
+    def _is_at_the_kill(self, faults: FaultPeriod) -> bool:
         """Then its words stand left of it, out of the way of the kill's line."""
         killed = self._evidence.killed_at
-        return killed is not None and abs(weather.end - killed) < 0.2
+        return killed is not None and abs(faults.end - killed) < 0.2
 
     # --- rows -------------------------------------------------------------------------------------
 
-    def _message(self, message: Handed, y: float) -> None:
+    def _message(self, message: Enqueued, y: float) -> None:
         taken = self._taken.get((message.tenant, message.message_id))
         fate = self._evidence.fates.get(message.row)
         begin = self._x(message.at)
@@ -196,7 +196,7 @@ def _shown_states(evidence: Evidence) -> Sequence[str]:
     return [name for name in STATES if name in seen]
 
 
-def _told(message: Handed, taken: Taken | None) -> str:
+def _told(message: Enqueued, taken: Taken | None) -> str:
     """What a browser shows when the pointer rests on the line."""
     told = f"{message.document} of {message.key}, {message.size} bytes, id {message.message_id}"
     if taken is None:

@@ -17,11 +17,11 @@ from relay.demo.application import Application
 from relay.demo.evidence import Again, Evidence, Fate, PingSeen, Taken
 from relay.demo.ion import ping_was_fine
 from relay.demo.picture import draw
-from relay.demo.scenario import Story
+from relay.demo.scenario import Scenario
 from relay.demo.screen import Screen, choose
 from relay.demo.stage import DemoError, Place, Stage
 from relay.demo.verdict import as_json, judge
-from relay.demo.watch import Watch
+from relay.demo.watch import DemoWatch
 from relay.demo.workload import ACME, LATE, REFUSED, WITHDRAWN
 
 _UNSTEADY = frozenset({(ACME, WITHDRAWN), (ACME, LATE)})
@@ -70,8 +70,10 @@ async def _play(place: Place, screen: Screen) -> Evidence:
     with screen.drawing():
         async with Stage(place) as stage:
             application = Application(place.outbox)
-            watch = Watch(place.outbox, lambda: screen.show(time.time() - began, watch.tenants, story.now))
-            story = Story(stage, application, watch, say)
+            watch = DemoWatch(
+                place.outbox, lambda: screen.show(time.time() - began, watch.tenants, story.now)
+            )
+            story = Scenario(stage, application, watch, say)
             looking = asyncio.create_task(watch.look_on())
             try:
                 began = time.time()
@@ -90,9 +92,9 @@ async def _play(place: Place, screen: Screen) -> Evidence:
 
 
 async def _gather(
-    began: float, stage: Stage, application: Application, watch: Watch, story: Story
+    began: float, stage: Stage, application: Application, watch: DemoWatch, story: Scenario
 ) -> Evidence:
-    """Everything that is known, after the relay has ended and before the stand-in ION does."""
+    """Everything that is known, after the relay has ended and before the ION simulator does."""
     ended = time.time()
     taken = await stage.listed("record")
     pings = await stage.listed("requests", call="ping")
@@ -121,7 +123,7 @@ async def _gather(
         pings=tuple(PingSeen(one["tenant_id"], one["at"], ping_was_fine(one)) for one in pings),
         compressed=await _compressed(stage, taken),
         answers=_answers(counts),
-        weather=tuple(story.weather),
+        faults=tuple(story.faults),
         stretches=watch.stretches(ended),
         killed_at=story.killed_at,
         restarted_at=story.restarted_at,

@@ -8,10 +8,10 @@ from itertools import pairwise
 
 from relay.core import protocol
 from relay.demo.application import Application
-from relay.demo.evidence import Weather
-from relay.demo.ion import Ion
+from relay.demo.evidence import FaultPeriod
+from relay.demo.ion import SimulatorView
 from relay.demo.stage import Stage
-from relay.demo.watch import Watch
+from relay.demo.watch import DemoWatch
 from relay.demo.workload import ACME, AFTER_WITHDRAWAL, GLOBEX, LATE, REFUSED, WITHDRAWN, paper, papers
 
 ORDERS, SEED = 30, 2025
@@ -27,17 +27,17 @@ _CONFIGURATION = protocol.NOT_READY.answer
 Say = Callable[[str, str], None]
 
 
-class Story:
-    """Directs application, weather and processes, and notes what went on when."""
+class Scenario:
+    """Directs application, faults and processes, and notes what went on when."""
 
-    def __init__(self, stage: Stage, application: Application, watch: Watch, say: Say) -> None:
+    def __init__(self, stage: Stage, application: Application, watch: DemoWatch, say: Say) -> None:
         self._stage, self._application, self._watch, self._say = stage, application, watch, say
-        self.weather: list[Weather] = []
+        self.faults: list[FaultPeriod] = []
         self.now: dict[str | None, str] = {}
         self.problems: list[str] = []
         self.killed_at: float | None = None
         self.restarted_at: float | None = None
-        self._ion = Ion(stage)
+        self._ion = SimulatorView(stage)
         self._batches = {tenant: papers(tenant, ORDERS, SEED) for tenant in (ACME, GLOBEX)}
 
     async def tell(self) -> None:
@@ -62,7 +62,7 @@ class Story:
     # --- chapters ---------------------------------------------------------------------------------
 
     async def _fair(self) -> None:
-        self._say("", "Fair weather: an application hands orders over; the relay carries them to ION.")
+        self._say("", "Normal operation: an application hands orders over; the relay carries them to ION.")
         self._say(ACME, f"{LATE} is not on its connection point yet: those wait, the others pass them.")
         await self._until(
             lambda: all(seen.delivered for seen in self._watch.tenants.values()), "a delivery", 15
@@ -111,7 +111,7 @@ class Story:
             tenant=GLOBEX, call="post", status=400, error="supplier S-0815 is blocked", text=REFUSED
         )
         began = time.time()
-        await self._application.hand_over(paper(GLOBEX, "Process.PurchaseOrder", REFUSED))
+        await self._application.enqueue(paper(GLOBEX, "Process.PurchaseOrder", REFUSED))
         await self._until(lambda: self._watch.tenants[GLOBEX].parked == 1, "the refused message is parked", 8)
         self._note(GLOBEX, "answer", "refused: 400", began)
         self._say(GLOBEX, "Parked with ION's reason for a person to look at; the next message went on.")
@@ -138,7 +138,7 @@ class Story:
         self._withdrawn_at = time.time()
         self.now[ACME] = f"{WITHDRAWN} withdrawn"
         await self._stage.order(tenant=ACME, withdraw=WITHDRAWN)
-        await self._application.hand_over(paper(ACME, WITHDRAWN, AFTER_WITHDRAWAL))
+        await self._application.enqueue(paper(ACME, WITHDRAWN, AFTER_WITHDRAWAL))
         await self._until(
             lambda: WITHDRAWN in self._watch.tenants[ACME].reason, "the relay knows what is withdrawn", 8
         )
@@ -162,9 +162,7 @@ class Story:
     async def _kill(self) -> None:
         self._say("", f"Both answer slowly, and {2 * BATCH} messages arrive in one transaction…")
         rule, began = await self._stage.order(call="post", late=_SLOW_SECONDS), time.time()
-        await self._application.hand_over(
-            *(one for batch in self._batches.values() for one in batch[-BATCH:])
-        )
+        await self._application.enqueue(*(one for batch in self._batches.values() for one in batch[-BATCH:]))
         await self._until(self._many_under_way, "posts under way", 8)
         self.now[None] = "relay killed"
         self.killed_at = time.time()
@@ -172,7 +170,7 @@ class Story:
         await self._stage.kill_relay()
         self._watch.relay_died(self.killed_at)
         self._say("", "…kill -9 of the relay, with posts under way.")
-        await self._stage.ask("DELETE", f"weather/{rule}")
+        await self._stage.ask("DELETE", f"faults/{rule}")
         await asyncio.sleep(1.5)
         self.restarted_at = time.time()
         await self._stage.start_relay()
@@ -195,22 +193,22 @@ class Story:
         self._note(ACME, "configuration", f"{WITHDRAWN} withdrawn", self._withdrawn_at)
         self.now.pop(ACME, None)
 
-    # --- weather ----------------------------------------------------------------------------------
+    # --- faults ----------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def _during(self, tenant: str, kind: str, text: str, **rule: object) -> AsyncIterator[None]:
-        """While it lasts the weather is on; it is noted from begin to end."""
+        """While it lasts the faults is on; it is noted from begin to end."""
         ordered = await self._stage.order(tenant=tenant, **rule) if rule else None
         began = time.time()
         self.now[tenant] = text
         yield
         if ordered is not None:
-            await self._stage.ask("DELETE", f"weather/{ordered}")
+            await self._stage.ask("DELETE", f"faults/{ordered}")
         self._note(tenant, kind, text, began)
         self.now.pop(tenant, None)
 
     def _note(self, tenant: str | None, kind: str, text: str, began: float) -> None:
-        self.weather.append(Weather(tenant, kind, text, began, time.time()))
+        self.faults.append(FaultPeriod(tenant, kind, text, began, time.time()))
 
     # --- facts ------------------------------------------------------------------------------------
 

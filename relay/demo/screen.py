@@ -23,7 +23,7 @@ _STYLES = {
 _TENANT_STYLES = {"ACME_PRD": "bold blue", "GLOBEX_TST": "bold magenta"}
 
 Tenants = Mapping[str, Seen]
-Weather = Mapping[str | None, str]
+FaultPeriod = Mapping[str | None, str]
 
 
 class Screen(Protocol):
@@ -33,7 +33,7 @@ class Screen(Protocol):
         """A line. `seconds` since the beginning; `tenant` may be empty."""
         ...
 
-    def show(self, seconds: float, tenants: Tenants, weather: Weather) -> None:
+    def show(self, seconds: float, tenants: Tenants, faults: FaultPeriod) -> None:
         """The tenants as they are."""
         ...
 
@@ -53,7 +53,7 @@ class Lines:
         self._out.write(f"{seconds:5.1f} s  {tenant:<10}  {text}\n")
         self._out.flush()
 
-    def show(self, seconds: float, tenants: Tenants, weather: Weather) -> None:
+    def show(self, seconds: float, tenants: Tenants, faults: FaultPeriod) -> None:
         """Nothing: lines tell it."""
 
     def drawing(self) -> AbstractContextManager[object]:
@@ -77,10 +77,10 @@ class LiveTable:
         line.add_row(f"{seconds:.1f} s", Text(tenant, style=_TENANT_STYLES.get(tenant, "")), Text(text))
         self._console.print(line)
 
-    def show(self, seconds: float, tenants: Tenants, weather: Weather) -> None:
+    def show(self, seconds: float, tenants: Tenants, faults: FaultPeriod) -> None:
         """Draw the table anew."""
         wide = self._console.width >= _WIDE
-        self._live.update(table(seconds, tenants, weather, time.time(), wide=wide), refresh=True)
+        self._live.update(table(seconds, tenants, faults, time.time(), wide=wide), refresh=True)
 
     def drawing(self) -> AbstractContextManager[object]:
         """While the table lives."""
@@ -88,7 +88,7 @@ class LiveTable:
 
 
 def table(
-    seconds: float, tenants: Tenants, weather: Weather, now: float, *, wide: bool = True
+    seconds: float, tenants: Tenants, faults: FaultPeriod, now: float, *, wide: bool = True
 ) -> RenderableType:
     """The tenants as a table. `seconds` since the beginning; `now`: since the epoch; `wide`: with bars."""
     shown = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
@@ -98,9 +98,9 @@ def table(
         shown.add_column(name, justify="right", min_width=len(name), no_wrap=True)
     if wide:
         shown.add_column("delivered a second", min_width=20, no_wrap=True)
-    shown.add_column("weather", no_wrap=True, overflow="ellipsis")
+    shown.add_column("faults", no_wrap=True, overflow="ellipsis")
     for tenant, seen in tenants.items():
-        text = weather.get(tenant) or weather.get(None) or "fine"
+        text = faults.get(tenant) or faults.get(None) or "fine"
         shown.add_row(
             Text(tenant, style=_TENANT_STYLES.get(tenant, "")),
             Text(seen.state, style=_STYLES.get(seen.state, "")),

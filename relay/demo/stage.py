@@ -1,4 +1,4 @@
-"""This file is the processes of the demo, the relay and the stand-in ION, and the folder they live in."""
+"""This file is the processes of the demo, the relay and the ION simulator, and the folder they live in."""
 
 import asyncio
 import json
@@ -85,7 +85,7 @@ class Stage:
         self._settings: dict[str, str] = {}
 
     async def __aenter__(self) -> Self:
-        """Make the outbox, start the stand-in ION, then the relay."""
+        """Make the outbox, start the ION simulator, then the relay."""
         await asyncio.to_thread(upgrade, self.place.url)
         try:
             await self._start_sandbox()
@@ -126,10 +126,10 @@ class Stage:
                 return f"{name} ended with exit code {process.returncode}"
         return None
 
-    # --- the stand-in ION -------------------------------------------------------------------------
+    # --- the ION simulator -------------------------------------------------------------------------
 
     async def ask(self, method: str, path: str, content: object = None) -> Any:
-        """Ask the stand-in ION's control interface."""
+        """Ask the ION simulator's control interface."""
         try:
             return await asyncio.to_thread(remote.ask, self._url, method, path, content)
         except remote.RemoteError as error:
@@ -144,9 +144,9 @@ class Stage:
             raise DemoError(f"the sandbox: {error}") from error
 
     async def order(self, **rule: object) -> str:
-        """Order weather; the rule's id."""
-        answer = await self.ask("POST", "weather", rule)
-        return str(answer["weather"][0]["id"])
+        """Inject faults; the rule's id."""
+        answer = await self.ask("POST", "faults", rule)
+        return str(answer["faults"][0]["id"])
 
     async def _start_sandbox(self) -> None:
         ready = self.place.folder / "sandbox.json"

@@ -5,7 +5,7 @@ from collections import Counter
 
 from rich.text import Text
 
-from relay.demo.evidence import Evidence, Handed
+from relay.demo.evidence import Enqueued, Evidence
 from relay.demo.stage import Place
 from relay.demo.verdict import Verdict
 
@@ -14,7 +14,7 @@ _INDENT = 25
 
 
 def text(verdict: Verdict, evidence: Evidence, place: Place, width: int | None = None) -> Text:
-    """What became of it all, by the stand-in ION's own record; then where the things lie.
+    """What became of it all, by the ION simulator's own record; then where the things lie.
 
     `width`: of the terminal, in columns; None does not wrap.
     """
@@ -36,7 +36,7 @@ def _facts(verdict: Verdict, evidence: Evidence) -> list[tuple[str, str, str]]:
     slowest = verdict.slowest
     twice = Counter(why for _, why in verdict.sent_twice)
     return [
-        (str(verdict.handed_over), "handed over", f"{evidence.compressed} of them large, sent compressed"),
+        (str(verdict.enqueued), "handed over", f"{evidence.compressed} of them large, sent compressed"),
         (str(len(verdict.delivered)), "delivered", "by ION's own record, byte for byte what was handed over"),
         *(
             ("1", "parked", f"{message.document} of {message.key}: {reason}")
@@ -69,11 +69,11 @@ def _wrapped(detail: str, width: int | None) -> str:
 
 def _medians(verdict: Verdict) -> str:
     return (
-        f"from hand-over to ION in fair weather; {verdict.median_seconds * 1000:.0f} ms with all the weather"
+        f"from enqueue to ION in normal operation; {verdict.median_seconds * 1000:.0f} ms with all the faults"
     )
 
 
-def _why_slow(message: Handed, evidence: Evidence) -> str:
+def _why_slow(message: Enqueued, evidence: Evidence) -> str:
     withheld = (message.tenant, message.document) in evidence.unsteady
     return f"{message.document} of {message.key}" + (", until ION accepted its document" if withheld else "")
 

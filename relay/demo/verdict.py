@@ -1,6 +1,6 @@
 """This file is the verdict: what became of every message, and whether anything is wrong with it.
 
-Pure. It believes the application (what was handed over) and the stand-in ION (what was taken), and holds the
+Pure. It believes the application (what was handed over) and the ION simulator (what was taken), and holds the
 outbox against both.
 """
 
@@ -11,7 +11,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from relay.demo.evidence import Again, Evidence, Fate, Handed, Taken
+from relay.demo.evidence import Again, Enqueued, Evidence, Fate, Taken
 
 _UNKNOWN = Fate("gone")
 ANSWER_LOST = "its answer was lost on the way"
@@ -25,7 +25,7 @@ _SETTLES_WITHIN = 1.0
 class Delivery:
     """A message that arrived: how long it took from hand-over to custody, in seconds."""
 
-    message: Handed
+    message: Enqueued
     seconds: float
 
 
@@ -33,14 +33,14 @@ class Delivery:
 class Verdict:
     """What became of it all. `lost` and the like name messages; `wrong` says everything that must not be.
 
-    `fair`: of the delivered ones those that were handed over in fair weather, while a relay was running.
+    `fair`: of the delivered ones those that were handed over in normal operation, while a relay was running.
     """
 
-    handed_over: int
+    enqueued: int
     delivered: tuple[Delivery, ...]
     fair: tuple[Delivery, ...]
-    parked: tuple[tuple[Handed, str], ...]
-    sent_twice: tuple[tuple[Handed, str], ...]
+    parked: tuple[tuple[Enqueued, str], ...]
+    sent_twice: tuple[tuple[Enqueued, str], ...]
     lost: tuple[str, ...]
     waiting: tuple[str, ...]
     altered: tuple[str, ...]
@@ -61,7 +61,7 @@ class Verdict:
 
     @property
     def fair_median_seconds(self) -> float:
-        """The median delivery in fair weather."""
+        """The median delivery in normal operation."""
         return _median(self.fair)
 
     @property
@@ -96,7 +96,7 @@ def judge(evidence: Evidence) -> Verdict:
     verdict = Verdict(
         len(evidence.handed),
         tuple(delivered),
-        tuple(one for one in delivered if _in_fair_weather(one.message, evidence)),
+        tuple(one for one in delivered if _in_normal_operation(one.message, evidence)),
         tuple(parked),
         tuple(twice),
         tuple(lost),
@@ -110,18 +110,18 @@ def judge(evidence: Evidence) -> Verdict:
     return _with_wrongs(verdict, evidence, arrived)
 
 
-def _in_fair_weather(message: Handed, evidence: Evidence) -> bool:
+def _in_normal_operation(message: Enqueued, evidence: Evidence) -> bool:
     if (message.tenant, message.document) in evidence.unsteady:
         return False
     gone = evidence.killed_at is not None and evidence.killed_at <= message.at <= (evidence.restarted_at or 0)
     stormy = (
-        weather.tenant in {None, message.tenant} and weather.begin <= message.at <= weather.end
-        for weather in evidence.weather
+        faults.tenant in {None, message.tenant} and faults.begin <= message.at <= faults.end
+        for faults in evidence.faults
     )
     return not gone and not any(stormy)
 
 
-def _name(message: Handed) -> str:
+def _name(message: Enqueued) -> str:
     return f"{message.document} of {message.key}, {message.tenant}, id {message.message_id}"
 
 
@@ -130,7 +130,7 @@ def _name(message: Handed) -> str:
 Arrived = Mapping[tuple[str, str], Taken]
 
 
-def _whys(message: Handed, arrived: Arrived, evidence: Evidence) -> Iterable[str]:
+def _whys(message: Enqueued, arrived: Arrived, evidence: Evidence) -> Iterable[str]:
     taken = arrived.get((message.tenant, message.message_id))
     before = taken.at if taken else 0.0
     for again in taken.again if taken else ():
@@ -161,7 +161,7 @@ def _order(evidence: Evidence, arrived: Arrived) -> tuple[tuple[str, ...], int]:
     A message that is parked, or whose document is not accepted at the time, holds up nobody; those of one
     document are in order among themselves all the same.
     """
-    lanes = defaultdict[tuple[str, ...], list[tuple[Handed, Taken]]](list)
+    lanes = defaultdict[tuple[str, ...], list[tuple[Enqueued, Taken]]](list)
     for message in sorted(evidence.handed, key=lambda one: one.row):
         taken = arrived.get((message.tenant, message.message_id))
         if taken is not None:
@@ -198,7 +198,7 @@ def _with_wrongs(verdict: Verdict, evidence: Evidence, arrived: Arrived) -> Verd
     return replace(verdict, wrong=tuple(wrong))
 
 
-def _unexcused(verdict: Verdict) -> Iterable[tuple[Handed, str]]:
+def _unexcused(verdict: Verdict) -> Iterable[tuple[Enqueued, str]]:
     return ((message, why) for message, why in verdict.sent_twice if why.startswith("nobody knows"))
 
 
@@ -212,7 +212,7 @@ def as_json(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
         "fine": verdict.fine,
         "wrong": list(verdict.wrong),
         "seconds": round(evidence.ended - evidence.began, 1),
-        "handed_over": verdict.handed_over,
+        "handed_over": verdict.enqueued,
         "delivered": len(verdict.delivered),
         "parked": [_shown(message) | {"reason": reason} for message, reason in verdict.parked],
         "sent_twice": [_shown(message) | {"why": why} for message, why in verdict.sent_twice],
@@ -239,7 +239,7 @@ def as_json(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _shown(message: Handed) -> dict[str, str]:
+def _shown(message: Enqueued) -> dict[str, str]:
     return {
         "tenant_id": message.tenant,
         "document_name": message.document,

@@ -38,7 +38,7 @@ class Seen:
     pulse: deque[int] = field(default_factory=lambda: deque([0] * _SHOWN_SECONDS, _SHOWN_SECONDS))
 
 
-class Watch:
+class DemoWatch:
     """Looks every tenth of a second. `running` False: what the outbox says of states is a dead relay's."""
 
     def __init__(self, outbox: Path, news: Callable[[], None]) -> None:

@@ -17,7 +17,7 @@ from itertools import chain, repeat
 ACME, GLOBEX = "ACME_PRD", "GLOBEX_TST"
 SIGNS_IN = {ACME: "OAuth 2", GLOBEX: "OAuth 1.0a"}
 REFUSED = "PO-299999"
-"""The number of the one order that the stand-in ION is told to refuse."""
+"""The number of the one order that the ION simulator is told to refuse."""
 AFTER_WITHDRAWAL = "SO-199999"
 """The number of the order whose shipment is handed over when shipments were just withdrawn."""
 LATE, WITHDRAWN = "Sync.Invoice", "Sync.Shipment"
@@ -26,7 +26,7 @@ LATE, WITHDRAWN = "Sync.Invoice", "Sync.Shipment"
 ACCEPTED = (
     "Sync.SalesOrder", WITHDRAWN, "Process.PurchaseOrder", "Sync.ReceiveDelivery", "My_PurchaseOrder_JSON",
 )  # fmt: skip
-"""What the stand-in ION accepts from the beginning."""
+"""What the ION simulator accepts from the beginning."""
 
 _LIFE = {
     ACME: (("Sync.SalesOrder", 1), ("Sync.SalesOrder", 2), (WITHDRAWN, 1), (LATE, 1)),

@@ -16,7 +16,7 @@ from yarl import URL
 from relay import __version__
 from relay.core import protocol
 from relay.core.model import TRACEPARENT, LogicalId, Message, TenantId
-from relay.core.ports import Parcel
+from relay.core.ports import EncodedPost
 from relay.core.replies import Accepted, Answer, NoReply, Reply, TokenRefused, TokenUnavailable, Versions
 from relay.ion import oauth, wire
 from relay.ion.auth import Access, Target, open_access
@@ -61,8 +61,8 @@ Failure = NoReply | TokenRefused | TokenUnavailable
 Aim = Callable[[Access], Target]
 
 
-class IonEndpoint:
-    """The port `Endpoint`. Nothing is opened before the first call; it may be used again after `close`."""
+class IonClient:
+    """The port `Ion`. Nothing is opened before the first call; it may be used again after `close`."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class IonEndpoint:
             return wire.body(message, sender, deflate_from)
         return await asyncio.to_thread(wire.body, message, sender, deflate_from)
 
-    async def post(self, parcel: Parcel, traceparent: str | None = None) -> Answer:
+    async def post(self, parcel: EncodedPost, traceparent: str | None = None) -> Answer:
         """POST it, once, whatever happens.
 
         A 2xx is a reply unless its body is cut; what the body says, or that it is longer than what is

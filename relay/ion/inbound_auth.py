@@ -72,7 +72,7 @@ _NOBODY = Secret("so that an unknown key takes as long as a known one")
 _Pairs = list[tuple[str, str]]
 
 
-class Doorman:
+class InboundVerifier:
     """Lets ION in, and nobody else.
 
     `keys()`: those that hold now, by consumer key; `window`: seconds that two clocks may differ.

@@ -16,7 +16,7 @@ from relay.core.replies import Reply, TokenRefused, TokenUnavailable, Versions, 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A trouble that a person can look up; `kinds` of `trouble.opened` and `events` that tell of it."""
+    """A trouble that a person can look up; `kinds` of `incident.opened` and `events` that tell of it."""
 
     code: str
     title: str
@@ -60,9 +60,9 @@ CODES = (
     Code("RELAY-152", "The relay ended before everything was settled", events=("relay.ended",)),
     Code("RELAY-153", "The grace ran out with posts in flight", events=("relay.cut",)),
     Code("RELAY-154", "The time for emptying the outbox is up", events=("relay.gave_up",)),
-    Code("RELAY-155", "A part of the relay crashed", events=("part.crashed",)),
+    Code("RELAY-155", "A part of the relay crashed", events=("component.crashed",)),
     Code("RELAY-156", "The relay's loop is blocked", events=("loop.blocked",)),
-    Code("RELAY-157", "A part of the relay is stuck", events=("part.stuck",)),
+    Code("RELAY-157", "A part of the relay is stuck", events=("component.stuck",)),
     IGNORED,
     WRONG_SETTINGS,
     UNCONFIGURED,

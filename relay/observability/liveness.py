@@ -19,7 +19,7 @@ def worker_of(tenant: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Late:
+class Overdue:
     """A part that stands still: for so many seconds, of which so many were allowed."""
 
     part: str
@@ -30,7 +30,7 @@ class Late:
         return f"{self.part} stands still for {self.seconds:.0f} s"
 
 
-class Pulse:
+class Liveness:
     """One for the process. `clock`: steady seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -55,9 +55,9 @@ class Pulse:
         self._moved[part] = self._clock()
         self._steps.pop(part, None)
 
-    def part(self, name: str, allowed: float) -> "Part":
+    def part(self, name: str, allowed: float) -> "Component":
         """A part whose every step may take so long."""
-        return Part(self, name, allowed)
+        return Component(self, name, allowed)
 
     def still(self, part: str) -> float | None:
         """Seconds since the part began or ended a step; None: it never did."""
@@ -69,30 +69,30 @@ class Pulse:
         """Seconds since the loop's last tick."""
         return self._clock() - self._ticked
 
-    def late(self, spare: float = 0.0) -> list[Late]:
+    def late(self, spare: float = 0.0) -> list[Overdue]:
         """What stands still, `spare` seconds beyond what it may; the loop first: all else needs it."""
         now = self._clock()
         found = [
-            Late(part, now - began, allowed)
+            Overdue(part, now - began, allowed)
             for part, (began, allowed) in self._steps.copy().items()
             if now - began > allowed + spare
         ]
         silence = now - self._ticked
-        return [Late(LOOP, silence, LOOP_SECONDS), *found] if silence > LOOP_SECONDS else found
+        return [Overdue(LOOP, silence, LOOP_SECONDS), *found] if silence > LOOP_SECONDS else found
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Component:
     """One part's own view of the pulse."""
 
-    pulse: Pulse
+    liveness: Liveness
     name: str
     allowed: float
 
     def begin(self) -> None:
         """It begins a step, or has got on with one."""
-        self.pulse.begin(self.name, self.allowed)
+        self.liveness.begin(self.name, self.allowed)
 
     def rest(self) -> None:
         """It has nothing to do, or waits for something that may take any time."""
-        self.pulse.rest(self.name)
+        self.liveness.rest(self.name)

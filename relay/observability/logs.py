@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, TextIO, assert_never
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-from relay.core.error_digest import Digest, Line, Opened, Resolved, Summarised
+from relay.core.error_digest import ErrorDigest, Line, Ongoing, Opened, Resolved
 from relay.core.model import Message
 from relay.core.protocol import Fault
 from relay.observability import error_codes
@@ -239,7 +239,7 @@ CallLater = Callable[[float, Callable[[], None]], Timer]
 """`loop.call_later`: ring once, after so many seconds."""
 
 
-class Troubles:
+class Incidents:
     """One tenant's troubles (or the process' own: tenant None): each opens, is summarised, is resolved."""
 
     def __init__(
@@ -252,7 +252,7 @@ class Troubles:
     ) -> None:
         self._log = log if tenant is None else log.bind(tenant=tenant)
         self._clock, self._call_later = clock, call_later
-        self._digest = Digest(summary_seconds)
+        self._digest = ErrorDigest(summary_seconds)
         self._about: dict[str, tuple[str, str]] = {}
         self._timer: Timer | None = None
 
@@ -261,10 +261,10 @@ class Troubles:
         """Whether a trouble lasts now."""
         return self._digest.open
 
-    def met(self, kind: str, *, detail: str, fault: str, mend: str) -> None:
-        """An error happened. `kind`: one of few; `fault`: whose, `mend`: what a person can do."""
-        self._about[kind] = (fault, mend)
-        self._say(self._digest.met(self._clock(), kind, detail))
+    def report(self, kind: str, *, detail: str, fault: str, hint: str) -> None:
+        """An error happened. `kind`: one of few; `fault`: whose, `hint`: what a person can do."""
+        self._about[kind] = (fault, hint)
+        self._say(self._digest.report(self._clock(), kind, detail))
         self._wind()
 
     def resolved(self) -> None:
@@ -295,14 +295,14 @@ class Troubles:
         for line in lines:
             match line:
                 case Opened(kind, detail):
-                    fault, mend = self._about[kind]
+                    fault, hint = self._about[kind]
                     say = self._log.warning if fault == Fault.ION.value else self._log.error
-                    say("trouble.opened", kind=kind, detail=detail, fault=fault, mend=mend)
-                case Summarised():
-                    self._summarise(line)
+                    say("incident.opened", kind=kind, detail=detail, fault=fault, hint=hint)
+                case Ongoing():
+                    self._ongoing(line)
                 case Resolved(seconds, count, kinds, last):
                     self._log.info(
-                        "trouble.resolved",
+                        "incident.resolved",
                         seconds=round(seconds, 3),
                         count=count,
                         kinds=list(kinds),
@@ -311,10 +311,10 @@ class Troubles:
                 case _:
                     assert_never(line)
 
-    def _summarise(self, line: Summarised) -> None:
-        fault, mend = self._about[line.kind]
+    def _ongoing(self, line: Ongoing) -> None:
+        fault, hint = self._about[line.kind]
         self._log.error(
-            "trouble.summarised",
+            "incident.ongoing",
             kind=line.kind,
             count=line.count,
             total=line.total,
@@ -322,7 +322,7 @@ class Troubles:
             first=line.first,
             last=line.last,
             fault=fault,
-            mend=mend,
+            hint=hint,
         )
 
 

@@ -174,7 +174,7 @@ class Outlook:
         self.messages = Family("gauge", "relay_outbox_messages",
             "Messages in the outbox by state; of the shared outbox: aggregate with max, not sum.",
             ("tenant", "state"))
-        self.handed_over = Family("counter", "relay_messages_handed_over_total",
+        self.enqueued = Family("counter", "relay_messages_handed_over_total",
             "Messages that came into the outbox since this relay process started, from the outbox' own "
             "counts (what retention deletes between two looks is missed); of the shared outbox: aggregate "
             "with max.", tenant)
@@ -295,9 +295,9 @@ class Meter:
         """A message was parked. `reason`: one of a few words."""
         self._meters.parked.add((self._label, reason))
 
-    def released(self, reason: str, *, blamed: bool) -> None:
+    def released(self, reason: str, *, counted: bool) -> None:
         """A message waits again. `reason`: one of a few words."""
-        self._meters.released.add((self._label, reason, "yes" if blamed else "no"))
+        self._meters.released.add((self._label, reason, "yes" if counted else "no"))
 
     def sent_again(self) -> None:
         """A message goes out that went before."""

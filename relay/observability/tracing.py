@@ -60,11 +60,11 @@ class Traces:
             "relay.answer": CUT,
         }
         span = self._tracer.start_span(NAME, self._parent(message), SpanKind.CLIENT, facts)
-        carrier: dict[str, str] = {}
-        self._w3c.inject(carrier, set_span_in_context(span))
+        owner_of: dict[str, str] = {}
+        self._w3c.inject(owner_of, set_span_in_context(span))
         is_fine = False
         try:
-            answer = await post(carrier.get(TRACEPARENT))
+            answer = await post(owner_of.get(TRACEPARENT))
             is_fine = protocol.is_fine(answer)
             span.set_attribute("relay.answer", protocol.row_of(answer).name)
             if isinstance(answer, Reply):
@@ -96,8 +96,8 @@ def opened(environment: Mapping[str, str], tell: Tell) -> Traces | Problem | Non
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
     except ImportError:
-        mend = "install ion-relay[otel], or unset the variable"
-        return Problem(asked, "needs the extra otel, which is not installed: no traces", mend)
+        hint = "install ion-relay[otel], or unset the variable"
+        return Problem(asked, "needs the extra otel, which is not installed: no traces", hint)
 
     class Exporter(OTLPSpanExporter):
         def export(self, spans: "Sequence[ReadableSpan]") -> SpanExportResult:

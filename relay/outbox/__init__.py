@@ -39,7 +39,7 @@ async def open_outbox(
     prefix: str = "relay_",
     notify: bool = True,
     lease_seconds: float = LEASE_SECONDS,
-    shedding: bool = False,
+    purging: bool = False,
 ) -> StoredOutbox:
     """Open it, and answer a `ports.Outbox` that is a `desk.Desk` too.
 
@@ -53,10 +53,10 @@ async def open_outbox(
         postgres = _postgres()
         place = _place(url, schema_name, prefix)
         opened: PostgresOutbox = await postgres.open_database(
-            place, notify=notify, lease_seconds=lease_seconds, shedding=shedding
+            place, notify=notify, lease_seconds=lease_seconds, purging=purging
         )
         return opened
-    return await sqlite.open_file(_file(url), create=create, exclusive=exclusive, shedding=shedding)
+    return await sqlite.open_file(_file(url), create=create, exclusive=exclusive, purging=purging)
 
 
 def schema(url: str, *, schema_name: str | None = None, prefix: str = "relay_") -> str:
@@ -99,9 +99,9 @@ def shown(url: str) -> str:
 def _place(url: str, schema_name: str | None, prefix: str) -> "Place":
     _postgres()
     from relay.outbox.postgres.database import Place
-    from relay.outbox.postgres.table_names import Names
+    from relay.outbox.postgres.table_names import TableNames
 
-    return Place(url, shown(url), Names(schema_name, prefix))
+    return Place(url, shown(url), TableNames(schema_name, prefix))
 
 
 def _postgres() -> ModuleType:

@@ -7,7 +7,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Literal
 
-from relay.core.admin import Desk, Filter, MessageState, Moment, Order, What
+from relay.core.admin import Action, Admin, BulkAction, Filter, MessageState, Moment
 from relay.core.model import DocumentName, MessageId, RowId, TenantId
 
 ABANDONED_SECONDS = 3600.0
@@ -24,7 +24,7 @@ class Decision:
     states: tuple[MessageState, ...]
 
 
-DECISIONS: Mapping[What, Decision] = MappingProxyType(
+DECISIONS: Mapping[Action, Decision] = MappingProxyType(
     {
         "retry": Decision("retried", ("pending", "parked", "dropped")),
         "park": Decision("parked", ("pending",)),
@@ -42,12 +42,12 @@ class Done:
     last: RowId | None
 
 
-def states_of(what: What, wanted: Filter) -> tuple[MessageState, ...]:
+def states_of(what: Action, wanted: Filter) -> tuple[MessageState, ...]:
     """The states in which the wanted messages can be decided about."""
     return tuple(state for state in DECISIONS[what].states if wanted.state in (None, state))
 
 
-async def to_the_end(desk: Desk, order: Order) -> int:
+async def to_the_end(desk: Admin, order: BulkAction) -> int:
     """Begin the decision and go on until it is over; how many messages it changed."""
     audit = await desk.begin(order)
     while (entry := await desk.go_on(audit)).outcome == "running":

@@ -6,7 +6,7 @@ from collections.abc import Callable
 _COMPARED = 20
 
 
-class Pace:
+class PollRate:
     """The rest after each look: `times` as long as the quickest of the last looks took.
 
     The quickest: the others took longer because this process was busy, and a busy relay must not look the

@@ -8,7 +8,7 @@ it writes anything.
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from relay.core.admin import Desk
+from relay.core.admin import Admin
 from relay.outbox.transfer_rows import Entry, Row, Rows
 
 BATCH = 500
@@ -28,7 +28,7 @@ class Side:
 
     name: str
     rows: Rows
-    desk: Desk
+    desk: Admin
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ async def _shared(source: Side, target: Side) -> int:
 
 def _require_part(there: Row, here: Row | None, source: Side, target: Side) -> None:
     named = f"message {there.message_id!r} of tenant {there.tenant_id} (row {there.id})"
-    if here is None or there.handed_over != here.handed_over:
+    if here is None or there.enqueued != here.enqueued:
         raise RefusedError(
             f"{target.name} holds {named}, which {source.name} does not; "
             "copy into an empty outbox, or into a part of the same copy"

@@ -37,7 +37,7 @@ class Row:
     history: tuple[tuple[datetime, str, str], ...] = ()
 
     @property
-    def handed_over(self) -> tuple[object, ...]:
+    def enqueued(self) -> tuple[object, ...]:
         """What never changes; equal where two rows are one message, whatever has become of it since."""
         return (
             self.id,
@@ -55,7 +55,7 @@ class Row:
     def whole(self) -> tuple[object, ...]:
         """All of it; equal where nothing is left to copy."""
         return (
-            *self.handed_over,
+            *self.enqueued,
             self.state,
             self.attempts,
             _shared(self.not_before),

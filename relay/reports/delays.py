@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from relay.core.admin import Desk, Filter, Record
+from relay.core.admin import Admin, Filter, Record
 from relay.core.model import DocumentName, Ordering, OrderingKey, TenantId
 from relay.reports.times import instant
 
@@ -59,6 +59,6 @@ def held_lanes(
     return [HeldLane(key, lane[0], len(lane) - 1) for key, lane in lanes.items() if delayed(lane[0], now)]
 
 
-async def first_waiting(outbox: Desk, tenant: TenantId) -> Sequence[Record]:
+async def first_waiting(outbox: Admin, tenant: TenantId) -> Sequence[Record]:
     """The tenant's first pending messages."""
     return await outbox.find(Filter(tenant, state="pending"), LOOKED_AT)

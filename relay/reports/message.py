@@ -32,7 +32,7 @@ class Happening:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class MessageReport:
     """A message with its surroundings."""
 
     record: Record
@@ -112,11 +112,11 @@ def _said(what: str, detail: str | None) -> str:
 
 async def tell(
     outbox: Source, message_id: MessageId, tenant: TenantId | None, configured: Configured, now: datetime
-) -> Sequence[Story]:
+) -> Sequence[MessageReport]:
     """The story of every message of this id: several where tenants use the same, none where there is none."""
     records = await outbox.show(message_id, tenant)
     overview = await look(outbox, configured, now)
-    return [Story(record, await _around(record, outbox, overview)) for record in records]
+    return [MessageReport(record, await _around(record, outbox, overview)) for record in records]
 
 
 async def _around(record: Record, outbox: Source, overview: Overview) -> Around:

@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from relay.core.accepted_documents import withheld_in
-from relay.core.admin import Count, Desk, RelayBeat
+from relay.core.admin import Admin, Count, RelayBeat
 from relay.core.model import Ordering, TenantId, TenantState
-from relay.core.ports import Control, Signals
+from relay.core.ports import Control, Notification
 from relay.observability import error_codes
 from relay.reports.times import instant
 
@@ -20,10 +20,10 @@ Configured = Mapping[TenantId, Ordering]
 """The tenants of the settings, and how each keeps its order."""
 
 
-class Source(Desk, Protocol):
+class Source(Admin, Protocol):
     """What an outbox must know to be told about; `ports.Store` does."""
 
-    async def signals(self) -> Signals:
+    async def notification(self) -> Notification:
         """See ports.Outbox."""
 
 
@@ -96,7 +96,7 @@ class Overview:
         """Whether it is one of them."""
         return tenant in self.names()
 
-    def carried(self, relay: str) -> int:
+    def owned(self, relay: str) -> int:
         """How many tenants this relay process carries."""
         return sum(state.relay == relay for state in self.states.values())
 
@@ -186,6 +186,6 @@ async def look(outbox: Source, configured: Configured, now: datetime) -> Overvie
         configured,
         await outbox.counts(),
         await outbox.states(),
-        (await outbox.signals()).controls,
+        (await outbox.notification()).controls,
         await outbox.relays(),
     )

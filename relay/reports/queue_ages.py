@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from relay.core.admin import AGES, Desk, Shape
+from relay.core.admin import AGES, Admin, QueueAges
 from relay.core.model import TenantId
 
 By = Literal["tenant", "document"]
@@ -67,7 +67,7 @@ def _edge(seconds: float) -> str:
 _UNITS = (("day", 86400), ("h", 3600), ("min", 60))
 
 
-def fold(shapes: Iterable[Shape], by: By) -> QueueShape:
+def fold(shapes: Iterable[QueueAges], by: By) -> QueueShape:
     """One line a tenant, or a document of whatever tenant."""
     lines: dict[str, list[Line]] = {}
     for shape in shapes:
@@ -82,6 +82,6 @@ def _together(name: str, lines: Sequence[Line]) -> Line:
     return Line(name, counts, any(line.more for line in lines))
 
 
-async def shape(outbox: Desk, tenant: TenantId | None, by: By, limit: int = LOOKED_AT) -> QueueShape:
+async def shape(outbox: Admin, tenant: TenantId | None, by: By, limit: int = LOOKED_AT) -> QueueShape:
     """Of one tenant, or of all."""
     return fold(await outbox.shape(tenant, limit), by)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from relay.core.admin import Shape
+from relay.core.admin import QueueAges
 from relay.core.model import DocumentName, Ordering, TenantId
 from relay.reports import delays
 from relay.reports.message import surroundings
@@ -18,7 +18,7 @@ class Document:
     """A document with waiting messages. `accepted` None: not known now, since ION is not being sent to."""
 
     name: DocumentName
-    shape: Shape
+    shape: QueueAges
     accepted: bool | None
 
     def as_json(self) -> dict[str, Any]:
@@ -33,7 +33,7 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
-class TenantStory:
+class TenantReport:
     """A tenant, and everything that its messages wait for, as the outbox knows it."""
 
     tenant: Tenant
@@ -71,11 +71,11 @@ class TenantStory:
         }
 
 
-async def tell(outbox: Source, tenant: TenantId, overview: Overview) -> TenantStory:
+async def tell(outbox: Source, tenant: TenantId, overview: Overview) -> TenantReport:
     """The story of a tenant that the overview knows."""
     around = surroundings(tenant, overview)
     records = await delays.first_waiting(outbox, tenant)
-    return TenantStory(
+    return TenantReport(
         overview.tenant(tenant),
         around,
         [

@@ -14,7 +14,7 @@ from relay.observability import error_codes
 from relay.reports.times import ago, ahead, instant
 
 Rule = Literal[
-    "unconfigured", "paused", "no-relay", "halted", "backing-off", "opening", "not-accepted", "own-delay",
+    "unconfigured", "paused", "no-relay", "halted", "backing-off", "opening", "not-accepted", "back-off",
     "lane", "next",
 ]  # fmt: skip
 
@@ -145,7 +145,7 @@ def _message(record: Record, around: Around) -> Iterator[Wait]:
         text = f"its own delay after {record.attempts} attempts"
         text = text if record.attempts else "its own delay"
         since = record.history[-1][0] if record.history else None
-        yield Wait("own-delay", f"{text}, the last: {record.reason}", since, record.not_before)
+        yield Wait("back-off", f"{text}, the last: {record.reason}", since, record.not_before)
     if around.head is not None and around.ordering != "none":
         head = around.head
         lane = "" if around.ordering == "tenant" else _lane(record)

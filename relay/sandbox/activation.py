@@ -1,4 +1,4 @@
-"""This file is how the stand-in activates a connection point whose application receives: it calls first.
+"""This file is how the simulator activates a connection point whose application receives: it calls first.
 
 ION asks `<Application>/service/ping`, versions and protocol, with the OAuth 1.0a key that the application
 issued for it, and activates the connection point only if they are answered well.
@@ -40,7 +40,7 @@ class Application:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One call of the stand-in's at an application. `status` None: no answer; `said`: what it answered."""
+    """One call of the simulator's at an application. `status` None: no answer; `said`: what it answered."""
 
     call: str
     status: int | None

@@ -107,7 +107,7 @@ class _Standing:
     asked_since_failed_post: bool = True
 
 
-class Judge:
+class ConformanceChecker:
     """Watches all tenants' clients and keeps what they did wrong."""
 
     def __init__(self, tolerance: float = 0.25, hot_loop: int = 10) -> None:

@@ -1,4 +1,4 @@
-"""This file is how to point a relay at the stand-in: environment variables, and `.ionapi` files."""
+"""This file is how to point a relay at the simulator: environment variables, and `.ionapi` files."""
 
 import json
 import shlex

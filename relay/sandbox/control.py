@@ -1,4 +1,4 @@
-"""This file is the stand-in's control interface over HTTP: `/_sandbox/…` on the same port, JSON both ways."""
+"""The simulator's control interface over HTTP: `/_sandbox/…` on the same port, JSON both ways."""
 
 import json
 import time
@@ -9,8 +9,8 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from relay.sandbox.activation import Application, visit
-from relay.sandbox.faults import WeatherError
-from relay.sandbox.state import Ion
+from relay.sandbox.faults import FaultError
+from relay.sandbox.state import SimulatorState
 
 _PAGE = 1000
 
@@ -32,7 +32,7 @@ class _BadRequestError(Exception):
 class Control:
     """Answers the control interface."""
 
-    def __init__(self, ion: Ion) -> None:
+    def __init__(self, ion: SimulatorState) -> None:
         self._ion = ion
 
     async def serve(self, http: web.BaseRequest) -> web.StreamResponse:
@@ -42,7 +42,7 @@ class Control:
         self._ion.change_tenants(time.monotonic())
         try:
             return await self._answer(http, segments)
-        except WeatherError as error:
+        except FaultError as error:
             return _json({"error": str(error), "field": error.field}, 400)
         except _BadRequestError as error:
             return _json({"error": str(error)}, 400)
@@ -57,14 +57,14 @@ class Control:
                 return _json({"tenants": [tenant.as_json() for tenant in self._ion.tenants]})
             case "POST", ["tenants", tenant_id, "activate"]:
                 return await self._activate(http, tenant_id)
-            case "GET", ["weather"]:
+            case "GET", ["faults"]:
                 return self._rules()
-            case "POST", ["weather"]:
+            case "POST", ["faults"]:
                 return await self._order(http)
-            case "DELETE", ["weather"]:
+            case "DELETE", ["faults"]:
                 self._ion.sky.clear()
                 return self._rules()
-            case "DELETE", ["weather", rule_id]:
+            case "DELETE", ["faults", rule_id]:
                 if not self._ion.sky.remove(rule_id):
                     raise _NotFoundError(f"there is no rule {rule_id}")
                 return self._rules()
@@ -80,9 +80,7 @@ class Control:
             case "GET", ["violations"]:
                 return self._violations(http)
             case _:
-                raise _NotFoundError(
-                    "there is /_sandbox/ with tenants, weather, record, requests, violations"
-                )
+                raise _NotFoundError("there is /_sandbox/ with tenants, faults, record, requests, violations")
 
     # --- each part -------------------------------------------------------------------------------
 
@@ -111,7 +109,7 @@ class Control:
 
     def _rules(self, status: int = 200) -> web.Response:
         now = time.monotonic()
-        return _json({"weather": [rule.as_json(now) for rule in self._ion.sky.rules]}, status)
+        return _json({"faults": [rule.as_json(now) for rule in self._ion.sky.rules]}, status)
 
     async def _activate(self, http: web.BaseRequest, tenant_id: str) -> web.Response:
         """An administrator activates a connection point; its application is called first."""
@@ -135,7 +133,7 @@ class Control:
         now = time.monotonic()
         made = self._ion.sky.order_all(wanted if isinstance(wanted, list) else [wanted], now)
         self._ion.change_tenants(now)
-        return _json({"weather": [rule.as_json(now) for rule in made]}, 201)
+        return _json({"faults": [rule.as_json(now) for rule in made]}, 201)
 
     def _violations(self, http: web.BaseRequest) -> web.Response:
         tenant, every = _tenant(http), self._ion.judge.violations

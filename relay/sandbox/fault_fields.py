@@ -1,4 +1,4 @@
-"""This file is the fields of a weather rule: what each may hold, and what is said where it does not.
+"""This file is the fields of a faults rule: what each may hold, and what is said where it does not.
 
 docs/sandbox.md has the same as a table for users.
 """
@@ -30,7 +30,7 @@ CHANGES = ("add", "withdraw", "connection_point", "tokens", "token_seconds", "ve
 EFFECTS = (*ANSWERS, "delay", "late", *CHANGES)
 
 
-class WeatherError(Exception):
+class FaultError(Exception):
     """A rule that cannot be followed: the field, and what is wrong with it."""
 
     def __init__(self, field: str, what: str) -> None:
@@ -39,7 +39,7 @@ class WeatherError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class FaultSpec:
     """A rule as it was ordered, checked. `given`: the fields as they were written."""
 
     tenant: str = "*"
@@ -179,55 +179,55 @@ CHECKS: Mapping[str, Check] = {
 }
 
 
-def read_spec(fields: object, where: str) -> Spec:
+def read_spec(fields: object, where: str) -> FaultSpec:
     """Check a rule's fields. `where` stands before the field's name in errors."""
     if not isinstance(fields, Mapping):
-        raise WeatherError(where, "must be a table of fields")
+        raise FaultError(where, "must be a table of fields")
     values: dict[str, Any] = {}
     for name, value in fields.items():
         check = CHECKS.get(name) if isinstance(name, str) else None
         if check is None:
-            raise WeatherError(f"{where}.{name}", f"is not a field; there is {', '.join(CHECKS)}")
+            raise FaultError(f"{where}.{name}", f"is not a field; there is {', '.join(CHECKS)}")
         try:
             values[name] = check(value)
         except ValueError as error:
-            raise WeatherError(f"{where}.{name}", f"{error}, not {value!r}") from error
-    spec = Spec(**values, given=dict(fields))
+            raise FaultError(f"{where}.{name}", f"{error}, not {value!r}") from error
+    spec = FaultSpec(**values, given=dict(fields))
     _check_together(spec, where)
-    return Spec(**values | {"call": None}, given=dict(fields)) if _by_itself(spec) else spec
+    return FaultSpec(**values | {"call": None}, given=dict(fields)) if _by_itself(spec) else spec
 
 
-def _by_itself(spec: Spec) -> bool:
+def _by_itself(spec: FaultSpec) -> bool:
     """Only changes, and no call named: it needs no request to strike."""
     return "call" not in spec.given and not spec.answers and not spec.delay and not spec.late
 
 
-def _check_together(spec: Spec, where: str) -> None:
+def _check_together(spec: FaultSpec, where: str) -> None:
     given = spec.given
     if not any(name in given for name in EFFECTS):
-        raise WeatherError(where, f"nothing would happen; give one of {', '.join(EFFECTS)}")
+        raise FaultError(where, f"nothing would happen; give one of {', '.join(EFFECTS)}")
     if spec.cut is not None:
         for name in ("status", "body", "retry_after", "retry_after_date", "taken"):
             if name in given:
-                raise WeatherError(f"{where}.{name}", "goes with no cut: a cut leaves no answer")
+                raise FaultError(f"{where}.{name}", "goes with no cut: a cut leaves no answer")
     for name in ("code", "error", "taken"):
         if name in given and spec.status is None:
-            raise WeatherError(f"{where}.{name}", "needs a status beside it")
+            raise FaultError(f"{where}.{name}", "needs a status beside it")
     if spec.status == 204 and spec.body is not None:
-        raise WeatherError(f"{where}.body", "goes with no status 204: it has no body")
+        raise FaultError(f"{where}.body", "goes with no status 204: it has no body")
     if spec.retry_after_date and not isinstance(spec.retry_after, float):
-        raise WeatherError(
+        raise FaultError(
             f"{where}.retry_after_date", "needs retry_after beside it: the seconds until that date"
         )
     if _only_for_posts(spec) and spec.call not in {"post", "*"}:
-        raise WeatherError(f"{where}.call", "must be post: text, taken and cut after are about messages")
+        raise FaultError(f"{where}.call", "must be post: text, taken and cut after are about messages")
     if _by_itself(spec):
         for name in ("count", "skip", "lasts", "share", "seed", "text"):
             if name in given:
-                raise WeatherError(
+                raise FaultError(
                     f"{where}.{name}", "needs a call beside it: without one the change happens once"
                 )
 
 
-def _only_for_posts(spec: Spec) -> bool:
+def _only_for_posts(spec: FaultSpec) -> bool:
     return spec.text is not None or spec.taken or spec.cut == "after" or spec.late > 0

@@ -1,4 +1,4 @@
-"""This file is how an answer leaves the stand-in: as it is, or as the weather spoils it.
+"""This file is how an answer leaves the simulator: as it is, or as the faults spoils it.
 
 The only other place beside server.py that touches aiohttp's requests.
 """
@@ -9,7 +9,7 @@ from email.utils import format_datetime
 
 from aiohttp import web
 
-from relay.sandbox.fault_fields import Spec
+from relay.sandbox.fault_fields import FaultSpec
 from relay.sandbox.responses import Reply, oauth_error
 
 _HUGE = 64 * 1024 * 1024
@@ -29,11 +29,11 @@ _WRONG_TYPES = {
 _WRONG_TYPES_ELSEWHERE = {"status": 5, "code": "x", "errors": {"a": [1]}, "message": None}
 
 
-def ordered(spec: Spec, call: str) -> Reply | None:
+def ordered(spec: FaultSpec, call: str) -> Reply | None:
     """The answer that a rule orders by its status, or None where it names none."""
     if spec.status is None:
         return None
-    text = spec.error or "the weather was ordered so"
+    text = spec.error or "the faults was ordered so"
     if spec.status in _BODILESS:
         return Reply(spec.status, b"", spec.status, text)
     if call == "token" and spec.status >= 400:
@@ -47,7 +47,7 @@ def ordered(spec: Spec, call: str) -> Reply | None:
     return Reply(spec.status, json.dumps(body).encode(), code, "" if fine else text, headers)
 
 
-def spoilt(reply: Reply, spec: Spec, call: str) -> Reply:
+def spoilt(reply: Reply, spec: FaultSpec, call: str) -> Reply:
     """The answer with the rule's hint and body; `truncated` and `huge` are left to the sending."""
     headers = dict(reply.headers)
     if spec.retry_after is not None:

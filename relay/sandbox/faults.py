@@ -1,4 +1,4 @@
-"""This file is the weather to order: rules that say what goes wrong, for whom, how often, and when.
+"""This file is the faults to inject: rules that say what goes wrong, for whom, how often, and when.
 
 A rule strikes a request that fits it. All rules that fit strike together, in the order they were made:
 delays add up; of two that both give an answer only the first strikes.
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from relay.sandbox.fault_fields import ANSWERS, CHANGES, EFFECTS, Spec, WeatherError, read_spec
+from relay.sandbox.fault_fields import ANSWERS, CHANGES, EFFECTS, FaultError, FaultSpec, read_spec
 from relay.sandbox.tenants import SandboxTenant, Tenants
 
 
@@ -19,7 +19,7 @@ class Rule:
     """A rule at work. `begins`, `ends`: monotonic seconds; `fitted`: requests it might have struck."""
 
     id: str
-    spec: Spec
+    spec: FaultSpec
     begins: float
     ends: float
     chance: random.Random
@@ -50,13 +50,13 @@ class Rule:
 
 
 @dataclass(slots=True)
-class Strike:
-    """All that the weather does to one request."""
+class Injection:
+    """All that the faults does to one request."""
 
     rules: list[Rule] = field(default_factory=list[Rule])
     delay: float = 0.0
     late: float = 0.0
-    answer: Spec | None = None
+    answer: FaultSpec | None = None
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -64,10 +64,10 @@ class Strike:
         return tuple(rule.id for rule in self.rules)
 
 
-CALM = Strike()
+CALM = Injection()
 
 
-class Sky:
+class FaultPlan:
     """All rules. `now` is always monotonic seconds."""
 
     def __init__(self, tenants: Tenants) -> None:
@@ -76,24 +76,24 @@ class Sky:
         self._numbers = count(1)
 
     def order(self, wanted: Mapping[str, Any], now: float) -> Rule:
-        """One more rule, from its fields; WeatherError names the field that is wrong."""
+        """One more rule, from its fields; FaultError names the field that is wrong."""
         return self.order_all([wanted], now)[0]
 
     def order_all(self, wanted: Iterable[object], now: float) -> list[Rule]:
         """More rules, all or none."""
-        specs = [read_spec(fields, f"weather[{place}]") for place, fields in enumerate(wanted)]
+        specs = [read_spec(fields, f"faults[{place}]") for place, fields in enumerate(wanted)]
         for place, spec in enumerate(specs):
             if spec.tenant != "*" and self._tenants.get(spec.tenant) is None:
                 known = ", ".join(tenant.tenant_id for tenant in self._tenants)
-                raise WeatherError(f"weather[{place}].tenant", f"there is no {spec.tenant}; there is {known}")
+                raise FaultError(f"faults[{place}].tenant", f"there is no {spec.tenant}; there is {known}")
         made = [self._made(spec, now) for spec in specs]
         self.rules.extend(made)
         return made
 
-    def _made(self, spec: Spec, now: float) -> Rule:
+    def _made(self, spec: FaultSpec, now: float) -> Rule:
         begins = now + spec.after
         ends = float("inf") if spec.lasts is None else begins + spec.lasts
-        return Rule(f"w{next(self._numbers)}", spec, begins, ends, random.Random(spec.seed))  # noqa: S311 - weather is no secret
+        return Rule(f"w{next(self._numbers)}", spec, begins, ends, random.Random(spec.seed))  # noqa: S311 - faults is no secret
 
     def remove(self, rule_id: str) -> bool:
         """Take a rule away; whether it was there."""
@@ -113,20 +113,22 @@ class Sky:
             rule.struck = 1
         return due
 
-    def strike(self, tenant: SandboxTenant, call: str, contains: Callable[[str], bool], now: float) -> Strike:
+    def inject(
+        self, tenant: SandboxTenant, call: str, contains: Callable[[str], bool], now: float
+    ) -> Injection:
         """What happens to this request. `contains`: whether the message holds a text."""
         if not self.rules:
             return CALM
-        strike = Strike()
+        inject = Injection()
         for rule in self.rules:
-            if _fits(rule, tenant, call, contains, now) and _comes_up(rule, strike):
+            if _fits(rule, tenant, call, contains, now) and _comes_up(rule, inject):
                 rule.struck += 1
-                strike.rules.append(rule)
-                strike.delay += rule.spec.delay
-                strike.late += rule.spec.late
+                inject.rules.append(rule)
+                inject.delay += rule.spec.delay
+                inject.late += rule.spec.late
                 if rule.spec.answers:
-                    strike.answer = rule.spec
-        return strike
+                    inject.answer = rule.spec
+        return inject
 
 
 def _fits(rule: Rule, tenant: SandboxTenant, call: str, contains: Callable[[str], bool], now: float) -> bool:
@@ -138,9 +140,9 @@ def _fits(rule: Rule, tenant: SandboxTenant, call: str, contains: Callable[[str]
     return spec.text is None or (call == "post" and contains(spec.text))
 
 
-def _comes_up(rule: Rule, strike: Strike) -> bool:
+def _comes_up(rule: Rule, inject: Injection) -> bool:
     """Whether a rule that fits strikes this time: not taken, not skipped, and by its share."""
-    if rule.spec.answers and strike.answer is not None:
+    if rule.spec.answers and inject.answer is not None:
         return False
     rule.fitted += 1
     if rule.fitted <= rule.spec.skip:
@@ -148,4 +150,4 @@ def _comes_up(rule: Rule, strike: Strike) -> bool:
     return rule.spec.share >= 1.0 or rule.chance.random() < rule.spec.share
 
 
-__all__ = ["ANSWERS", "CALM", "CHANGES", "EFFECTS", "Rule", "Sky", "Strike", "WeatherError"]
+__all__ = ["ANSWERS", "CALM", "CHANGES", "EFFECTS", "FaultError", "FaultPlan", "Injection", "Rule"]

@@ -1,4 +1,4 @@
-"""This file is the Messaging Service of the stand-in: what each call is answered in fair weather.
+"""This file is the Messaging Service of the simulator: what each call is answered in normal operation.
 
 Checks run in this order: authentication, the tenant header, the message itself (413, 415, 400), the sender
 (403), the connection point and its documents (412).
@@ -6,7 +6,7 @@ Checks run in this order: authentication, the tenant header, the message itself 
 
 from collections.abc import Mapping
 
-from relay.sandbox.message_checks import Parcel
+from relay.sandbox.message_checks import ReceivedMessage
 from relay.sandbox.record import Record, Taken
 from relay.sandbox.responses import ACCEPTED, Refusal, Reply, fail, ok
 from relay.sandbox.routes import Route
@@ -58,7 +58,7 @@ class Gatekeeper:
         return tenant, self._signatures.problem(method, url, found, secret, epoch)
 
 
-class Service:
+class ImsApi:
     """The calls of IMS v3, for requests whose principal is known."""
 
     def __init__(self, tenants: Tenants, record: Record) -> None:
@@ -86,7 +86,9 @@ class Service:
             return fail(wrong)
         return ok({"logicalId": tenant.logical_id, "acceptedDocuments": list(tenant.accepted)})
 
-    def check(self, tenant: SandboxTenant, headers: Mapping[str, str], parcel: Parcel) -> Refusal | None:
+    def check(
+        self, tenant: SandboxTenant, headers: Mapping[str, str], parcel: ReceivedMessage
+    ) -> Refusal | None:
         """Why a post is refused, or None."""
         if (encoding := headers.get("Content-Encoding", "identity").lower()) != "identity":
             return Refusal(415, 415, f"Content-Encoding {encoding[:40]} is not understood")
@@ -101,7 +103,7 @@ class Service:
             return Refusal(412, 412, f"the connection point does not define the document {document}")
         return None
 
-    def take(self, tenant: SandboxTenant, parcel: Parcel, epoch: float) -> tuple[Reply, Taken]:
+    def take(self, tenant: SandboxTenant, parcel: ReceivedMessage, epoch: float) -> tuple[Reply, Taken]:
         """Take custody of a message that was checked."""
         return ACCEPTED, self._record.take(tenant.tenant_id, parcel.parameters, parcel.document, epoch)
 

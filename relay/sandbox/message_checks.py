@@ -1,4 +1,4 @@
-"""This file is how the stand-in examines a posted message: its parameters, and its payload unpacked.
+"""This file is how the simulator examines a posted message: its parameters, and its payload unpacked.
 
 Fields and limits as in ims-v3 section 1. The sandbox's own choices: a field that is not known is let
 pass, null is refused, a missing `encoding` means NONE, and the size limit holds before and after inflating.
@@ -33,7 +33,7 @@ _ZLIB_HEADERS = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class ReceivedMessage:
     """A posted message as far as it could be read. `document`: the payload, inflated.
 
     `refusal`: why the message itself is refused, whoever sent it.
@@ -58,22 +58,22 @@ class Parcel:
         return value if isinstance(value, str) else None
 
 
-def examine(content_type: str, body: bytes, limit: int) -> Parcel:
+def examine(content_type: str, body: bytes, limit: int) -> ReceivedMessage:
     """Read a multipartMessage. `limit`: the most bytes of a document, before and after inflating."""
     parts = split(content_type, body)
     if isinstance(parts, Refusal):
-        return Parcel(refusal=parts)
+        return ReceivedMessage(refusal=parts)
     parameters = _object(parts[0].content)
     if isinstance(parameters, Refusal):
-        return Parcel(refusal=parameters)
+        return ReceivedMessage(refusal=parameters)
     wrong = list(_wrong_parameters(parameters))
     payload = parts[1].content
     if len(payload) > limit:
-        return Parcel(parameters, b"", Refusal(413, 413, f"the payload has more than {limit} bytes"))
+        return ReceivedMessage(parameters, b"", Refusal(413, 413, f"the payload has more than {limit} bytes"))
     document = _unpack(parameters.get("encoding", "NONE"), payload, limit)
     if isinstance(document, Refusal):
-        return Parcel(parameters, b"", wrong[0] if wrong else document)
-    return Parcel(parameters, document, wrong[0] if wrong else None)
+        return ReceivedMessage(parameters, b"", wrong[0] if wrong else document)
+    return ReceivedMessage(parameters, document, wrong[0] if wrong else None)
 
 
 def _object(content: bytes) -> dict[str, Any] | Refusal:

@@ -1,4 +1,4 @@
-"""This file is how the stand-in reads a multipartMessage body: exactly two parts, by hand from its bytes.
+"""This file is how the simulator reads a multipartMessage body: exactly two parts, by hand from its bytes.
 
 By hand because aiohttp's reader costs more than the rest of the answer. Codes as in ims-v3: 453 empty
 body, 477 not exactly the two parts, 470 a wrong part.
@@ -16,14 +16,14 @@ _NAME = re.compile(r';\s*name=(?:"([^"]*)"|([^\s";]*))', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Component:
     """A part: its header fields (names in lower case) and its bytes."""
 
     headers: dict[str, str]
     content: bytes
 
 
-def split(content_type: str, body: bytes) -> tuple[Part, Part] | Refusal:
+def split(content_type: str, body: bytes) -> tuple[Component, Component] | Refusal:
     """The two parts of a body, in order: parameters and payload, or why it is refused."""
     if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
         return Refusal(415, 415, "Content-Type must be multipart/form-data")
@@ -44,10 +44,10 @@ def split(content_type: str, body: bytes) -> tuple[Part, Part] | Refusal:
     return wrong or (first, second)
 
 
-def _parts(boundary: bytes, body: bytes) -> list[Part]:
+def _parts(boundary: bytes, body: bytes) -> list[Component]:
     """Every complete part, up to three (one too many says enough); none where the frame is broken."""
     delimiter = b"\r\n--" + boundary
-    found: list[Part] = []
+    found: list[Component] = []
     if body.startswith(delimiter[2:]):
         at = len(delimiter) - 2
     else:  # a preamble is allowed before the first delimiter (RFC 2046)
@@ -67,7 +67,7 @@ def _parts(boundary: bytes, body: bytes) -> list[Part]:
     return found
 
 
-def _part(body: bytes, at: int, end: int) -> Part | None:
+def _part(body: bytes, at: int, end: int) -> Component | None:
     if end < 0 or body[at : at + 2] != b"\r\n":
         return None
     blank = body.find(b"\r\n\r\n", at, end + 2)
@@ -79,10 +79,10 @@ def _part(body: bytes, at: int, end: int) -> Part | None:
         if not colon:
             return None
         headers[name.decode("latin-1").strip().lower()] = value.decode("latin-1").strip()
-    return Part(headers, body[blank + 4 : end])
+    return Component(headers, body[blank + 4 : end])
 
 
-def _wrong(part: Part, name: str, media: str) -> Refusal | None:
+def _wrong(part: Component, name: str, media: str) -> Refusal | None:
     disposition = part.headers.get("content-disposition", "")
     found = _NAME.search(disposition)
     if not disposition.lower().startswith("form-data") or found is None or (found[1] or found[2]) != name:

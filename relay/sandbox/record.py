@@ -1,4 +1,4 @@
-"""This file is the record of the stand-in: every message it took, and every request that came.
+"""This file is the record of the simulator: every message it took, and every request that came.
 
 Made for hundreds of thousands of messages: a message costs some hundred bytes; payloads are kept up to
 a budget, the newest ones, and requests in a log of bounded length.
@@ -83,7 +83,7 @@ class Request:
     why: str = ""
     message_id: str | None = None
     traceparent: str | None = None
-    weather: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
     seconds: float | None = None
 
     def as_json(self) -> dict[str, object]:
@@ -102,7 +102,7 @@ class Request:
             "traceparent",
         )
         shown: dict[str, object] = {name: getattr(self, name) for name in names}
-        return shown | {"weather": list(self.weather), "seconds": self.seconds}
+        return shown | {"faults": list(self.faults), "seconds": self.seconds}
 
 
 @dataclass(slots=True)

@@ -8,27 +8,27 @@ from dataclasses import replace
 from aiohttp import web
 
 from relay.sandbox.conformance import Outcome, Step
-from relay.sandbox.fault_fields import Spec
+from relay.sandbox.fault_fields import FaultSpec
 from relay.sandbox.fault_responses import cut, ordered, send, spoilt
-from relay.sandbox.faults import CALM, Strike
-from relay.sandbox.message_checks import Parcel, examine
+from relay.sandbox.faults import CALM, Injection
+from relay.sandbox.message_checks import ReceivedMessage, examine
 from relay.sandbox.record import Request, Taken
 from relay.sandbox.responses import Refusal, Reply, fail, oauth_error
 from relay.sandbox.routes import Route, find
-from relay.sandbox.state import Ion
+from relay.sandbox.state import SimulatorState
 from relay.sandbox.tenants import SandboxTenant
 
 _ROOM_FOR_PARAMETERS = 1024 * 1024
 _FORM_CALLS = frozenset({"token", "revoke"})
 
 
-async def serve(ion: Ion, http: web.BaseRequest) -> web.StreamResponse:
+async def serve(ion: SimulatorState, http: web.BaseRequest) -> web.StreamResponse:
     """Answer one request to IMS or to the token service."""
     began = time.monotonic()
     ion.change_tenants(began)
     route = find(http.method, http.raw_path)
     entry = ion.record.open(route.call, http.method, http.raw_path[:300], time.time(), began)
-    exchange = Exchange(ion, http, route, entry)
+    exchange = PostExchange(ion, http, route, entry)
     try:
         return await exchange.run()
     except ConnectionError:
@@ -41,10 +41,10 @@ async def serve(ion: Ion, http: web.BaseRequest) -> web.StreamResponse:
         ion.news()
 
 
-class Exchange:
+class PostExchange:
     """One request. `run` is its way; what the judge and the record learn is said before the answer leaves."""
 
-    def __init__(self, ion: Ion, http: web.BaseRequest, route: Route, entry: Request) -> None:
+    def __init__(self, ion: SimulatorState, http: web.BaseRequest, route: Route, entry: Request) -> None:
         self._ion, self._http, self._route, self._entry = ion, http, route, entry
         self._tenant: SandboxTenant | None = None
         self._step: Step | None = None
@@ -57,18 +57,18 @@ class Exchange:
         refusal = self._identify()
         parcel = self._parcel(body)
         self._judge_beginning(parcel)
-        strike = self._weather(parcel) if refusal is None else CALM
-        if strike.delay:
-            await self._ion.nap(strike.delay)
-        spec = strike.answer
+        inject = self._faults(parcel) if refusal is None else CALM
+        if inject.delay:
+            await self._ion.nap(inject.delay)
+        spec = inject.answer
         if spec is not None and spec.cut == "before":
-            self.broken("cut before acceptance, by the weather")
+            self.broken("cut before acceptance, by a fault")
             return cut(self._http)
         reply = self._refuse(refusal) if refusal else self._answer(spec, parcel, body)
-        if strike.late:
-            await self._ion.nap(strike.late)
+        if inject.late:
+            await self._ion.nap(inject.late)
         if spec is not None and spec.cut == "after":
-            self.broken("cut after acceptance, by the weather")
+            self.broken("cut after acceptance, by a fault")
             return cut(self._http)
         if spec is not None:
             reply = spoilt(reply, spec, self._route.call)
@@ -109,17 +109,17 @@ class Exchange:
             self._entry.tenant_id = self._tenant.tenant_id
         return refusal
 
-    def _parcel(self, body: bytes | None) -> Parcel:
+    def _parcel(self, body: bytes | None) -> ReceivedMessage:
         if self._route.call != "post" or self._route.refusal is not None:
-            return Parcel()
+            return ReceivedMessage()
         if body is None:
-            return Parcel(refusal=Refusal(413, 413, "the request is larger than the sandbox takes"))
+            return ReceivedMessage(refusal=Refusal(413, 413, "the request is larger than the sandbox takes"))
         parcel = examine(self._http.headers.get("Content-Type", ""), body, self._ion.max_message_bytes)
         self._entry.message_id = parcel.message_id
         self._entry.traceparent = self._http.headers.get("traceparent")
         return parcel
 
-    def _judge_beginning(self, parcel: Parcel) -> None:
+    def _judge_beginning(self, parcel: ReceivedMessage) -> None:
         if self._tenant is None:
             return
         entry, transport = self._entry, self._http.transport
@@ -137,7 +137,7 @@ class Exchange:
         if self._route.call == "post":
             self._ion.judge.post(self._step)
 
-    def _weather(self, parcel: Parcel) -> Strike:
+    def _faults(self, parcel: ReceivedMessage) -> Injection:
         if self._tenant is None:
             return CALM
 
@@ -147,12 +147,12 @@ class Exchange:
             )
 
         now = time.monotonic()
-        strike = self._ion.sky.strike(self._tenant, self._route.call, contains, now)
-        for rule in strike.rules:
+        inject = self._ion.sky.inject(self._tenant, self._route.call, contains, now)
+        for rule in inject.rules:
             if rule.spec.changes:
                 self._ion.change(rule.spec, now)
-        self._entry.weather = strike.ids
-        return strike
+        self._entry.faults = inject.ids
+        return inject
 
     # --- answering -------------------------------------------------------------------------------
 
@@ -165,7 +165,7 @@ class Exchange:
             return fail(refusal, {"WWW-Authenticate": 'Bearer realm="sandbox", OAuth realm="sandbox"'})
         return fail(refusal)
 
-    def _answer(self, spec: Spec | None, parcel: Parcel, body: bytes | None) -> Reply:
+    def _answer(self, spec: FaultSpec | None, parcel: ReceivedMessage, body: bytes | None) -> Reply:
         reply = ordered(spec, self._route.call) if spec is not None else None
         if spec is not None and reply is not None and not (spec.taken or reply.status < 300):
             return reply
@@ -174,8 +174,8 @@ class Exchange:
             return fair
         return reply if self._route.call == "post" or not reply.body else replace(fair, status=reply.status)
 
-    def _fair(self, parcel: Parcel, body: bytes) -> Reply:
-        """The answer of fair weather; takes the message."""
+    def _fair(self, parcel: ReceivedMessage, body: bytes) -> Reply:
+        """The answer of normal operation; takes the message."""
         ion, tenant, headers = self._ion, self._tenant, self._http.headers
         if tenant is None:
             return oauth_error(401, "invalid_client", "the tenant is not known")
@@ -189,7 +189,7 @@ class Exchange:
             case _:
                 return ion.service.get(self._route, tenant, headers)
 
-    def _post(self, tenant: SandboxTenant, parcel: Parcel) -> Reply:
+    def _post(self, tenant: SandboxTenant, parcel: ReceivedMessage) -> Reply:
         if refusal := self._ion.service.check(tenant, self._http.headers, parcel):
             return fail(refusal)
         reply, taken = self._ion.service.take(tenant, parcel, time.time())

@@ -1,4 +1,4 @@
-"""This file is how the stand-in's answers look: a status, an IMS code, and JSON.
+"""This file is how the simulator's answers look: a status, an IMS code, and JSON.
 
 The code of an answer is the one ims-v3 names; where it names none, the HTTP status stands in its place
 (the sandbox's choice: the full list is not known outside Infor).
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer before the weather got at it. `why`: what was wrong, for the request log."""
+    """An answer before the faults got at it. `why`: what was wrong, for the request log."""
 
     status: int
     body: bytes

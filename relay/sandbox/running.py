@@ -1,4 +1,4 @@
-"""This file is the stand-in as a process: read what was ordered, say where it is, serve until a signal."""
+"""This file is the simulator as a process: read what was ordered, say where it is, serve until a signal."""
 
 import asyncio
 import json
@@ -11,29 +11,29 @@ from typing import Any
 
 from relay.core.model import logical_id_problem, tenant_id_problem
 from relay.sandbox.connect import export_lines, kept_credentials
-from relay.sandbox.faults import WeatherError
+from relay.sandbox.faults import FaultError
 from relay.sandbox.server import Sandbox
 from relay.sandbox.tenants import Auth, SandboxTenant
 
 
-def read_weather(file: Path) -> list[Mapping[str, Any]]:
-    """The rules of a TOML file (`[[weather]]` tables) or a JSON one (a list, or an object with `weather`)."""
+def read_faults(file: Path) -> list[Mapping[str, Any]]:
+    """The rules of a TOML file (`[[faults]]` tables) or a JSON one (a list, or an object with `faults`)."""
     try:
         text = file.read_text(encoding="utf-8")
         content: Any = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
-        raise WeatherError(str(file), f"cannot be read: {error.strerror}") from error
+        raise FaultError(str(file), f"cannot be read: {error.strerror}") from error
     except ValueError as error:  # tomllib, json and utf-8 all raise one
-        raise WeatherError(
+        raise FaultError(
             str(file), f"is not {'JSON' if file.suffix == '.json' else 'TOML'}: {error}"
         ) from error
     if isinstance(content, dict):
         for name in content:
-            if name != "weather":
-                raise WeatherError(str(file), f"has {name}; only weather is read")
-        content = content.get("weather", [])
+            if name != "faults":
+                raise FaultError(str(file), f"has {name}; only faults is read")
+        content = content.get("faults", [])
     if not isinstance(content, list):
-        raise WeatherError(str(file), "weather must be a list of rules")
+        raise FaultError(str(file), "faults must be a list of rules")
     return content
 
 

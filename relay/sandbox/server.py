@@ -1,4 +1,4 @@
-"""This file is the stand-in ION as a server: its start and stop, and what its user asks of it.
+"""This file is the ION simulator as a server: its start and stop, and what its user asks of it.
 
 `async with Sandbox([SandboxTenant("ACME_PRD")]) as sandbox:` and `sandbox.url` is an ION.
 """
@@ -14,14 +14,14 @@ from typing import Any, Self
 from aiohttp import web
 
 from relay.sandbox import connect
-from relay.sandbox.conformance import Judge, Violation
+from relay.sandbox.conformance import ConformanceChecker, Violation
 from relay.sandbox.control import Control
-from relay.sandbox.faults import Rule, Sky
-from relay.sandbox.ims_api import Gatekeeper, Service
+from relay.sandbox.faults import FaultPlan, Rule
+from relay.sandbox.ims_api import Gatekeeper, ImsApi
 from relay.sandbox.record import Record, Request, Taken
 from relay.sandbox.request import serve
 from relay.sandbox.signatures import Signatures
-from relay.sandbox.state import Ion
+from relay.sandbox.state import SimulatorState
 from relay.sandbox.tenants import SandboxTenant, Tenants
 from relay.sandbox.tokens import Tokens
 
@@ -30,7 +30,7 @@ MAX_MESSAGE_BYTES = 6 * 1024 * 1024
 
 
 class Sandbox:
-    """A stand-in ION on 127.0.0.1. `port` 0: a free one, kept over `stop` and `start`.
+    """An ION simulator on 127.0.0.1. `port` 0: a free one, kept over `stop` and `start`.
 
     `max_message_bytes`: beyond it 413. `payload_bytes`: how much payload the record keeps (0: none).
     `request_limit`: how many requests the log holds. `tolerance` (seconds) and `hot_loop` (failed rounds a
@@ -54,13 +54,13 @@ class Sandbox:
     ) -> None:
         everyone, tokens = Tenants(tenants), Tokens()
         self.record = Record(payload_bytes, request_limit)
-        self._ion = Ion(
+        self._ion = SimulatorState(
             everyone,
             tokens,
             Gatekeeper(everyone, tokens, Signatures(timestamp_window)),
-            Service(everyone, self.record),
-            Sky(everyone),
-            Judge(tolerance, hot_loop),
+            ImsApi(everyone, self.record),
+            FaultPlan(everyone),
+            ConformanceChecker(tolerance, hot_loop),
             self.record,
             max_message_bytes,
             "http" if tls is None else "https",
@@ -96,7 +96,7 @@ class Sandbox:
         return self
 
     async def stop(self) -> None:
-        """Close the port and all connections; record, judge, tokens and weather stay for the next start."""
+        """Close the port and all connections; record, judge, tokens and faults stay for the next start."""
         runner, self._runner = self._runner, None
         if runner is None:
             return
@@ -160,10 +160,10 @@ class Sandbox:
         """The variables that point a relay here; writes the `.ionapi` files they name into the directory."""
         return connect.environment(self._ion.tenants, self.url, directory)
 
-    # --- weather ---------------------------------------------------------------------------------
+    # --- faults ---------------------------------------------------------------------------------
 
-    def weather(self, **fields: Any) -> Rule:
-        """Order weather, e.g. `weather(call="post", status=503, count=3)`; the rule counts its strikes."""
+    def faults(self, **fields: Any) -> Rule:
+        """Inject faults, e.g. `faults(call="post", status=503, count=3)`; the rule counts its strikes."""
         rule = self._ion.sky.order(fields, time.monotonic())
         self._ion.change_tenants(time.monotonic())
         return rule
@@ -179,8 +179,8 @@ class Sandbox:
         """The rules that stand."""
         return self._ion.sky.rules
 
-    def clear_weather(self) -> None:
-        """Fair weather from now on; what rules changed stays changed."""
+    def clear_faults(self) -> None:
+        """Normal operation from now on; what rules changed stays changed."""
         self._ion.sky.clear()
 
     # --- what it saw -----------------------------------------------------------------------------

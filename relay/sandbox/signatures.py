@@ -1,4 +1,4 @@
-"""This file is how the stand-in checks an OAuth 1.0a signature: two-legged, over the URL exactly as received.
+"""How the simulator checks an OAuth 1.0a signature: two-legged, over the URL exactly as received.
 
 RFC 5849 by way of oauthlib's signature functions. What ims-v3 leaves open is the sandbox's choice: a
 timestamp may be off by 300 s either way, and a nonce counts once for a consumer key and timestamp.

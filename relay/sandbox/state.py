@@ -1,28 +1,28 @@
-"""This file is what all requests to the stand-in share: its tenants, its weather, its judge, its record."""
+"""This file is what all requests to the simulator share: its tenants, its faults, its judge, its record."""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from relay.sandbox.conformance import Judge
-from relay.sandbox.fault_fields import Spec
-from relay.sandbox.faults import Sky
-from relay.sandbox.ims_api import Gatekeeper, Service
+from relay.sandbox.conformance import ConformanceChecker
+from relay.sandbox.fault_fields import FaultSpec
+from relay.sandbox.faults import FaultPlan
+from relay.sandbox.ims_api import Gatekeeper, ImsApi
 from relay.sandbox.record import Record
 from relay.sandbox.tenants import SandboxTenant, Tenants
 from relay.sandbox.tokens import Tokens
 
 
 @dataclass(slots=True)
-class Ion:
+class SimulatorState:
     """What all requests share. `scheme` is how the server is reached; `naps` are delays under way."""
 
     tenants: Tenants
     tokens: Tokens
     gatekeeper: Gatekeeper
-    service: Service
-    sky: Sky
-    judge: Judge
+    service: ImsApi
+    sky: FaultPlan
+    judge: ConformanceChecker
     record: Record
     max_message_bytes: int
     scheme: str = "http"
@@ -34,13 +34,13 @@ class Ion:
         for rule in self.sky.due_changes(now) if self.sky.rules else ():
             self.change(rule.spec, now)
 
-    def change(self, spec: Spec, now: float) -> None:
+    def change(self, spec: FaultSpec, now: float) -> None:
         """Change the tenants that a rule means."""
         for tenant in self.tenants:
             if spec.changes and spec.tenant in {"*", tenant.tenant_id}:
                 self._change(tenant, spec, now)
 
-    def _change(self, tenant: SandboxTenant, spec: Spec, now: float) -> None:
+    def _change(self, tenant: SandboxTenant, spec: FaultSpec, now: float) -> None:
         for document in spec.add:
             tenant.add(document)
         for document in spec.withdraw:

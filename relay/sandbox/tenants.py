@@ -1,4 +1,4 @@
-"""This file is the tenants of the stand-in: who they are, their credentials, and what they accept now."""
+"""This file is the tenants of the simulator: who they are, their credentials, and what they accept now."""
 
 import secrets
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""This file is the token service of the stand-in's gateway: OAuth 2 grants, expiry, revocation."""
+"""This file is the token service of the simulator's gateway: OAuth 2 grants, expiry, revocation."""
 
 import base64
 import binascii

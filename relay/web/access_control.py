@@ -14,7 +14,7 @@ from aiohttp import web
 
 from relay.config import problems
 from relay.ion.oauth import Secret
-from relay.web.login_throttle import Failures
+from relay.web.login_throttle import LoginThrottle
 from relay.web.sessions import Role, Session, Sessions
 
 COOKIE = "relay_session"
@@ -57,7 +57,7 @@ class Access:
 
     def __init__(self, tokens: Tokens, *, local: bool) -> None:
         self._tokens, self._local = tokens, local
-        self._failures = Failures()
+        self._failures = LoginThrottle()
         self.sessions = Sessions(lambda: secrets.token_urlsafe(32))
 
     @property

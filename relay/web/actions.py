@@ -13,7 +13,7 @@ from typing import Any, cast, get_args
 
 from aiohttp import web
 
-from relay.core.admin import AuditEntry, Filter, Moment, Order, What
+from relay.core.admin import Action, AuditEntry, BulkAction, Filter, Moment
 from relay.core.model import AuditId, RowId, TenantId
 from relay.core.ports import Store, StoreError
 from relay.web.pages import Library, Pages, page, read_filter, write_filter
@@ -25,8 +25,8 @@ _LARGEST_ROW = 2**63 - 1
 _UNREADABLE = "the preview cannot be read; look again"
 
 _SAMPLE = 10
-_WHATS: tuple[What, ...] = get_args(What)
-_USUAL: Mapping[What, str] = {"retry": "parked", "park": "pending", "drop": "parked"}
+_WHATS: tuple[Action, ...] = get_args(Action)
+_USUAL: Mapping[Action, str] = {"retry": "parked", "park": "pending", "drop": "parked"}
 _SMALL_SECONDS = 0.5
 _REST_SECONDS = 0.02
 """Between two chunks settlements come first."""
@@ -78,7 +78,7 @@ class Actions:
         wanted = replace(read_filter(form), moment=_moment(str(form.get("moment", ""))))
         reason = str(form.get("reason_given", "")).strip()[:500]
         what = _what(form.get("what"))
-        order = Order(what, wanted, _who(request), reason or f"{what} on the page")
+        order = BulkAction(what, wanted, _who(request), reason or f"{what} on the page")
         audit_id = await (await self._hall.store()).begin(order)
         self._go_on(audit_id)
         if audit_id in self._running:  # a small one is over before its page is looked at
@@ -131,7 +131,7 @@ class Actions:
             task.cancel()
 
 
-def _what(given: object) -> What:
+def _what(given: object) -> Action:
     if given not in _WHATS:
         raise web.HTTPBadRequest(text="say what is to be done: retry, park or drop")
     return given

@@ -12,22 +12,22 @@ from relay.config.sections import InboundSettings, WebSettings
 from relay.config.settings import Settings, SettingsError
 from relay.core.model import Problem
 from relay.core.ports import Store
-from relay.ion.inbound_auth import Doorman
+from relay.ion.inbound_auth import InboundVerifier
 from relay.ion.oauth import Secret
 from relay.observability import logs
-from relay.observability.logs import Troubles
+from relay.observability.logs import Incidents
 from relay.observability.metrics import Meters
 from relay.outbox import open_outbox
 from relay.web import health, inbound, metrics_endpoint, routes
 from relay.web.access_control import Access, Tokens, add_headers
-from relay.web.delivery_rates import Rates
-from relay.web.health import Health, Vitals
-from relay.web.inbound_keys import Keys
-from relay.web.metrics_endpoint import Carried, Exposition, Look
-from relay.web.overview_cache import Glance
+from relay.web.delivery_rates import DeliveryRates
+from relay.web.health import Health, HealthSources
+from relay.web.inbound_keys import InboundKeys
+from relay.web.metrics_endpoint import Look, MetricsEndpoint, OwnedTenants
+from relay.web.overview_cache import OverviewCache
 from relay.web.pages import Library
-from relay.web.relay_bridge import Inside
-from relay.web.store_access import Hall
+from relay.web.relay_bridge import RelayBridge
+from relay.web.store_access import StoreAccess
 from relay.web.thread import Door, WebThread
 
 _OFF = "off"
@@ -36,7 +36,11 @@ _SHORTEST_TOKEN = 16
 
 
 def web_thread(
-    now: Callable[[], Settings], inside: Inside, vitals: Vitals, meters: Meters, carried: Carried
+    now: Callable[[], Settings],
+    inside: RelayBridge,
+    vitals: HealthSources,
+    meters: Meters,
+    owned: OwnedTenants,
 ) -> WebThread | None:
     """What the settings want to be served; None: nothing. `now()`: those that hold. Raises SettingsError."""
     settings = now()
@@ -44,27 +48,27 @@ def web_thread(
     if settings.web.listen != _OFF:
         access = Access(_tokens(settings.web), local=problems.is_loopback(settings.web.listen))
         doors.append(
-            Door("RELAY_WEB__LISTEN", settings.web.listen, _application(access, vitals, meters, carried))
+            Door("RELAY_WEB__LISTEN", settings.web.listen, _application(access, vitals, meters, owned))
         )
     if settings.inbound.listen != _OFF:
-        keys = Keys(now)
+        keys = InboundKeys(now)
         build = _inbound(settings.inbound, settings.log.summary_seconds, keys, vitals)
         doors.append(Door("RELAY_INBOUND__LISTEN", settings.inbound.listen, build))
     return WebThread(doors, _reach(settings), inside) if doors else None
 
 
 def _application(
-    access: Access, vitals: Vitals, meters: Meters, carried: Carried
-) -> Callable[[Hall], web.Application]:
-    def build(hall: Hall) -> web.Application:
+    access: Access, vitals: HealthSources, meters: Meters, owned: OwnedTenants
+) -> Callable[[StoreAccess], web.Application]:
+    def build(hall: StoreAccess) -> web.Application:
         """Each part adds its routes here."""
         app = web.Application(client_max_size=_LARGEST_FORM)
         app.on_response_prepare.append(add_headers)
         health.routes(app, Health(hall, vitals), access)
-        rates = Rates(time.monotonic)
-        glance = Glance(hall, vitals.configured, rates)
-        look = Look(glance.seen, hall.store, meters, carried)
-        metrics_endpoint.routes(app, look, Exposition(meters), access)
+        rates = DeliveryRates(time.monotonic)
+        glance = OverviewCache(hall, vitals.configured, rates)
+        look = Look(glance.seen, hall.store, meters, owned)
+        metrics_endpoint.routes(app, look, MetricsEndpoint(meters), access)
         library = Library(hall, vitals.configured, vitals.accepted, glance, rates, logs.lately)
         routes.routes(app, library, access)
         return app
@@ -73,14 +77,14 @@ def _application(
 
 
 def _inbound(
-    settings: InboundSettings, summary_seconds: float, keys: Keys, vitals: Vitals
-) -> Callable[[Hall], web.Application]:
-    def build(hall: Hall) -> web.Application:
+    settings: InboundSettings, summary_seconds: float, keys: InboundKeys, vitals: HealthSources
+) -> Callable[[StoreAccess], web.Application]:
+    def build(hall: StoreAccess) -> web.Application:
         loop = asyncio.get_running_loop()
-        troubles = Troubles(logs.logger(), None, loop.time, summary_seconds, loop.call_later)
-        doorman = Doorman(keys.current, settings.window_seconds)
+        incidents = Incidents(logs.logger(), None, loop.time, summary_seconds, loop.call_later)
+        doorman = InboundVerifier(keys.current, settings.window_seconds)
         reception = inbound.Reception(
-            doorman, settings.base_url, Health(hall, vitals).hindrance, troubles, time.time
+            doorman, settings.base_url, Health(hall, vitals).hindrance, incidents, time.time
         )
         return inbound.application(reception)
 

@@ -23,7 +23,7 @@ class Sparkline:
     text: str
 
 
-class Rates:
+class DeliveryRates:
     """Looks are at least EVERY_SECONDS apart; those in between are passed over."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -14,12 +14,12 @@ from aiohttp import web
 
 from relay.core.model import DocumentName, TenantId, TenantState
 from relay.core.ports import StoreError
-from relay.observability.liveness import Pulse, worker_of
+from relay.observability.liveness import Liveness, worker_of
 from relay.reports.overview import Configured
 from relay.reports.times import instant
 from relay.web.access_control import Access
-from relay.web.relay_bridge import StandsStillError
-from relay.web.store_access import Hall
+from relay.web.relay_bridge import LoopStalledError
+from relay.web.store_access import StoreAccess
 
 WRITE_SECONDS = 2.0
 """So soon a write to the outbox must be able to begin."""
@@ -29,7 +29,7 @@ _FRESH_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Vitals:
+class HealthSources:
     """What the relay says of itself; each is called in the web thread unless it is said otherwise.
 
     `hindrance()`: why it would carry nothing now (it starts, it stops, its leases are over), or None.
@@ -37,7 +37,7 @@ class Vitals:
     where that is not known now; both on the relay's own loop. `configured()`: the settings' tenants.
     """
 
-    pulse: Pulse
+    liveness: Liveness
     hindrance: Callable[[], str | None]
     states: Callable[[], Mapping[TenantId, TenantState]]
     accepted: Callable[[TenantId], frozenset[DocumentName] | None]
@@ -47,14 +47,14 @@ class Vitals:
 class Health:
     """Whether this relay lives and would carry a message."""
 
-    def __init__(self, hall: Hall, vitals: Vitals) -> None:
+    def __init__(self, hall: StoreAccess, vitals: HealthSources) -> None:
         self._hall, self._vitals = hall, vitals
         self._asking: asyncio.Task[str | None] | None = None
         self._asked_at = float("-inf")
 
     def standstill(self) -> str | None:
         """What stands still, by name; None: nothing does."""
-        return "; ".join(map(str, self._vitals.pulse.late())) or None
+        return "; ".join(map(str, self._vitals.liveness.late())) or None
 
     async def hindrance(self) -> str | None:
         """Why a message that is handed over now would not be carried by this relay; None: it would."""
@@ -94,7 +94,7 @@ class Health:
             "alive": self.standstill() is None,
             "ready": hindrance is None,
             "reason": hindrance,
-            "loop_silent_seconds": round(self._vitals.pulse.silence, 3),
+            "loop_silent_seconds": round(self._vitals.liveness.silence, 3),
             "tenants": await self._tenants(),
         }
         return web.json_response(body, status=200 if hindrance is None else 503)
@@ -105,7 +105,7 @@ class Health:
             states = await self._hall.inside.ask(self._vitals.states)
             async with asyncio.timeout(WRITE_SECONDS):
                 counts = await (await self._hall.store()).counts()
-        except (StandsStillError, StoreError, TimeoutError):
+        except (LoopStalledError, StoreError, TimeoutError):
             return None
         return {
             name: {
@@ -120,7 +120,7 @@ class Health:
         }
 
     def _moved(self, tenant: TenantId) -> datetime | None:
-        still = self._vitals.pulse.still(worker_of(tenant))
+        still = self._vitals.liveness.still(worker_of(tenant))
         return None if still is None else datetime.now(UTC) - timedelta(seconds=still)
 
 

@@ -16,9 +16,9 @@ from typing import Literal
 from aiohttp import web
 
 from relay.core.model import TenantId
-from relay.ion.inbound_auth import Call, Doorman, Refused
-from relay.observability.logs import Troubles
-from relay.web.login_throttle import Failures
+from relay.ion.inbound_auth import Call, InboundVerifier, Refused
+from relay.observability.logs import Incidents
+from relay.web.login_throttle import LoginThrottle
 
 _CALL = re.compile(r"/(?P<tenant>[A-Za-z0-9_]{1,22})/service/(?P<what>ping|versions|protocol)(\?.*)?")
 _OF_A_TENANT = re.compile(r"/[A-Za-z0-9_]{1,22}/service(/.*)?")
@@ -52,10 +52,10 @@ class Reception:
     `wall`: seconds since 1970.
     """
 
-    doorman: Doorman
+    doorman: InboundVerifier
     base_url: str | None
     hindrance: Hindrance
-    troubles: Troubles
+    incidents: Incidents
     wall: Callable[[], float]
 
 
@@ -69,7 +69,7 @@ def application(reception: Reception) -> web.Application:
 class _Inbound:
     def __init__(self, reception: Reception) -> None:
         self._at = reception
-        self._failures = Failures()
+        self._failures = LoginThrottle()
         self._quiet: asyncio.TimerHandle | None = None
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -104,15 +104,15 @@ class _Inbound:
 
     def _say(self, refused: Refused, caller: str) -> None:
         """One line for a storm of them; the last one is when nobody was refused for a while."""
-        self._at.troubles.met(
+        self._at.incidents.report(
             "inbound",
             detail=f"a call from {caller} was refused: {refused.detail}",
             fault="the caller's",
-            mend="check the consumer key and secret at ION's connection point, its URL, and both clocks",
+            hint="check the consumer key and secret at ION's connection point, its URL, and both clocks",
         )
         if self._quiet is not None:
             self._quiet.cancel()
-        self._quiet = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._at.troubles.resolved)
+        self._quiet = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._at.incidents.resolved)
 
     async def _let_in(self, what: str) -> web.Response:
         hindrance = await self._at.hindrance()

@@ -15,7 +15,7 @@ from relay.observability import logs
 _LOOK_SECONDS = 1.0
 
 
-class Keys:
+class InboundKeys:
     """By consumer key; settings and files are looked at again once a second, when somebody calls.
 
     `settings()`: those that hold now; new ones are another object.
@@ -56,8 +56,8 @@ class Keys:
                 keys = source.read()
             except CredentialError as error:
                 setting = f"RELAY_TENANTS__{tenant}__INBOUND__CONSUMER_SECRET_FILE"
-                mend = "mend the file; it is read again when it changes"
-                self._log.error("settings.refused", setting=setting, reason=str(error), mend=mend)
+                hint = "mend the file; it is read again when it changes"
+                self._log.error("settings.refused", setting=setting, reason=str(error), hint=hint)
                 continue
             found.append((keys.consumer_key, Key(tenant, keys.consumer_secret)))
         return found

@@ -84,8 +84,8 @@ class Listener:
     def _problem(self, error: OSError) -> Problem:
         taken = error.errno == errno.EADDRINUSE
         what = "the port is taken" if taken else error.strerror or str(error)
-        mend = "give an address of this machine and a free port, or off"
-        return Problem(self._setting, f"nothing can listen on {self._at}: {what}", mend)
+        hint = "give an address of this machine and a free port, or off"
+        return Problem(self._setting, f"nothing can listen on {self._at}: {what}", hint)
 
 
 class _Caller(asyncio.Protocol):

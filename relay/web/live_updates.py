@@ -17,7 +17,7 @@ MOST = 50
 """Pages that are kept up to date at a time; further ones stay as they were loaded."""
 
 
-class Live:
+class LiveUpdates:
     """One look at the outbox serves all who listen."""
 
     def __init__(self, library: Library) -> None:

@@ -9,7 +9,7 @@ MOST_CALLERS = 10_000
 """Callers that are remembered; the one that failed longest ago is forgotten first."""
 
 
-class Failures:
+class LoginThrottle:
     """At most `most` failures of one caller within `seconds`, then it has to wait."""
 
     def __init__(self, most: int = 20, seconds: float = 60.0) -> None:

@@ -33,7 +33,7 @@ _KEPT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
+class OwnedTenants:
     """The tenants that this process is to carry, whether it may send for one now, and how it finds news.
 
     Any thread may call. The web thread's own store is never notified, so the mode is the relay's own.
@@ -55,9 +55,9 @@ class Look:
         see: Callable[[], Awaitable[Overview]],
         reach: Callable[[], Awaitable[Store]],
         meters: Meters,
-        carried: Carried,
+        owned: OwnedTenants,
     ) -> None:
-        self._see, self._reach, self._meters, self._carried = see, reach, meters, carried
+        self._see, self._reach, self._meters, self._owned = see, reach, meters, owned
         self._totals: dict[TenantId, int] | None = None
         meters.info.replace({(__version__,): 1})
 
@@ -71,15 +71,15 @@ class Look:
     async def once(self) -> None:
         """One look."""
         store, seen = await self._reach(), await self._see()
-        carried = frozenset(self._carried.tenants())
+        owned = frozenset(self._owned.tenants())
         self._count(seen.counts)
-        self._tell(seen.counts, seen.states, carried)
+        self._tell(seen.counts, seen.states, owned)
         held: dict[Labels, float] = {}
-        for tenant in carried:
-            if self._carried.holds(tenant):
+        for tenant in owned:
+            if self._owned.holds(tenant):
                 held[self._meters.label(tenant),] = 1
         self._meters.lease.replace(held)
-        self._meters.mode.replace({(self._carried.mode(),): 1})
+        self._meters.mode.replace({(self._owned.mode(),): 1})
         self._meters.relays.replace({(): sum(relay.alive for relay in seen.relays)})
         self._meters.bytes.replace({(): await store.size()})
         self._meters.seen.replace({(): round(seen.at.timestamp(), 3)})
@@ -106,13 +106,13 @@ class Look:
         for tenant, total in totals.items():
             come = 0 if before is None else max(0, total - before.get(tenant, 0))
             if come or before is None:  # what nothing was added to need not be written anew
-                self._meters.handed_over.add((self._meters.label(tenant),), come)
+                self._meters.enqueued.add((self._meters.label(tenant),), come)
 
     def _tell(
         self,
         counts: Mapping[TenantId, Count],
         states: Mapping[TenantId, TenantState],
-        carried: frozenset[TenantId],
+        owned: frozenset[TenantId],
     ) -> None:
         shown: Counter[Labels] = Counter()
         waiting: Counter[Labels] = Counter()
@@ -120,7 +120,7 @@ class Look:
             shown[self._meters.label(tenant), state.state] = 1
         for tenant, count in counts.items():
             if count.pending:
-                why = _why(states.get(tenant), configured=tenant in carried)
+                why = _why(states.get(tenant), configured=tenant in owned)
                 waiting[self._meters.label(tenant), why] += count.pending
         self._meters.state.replace(shown)
         self._meters.waiting.replace(waiting)
@@ -135,7 +135,7 @@ def _why(state: TenantState | None, *, configured: bool) -> str:
     return state.state
 
 
-class Exposition:
+class MetricsEndpoint:
     """The page, kept for a second."""
 
     def __init__(self, meters: Meters) -> None:
@@ -163,7 +163,7 @@ class Exposition:
         return body
 
 
-def routes(app: web.Application, look: Look, page: Exposition, access: Access) -> None:
+def routes(app: web.Application, look: Look, page: MetricsEndpoint, access: Access) -> None:
     """Serve `/metrics` to readers, and look at the outbox as long as the application runs."""
 
     async def metrics(request: web.Request) -> web.Response:

@@ -5,17 +5,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from relay.reports.overview import Configured, Overview, look
-from relay.web.delivery_rates import Rates
-from relay.web.store_access import Hall
+from relay.web.delivery_rates import DeliveryRates
+from relay.web.store_access import StoreAccess
 
 KEPT_SECONDS, KEPT_SHARE = 2.0, 20.0
 """A look serves for so long, or so many times as long as it took: at most 5 % of the time goes there."""
 
 
-class Glance:
+class OverviewCache:
     """Looks when somebody asks, and not again while it is fresh."""
 
-    def __init__(self, hall: Hall, configured: Callable[[], Configured], rates: Rates) -> None:
+    def __init__(self, hall: StoreAccess, configured: Callable[[], Configured], rates: DeliveryRates) -> None:
         self._hall, self._configured, self._rates = hall, configured, rates
         self._seen: Overview | None = None
         self._kept_until = float("-inf")

@@ -21,10 +21,10 @@ from relay.reports import tenant, times
 from relay.reports.overview import Configured, Tenant
 from relay.reports.queue_ages import ages
 from relay.web.access_control import MARK, MAY_LEAVE, SESSION, Handler
-from relay.web.delivery_rates import Rates
-from relay.web.overview_cache import Glance
-from relay.web.relay_bridge import StandsStillError
-from relay.web.store_access import Hall
+from relay.web.delivery_rates import DeliveryRates
+from relay.web.overview_cache import OverviewCache
+from relay.web.relay_bridge import LoopStalledError
+from relay.web.store_access import StoreAccess
 
 TENANTS_SHOWN = 100
 MESSAGES_SHOWN = 100
@@ -43,11 +43,11 @@ Said = Callable[[TenantId], Sequence[Mapping[str, Any]]]
 class Library:
     """What the pages are made from; `accepted` is asked on the relay's own loop."""
 
-    hall: Hall
+    hall: StoreAccess
     configured: Callable[[], Configured]
     accepted: Callable[[TenantId], frozenset[DocumentName] | None]
-    glance: Glance
-    rates: Rates
+    glance: OverviewCache
+    rates: DeliveryRates
     said: Said
 
 
@@ -97,7 +97,7 @@ class Pages:
     async def _accepted(self, tenant: TenantId) -> list[DocumentName] | None:
         try:
             known = await self._of.hall.inside.ask(lambda: self._of.accepted(tenant))
-        except StandsStillError:
+        except LoopStalledError:
             return None
         return None if known is None else sorted(known)
 

@@ -9,25 +9,25 @@ T = TypeVar("T")
 SECONDS = 1.0
 
 
-class StandsStillError(Exception):
+class LoopStalledError(Exception):
     """The relay's loop did not answer in time."""
 
 
-class Inside:
+class RelayBridge:
     """The way from the web thread to the loop that carries messages."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
 
     async def ask(self, question: Callable[[], T]) -> T:
-        """Call `question`, which must not wait, on the relay's loop. Raises StandsStillError."""
+        """Call `question`, which must not wait, on the relay's loop. Raises LoopStalledError."""
         asked = asyncio.run_coroutine_threadsafe(_answer(question), self._loop)
         try:
             async with asyncio.timeout(SECONDS):
                 return await asyncio.wrap_future(asked)
         except TimeoutError:
             asked.cancel()
-            raise StandsStillError(f"the relay's loop did not answer within {SECONDS:g} s") from None
+            raise LoopStalledError(f"the relay's loop did not answer within {SECONDS:g} s") from None
 
 
 async def _answer(question: Callable[[], T]) -> T:

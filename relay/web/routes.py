@@ -7,7 +7,7 @@ from aiohttp import web
 
 from relay.web.access_control import Access, read_form, remember
 from relay.web.actions import Actions
-from relay.web.live_updates import Live
+from relay.web.live_updates import LiveUpdates
 from relay.web.pages import Library, Pages, furnish, page, told
 
 _TYPES = {"style.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -17,7 +17,7 @@ def routes(app: web.Application, library: Library, access: Access) -> None:
     """Add them; behind the door where a session is asked for, but for the door itself."""
     furnish(app)
     pages = Pages(library)
-    actions, live, door = Actions(library, pages), Live(library), _Door(access)
+    actions, live, door = Actions(library, pages), LiveUpdates(library), _Door(access)
     app.on_shutdown.extend([live.stop, actions.stop])
     inside = {
         ("GET", "/"): pages.overview,

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from relay.core.ports import Store
-from relay.web.relay_bridge import Inside
+from relay.web.relay_bridge import RelayBridge
 
 
-class Hall:
+class StoreAccess:
     """Made in the web thread, once."""
 
-    def __init__(self, reach: Callable[[], Awaitable[Store]], inside: Inside) -> None:
+    def __init__(self, reach: Callable[[], Awaitable[Store]], inside: RelayBridge) -> None:
         self._reach, self.inside = reach, inside
         self._store: Store | None = None
         self._opening = asyncio.Lock()

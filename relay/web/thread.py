@@ -14,8 +14,8 @@ from aiohttp import web
 
 from relay.core.ports import Store
 from relay.web.listener import Listener
-from relay.web.relay_bridge import Inside
-from relay.web.store_access import Hall
+from relay.web.relay_bridge import RelayBridge
+from relay.web.store_access import StoreAccess
 
 _STOP_SECONDS = 5.0
 
@@ -26,13 +26,15 @@ class Door:
 
     setting: str
     at: str
-    build: Callable[[Hall], web.Application]
+    build: Callable[[StoreAccess], web.Application]
 
 
 class WebThread:
     """All doors of one relay process. `reach`: open the outbox, in the web thread's loop."""
 
-    def __init__(self, doors: Sequence[Door], reach: Callable[[], Awaitable[Store]], inside: Inside) -> None:
+    def __init__(
+        self, doors: Sequence[Door], reach: Callable[[], Awaitable[Store]], inside: RelayBridge
+    ) -> None:
         self._doors, self._reach, self._inside = doors, reach, inside
         self._opened: Future[Mapping[str, str]] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -60,7 +62,7 @@ class WebThread:
             self._opened.set_exception(error)
 
     async def _serve(self) -> None:
-        hall = Hall(self._reach, self._inside)
+        hall = StoreAccess(self._reach, self._inside)
         listeners: list[Listener] = []
         addresses: dict[str, str] = {}
         try:

@@ -18,7 +18,7 @@ from relay.core.admin import AuditEntry, Filter
 from relay.core.model import AuditId, Delivered, DocumentName, Draft, MessageId, Parked, TenantId
 from relay.core.ports import Store
 from relay.outbox.sqlite import bulk
-from relay.outbox.sqlite.admin import SqliteDesk
+from relay.outbox.sqlite.admin import SqliteAdmin
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Person
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ACME = TenantId("ACME")
 
 
-def hand_over(person: "Person", count: int) -> None:
+def enqueue(person: "Person", count: int) -> None:
     """So many at one go."""
     drafts = [Draft(ACME, DocumentName("Sync.SalesOrder"), b"x", MessageId(f"m{i}")) for i in range(count)]
 
@@ -99,7 +99,7 @@ def test_messages_are_picked_by_what_their_reason_contains(person: "Person") -> 
 
 
 def test_the_preview_says_how_many_and_which(person: "Person") -> None:
-    hand_over(person, 1_200)
+    enqueue(person, 1_200)
     ran = person.runs("messages", "park", "--tenant", "ACME")
     assert ran.code == 2
     assert ran.err.splitlines()[:3] == [
@@ -169,7 +169,7 @@ def test_ctrl_c_ends_a_long_decision_after_the_chunk_under_way_and_says_how_far_
     person: "Person",
 ) -> None:
     """The rest stays as it was; the audit has who ended it. How far it has come stands on the terminal."""
-    hand_over(person, 30_000)
+    enqueue(person, 30_000)
     command = Terminal(person, "messages", "park", "--tenant", "ACME", "--yes")
     command.until_it_says(" of 30,001 messages")
     command.process.send_signal(signal.SIGINT)
@@ -191,16 +191,16 @@ def test_ctrl_c_ends_a_long_decision_after_the_chunk_under_way_and_says_how_far_
 def test_a_decision_that_somebody_else_ends_is_trouble(
     person: "Person", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hand_over(person, 20)
+    enqueue(person, 20)
     monkeypatch.setattr(bulk, "CHUNK", 5)
-    go_on = SqliteDesk.go_on
+    go_on = SqliteAdmin.go_on
 
-    async def go_on_and_be_cancelled(desk: SqliteDesk, audit_id: AuditId) -> AuditEntry:
+    async def go_on_and_be_cancelled(desk: SqliteAdmin, audit_id: AuditId) -> AuditEntry:
         entry = await go_on(desk, audit_id)
         await desk.cancel(audit_id, "bob@desk")
         return entry
 
-    monkeypatch.setattr(SqliteDesk, "go_on", go_on_and_be_cancelled)
+    monkeypatch.setattr(SqliteAdmin, "go_on", go_on_and_be_cancelled)
     ran = person.runs("messages", "park", "--tenant", "ACME", "--yes")
     assert (ran.code, ran.out) == (1, "5 messages parked\n")
     assert "cancelled before the rest; see relay audit" in ran.err

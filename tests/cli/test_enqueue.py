@@ -159,12 +159,12 @@ def message(**more: Any) -> dict[str, Any]:
     return {"tenant_id": "ACME", "document_name": "Sync.SalesOrder", "payload": "<x/>"} | more
 
 
-def hand_over(person: "Person", text: bytes) -> "Ran":
+def enqueue(person: "Person", text: bytes) -> "Ran":
     return person.runs("enqueue", "--ndjson", "-", given=text)
 
 
 def test_ndjson_is_a_message_a_line_in_order(person: "Person") -> None:
-    ran = hand_over(
+    ran = enqueue(
         person,
         ndjson(
             message(message_id="m1", payload="Grüße 你好 \n\t"),
@@ -187,7 +187,7 @@ def test_bytes_come_as_base64(person: "Person") -> None:
     raw = bytes(range(256))
     line = message(message_id="m1", payload_base64=base64.b64encode(raw).decode())
     del line["payload"]
-    assert hand_over(person, ndjson(line)).code == 0
+    assert enqueue(person, ndjson(line)).code == 0
     assert payload_of(person, "m1") == raw
 
 
@@ -206,7 +206,7 @@ def test_a_file_of_ndjson_may_begin_with_a_mark_and_have_blank_lines_and_no_last
 
 
 def test_nothing_to_hand_over_is_fine_and_said(person: "Person") -> None:
-    ran = hand_over(person, b"\n")
+    ran = enqueue(person, b"\n")
     assert (ran.code, ran.out) == (0, "")
     assert "nothing to hand over" in ran.err
     assert person.runs("enqueue", "--json", "--ndjson", "-").json == []
@@ -250,7 +250,7 @@ def test_one_bad_line_stores_nothing_and_is_named_by_number_field_and_mend(
     person: "Person", line: bytes, told: str
 ) -> None:
     good = ndjson(message(message_id="m1"))
-    ran = hand_over(person, good + line.rstrip(b"\n") + b"\n" + good)
+    ran = enqueue(person, good + line.rstrip(b"\n") + b"\n" + good)
     assert (ran.code, ran.out) == (2, "")
     assert f"line 2: {told}" in ran.err
     assert "line 1" not in ran.err
@@ -261,13 +261,13 @@ def test_one_bad_line_stores_nothing_and_is_named_by_number_field_and_mend(
 
 def test_a_line_longer_than_any_tenant_takes_is_named_too(person: "Person") -> None:
     person.sets({"RELAY_TENANTS__GLOBEX__MAX_MESSAGE_BYTES": "1000"})
-    ran = hand_over(person, ndjson(message(), message(payload="x" * 100_000), message()))
+    ran = enqueue(person, ndjson(message(), message(payload="x" * 100_000), message()))
     assert ran.code == 2
     assert ran.err.startswith("relay: line 2: line: is too long")
 
 
 def test_many_bad_lines_are_told_one_by_one_up_to_a_screenful(person: "Person") -> None:
-    ran = hand_over(person, b"{\n" * 100)
+    ran = enqueue(person, b"{\n" * 100)
     assert ran.code == 2
     assert "line 20: " in ran.err
     assert "line 21: " not in ran.err
@@ -276,18 +276,18 @@ def test_many_bad_lines_are_told_one_by_one_up_to_a_screenful(person: "Person") 
 
 def test_the_same_id_twice_in_a_file_must_mean_the_same_message(person: "Person") -> None:
     same, other = message(message_id="m1"), message(message_id="m1", payload="other")
-    ran = hand_over(person, ndjson(same, other))
+    ran = enqueue(person, ndjson(same, other))
     assert ran.code == 2
     assert "line 2: message_id: is that of line 1, with another content" in ran.err
     assert nothing_stored(person)
-    ran = hand_over(person, ndjson(same, same, other | {"tenant_id": "GLOBEX"}))
+    ran = enqueue(person, ndjson(same, same, other | {"tenant_id": "GLOBEX"}))
     assert (ran.code, ran.out) == (0, "m1\nm1\nm1\n")
     assert [one["tenant_id"] for one in person.listed()] == ["ACME", "GLOBEX"]
 
 
 def test_an_id_that_the_outbox_has_with_another_content_stores_nothing_of_the_file(person: "Person") -> None:
     person.hands_over("m1")
-    ran = hand_over(person, ndjson(message(message_id="m0"), message(message_id="m1", payload="other")))
+    ran = enqueue(person, ndjson(message(message_id="m0"), message(message_id="m1", payload="other")))
     assert (ran.code, ran.out) == (1, "")
     assert [one["message_id"] for one in person.listed()] == ["m1"]
 

@@ -42,7 +42,7 @@ def prepare(person: "Person") -> None:
 
     async def work(outbox: "Store") -> None:
         now = datetime.now(UTC)
-        upset, bad = Released("HTTP 500: upset", blamed=True, wait=60), Parked("HTTP 400: bad")
+        upset, bad = Released("HTTP 500: upset", counted=True, wait=60), Parked("HTTP 400: bad")
         await outbox.settle([(RowId(1), upset), (RowId(4), bad)])
         details = {"host": "host", "pid": "1", "version": "0", "mode": "poll"}
         await outbox.beat("host-1", details)

@@ -198,8 +198,8 @@ def test_check_tells_every_step_and_the_mend_of_each_that_fails(person: "Person"
     assert any(line.startswith("ok") and "outbox" in line for line in ran.out.splitlines())
     assert "cannot connect" in ran.out
     assert "mend: ACME, ping: " in ran.out
-    (mend,) = [line for line in ran.out.splitlines() if line.startswith("mend: GLOBEX, ping: ")]
-    assert mend.endswith(" (RELAY-103)")
+    (hint,) = [line for line in ran.out.splitlines() if line.startswith("mend: GLOBEX, ping: ")]
+    assert hint.endswith(" (RELAY-103)")
 
 
 def test_check_names_misspelt_variables(person: "Person") -> None:
@@ -243,7 +243,7 @@ def test_check_tells_a_broken_file_of_the_folder_and_tries_the_other_tenants(per
     )
     assert (wrong["ok"], wrong["step"]) == (False, "configuration")
     assert "BAD.toml: has no credentials" in wrong["detail"]
-    assert "IONAPI_FILE" in wrong["mend"]
+    assert "IONAPI_FILE" in wrong["hint"]
     assert [step["code"] for step in (configured, wrong, *others)] == [None, "RELAY-162", None, "RELAY-113"]
     assert {step["tenant"] for step in others} == {None, "ACME"}
 
@@ -264,7 +264,7 @@ def test_check_says_when_the_patterns_leave_no_tenant(person: "Person") -> None:
     ran = person.runs("check", "--json")
     assert ran.code == 1
     assert ran.json["steps"][0]["detail"] == "this relay carries no tenant"
-    assert "RELAY_ONLY_TENANTS" in ran.json["steps"][0]["mend"]
+    assert "RELAY_ONLY_TENANTS" in ran.json["steps"][0]["hint"]
 
 
 def test_outbox_upgrade_makes_one_and_says_so_each_time(person: "Person") -> None:

@@ -115,7 +115,7 @@ def test_a_decision_reaches_a_running_relay_by_the_tenants_revision(person: "Per
     person.hands_over("m1")
 
     async def revision(outbox: Store) -> int:
-        return (await outbox.signals()).controls[TenantId("ACME")].revision
+        return (await outbox.notification()).controls[TenantId("ACME")].revision
 
     person.runs("messages", "park", "m1")
     before = person.at_outbox(revision)

@@ -44,7 +44,7 @@ def running(person: "Person", state: StateName, reason: str = "") -> None:
 
 def test_show_tells_what_happened_in_order_and_how_it_stands(person: "Person") -> None:
     person.hands_over("m1")
-    settle(person, Released("HTTP 503"), Released("HTTP 500", blamed=True, wait=60), Parked("HTTP 400: bad"))
+    settle(person, Released("HTTP 503"), Released("HTTP 500", counted=True, wait=60), Parked("HTTP 400: bad"))
     person.runs("messages", "retry", "m1")
     settle(person, Delivered())
     ran = person.runs("messages", "show", "m1")
@@ -65,12 +65,12 @@ def test_show_tells_what_happened_in_order_and_how_it_stands(person: "Person") -
 
 def test_show_as_json_has_history_and_waits(person: "Person") -> None:
     person.hands_over("m1")
-    settle(person, Released("HTTP 500", blamed=True, wait=60))
+    settle(person, Released("HTTP 500", counted=True, wait=60))
     running(person, "sending")
     found = shown(person)
     assert [(one["what"], one["detail"]) for one in found["history"]] == [("blamed", "HTTP 500")]
     (wait,) = found["waits_for"]
-    assert (wait["rule"], wait["next_try"]) == ("own-delay", found["not_before"])
+    assert (wait["rule"], wait["next_try"]) == ("back-off", found["not_before"])
     assert found["attempts"] == 1
 
 

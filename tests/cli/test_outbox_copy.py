@@ -21,7 +21,7 @@ from tests.support.postgres import PASSWORD, Cluster
 MANY = 20_000
 
 
-async def hand_over(url: str, count: int) -> None:
+async def enqueue(url: str, count: int) -> None:
     outbox = await open_outbox(url)
     documents = [Draft(TenantId("ACME"), DocumentName("Sync.SalesOrder"), b"x" * 500) for _ in range(count)]
     await outbox.add(documents)
@@ -49,7 +49,7 @@ async def wholes(url: str) -> list[tuple[object, ...]]:
 
 def test_the_result_is_a_summary_by_state(person: Person, tmp_path: Path) -> None:
     source, target = f"sqlite:///{tmp_path / 'from.db'}", f"sqlite:///{tmp_path / 'to.db'}"
-    asyncio.run(hand_over(source, 3))
+    asyncio.run(enqueue(source, 3))
     ran = person.runs("outbox", "copy", source, target)
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.splitlines() == [
@@ -64,7 +64,7 @@ def test_the_result_is_a_summary_by_state(person: Person, tmp_path: Path) -> Non
 
 def test_programs_get_numbers(person: Person, tmp_path: Path) -> None:
     source, target = f"sqlite:///{tmp_path / 'from.db'}", f"sqlite:///{tmp_path / 'to.db'}"
-    asyncio.run(hand_over(source, 2))
+    asyncio.run(enqueue(source, 2))
     states = {"pending": 2, "delivered": 0, "parked": 0, "dropped": 0}
     ran = person.runs("outbox", "copy", "--json", source, target)
     assert ran.json == {"written": 2, "complete": True, "from": states, "to": states}
@@ -86,7 +86,7 @@ def test_there_must_be_something_to_copy(person: Person, tmp_path: Path) -> None
 def test_other_content_is_refused_by_name(person: Person, tmp_path: Path) -> None:
     urls = [f"sqlite:///{tmp_path}/{name}.db" for name in "ab"]
     for url in urls:
-        asyncio.run(hand_over(url, 1))
+        asyncio.run(enqueue(url, 1))
     ran = person.runs("outbox", "copy", *urls)
     assert (ran.code, ran.out) == (1, "")
     assert "tenant ACME (row 1), which" in ran.err
@@ -95,7 +95,7 @@ def test_other_content_is_refused_by_name(person: Person, tmp_path: Path) -> Non
 def test_a_relay_that_carries_the_file_is_named(person: Person, tmp_path: Path) -> None:
     """By its lock, which tells the truth also in the seconds after a kill; `--force` copies all the same."""
     source, target = f"sqlite:///{tmp_path / 'from.db'}", f"sqlite:///{tmp_path / 'to.db'}"
-    asyncio.run(hand_over(source, 1))
+    asyncio.run(enqueue(source, 1))
 
     async def copied_beside_a_relay(*options: str) -> tuple[int, str]:
         relay = await open_outbox(source, exclusive=True)
@@ -114,7 +114,7 @@ def test_a_relay_that_carries_the_file_is_named(person: Person, tmp_path: Path) 
 def test_on_a_terminal_the_progress_is_seen(person: Person, tmp_path: Path) -> None:
     """On standard error, and wiped at the end; the result stays clean."""
     source, target = f"sqlite:///{tmp_path / 'from.db'}", f"sqlite:///{tmp_path / 'to.db'}"
-    asyncio.run(hand_over(source, 1200))
+    asyncio.run(enqueue(source, 1200))
     keyboard, screen = os.openpty()
     try:
         ran = person.starts(
@@ -150,7 +150,7 @@ def test_a_copy_that_is_killed_goes_on_when_it_is_run_again(
     """Kill -9 somewhere in the middle, twice; then all is there, once, as it was."""
     file = f"sqlite:///{tmp_path / 'outbox.db'}"
     source, target = (file, database_url) if direction == "to postgres" else (database_url, file)
-    asyncio.run(hand_over(source, MANY))
+    asyncio.run(enqueue(source, MANY))
     before = 0
     for _ in range(2):
         command = [sys.executable, "-m", "relay", "outbox", "copy", source, target]
@@ -172,7 +172,7 @@ def test_the_tables_are_those_that_the_settings_name_and_no_password_is_said(
 ) -> None:
     """Another schema and prefix; FROM's own tables there stay empty."""
     source = f"sqlite:///{tmp_path / 'from.db'}"
-    asyncio.run(hand_over(source, 2))
+    asyncio.run(enqueue(source, 2))
     with_password = database_url.replace("://postgres@", f"://postgres:{PASSWORD}@")
     person.sets({"RELAY_OUTBOX__URL": with_password, "RELAY_OUTBOX__SCHEMA": "elsewhere"})
     person.sets({"RELAY_OUTBOX__PREFIX": "ion_"})

@@ -32,7 +32,7 @@ def blame(person: "Person", row: int = 1) -> None:
     """The message upset ION, and waits."""
 
     async def work(outbox: "Store") -> None:
-        await outbox.settle([(RowId(row), Released("HTTP 500: upset", blamed=True, wait=60))])
+        await outbox.settle([(RowId(row), Released("HTTP 500: upset", counted=True, wait=60))])
 
     person.at_outbox(work)
 
@@ -120,7 +120,7 @@ def test_the_soonest_stands_first_and_what_needs_a_person_last(person: "Person")
     blame(person)
     relay_says(person, "backing-off", "HTTP 503", SOON)
     assert tries(person) == [
-        ("ACME", "m1", "own-delay", True),
+        ("ACME", "m1", "back-off", True),
         ("ACME", None, "backing-off", True),
         ("GLOBEX", None, "paused", False),
     ]

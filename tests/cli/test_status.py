@@ -168,7 +168,7 @@ def test_with_nothing_at_all_that_is_said(person: "Person") -> None:
 
 def paused(person: "Person") -> dict[str, str | None]:
     async def work(outbox: Store) -> dict[str, str | None]:
-        return {tenant: control.paused for tenant, control in (await outbox.signals()).controls.items()}
+        return {tenant: control.paused for tenant, control in (await outbox.notification()).controls.items()}
 
     return person.at_outbox(work)
 

@@ -34,12 +34,12 @@ def without(environ: dict[str, str], *endings: str) -> dict[str, str]:
 def problems(directory: Path, environ: dict[str, str]) -> dict[str, str]:
     with pytest.raises(SettingsError) as caught:
         load(environ, directory=directory)
-    assert all(problem.what and problem.mend for problem in caught.value.problems)
-    return {problem.field: f"{problem.what}; {problem.mend}" for problem in caught.value.problems}
+    assert all(problem.what and problem.hint for problem in caught.value.problems)
+    return {problem.field: f"{problem.what}; {problem.hint}" for problem in caught.value.problems}
 
 
 def unknown(directory: Path, environ: dict[str, str]) -> dict[str, str]:
-    return {problem.field: problem.mend for problem in load(environ, directory=directory).unknown}
+    return {problem.field: problem.hint for problem in load(environ, directory=directory).unknown}
 
 
 # --- sources ------------------------------------------------------------------------------------------
@@ -489,16 +489,16 @@ def test_an_outbox_is_named_by_its_url_as_libpq_writes_it(tmp_path: Path, url: s
 
 
 @pytest.mark.parametrize(
-    ("url", "mend"),
+    ("url", "hint"),
     [
         (f"postgresql+asyncpg://u:{CANARY}@h/d", "write postgresql:// without it"),
         (f"mysql://u:{CANARY}@h/d", "write sqlite:///relay.db, or postgresql://"),
         (CANARY, "write sqlite:///relay.db, or postgresql://"),
     ],
 )
-def test_any_other_outbox_is_told_with_the_mend(tmp_path: Path, url: str, mend: str) -> None:
+def test_any_other_outbox_is_told_with_the_mend(tmp_path: Path, url: str, hint: str) -> None:
     text = problems(tmp_path, {"RELAY_OUTBOX__URL": url})["RELAY_OUTBOX__URL"]
-    assert mend in text
+    assert hint in text
     assert CANARY not in text
 
 

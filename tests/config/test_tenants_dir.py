@@ -28,7 +28,7 @@ def read(folder: Path, **environ: str) -> Settings:
 def broken(folder: Path, **environ: str) -> dict[str, str]:
     """What is broken, by the place in its file."""
     settings = read(folder, **environ)
-    assert all(problem.mend for problem in settings.broken)
+    assert all(problem.hint for problem in settings.broken)
     return {problem.field.removeprefix(f"{folder}/"): problem.what for problem in settings.broken}
 
 
@@ -76,7 +76,7 @@ def test_a_misspelt_key_is_pointed_out_and_the_rest_counts(folder: Path) -> None
     put(folder, ACME=ACME + "max_inflight = 3\n")
     (problem,) = read(folder).unknown
     assert problem.field == f"{folder}/ACME.toml: max_inflight"
-    assert problem.mend == "did you mean RELAY_TENANTS__ACME__MAX_IN_FLIGHT?"
+    assert problem.hint == "did you mean RELAY_TENANTS__ACME__MAX_IN_FLIGHT?"
 
 
 def test_a_folder_that_is_not_there_is_a_problem_of_the_whole(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_thousand_files_cost_no_more_than_a_thousand_files(folder: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("only", "without", "carried"),
+    ("only", "without", "owned"),
     [
         ("", "", {"A", "B", "ACME_PRD", "ACME_TST"}),
         ("acme_*", "", {"ACME_PRD", "ACME_TST"}),
@@ -219,12 +219,12 @@ def test_a_thousand_files_cost_no_more_than_a_thousand_files(folder: Path) -> No
     ],
 )
 def test_patterns_say_which_tenants_this_relay_carries(
-    folder: Path, only: str, without: str, carried: set[str]
+    folder: Path, only: str, without: str, owned: set[str]
 ) -> None:
     put(folder, more=SEVERAL, acme_prd=ACME, acme_tst=ACME)
     settings = read(folder, RELAY_ONLY_TENANTS=only, RELAY_NOT_TENANTS=without)
-    assert {name for name in settings.tenants if settings.carries(name)} == carried
-    assert settings.carries("acme_prd") == ("ACME_PRD" in carried)
+    assert {name for name in settings.tenants if settings.carries(name)} == owned
+    assert settings.carries("acme_prd") == ("ACME_PRD" in owned)
     assert len(settings.tenants) == 4, "the others are configured all the same"
 
 

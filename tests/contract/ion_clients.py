@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from relay.core.model import DocumentName, LogicalId, Message, MessageId, RowId, TenantId
-from relay.core.ports import Endpoint
+from relay.core.ports import Ion
 from relay.core.replies import Answer, NoReply, Reply
-from relay.ion.client import Connection, IonEndpoint
+from relay.ion.client import Connection, IonClient
 from relay.ion.credentials import CredentialSource, IonApiFile, OAuth1Source
 from relay.ion.oauth import Secret
 from relay.sandbox import Sandbox, SandboxTenant
@@ -41,7 +41,7 @@ def message(number: int, payload: bytes = b"<SyncShipment/>", parameters: str = 
     )
 
 
-async def ask(endpoint: Endpoint, call: Call) -> Answer:
+async def ask(endpoint: Ion, call: Call) -> Answer:
     """One call, whatever it is; a post is that of message 1."""
     match call:
         case "ping":
@@ -58,7 +58,7 @@ class EndpointCase(Protocol):
     """An endpoint and its far side."""
 
     @property
-    def endpoint(self) -> Endpoint:
+    def endpoint(self) -> Ion:
         """What a worker has."""
         ...
 
@@ -116,28 +116,28 @@ class ScriptedCase:
 
 
 class SandboxCase:
-    """The real endpoint and the stand-in ION."""
+    """The real endpoint and the ION simulator."""
 
-    def __init__(self, sandbox: Sandbox, endpoint: IonEndpoint) -> None:
+    def __init__(self, sandbox: Sandbox, endpoint: IonClient) -> None:
         self.sandbox, self.endpoint = sandbox, endpoint
 
     def stage_status(self, call: Call, status: int, code: int, text: str, retry_after: int | None) -> None:
         fields: dict[str, Any] = {"status": status, "code": code, "error": text}
         if retry_after is not None:
             fields["retry_after"] = retry_after
-        self.sandbox.weather(call=_SANDBOX_CALLS[call], count=1, **fields)
+        self.sandbox.faults(call=_SANDBOX_CALLS[call], count=1, **fields)
 
     def stage_cut(self, call: Call) -> None:
-        self.sandbox.weather(call=_SANDBOX_CALLS[call], cut="before")
+        self.sandbox.faults(call=_SANDBOX_CALLS[call], cut="before")
 
     def stage_truncated(self, call: Call) -> None:
-        self.sandbox.weather(call=_SANDBOX_CALLS[call], body="truncated", count=1)
+        self.sandbox.faults(call=_SANDBOX_CALLS[call], body="truncated", count=1)
 
     def stage_nonsense(self, call: Call, kind: str) -> None:
-        self.sandbox.weather(call=_SANDBOX_CALLS[call], body=kind, count=1)
+        self.sandbox.faults(call=_SANDBOX_CALLS[call], body=kind, count=1)
 
     def stage_slow(self, call: Call, seconds: float) -> None:
-        self.sandbox.weather(call=_SANDBOX_CALLS[call], delay=seconds)
+        self.sandbox.faults(call=_SANDBOX_CALLS[call], delay=seconds)
 
     def taken(self) -> Sequence[str]:
         return [taken.message_id for taken in self.sandbox.messages()]

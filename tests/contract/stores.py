@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from relay.core.admin import Desk, Filter, Order
+from relay.core.admin import Admin, BulkAction, Filter
 from relay.core.model import AuditId, Draft, RowId, TenantId
 from relay.core.ports import Leases, Outbox
 from relay.outbox import open_outbox
@@ -29,7 +29,7 @@ GLOBEX = TenantId("GLOBEX_PRD")
 ROOM = 1_000_000
 
 
-class Store(Outbox, Desk, Protocol):
+class Store(Outbox, Admin, Protocol):
     """Both ports on one object."""
 
 
@@ -45,7 +45,7 @@ class SharedStore(Store, Protocol):
 class StoreCase(Protocol):
     """One outbox, and what a test may do to it from outside."""
 
-    async def open(self, *, shedding: bool = False) -> Store:
+    async def open(self, *, purging: bool = False) -> Store:
         """Open it as one more process; closed at the end of the test."""
         ...
 
@@ -93,8 +93,8 @@ class SqliteCase:
         self.path = folder / "relay.db"
         self._open: list[Store] = []
 
-    async def open(self, *, shedding: bool = False) -> Store:
-        store = await open_outbox(f"sqlite:///{self.path}", shedding=shedding)
+    async def open(self, *, purging: bool = False) -> Store:
+        store = await open_outbox(f"sqlite:///{self.path}", purging=purging)
         self._open.append(store)
         return store
 
@@ -133,8 +133,8 @@ class MemoryCase:
         self._first = MemoryOutbox(time.time)
         self._shelf = self._first.shelf
 
-    async def open(self, *, shedding: bool = False) -> Store:
-        return MemoryOutbox(time.time, self._shelf, shedding=shedding)
+    async def open(self, *, purging: bool = False) -> Store:
+        return MemoryOutbox(time.time, self._shelf, purging=purging)
 
     async def insert(self, draft: Draft, *, row: int | None = None) -> RowId:
         return self._first.insert(draft, row=row)
@@ -185,8 +185,8 @@ class PostgresCase:
         self.url = url
         self._open: list[Store] = []
 
-    async def open(self, *, shedding: bool = False) -> Store:
-        store = await open_outbox(self.url, shedding=shedding)
+    async def open(self, *, purging: bool = False) -> Store:
+        store = await open_outbox(self.url, purging=purging)
         self._open.append(store)
         return store
 
@@ -271,19 +271,19 @@ def insert_plainly(path: Path, draft: Draft, *, row: int | None = None) -> RowId
     return RowId(cursor.lastrowid)
 
 
-async def retry(desk: Desk, wanted: Filter, reason: str = "") -> int:
+async def retry(desk: Admin, wanted: Filter, reason: str = "") -> int:
     """An operator's decision, at one go."""
-    return await desk.decide(Order("retry", wanted, "ann@desk", reason))
+    return await desk.decide(BulkAction("retry", wanted, "ann@desk", reason))
 
 
-async def park(desk: Desk, wanted: Filter, reason: str) -> int:
+async def park(desk: Admin, wanted: Filter, reason: str) -> int:
     """The same."""
-    return await desk.decide(Order("park", wanted, "ann@desk", reason))
+    return await desk.decide(BulkAction("park", wanted, "ann@desk", reason))
 
 
-async def drop(desk: Desk, wanted: Filter, reason: str) -> int:
+async def drop(desk: Admin, wanted: Filter, reason: str) -> int:
     """The same."""
-    return await desk.decide(Order("drop", wanted, "ann@desk", reason))
+    return await desk.decide(BulkAction("drop", wanted, "ann@desk", reason))
 
 
 async def until(look: Callable[[], Awaitable[T]], fact: Callable[[T], bool], within: float = 10.0) -> T:

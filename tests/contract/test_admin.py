@@ -311,30 +311,30 @@ async def test_every_decision_about_messages_bumps_the_revision_of_their_tenants
     revisions = [0]
     for deciding in (park(store, Filter(tenant=ACME), "x"), retry(store, Filter(tenant=ACME))):
         await deciding
-        revisions.append((await store.signals()).controls[ACME].revision)
+        revisions.append((await store.notification()).controls[ACME].revision)
     await drop(store, Filter(tenant=ACME), "x")
-    controls = (await store.signals()).controls
+    controls = (await store.notification()).controls
     revisions.append(controls[ACME].revision)
     assert revisions == sorted(set(revisions))
     assert GLOBEX not in controls
 
 
 async def test_a_decision_that_changes_nothing_bumps_nothing(mixed: Store) -> None:
-    before = (await mixed.signals()).controls
+    before = (await mixed.notification()).controls
     await park(mixed, Filter(ids=(MessageId("delivered"),)), "x")
-    assert (await mixed.signals()).controls == before
+    assert (await mixed.notification()).controls == before
 
 
 async def test_pause_and_resume_bump_the_revision(store: Store) -> None:
     await store.pause(ACME, "holidays")
-    assert (await store.signals()).controls == {ACME: Control(1, "holidays")}
+    assert (await store.notification()).controls == {ACME: Control(1, "holidays")}
     await store.pause(ACME, "longer")
-    assert (await store.signals()).controls == {ACME: Control(2, "longer")}
+    assert (await store.notification()).controls == {ACME: Control(2, "longer")}
     await store.resume(ACME, "ann@desk")
-    assert (await store.signals()).controls == {ACME: Control(3, None)}
+    assert (await store.notification()).controls == {ACME: Control(3, None)}
 
 
 async def test_resume_of_a_tenant_that_is_not_paused_reaches_its_worker_too(store: Store) -> None:
     """It may be halted, which only its worker knows."""
     await store.resume(ACME, "ann@desk")
-    assert (await store.signals()).controls == {ACME: Control(1, None)}
+    assert (await store.notification()).controls == {ACME: Control(1, None)}

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from relay.core.admin import AGES, Filter, MessageState, Order, Outcome, Shape, What
+from relay.core.admin import AGES, Action, BulkAction, Filter, MessageState, Outcome, QueueAges
 from relay.core.model import (
     AuditId,
     Delivered,
@@ -63,7 +63,7 @@ async def test_a_preview_says_how_many_and_which_and_changes_nothing(store: Stor
     await store.add([draft("theirs", tenant=GLOBEX), draft("done")])
     await settled(store, **{"1": Parked("HTTP 400")})
     await settled(store, done=Delivered())
-    before = (await states(store), await store.signals(), await store.audit(10))
+    before = (await states(store), await store.notification(), await store.audit(10))
     seen = await store.preview("drop", EVERY, 3)
     assert (seen.what, seen.total) == ("drop", 8)
     assert set(seen.groups) == {
@@ -75,14 +75,14 @@ async def test_a_preview_says_how_many_and_which_and_changes_nothing(store: Stor
     assert [number for *_, number in seen.groups] == [3, 3, 1, 1]
     assert [record.message_id for record in seen.sample] == ["0", "1", "2"]
     assert seen.wanted.moment is not None
-    assert (await states(store), await store.signals(), await store.audit(10)) == before
+    assert (await states(store), await store.notification(), await store.audit(10)) == before
 
 
 @pytest.mark.parametrize(
     ("what", "meant"), [("retry", {"a", "b", "c"}), ("park", {"a"}), ("drop", {"a", "b"})]
 )
 async def test_a_preview_counts_what_the_decision_could_change(
-    store: Store, what: What, meant: set[str]
+    store: Store, what: Action, meant: set[str]
 ) -> None:
     await store.add([draft(name) for name in ("a", "b", "c", "d")])
     await settled(store, b=Parked("x"), d=Delivered())
@@ -133,7 +133,7 @@ async def test_what_comes_after_the_preview_is_not_touched(store: Store) -> None
     await settled(store, later=Parked("x"), new=Parked("x"))
     await retry(store, Filter(ids=(MessageId("again"), MessageId("done"))))
     await settled(store, again=Parked("once more"), done=Delivered())
-    assert await store.decide(Order("drop", seen.wanted, ANN)) == 1
+    assert await store.decide(BulkAction("drop", seen.wanted, ANN)) == 1
     assert await states(store) == {
         "old": "dropped", "later": "parked", "again": "parked", "done": "delivered", "new": "parked",
     }  # fmt: skip
@@ -144,14 +144,14 @@ async def test_a_waiting_message_that_was_tried_since_the_preview_is_still_meant
     seen = await store.preview("park", EVERY)
     await settled(store, a=Released("HTTP 503", True, 60.0))
     await store.add([draft("new")])
-    assert await store.decide(Order("park", seen.wanted, ANN, "x")) == 2
+    assert await store.decide(BulkAction("park", seen.wanted, ANN, "x")) == 2
     assert await states(store) == {"a": "parked", "b": "parked", "new": "pending"}
 
 
 async def test_what_is_retried_once_is_not_retried_again_by_the_same_decision(store: Store) -> None:
     await store.add([draft("a")])
     await settled(store, a=Parked("x"))
-    audit_id = await store.begin(Order("retry", EVERY, ANN))
+    audit_id = await store.begin(BulkAction("retry", EVERY, ANN))
     await settled_again(store)
     assert await to_the_end(store, audit_id) == 0
     assert await states(store) == {"a": "parked"}
@@ -168,7 +168,7 @@ async def settled_again(store: Store) -> None:
 async def test_a_decision_begins_without_changing_anything(store: Store) -> None:
     await store.add([draft("a")])
     before = datetime.now(UTC) - timedelta(seconds=1)
-    audit_id = await store.begin(Order("park", Filter(tenant=TenantId("acme_prd")), ANN, "later"))
+    audit_id = await store.begin(BulkAction("park", Filter(tenant=TenantId("acme_prd")), ANN, "later"))
     assert await states(store) == {"a": "pending"}
     entry = await store.entry(audit_id)
     assert entry is not None
@@ -186,7 +186,7 @@ async def test_a_decision_begins_without_changing_anything(store: Store) -> None
 async def test_progress_is_in_the_audit_after_each_chunk_for_everyone(store_case: StoreCase) -> None:
     store, other = await store_case.open(), await store_case.open()
     await store.add([draft(f"{i}") for i in range(1_201)])
-    audit_id = await store.begin(Order("park", EVERY, ANN, "x"))
+    audit_id = await store.begin(BulkAction("park", EVERY, ANN, "x"))
     seen = []
     for process in (store, other, store, other):
         entry = await process.go_on(audit_id)
@@ -204,7 +204,7 @@ async def test_progress_is_in_the_audit_after_each_chunk_for_everyone(store_case
 async def test_a_decision_is_cancelled_from_elsewhere_and_what_is_done_stays(store_case: StoreCase) -> None:
     store, other = await store_case.open(), await store_case.open()
     await store.add([draft(f"{i}") for i in range(1_100)])
-    audit_id = await store.begin(Order("park", EVERY, ANN, "x"))
+    audit_id = await store.begin(BulkAction("park", EVERY, ANN, "x"))
     await store.go_on(audit_id)
     assert await other.cancel(audit_id, BOB) is True
     after = await store.go_on(audit_id)
@@ -217,7 +217,7 @@ async def test_a_decision_is_cancelled_from_elsewhere_and_what_is_done_stays(sto
 
 
 async def test_a_decision_that_is_over_cannot_be_cancelled(store: Store) -> None:
-    audit_id = await store.begin(Order("park", EVERY, ANN, "x"))
+    audit_id = await store.begin(BulkAction("park", EVERY, ANN, "x"))
     await to_the_end(store, audit_id)
     assert await store.cancel(audit_id, BOB) is False
     assert len(await store.audit(10)) == 1
@@ -233,7 +233,7 @@ async def test_going_on_with_what_never_began_is_an_error(store: Store) -> None:
 async def test_two_that_go_on_with_the_same_decision_reach_each_message_once(store_case: StoreCase) -> None:
     store, other = await store_case.open(), await store_case.open()
     await store.add([draft(f"{i}") for i in range(1_300)])
-    audit_id = await store.begin(Order("retry", EVERY, ANN, "x"))
+    audit_id = await store.begin(BulkAction("retry", EVERY, ANN, "x"))
     async with asyncio.timeout(60):
         await asyncio.gather(to_the_end(store, audit_id), to_the_end(other, audit_id))
     entry = await store.entry(audit_id)
@@ -250,7 +250,7 @@ async def test_two_that_go_on_with_the_same_decision_reach_each_message_once(sto
 async def test_everything_that_a_person_does_is_in_the_audit_the_newest_first(store: Store) -> None:
     await store.add([draft("a"), draft("b", tenant=GLOBEX)])
     await park(store, Filter(tenant=ACME), "later")
-    await store.decide(Order("retry", Filter(ids=(MessageId("a"),), state="parked"), BOB))
+    await store.decide(BulkAction("retry", Filter(ids=(MessageId("a"),), state="parked"), BOB))
     await store.pause(ACME, "holidays", ANN)
     await store.resume(ACME, BOB)
     await store.ask(GLOBEX, ANN)
@@ -313,7 +313,7 @@ async def test_a_decision_that_nobody_went_on_with_for_an_hour_has_failed(
     store_case: StoreCase, seconds: float, outcome: Outcome
 ) -> None:
     store = await store_case.open()
-    audit_id = await store.begin(Order("park", EVERY, ANN, "x"))
+    audit_id = await store.begin(BulkAction("park", EVERY, ANN, "x"))
     await store_case.age_audit(audit_id, seconds)
     await store.prune_audit(10_000, 10)
     entry = await store.entry(audit_id)
@@ -326,10 +326,10 @@ async def test_a_decision_that_nobody_went_on_with_for_an_hour_has_failed(
 
 async def test_asking_again_reaches_the_worker_and_leaves_a_pause(store: Store) -> None:
     await store.ask(ACME, ANN)
-    assert (await store.signals()).controls == {ACME: Control(1, None)}
+    assert (await store.notification()).controls == {ACME: Control(1, None)}
     await store.pause(ACME, "holidays", ANN)
     await store.ask(ACME, ANN)
-    assert (await store.signals()).controls == {ACME: Control(3, "holidays")}
+    assert (await store.notification()).controls == {ACME: Control(3, "holidays")}
 
 
 # --- payloads -------------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ async def test_payloads_of_what_was_delivered_go_and_nothing_else_does(store_cas
     await settled(store, delivered=Delivered(), recent=Delivered(), parked=Parked("x"))
     for name in ("delivered", "parked", "dropped", "pending"):
         await store_case.age_message(rows[name], 1000)
-    assert await store.shed(500, 100) < 100
+    assert await store.purge_payloads(500, 100) < 100
     kept = {name: await store.payload(row, 100) for name, row in rows.items()}
     assert kept == {
         "delivered": None, "recent": b"recent", "parked": b"parked", "dropped": b"dropped",
@@ -369,15 +369,15 @@ async def test_payloads_go_in_batches_and_are_looked_at_once(store_case: StoreCa
     await settled(store, **{f"{i}": Delivered() for i in range(5)})
     for row in rows.values():
         await store_case.age_message(row, 1000)
-    assert [await store.shed(500, 2) for _ in range(4)] == [2, 2, 1, 0]
+    assert [await store.purge_payloads(500, 2) for _ in range(4)] == [2, 2, 1, 0]
     assert [await store.payload(row, 10) for row in rows.values()] == [None] * 5
-    assert await (await store_case.open()).shed(500, 100) == 5
+    assert await (await store_case.open()).purge_payloads(500, 100) == 5
 
 
 async def test_a_message_whose_payload_is_gone_is_known_when_it_is_handed_over_again(
     store_case: StoreCase,
 ) -> None:
-    store = await store_case.open(shedding=True)
+    store = await store_case.open(purging=True)
     await store.add([draft("a")])
     await settled(store, a=Delivered())
     assert await store.add([draft("a")]) == ["a"]
@@ -387,7 +387,7 @@ async def test_a_message_whose_payload_is_gone_is_known_when_it_is_handed_over_a
 
 
 async def test_a_payload_goes_with_the_delivery_where_that_is_wanted(store_case: StoreCase) -> None:
-    store = await store_case.open(shedding=True)
+    store = await store_case.open(purging=True)
     await store.add([draft("a"), draft("parked"), draft("released")])
     rows = {name: message.row for name, message in (await due(store)).items()}
     await settled(store, a=Delivered(), parked=Parked("x"), released=Released("y"))
@@ -413,11 +413,11 @@ async def test_the_shape_is_how_old_what_waits_is(store_case: StoreCase) -> None
     await store.settle([(rows["done"].row, Delivered())])
     young = (1, 0, 0, 0, 0, 0, 0)
     assert await store.shape(None, 100) == [
-        Shape(ACME, ORDER, (2, 2, 1, 1, 1, 1, 1)),
-        Shape(ACME, SHIPMENT, young),
-        Shape(GLOBEX, ORDER, young),
+        QueueAges(ACME, ORDER, (2, 2, 1, 1, 1, 1, 1)),
+        QueueAges(ACME, SHIPMENT, young),
+        QueueAges(GLOBEX, ORDER, young),
     ]
-    assert await store.shape(GLOBEX, 100) == [Shape(GLOBEX, ORDER, young)]
+    assert await store.shape(GLOBEX, 100) == [QueueAges(GLOBEX, ORDER, young)]
     assert await store.shape(TenantId("NOBODY"), 100) == []
 
 
@@ -440,5 +440,5 @@ async def test_the_moment_of_a_preview_is_later_than_all_that_was_done_before(st
         await store.add([draft(f"{number}")])
         seen = await store.preview("park", EVERY)
         await store.add([draft(f"later {number}")])
-        assert await store.decide(Order("park", seen.wanted, ANN)) == 1
+        assert await store.decide(BulkAction("park", seen.wanted, ANN)) == 1
         await until(lambda: park(store, EVERY, "x"), lambda parked: parked == 1)

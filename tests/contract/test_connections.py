@@ -14,7 +14,7 @@ from asyncio_throttle.throttler import Throttler
 
 from relay.core.replies import Accepted, Answer, NoReply, Reply, Versions, describe
 from relay.ion import transport
-from relay.ion.client import IonEndpoint
+from relay.ion.client import IonClient
 from relay.ion.credentials import OAuth1Source
 from relay.ion.oauth import Secret
 from relay.sandbox import Sandbox
@@ -27,7 +27,7 @@ from tests.contract.ion_clients import (
     oauth1_source,
     sandbox_tenant,
 )
-from tests.support.raw import Asked, Line, RawServer
+from tests.support.raw import Line, ProcessSignals, RawServer
 from tests.support.scripted import Call
 
 CALLS: tuple[Call, ...] = ("ping", "versions", "accepted_documents", "post")
@@ -41,18 +41,18 @@ BODIES = {
 
 ROOT = Path(__file__).resolve().parents[2]
 
-Connect = Callable[..., IonEndpoint]
+Connect = Callable[..., IonClient]
 
 
 @pytest.fixture
 async def connect() -> AsyncIterator[Connect]:
     """Endpoints to a port, with OAuth 1 keys; closed at the end."""
-    made: list[IonEndpoint] = []
+    made: list[IonClient] = []
 
-    def to(port: int, scheme: str = "http", **changes: Any) -> IonEndpoint:
+    def to(port: int, scheme: str = "http", **changes: Any) -> IonClient:
         source = OAuth1Source("key", Secret("canary-secret"))
         url = f"{scheme}://127.0.0.1:{port}/service"
-        made.append(IonEndpoint(connection(source, ion_url=url, **changes)))
+        made.append(IonClient(connection(source, ion_url=url, **changes)))
         return made[-1]
 
     yield to
@@ -60,24 +60,24 @@ async def connect() -> AsyncIterator[Connect]:
         await endpoint.close()
 
 
-async def fine(line: Line, asked: Asked) -> None:
-    """Fine weather."""
+async def fine(line: Line, asked: ProcessSignals) -> None:
+    """Normal operation."""
     await line.reply("200 OK", BODIES[asked.target.rpartition("/")[2]])
 
 
 def is_fine(answer: Answer) -> bool:
-    """What fine weather answers."""
+    """What normal operation answers."""
     return isinstance(answer, Versions | Accepted) or (isinstance(answer, Reply) and answer.status == 200)
 
 
 # --- connections that are kept -----------------------------------------------------------------------
 
 
-def stale(first: int = 1) -> Callable[[Line, Asked], Any]:
+def stale(first: int = 1) -> Callable[[Line, ProcessSignals], Any]:
     """The first connection answers `first` requests and then breaks without a word; the others are fine."""
     served = 0
 
-    async def handler(line: Line, asked: Asked) -> None:
+    async def handler(line: Line, asked: ProcessSignals) -> None:
         nonlocal served
         served += 1
         if line.number == 0 and served > first:
@@ -123,7 +123,7 @@ async def test_on_a_new_connection_nothing_is_repeated(connect: Connect, call: C
 
 
 async def test_a_get_is_repeated_once_only(connect: Connect) -> None:
-    async def breaks(line: Line, asked: Asked) -> None:
+    async def breaks(line: Line, asked: ProcessSignals) -> None:
         if len(server.asked) <= 1:
             await fine(line, asked)
         else:
@@ -137,7 +137,7 @@ async def test_a_get_is_repeated_once_only(connect: Connect) -> None:
 
 
 async def test_a_connection_that_the_far_side_closed_is_not_used_again(connect: Connect) -> None:
-    async def answers_once(line: Line, asked: Asked) -> None:
+    async def answers_once(line: Line, asked: ProcessSignals) -> None:
         await fine(line, asked)
         await line.finish()
 
@@ -159,7 +159,7 @@ async def test_an_idle_connection_is_closed(connect: Connect, monkeypatch: pytes
 
 def test_an_endpoint_is_made_without_a_loop_and_without_a_connection() -> None:
     """A tenant that never has a message costs nothing."""
-    endpoint = IonEndpoint(connection(OAuth1Source("key", Secret("s")), ion_url="http://127.0.0.1:1/s"))
+    endpoint = IonClient(connection(OAuth1Source("key", Secret("s")), ion_url="http://127.0.0.1:1/s"))
     assert not endpoint.credentials_changed()
     asyncio.run(endpoint.close())
 
@@ -167,7 +167,7 @@ def test_an_endpoint_is_made_without_a_loop_and_without_a_connection() -> None:
 # --- time ------------------------------------------------------------------------------------------
 
 
-async def silent(line: Line, _: Asked) -> None:
+async def silent(line: Line, _: ProcessSignals) -> None:
     """Take the request and say nothing."""
     await line.until_gone()
 
@@ -180,7 +180,7 @@ async def test_silence_is_no_reply_after_the_total_time(connect: Connect, call: 
 
 
 async def test_a_body_that_stops_is_no_reply_after_the_reading_time(connect: Connect) -> None:
-    async def stops(line: Line, _: Asked) -> None:
+    async def stops(line: Line, _: ProcessSignals) -> None:
         await line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome")
         await line.until_gone()
 
@@ -190,7 +190,7 @@ async def test_a_body_that_stops_is_no_reply_after_the_reading_time(connect: Con
 
 
 async def test_a_body_that_drips_for_ever_ends_with_the_total_time(connect: Connect) -> None:
-    async def drips(line: Line, _: Asked) -> None:
+    async def drips(line: Line, _: ProcessSignals) -> None:
         await line.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         while True:
             await line.say(b"1\r\nx\r\n")
@@ -267,11 +267,11 @@ async def test_the_same_certificate_is_taken_where_the_machine_trusts_it(
     program.write_text(
         "import asyncio, sys\n"
         "from relay.ion.credentials import OAuth1Source\n"
-        "from relay.ion.endpoint import Connection, IonEndpoint\n"
+        "from relay.ion.client import Connection, IonClient\n"
         "from relay.ion.oauth import Secret\n"
         "async def main():\n"
         "    keys = OAuth1Source('key', Secret('s'))\n"
-        "    endpoint = IonEndpoint(Connection('T', 'lid://a.b.c', keys, sys.argv[1]))\n"
+        "    endpoint = IonClient(Connection('T', 'lid://a.b.c', keys, sys.argv[1]))\n"
         "    print(await endpoint.ping())\n"
         "    await endpoint.close()\n"
         "asyncio.run(main())\n"
@@ -308,7 +308,7 @@ async def test_something_that_is_no_tls_is_no_reply(connect: Connect) -> None:
 async def test_a_redirect_is_not_followed(connect: Connect, call: Call, status: str) -> None:
     """Neither credentials nor documents go to where somebody points."""
 
-    async def redirects(line: Line, _: Asked) -> None:
+    async def redirects(line: Line, _: ProcessSignals) -> None:
         await line.reply(status, b"", f"Location: http://127.0.0.1:{server.port}/elsewhere?state=canary")
 
     async with RawServer(redirects) as server:
@@ -320,7 +320,7 @@ async def test_a_redirect_is_not_followed(connect: Connect, call: Call, status: 
 # --- bytes -----------------------------------------------------------------------------------------
 
 
-async def floods(line: Line, _: Asked) -> None:
+async def floods(line: Line, _: ProcessSignals) -> None:
     """A body without end."""
     await line.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     while True:
@@ -346,7 +346,7 @@ async def test_an_endless_body_is_not_read_where_it_does_not_matter(connect: Con
 async def test_a_list_of_documents_may_be_long(connect: Connect) -> None:
     names = ",".join(f'"My.Document{number}"' for number in range(100_000))
 
-    async def long_list(line: Line, _: Asked) -> None:
+    async def long_list(line: Line, _: ProcessSignals) -> None:
         await line.reply("200 OK", b'{"acceptedDocuments":[' + names.encode() + b"]}")
 
     async with RawServer(long_list) as server:
@@ -379,7 +379,7 @@ NONSENSE = {
 @pytest.mark.parametrize("data", NONSENSE.values(), ids=NONSENSE)
 @pytest.mark.parametrize("call", CALLS)
 async def test_what_is_no_http_is_no_reply(connect: Connect, call: Call, data: bytes) -> None:
-    async def babbles(line: Line, _: Asked) -> None:
+    async def babbles(line: Line, _: ProcessSignals) -> None:
         await line.say(data)
         line.hang_up()
 
@@ -407,7 +407,7 @@ async def test_what_is_no_http_is_no_reply(connect: Connect, call: Call, data: b
     ],
 )
 async def test_odd_heads_are_replies(connect: Connect, head: str, status: int) -> None:
-    async def odd(line: Line, _: Asked) -> None:
+    async def odd(line: Line, _: ProcessSignals) -> None:
         await line.say(head.encode("latin-1") + b"\r\nContent-Length: 3\r\n\r\nabc")
         line.hang_up()
 
@@ -420,7 +420,7 @@ async def test_odd_heads_are_replies(connect: Connect, head: str, status: int) -
 
 
 async def test_a_switch_of_protocols_is_answered_and_its_connection_not_used_again(connect: Connect) -> None:
-    async def switches(line: Line, asked: Asked) -> None:
+    async def switches(line: Line, asked: ProcessSignals) -> None:
         if line.number == 0:
             await line.say(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
             await line.until_gone()
@@ -470,7 +470,7 @@ async def test_what_goes_out_is_what_the_protocol_asks_for(connect: Connect) -> 
 async def test_cookies_and_proxies_of_the_environment_are_not_used(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def sets(line: Line, _: Asked) -> None:
+    async def sets(line: Line, _: ProcessSignals) -> None:
         await line.reply("200 OK", b"", "Set-Cookie: session=1; Path=/")
 
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
@@ -546,7 +546,7 @@ async def test_every_request_of_the_tenant_passes_the_rate_limit(
 
     monkeypatch.setattr(Throttler, "acquire", acquire)
     async with Sandbox([sandbox_tenant()]) as sandbox:
-        endpoint = IonEndpoint(connection(ionapi_source(sandbox, tmp_path), rate_limit=3))
+        endpoint = IonClient(connection(ionapi_source(sandbox, tmp_path), rate_limit=3))
         for call in CALLS:
             assert not isinstance(await ask(endpoint, call), NoReply)
         await endpoint.close()
@@ -561,7 +561,7 @@ async def test_a_far_side_that_echoes_what_it_was_sent_brings_no_secret_into_an_
 ) -> None:
     caplog.set_level(0)
 
-    async def echoes(line: Line, asked: Asked) -> None:
+    async def echoes(line: Line, asked: ProcessSignals) -> None:
         text = b"canary-secret " + asked.headers["authorization"].encode() + b" canary-secret" * 100
         await line.reply("403 No", b'{"code": 403, "errors": "' + text.replace(b'"', b"'") + b'"}')
 
@@ -580,7 +580,7 @@ async def test_oauth1_keys_given_wrongly_are_refused_by_the_far_side_and_nothing
     async with Sandbox([sandbox_tenant()]) as sandbox:
         source = OAuth1Source(str(oauth1_source(sandbox).consumer_key), Secret("wrong"))
         url = f"{sandbox.url}/api/ion/messaging/service"
-        endpoint = IonEndpoint(connection(source, ion_url=url))
+        endpoint = IonClient(connection(source, ion_url=url))
         for call in CALLS:
             answer = await ask(endpoint, call)
             assert isinstance(answer, Reply)
@@ -599,7 +599,7 @@ async def test_a_post_that_may_not_be_sent_any_more_sends_not_one_byte(size: int
     async with RawServer(fine) as server:
         source = OAuth1Source("key", Secret("canary-secret"))
         url = f"http://127.0.0.1:{server.port}/service"
-        endpoint = IonEndpoint(connection(source, ion_url=url, deflate_from=2**30), lambda: sure)
+        endpoint = IonClient(connection(source, ion_url=url, deflate_from=2**30), lambda: sure)
         try:
             parcel = await endpoint.pack(message(1, b"x" * size))
             assert await endpoint.post(parcel) == Reply(200)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from relay.core.replies import Accepted, NoReply, Reply, TokenRefused, TokenUnavailable, Versions, describe
-from relay.ion.client import IonEndpoint
+from relay.ion.client import IonClient
 from relay.ion.credentials import IonApiFile, OAuth1Source
 from relay.ion.oauth import Secret
 from relay.observability.metrics import Meters
@@ -44,12 +44,12 @@ def source(sandbox: Sandbox, tmp_path: Path) -> IonApiFile:
 
 
 @pytest.fixture
-async def connect(source: IonApiFile) -> AsyncIterator[Callable[..., IonEndpoint]]:
+async def connect(source: IonApiFile) -> AsyncIterator[Callable[..., IonClient]]:
     """Endpoints with it; closed at the end."""
-    made: list[IonEndpoint] = []
+    made: list[IonClient] = []
 
-    def to(**changes: Any) -> IonEndpoint:
-        made.append(IonEndpoint(connection(source, **changes)))
+    def to(**changes: Any) -> IonClient:
+        made.append(IonClient(connection(source, **changes)))
         return made[-1]
 
     yield to
@@ -58,7 +58,7 @@ async def connect(source: IonApiFile) -> AsyncIterator[Callable[..., IonEndpoint
 
 
 @pytest.fixture
-def endpoint(connect: Callable[..., IonEndpoint]) -> IonEndpoint:
+def endpoint(connect: Callable[..., IonClient]) -> IonClient:
     """One of them."""
     return connect()
 
@@ -96,7 +96,7 @@ def rewrite(source: IonApiFile, **changes: object) -> None:
 # --- one token ---------------------------------------------------------------------------------------
 
 
-async def test_fifty_calls_at_once_cause_one_token_request(sandbox: Sandbox, endpoint: IonEndpoint) -> None:
+async def test_fifty_calls_at_once_cause_one_token_request(sandbox: Sandbox, endpoint: IonClient) -> None:
     parcels = [await endpoint.pack(message(number)) for number in range(25)]
     answers = await asyncio.gather(
         *(endpoint.ping() for _ in range(25)), *(endpoint.post(parcel) for parcel in parcels)
@@ -105,7 +105,7 @@ async def test_fifty_calls_at_once_cause_one_token_request(sandbox: Sandbox, end
     assert fetched(sandbox) == 1
 
 
-async def test_one_token_serves_all_calls(sandbox: Sandbox, endpoint: IonEndpoint) -> None:
+async def test_one_token_serves_all_calls(sandbox: Sandbox, endpoint: IonClient) -> None:
     for _ in range(3):
         for call in CALLS:
             assert not isinstance(await ask(endpoint, call), NoReply)
@@ -113,9 +113,9 @@ async def test_one_token_serves_all_calls(sandbox: Sandbox, endpoint: IonEndpoin
 
 
 async def test_the_first_caller_may_be_cancelled_while_the_token_is_fetched(
-    sandbox: Sandbox, endpoint: IonEndpoint
+    sandbox: Sandbox, endpoint: IonClient
 ) -> None:
-    sandbox.weather(call="token", delay=0.05)
+    sandbox.faults(call="token", delay=0.05)
     first, second = asyncio.create_task(endpoint.ping()), asyncio.create_task(endpoint.ping())
     await asyncio.sleep(0)
     first.cancel()
@@ -125,7 +125,7 @@ async def test_the_first_caller_may_be_cancelled_while_the_token_is_fetched(
 
 
 async def test_a_token_about_to_expire_is_renewed_before_it_does(
-    sandbox: Sandbox, endpoint: IonEndpoint, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, endpoint: IonClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody meets a 401 on the way."""
     clock = 1000.0
@@ -145,7 +145,7 @@ async def test_a_token_about_to_expire_is_renewed_before_it_does(
 
 @pytest.mark.parametrize("call", CALLS[:3])
 async def test_an_expired_token_on_a_get_is_replaced_once_and_the_get_repeated(
-    sandbox: Sandbox, endpoint: IonEndpoint, call: Call
+    sandbox: Sandbox, endpoint: IonClient, call: Call
 ) -> None:
     assert await endpoint.ping() == Reply(200)
     sandbox.tokens.revoke(sandbox.tenant(TENANT))
@@ -155,7 +155,7 @@ async def test_an_expired_token_on_a_get_is_replaced_once_and_the_get_repeated(
 
 
 async def test_an_expired_token_on_a_post_is_a_401_and_the_ping_that_follows_mends_it(
-    sandbox: Sandbox, endpoint: IonEndpoint
+    sandbox: Sandbox, endpoint: IonClient
 ) -> None:
     """A post is never repeated without a ping between."""
     assert await endpoint.ping() == Reply(200)
@@ -170,9 +170,7 @@ async def test_an_expired_token_on_a_post_is_a_401_and_the_ping_that_follows_men
     assert fetched(sandbox) == 2
 
 
-async def test_many_who_meet_an_expired_token_replace_it_once(
-    sandbox: Sandbox, endpoint: IonEndpoint
-) -> None:
+async def test_many_who_meet_an_expired_token_replace_it_once(sandbox: Sandbox, endpoint: IonClient) -> None:
     assert await endpoint.ping() == Reply(200)
     sandbox.tokens.revoke(sandbox.tenant(TENANT))
     assert await asyncio.gather(*(endpoint.ping() for _ in range(20))) == [Reply(200)] * 20
@@ -181,11 +179,11 @@ async def test_many_who_meet_an_expired_token_replace_it_once(
 
 @pytest.mark.parametrize("call", CALLS)
 async def test_a_fresh_token_that_is_refused_is_a_401_and_not_fetched_again(
-    sandbox: Sandbox, endpoint: IonEndpoint, call: Call
+    sandbox: Sandbox, endpoint: IonClient, call: Call
 ) -> None:
     """It is not the token's fault; the protocol halts the tenant."""
     for name in ("ping", "versions", "acceptedDocuments", "post"):
-        sandbox.weather(call=name, status=401, code=401, error="not you")
+        sandbox.faults(call=name, status=401, code=401, error="not you")
     assert await ask(endpoint, call) == Reply(401, "not you", 401)
     assert fetched(sandbox) == 1
     assert await ask(endpoint, call) == Reply(401, "not you", 401)
@@ -197,7 +195,7 @@ async def test_a_fresh_token_that_is_refused_is_a_401_and_not_fetched_again(
 
 @pytest.mark.parametrize("call", CALLS)
 async def test_wrong_credentials_are_refused_asked_once_and_not_shown(
-    sandbox: Sandbox, source: IonApiFile, endpoint: IonEndpoint, call: Call
+    sandbox: Sandbox, source: IonApiFile, endpoint: IonClient, call: Call
 ) -> None:
     rewrite(source, cs="canary-wrong-secret")
     answer = await ask(endpoint, call)
@@ -210,9 +208,9 @@ async def test_wrong_credentials_are_refused_asked_once_and_not_shown(
 
 @pytest.mark.parametrize("status", [400, 401, 403])
 async def test_a_refusal_of_the_token_service_is_final(
-    sandbox: Sandbox, endpoint: IonEndpoint, status: int
+    sandbox: Sandbox, endpoint: IonClient, status: int
 ) -> None:
-    sandbox.weather(call="token", status=status, error="no")
+    sandbox.faults(call="token", status=status, error="no")
     answer = await endpoint.ping()
     assert isinstance(answer, TokenRefused)
     assert f"HTTP {status}" in answer.detail
@@ -221,9 +219,9 @@ async def test_a_refusal_of_the_token_service_is_final(
 
 @pytest.mark.parametrize("status", [302, 404, 429, 503])
 async def test_other_trouble_of_the_token_service_is_not_asked_about_again(
-    sandbox: Sandbox, endpoint: IonEndpoint, status: int
+    sandbox: Sandbox, endpoint: IonClient, status: int
 ) -> None:
-    sandbox.weather(call="token", status=status, retry_after=9)
+    sandbox.faults(call="token", status=status, retry_after=9)
     answer = await ask(endpoint, "post")
     assert isinstance(answer, TokenUnavailable)
     assert answer.retry_after == 9.0
@@ -232,26 +230,26 @@ async def test_other_trouble_of_the_token_service_is_not_asked_about_again(
     assert sandbox.messages() == []
 
 
-@pytest.mark.parametrize("weather", [{"status": 500}, {"status": 502}, {"status": 408}, {"cut": "before"}])
+@pytest.mark.parametrize("faults", [{"status": 500}, {"status": 502}, {"status": 408}, {"cut": "before"}])
 async def test_a_token_service_that_is_broken_is_asked_three_times_and_no_more(
-    sandbox: Sandbox, endpoint: IonEndpoint, weather: dict[str, Any]
+    sandbox: Sandbox, endpoint: IonClient, faults: dict[str, Any]
 ) -> None:
-    sandbox.weather(call="token", **weather)
+    sandbox.faults(call="token", **faults)
     assert isinstance(await endpoint.ping(), TokenUnavailable)
     assert fetched(sandbox) == 3
 
 
-async def test_a_short_trouble_of_the_token_service_is_none(sandbox: Sandbox, endpoint: IonEndpoint) -> None:
-    sandbox.weather(call="token", status=502, count=2)
+async def test_a_short_trouble_of_the_token_service_is_none(sandbox: Sandbox, endpoint: IonClient) -> None:
+    sandbox.faults(call="token", status=502, count=2)
     assert await endpoint.ping() == Reply(200)
     assert fetched(sandbox) == 3
 
 
 @pytest.mark.parametrize("body", ["not-json", "not-utf8", "wrong-types", "huge", "html", "empty"])
 async def test_nonsense_for_a_token_is_trouble_and_not_asked_about_again(
-    sandbox: Sandbox, endpoint: IonEndpoint, body: str
+    sandbox: Sandbox, endpoint: IonClient, body: str
 ) -> None:
-    sandbox.weather(call="token", body=body)
+    sandbox.faults(call="token", body=body)
     answer = await endpoint.ping()
     assert isinstance(answer, TokenUnavailable)
     assert len(answer.detail) <= 300
@@ -268,15 +266,13 @@ async def test_both_grants_work_with_both_ways_to_send_the_clients_credentials(
 ) -> None:
     tenant = SandboxTenant(TENANT, LOGICAL_ID, list(DOCUMENTS), service_account=service_account)
     async with Sandbox([tenant]) as sandbox:
-        endpoint = IonEndpoint(
-            connection(ionapi_source(sandbox, tmp_path), token_basic=basic, token_scope="s")
-        )
+        endpoint = IonClient(connection(ionapi_source(sandbox, tmp_path), token_basic=basic, token_scope="s"))
         assert await ask(endpoint, "post") == Reply(202)
         await endpoint.close()
 
 
 async def test_an_ion_url_overrides_the_base_of_the_file(
-    sandbox: Sandbox, connect: Callable[..., IonEndpoint]
+    sandbox: Sandbox, connect: Callable[..., IonClient]
 ) -> None:
     endpoint = connect(ion_url=f"{sandbox.url}/api/ion/messaging/service")
     assert await endpoint.ping() == Reply(200)
@@ -287,7 +283,7 @@ async def test_an_ion_url_overrides_the_base_of_the_file(
 
 
 async def test_a_ping_reads_credentials_that_changed_on_disk(
-    sandbox: Sandbox, source: IonApiFile, endpoint: IonEndpoint
+    sandbox: Sandbox, source: IonApiFile, endpoint: IonClient
 ) -> None:
     good = json.loads(source.path.read_text())["cs"]
     rewrite(source, cs="wrong")
@@ -300,7 +296,7 @@ async def test_a_ping_reads_credentials_that_changed_on_disk(
 
 
 async def test_new_credentials_mean_a_new_token(
-    sandbox: Sandbox, source: IonApiFile, endpoint: IonEndpoint
+    sandbox: Sandbox, source: IonApiFile, endpoint: IonClient
 ) -> None:
     assert await endpoint.ping() == Reply(200)
     rewrite(source, cs="wrong")
@@ -310,7 +306,7 @@ async def test_new_credentials_mean_a_new_token(
 
 
 async def test_a_file_that_was_only_touched_costs_no_token(
-    sandbox: Sandbox, source: IonApiFile, endpoint: IonEndpoint
+    sandbox: Sandbox, source: IonApiFile, endpoint: IonClient
 ) -> None:
     assert await endpoint.ping() == Reply(200)
     rewrite(source)
@@ -334,7 +330,7 @@ async def test_a_file_that_was_only_touched_costs_no_token(
 )
 @pytest.mark.parametrize("call", CALLS)
 async def test_a_file_that_cannot_be_used_is_refused_by_name_until_it_is_mended(
-    sandbox: Sandbox, source: IonApiFile, endpoint: IonEndpoint, call: Call, content: object, said: str
+    sandbox: Sandbox, source: IonApiFile, endpoint: IonClient, call: Call, content: object, said: str
 ) -> None:
     good = source.path.read_bytes()
     source.path.unlink()
@@ -355,7 +351,7 @@ async def test_a_file_that_cannot_be_used_is_refused_by_name_until_it_is_mended(
 
 
 async def test_a_file_that_breaks_before_a_token_is_due_is_refused_by_name(
-    sandbox: Sandbox, source: IonApiFile, endpoint: IonEndpoint
+    sandbox: Sandbox, source: IonApiFile, endpoint: IonClient
 ) -> None:
     """It is read again before a token is fetched, whichever call needs it."""
     assert await endpoint.ping() == Reply(200)
@@ -367,7 +363,7 @@ async def test_a_file_that_breaks_before_a_token_is_due_is_refused_by_name(
     assert fetched(sandbox) == 1
 
 
-async def test_a_change_of_permissions_counts_as_a_change(source: IonApiFile, endpoint: IonEndpoint) -> None:
+async def test_a_change_of_permissions_counts_as_a_change(source: IonApiFile, endpoint: IonClient) -> None:
     """`chmod` changes neither content nor time of content, and is how unreadable files are mended."""
     await endpoint.ping()
     source.path.chmod(0o640)
@@ -375,7 +371,7 @@ async def test_a_change_of_permissions_counts_as_a_change(source: IonApiFile, en
 
 
 async def test_a_credential_file_beyond_reach_is_looked_at_again_with_every_ping(
-    sandbox: Sandbox, source: IonApiFile, endpoint: IonEndpoint, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, source: IonApiFile, endpoint: IonClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the cause leaves no trace on the file (a mount, an ACL), the slow probe must find it mended."""
     opened = Path.open
@@ -395,7 +391,7 @@ async def test_oauth1_keys_may_stand_in_files_and_change_there(sandbox: Sandbox,
     key.write_text(f"{given.consumer_key}\n")
     secret.write_text("wrong")
     url = f"{sandbox.url}/api/ion/messaging/service"
-    endpoint = IonEndpoint(connection(OAuth1Source(key, secret), ion_url=url))
+    endpoint = IonClient(connection(OAuth1Source(key, secret), ion_url=url))
     answer = await endpoint.ping()
     assert isinstance(answer, Reply)
     assert answer.status == 401
@@ -410,7 +406,7 @@ async def test_oauth1_keys_may_stand_in_files_and_change_there(sandbox: Sandbox,
 async def test_a_key_file_without_one_line_of_text_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "secret"
     path.write_bytes(content)
-    endpoint = IonEndpoint(connection(OAuth1Source("key", path), ion_url="http://127.0.0.1:1/s"))
+    endpoint = IonClient(connection(OAuth1Source("key", path), ion_url="http://127.0.0.1:1/s"))
     answer = await endpoint.ping()
     assert isinstance(answer, TokenRefused)
     assert answer.detail == f"{path}: holds no single line of text; write the key alone into it"
@@ -418,19 +414,19 @@ async def test_a_key_file_without_one_line_of_text_is_refused(tmp_path: Path, co
 
 async def test_a_key_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "key"
-    endpoint = IonEndpoint(connection(OAuth1Source(path, Secret("s")), ion_url="http://127.0.0.1:1/s"))
+    endpoint = IonClient(connection(OAuth1Source(path, Secret("s")), ion_url="http://127.0.0.1:1/s"))
     answer = await endpoint.ping()
     assert isinstance(answer, TokenRefused)
     assert answer.detail.startswith(f"{path}: cannot be read: No such file or directory")
 
 
 async def test_oauth1_keys_without_an_ion_url_are_refused_with_the_mend() -> None:
-    endpoint = IonEndpoint(connection(OAuth1Source("key", Secret("s"))))
+    endpoint = IonClient(connection(OAuth1Source("key", Secret("s"))))
     assert await endpoint.ping() == TokenRefused("OAuth 1 keys need an ION URL; set the tenant's ION_URL")
 
 
 async def test_an_ion_url_that_is_none_is_refused_with_the_mend() -> None:
-    endpoint = IonEndpoint(connection(OAuth1Source("key", Secret("s")), ion_url="http://[::1/s"))
+    endpoint = IonClient(connection(OAuth1Source("key", Secret("s")), ion_url="http://[::1/s"))
     answer = await endpoint.ping()
     assert isinstance(answer, TokenRefused)
     assert "the ION URL cannot be used" in answer.detail
@@ -440,7 +436,7 @@ async def test_an_ion_url_that_is_none_is_refused_with_the_mend() -> None:
 
 
 async def test_no_secret_is_in_any_answer_log_or_representation(
-    sandbox: Sandbox, endpoint: IonEndpoint, caplog: pytest.LogCaptureFixture
+    sandbox: Sandbox, endpoint: IonClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Every secret of the tenant and every token, with a far side that says them all in its refusals."""
     caplog.set_level(0)
@@ -449,8 +445,8 @@ async def test_no_secret_is_in_any_answer_log_or_representation(
     (token,) = sandbox.tokens._grants
     account = [credentials.client_secret, credentials.username, credentials.password]
     for name in ("ping", "versions", "acceptedDocuments", "post"):
-        sandbox.weather(call=name, status=403, code=403, error=" ".join([*account, token]))
-    sandbox.weather(call="token", status=403, error=" ".join(account))
+        sandbox.faults(call=name, status=403, code=403, error=" ".join([*account, token]))
+    sandbox.faults(call="token", status=403, error=" ".join(account))
     said: list[str] = []
     for call in CALLS:
         answer = await ask(endpoint, call)
@@ -473,7 +469,7 @@ async def test_every_request_is_counted_also_the_one_for_a_token(
     sandbox: Sandbox, source: IonApiFile
 ) -> None:
     meters = Meters()
-    endpoint = IonEndpoint(connection(source), meter=meters.of(TENANT))
+    endpoint = IonClient(connection(source), meter=meters.of(TENANT))
     for call in CALLS:
         await ask(endpoint, call)
     await endpoint.close()
@@ -490,7 +486,7 @@ async def test_every_request_is_counted_also_the_one_for_a_token(
 async def test_a_call_begins_when_it_has_its_token(sandbox: Sandbox, source: IonApiFile) -> None:
     """What the token took is no part of the time that the call may take."""
     asked: list[int] = []
-    endpoint = IonEndpoint(connection(source), begin=lambda: asked.append(len(sandbox.requests())))
+    endpoint = IonClient(connection(source), begin=lambda: asked.append(len(sandbox.requests())))
     await endpoint.ping()
     await endpoint.versions()
     await endpoint.close()
@@ -500,7 +496,7 @@ async def test_a_call_begins_when_it_has_its_token(sandbox: Sandbox, source: Ion
 async def test_a_token_service_that_refuses_is_counted_by_its_status(source: IonApiFile) -> None:
     meters = Meters()
     rewrite(source, cs="wrong")
-    endpoint = IonEndpoint(connection(source), meter=meters.of(TENANT))
+    endpoint = IonClient(connection(source), meter=meters.of(TENANT))
     await endpoint.ping()
     await endpoint.close()
     assert meters.requests.get((TENANT, "token", "4xx")) == 1
@@ -509,7 +505,7 @@ async def test_a_token_service_that_refuses_is_counted_by_its_status(source: Ion
 
 async def test_no_answer_is_counted_as_none() -> None:
     meters = Meters()
-    endpoint = IonEndpoint(
+    endpoint = IonClient(
         connection(OAuth1Source("key", Secret("s")), ion_url="http://127.0.0.1:1/s"), meter=meters.of(TENANT)
     )
     await endpoint.ping()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from relay.core.replies import Accepted, NoReply, Reply, Versions
-from relay.ion.client import IonEndpoint
+from relay.ion.client import IonClient
 from relay.sandbox import Sandbox
 from tests.contract.ion_clients import (
     DOCUMENTS,
@@ -40,14 +40,14 @@ async def case(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         else:
             direct = f"{sandbox.url}/api/ion/messaging/service"
             plan = connection(oauth1_source(sandbox), ion_url=direct)
-        endpoint = IonEndpoint(plan)
+        endpoint = IonClient(plan)
         try:
             yield SandboxCase(sandbox, endpoint)
         finally:
             await endpoint.close()
 
 
-async def test_in_fine_weather_every_call_has_its_answer(case: EndpointCase) -> None:
+async def test_in_fine_faults_every_call_has_its_answer(case: EndpointCase) -> None:
     assert await case.endpoint.ping() == Reply(200)
     assert await case.endpoint.versions() == Versions(("v1", "v2", "v3"))
     assert await case.endpoint.accepted_documents() == Accepted(frozenset(DOCUMENTS))  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from relay.core.model import (
     TenantId,
     TenantState,
 )
-from relay.core.ports import Leases, Standing
+from relay.core.ports import Leases, LeaseStatus
 from tests.contract.stores import ACME, GLOBEX, ROOM, SharedCase, SharedStore, until
 
 ORDER = DocumentName("Sync.SalesOrder")
@@ -35,7 +35,7 @@ class Member:
     def __init__(self, store: SharedStore, leases: Leases) -> None:
         self.store, self.leases = store, leases
         self.acquire: Callable[[Sequence[TenantId]], Awaitable[frozenset[TenantId]]] = leases.acquire
-        self.renew: Callable[[], Awaitable[Standing]] = leases.renew
+        self.renew: Callable[[], Awaitable[LeaseStatus]] = leases.renew
         self.release: Callable[[Sequence[TenantId]], Awaitable[None]] = leases.release
 
     async def held(self) -> frozenset[TenantId]:
@@ -74,7 +74,7 @@ async def second(shared_case: SharedCase) -> Member:
     return await join(shared_case, "second")
 
 
-async def hand_over(member: Member, *tenants: TenantId) -> None:
+async def enqueue(member: Member, *tenants: TenantId) -> None:
     await member.store.add(
         [Draft(tenant, ORDER, b"x", MessageId(f"m{i}")) for i, tenant in enumerate(tenants)]
     )
@@ -139,7 +139,7 @@ async def test_renew_tells_who_lives_this_one_too(
 async def test_renew_tells_what_this_one_holds_and_nothing_of_others(first: Member, second: Member) -> None:
     await first.acquire([ACME])
     await second.acquire([GLOBEX])
-    assert await first.renew() == Standing(frozenset({"first", "second"}), frozenset({ACME}))
+    assert await first.renew() == LeaseStatus(frozenset({"first", "second"}), frozenset({ACME}))
 
 
 async def test_one_heartbeat_keeps_all_leases_alive(shared_case: SharedCase, first: Member) -> None:
@@ -263,7 +263,7 @@ by_fate = pytest.mark.parametrize(("fate", "outcome"), list(zip(FATES, OUTCOMES,
 @by_fate
 async def test_a_holder_settles(first: Member, fate: Settlement, outcome: str) -> None:
     await first.acquire([ACME])
-    await hand_over(first, ACME)
+    await enqueue(first, ACME)
     (row,) = await first.rows()
     await first.store.settle([(row, fate)])
     assert await first.state(row) == outcome
@@ -274,7 +274,7 @@ async def test_a_relay_that_lost_its_lease_without_noticing_settles_nothing(
     shared_case: SharedCase, first: Member, second: Member, fate: Settlement, outcome: str
 ) -> None:
     await first.acquire([ACME])
-    await hand_over(first, ACME)
+    await enqueue(first, ACME)
     (row,) = await first.rows()
     await shared_case.expire("first")
     await second.acquire([ACME])
@@ -289,7 +289,7 @@ async def test_nor_after_the_next_holder_is_gone_as_well(
 ) -> None:
     """The fence is of an acquisition, not of a name: being the last one that lives gives nothing back."""
     await first.acquire([ACME])
-    await hand_over(first, ACME)
+    await enqueue(first, ACME)
     (row,) = await first.rows()
     await shared_case.expire("first")
     await second.acquire([ACME])
@@ -303,7 +303,7 @@ async def test_the_lost_tenants_are_left_out_of_a_group_the_others_are_settled(
     shared_case: SharedCase, first: Member, second: Member
 ) -> None:
     await first.acquire([ACME, GLOBEX])
-    await hand_over(first, ACME, GLOBEX)
+    await enqueue(first, ACME, GLOBEX)
     (lost,), (kept,) = await first.rows(ACME), await first.rows(GLOBEX)
     await shared_case.expire("first")
     await second.acquire([ACME])
@@ -315,7 +315,7 @@ async def test_the_lost_tenants_are_left_out_of_a_group_the_others_are_settled(
 
 async def test_what_was_never_acquired_is_not_settled(first: Member, second: Member) -> None:
     await first.acquire([GLOBEX])
-    await hand_over(first, ACME)
+    await enqueue(first, ACME)
     (row,) = await first.rows()
     await first.store.settle([(row, Delivered())])
     await second.acquire([ACME])
@@ -324,7 +324,7 @@ async def test_what_was_never_acquired_is_not_settled(first: Member, second: Mem
 
 async def test_what_was_given_back_is_not_settled(first: Member) -> None:
     await first.acquire([ACME])
-    await hand_over(first, ACME)
+    await enqueue(first, ACME)
     (row,) = await first.rows()
     await first.release([ACME])
     await first.store.settle([(row, Delivered())])
@@ -335,7 +335,7 @@ async def test_a_lease_that_came_back_with_no_holder_between_settles_what_it_del
     shared_case: SharedCase, first: Member
 ) -> None:
     await first.acquire([ACME])
-    await hand_over(first, ACME)
+    await enqueue(first, ACME)
     (row,) = await first.rows()
     await shared_case.expire("first")
     assert await first.held() == {ACME}
@@ -348,7 +348,7 @@ async def test_what_was_read_before_another_held_the_tenant_is_not_settled_under
 ) -> None:
     """The other may have sent it as well, and said what became of it; read again it may be settled."""
     await first.acquire([ACME])
-    await hand_over(first, ACME)
+    await enqueue(first, ACME)
     (row,) = await first.rows()
     await shared_case.expire("first")
     await second.acquire([ACME])
@@ -369,7 +369,7 @@ async def test_acquired_anew_it_settles_again(shared_case: SharedCase, first: Me
     await first.renew()
     await second.release([ACME])
     assert await first.acquire([ACME]) == {ACME}
-    await hand_over(first, ACME)
+    await enqueue(first, ACME)
     (row,) = await first.rows()
     await first.store.settle([(row, Delivered())])
     assert await first.state(row) == "delivered 0 None"
@@ -412,7 +412,7 @@ async def test_settling_while_others_take_over_is_all_or_nothing_by_tenant(
 ) -> None:
     """Whoever is first at the lease: a message that the late one settled would be one that two had sent."""
     await first.acquire([ACME])
-    await hand_over(first, *[ACME] * 40)
+    await enqueue(first, *[ACME] * 40)
     rows = await first.rows()
     await shared_case.expire("first")
     _, taken = await asyncio.gather(

@@ -174,12 +174,12 @@ async def test_the_case_of_a_tenant_id_is_of_no_account(store_case: StoreCase, s
         await store.add([draft("b", message_id="m")])
     message = await only(store)
     assert message.tenant_id == ACME
-    assert (await store.signals()).pending == {ACME}
+    assert (await store.notification()).pending == {ACME}
     assert await store.documents(ACME) == {ORDER}
     assert [record.tenant_id for record in await store.find(Filter(tenant=ACME), 10)] == [ACME]
     assert list(await store.counts()) == [ACME]
     await park(store, Filter(), "why")
-    assert list((await store.signals()).controls) == [ACME]
+    assert list((await store.notification()).controls) == [ACME]
 
 
 # --- due ------------------------------------------------------------------------------------------
@@ -448,11 +448,11 @@ async def test_calls_may_overlap(store: Store) -> None:
 
 
 async def test_signals_tell_who_has_pending_rows(store: Store) -> None:
-    assert (await store.signals()).pending == frozenset()
+    assert (await store.notification()).pending == frozenset()
     await store.add([draft(), draft(tenant=GLOBEX), draft(tenant=GLOBEX, document=SHIPMENT, key=K1)])
-    assert (await store.signals()).pending == {ACME, GLOBEX}
+    assert (await store.notification()).pending == {ACME, GLOBEX}
     await store.settle([((await only(store)).row, Parked("x"))])
-    assert (await store.signals()).pending == {GLOBEX}
+    assert (await store.notification()).pending == {GLOBEX}
 
 
 async def test_arrivals_tell_at_first_what_was_there_before(store: Store) -> None:
@@ -506,10 +506,10 @@ async def settled_down(store: Store) -> None:
 
 async def test_pause_lasts_over_restarts(store_case: StoreCase, store: Store) -> None:
     await store.pause(ACME, "a message was refused")
-    before = (await store.signals()).controls[ACME]
+    before = (await store.notification()).controls[ACME]
     assert (before.revision, before.paused) == (1, "a message was refused")
     await store.close()
-    assert (await (await store_case.open()).signals()).controls[ACME] == before
+    assert (await (await store_case.open()).notification()).controls[ACME] == before
 
 
 # --- this relay -----------------------------------------------------------------------------------
@@ -594,7 +594,7 @@ async def test_states_of_a_relay_that_is_not_alive_are_no_longer_true(
 async def test_a_report_is_no_decision_of_a_person(store: Store) -> None:
     await store.beat("relay-1", {})
     await store.report([live(ACME, "sending")])
-    assert (await store.signals()).controls == {}
+    assert (await store.notification()).controls == {}
 
 
 # --- prune ----------------------------------------------------------------------------------------
@@ -650,6 +650,6 @@ async def test_close_lets_calls_under_way_end_and_refuses_later_ones(
     await store.close()
     assert len(await adding) == 1
     with pytest.raises(StoreError, match="closed"):
-        await store.signals()
+        await store.notification()
     await store.close()
     assert await texts(await store_case.open()) == ["a"]

@@ -38,7 +38,7 @@ async def waiting(store: Store) -> tuple[Store, datetime]:
         ]
     )
     messages = await store.due(ACME, {ORDER}, frozenset(), frozenset(), 1, ROOM)
-    await store.settle([(messages[0].row, Released("HTTP 500", blamed=True, wait=600))])
+    await store.settle([(messages[0].row, Released("HTTP 500", counted=True, wait=600))])
     (record,) = await store.show(MessageId("head"), ACME)
     now = record.queued_at
     await store.pause(GLOBEX, "change night", "ann@desk")
@@ -53,7 +53,7 @@ async def test_the_next_tries(waiting: tuple[Store, datetime]) -> None:
     found = await next_tries(store, CONFIGURED, now)
     assert [(one.tenant_id, one.message_id, one.rule) for one in found.tries] == [
         (ACME, None, "not-accepted"),
-        (ACME, "head", "own-delay"),
+        (ACME, "head", "back-off"),
         (GLOBEX, None, "paused"),
     ]
     assert found.running
@@ -79,7 +79,7 @@ async def test_a_tenants_story(waiting: tuple[Store, datetime]) -> None:
 
 @pytest.mark.parametrize(
     ("message", "rules"),
-    [("head", ["own-delay"]), ("behind", ["lane"]), ("withheld", ["not-accepted"]), ("theirs", ["paused"])],
+    [("head", ["back-off"]), ("behind", ["lane"]), ("withheld", ["not-accepted"]), ("theirs", ["paused"])],
 )
 async def test_a_messages_story(waiting: tuple[Store, datetime], message: str, rules: list[str]) -> None:
     store, now = waiting

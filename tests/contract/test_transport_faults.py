@@ -16,7 +16,7 @@ from yarl import URL
 
 from relay.core.replies import NoReply, Reply, TokenUnavailable
 from relay.ion import oauth
-from relay.ion.client import IonEndpoint
+from relay.ion.client import IonClient
 from tests.contract.ion_clients import ask, connection
 from tests.support.scripted import Call
 
@@ -67,10 +67,10 @@ def fake() -> Iterator[aioresponses]:
 
 
 @pytest.fixture
-async def endpoint() -> AsyncIterator[IonEndpoint]:
+async def endpoint() -> AsyncIterator[IonClient]:
     """To BASE, with OAuth 1 keys."""
     keys = oauth.OAuth1Keys("key", oauth.Secret("canary-secret"))
-    made = IonEndpoint(
+    made = IonClient(
         connection(Given(keys), ion_url=BASE, total_seconds=50, read_seconds=40, connect_seconds=5)
     )
     yield made
@@ -152,14 +152,14 @@ FAULTS: dict[str, tuple[Exception, str]] = {
 @pytest.mark.parametrize(("fault", "said"), FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("call", CALLS)
 async def test_every_fault_is_no_reply_in_words_for_a_person(
-    fake: aioresponses, endpoint: IonEndpoint, call: Call, fault: Exception, said: str
+    fake: aioresponses, endpoint: IonClient, call: Call, fault: Exception, said: str
 ) -> None:
     stage(fake, call, exception=fault)
     assert await ask(endpoint, call) == NoReply(said)
 
 
 @pytest.mark.parametrize("call", CALLS)
-async def test_a_cancellation_passes(fake: aioresponses, endpoint: IonEndpoint, call: Call) -> None:
+async def test_a_cancellation_passes(fake: aioresponses, endpoint: IonClient, call: Call) -> None:
     stage(fake, call, exception=asyncio.CancelledError())
     with pytest.raises(asyncio.CancelledError):
         await ask(endpoint, call)
@@ -167,7 +167,7 @@ async def test_a_cancellation_passes(fake: aioresponses, endpoint: IonEndpoint, 
 
 @pytest.mark.parametrize("call", CALLS)
 async def test_a_bug_is_not_taken_for_the_far_sides_doing(
-    fake: aioresponses, endpoint: IonEndpoint, call: Call
+    fake: aioresponses, endpoint: IonClient, call: Call
 ) -> None:
     stage(fake, call, exception=ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
@@ -192,7 +192,7 @@ async def test_a_token_service_that_cannot_be_reached_is_asked_thrice_and_is_not
     )
     for _ in range(3):
         fake.post("https://login.example/as/token", exception=FAULTS["dns"][0])
-    endpoint = IonEndpoint(connection(Given(api)))
+    endpoint = IonClient(connection(Given(api)))
     assert await endpoint.ping() == TokenUnavailable("cannot resolve login.example")
     assert len(waits) == 2
     assert all(0 <= wait <= 0.6 for wait in waits)
@@ -217,6 +217,6 @@ async def test_a_token_service_that_comes_back_is_no_trouble(
     fake.post("https://login.example/as/token", status=502)
     fake.post("https://login.example/as/token", payload={"access_token": "t", "expires_in": 7200})
     fake.get(f"{api.service_url}/ping", status=200)
-    endpoint = IonEndpoint(connection(Given(api)))
+    endpoint = IonClient(connection(Given(api)))
     assert await endpoint.ping() == Reply(200)
     await endpoint.close()

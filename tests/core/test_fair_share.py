@@ -3,15 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.core.fair_share import Share, Shares
+from relay.core.fair_share import FairShare, TenantShare
 
 
 class Tenant:
     """One that always wants `wanted` posts under way."""
 
-    def __init__(self, shares: Shares, wanted: int) -> None:
+    def __init__(self, shares: FairShare, wanted: int) -> None:
         self.shares, self.wanted, self.woken, self.done = shares, wanted, 0, 0
-        self.share = Share(self._wake)
+        self.share = TenantShare(self._wake)
 
     def _wake(self) -> None:
         self.woken += 1
@@ -25,7 +25,7 @@ class Tenant:
 
 
 def tenants(most: int, *wanted: int) -> list[Tenant]:
-    shares = Shares(most)
+    shares = FairShare(most)
     return [Tenant(shares, each) for each in wanted]
 
 
@@ -139,7 +139,7 @@ actions = st.lists(
 def test_whatever_happens_the_cap_holds_and_every_place_comes_back(
     most: int, happens: list[tuple[int, str]]
 ) -> None:
-    shares = Shares(most)
+    shares = FairShare(most)
     all_of_them = [Tenant(shares, 64) for _ in range(6)]
     largest = most
     for at, what in happens:

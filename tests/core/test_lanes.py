@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from relay.core.lanes import Lanes, Room
+from relay.core.lanes import Lanes, SlowStart
 from relay.core.model import DocumentName, Message, MessageId, OrderingKey, RowId, TenantId
 
 ORDER, SHIPMENT = DocumentName("Sync.SalesOrder"), DocumentName("Sync.Shipment")
@@ -260,14 +260,14 @@ def test_a_stale_head_is_passed_over():
 
 @pytest.mark.parametrize("most", [1, 3, 8])
 def test_room_starts_at_one_and_doubles_up_to_the_most(most):
-    room = Room(most)
+    room = SlowStart(most)
     sizes = [room.size]
     for _ in range(5):
         room.succeeded()
         sizes.append(room.size)
     assert sizes == [min(2**n, most) for n in range(6)]
     assert room.full_size
-    room.troubled()
+    room.failed()
     assert (room.size, room.full_size) == (1, most == 1)
 
 

@@ -86,10 +86,10 @@ def test_printable_text_up_to_the_limit_is_taken(check: object, name: str, limit
 @pytest.mark.parametrize(("check", "name", "limit"), TEXTS, ids=[name for _, name, _ in TEXTS])
 def test_empty_too_long_blank_and_unprintable_text_is_refused(check: object, name: str, limit: int) -> None:
     assert callable(check)
-    mend = f"use 1 to {limit} printable characters"
+    hint = f"use 1 to {limit} printable characters"
     for text in ("", " ", "   ", "a\nb", "\x00", "tab\t", "\x7f", "\u200b"):
-        assert check(text) == Problem(name, f"{text!r} cannot be used", mend)
-    assert check("x" * (limit + 1)) == Problem(name, f"has {limit + 1} characters", mend)
+        assert check(text) == Problem(name, f"{text!r} cannot be used", hint)
+    assert check("x" * (limit + 1)) == Problem(name, f"has {limit + 1} characters", hint)
 
 
 @pytest.mark.parametrize(
@@ -159,10 +159,10 @@ def test_a_logical_id_without_lid_says_to_write_it_before(text: str) -> None:
     ],
 )
 def test_another_form_of_logical_id_is_refused_under_the_name_of_its_field(text: str) -> None:
-    mend = "use lid:// and at most 250 of a-z 0-9 . _ -, e.g. lid://acme.orders.1"
+    hint = "use lid:// and at most 250 of a-z 0-9 . _ -, e.g. lid://acme.orders.1"
     what = f"{text!r} is not a logical id"
-    assert logical_id_problem(text) == Problem("logical_id", what, mend)
-    assert logical_id_problem(text, "to_logical_id") == Problem("to_logical_id", what, mend)
+    assert logical_id_problem(text) == Problem("logical_id", what, hint)
+    assert logical_id_problem(text, "to_logical_id") == Problem("to_logical_id", what, hint)
 
 
 def test_a_logical_id_has_at_most_250_characters_and_long_ones_are_shown_cropped() -> None:
@@ -419,7 +419,7 @@ def test_values_of_the_domain_can_be_compared_and_never_changed() -> None:
     assert (message.ordering_key, message.holds_for, message.age) == (None, 0.0, 0.0)
     state = TenantState(FINE.tenant_id, "idle", "", datetime(2026, 1, 1, tzinfo=UTC))
     assert state.next_try is None
-    assert Released("why") == Released("why", blamed=False, wait=0.0)
+    assert Released("why") == Released("why", counted=False, wait=0.0)
     for value in (FINE, message, state, Delivered(), Released("why"), Parked("why"), Problem("a", "b", "c")):
         assert not hasattr(value, "__dict__")
         for field in dataclasses.fields(value):

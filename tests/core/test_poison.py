@@ -1,45 +1,45 @@
 """What is remembered about messages that may themselves be the trouble."""
 
 from relay.core.model import DocumentName, RowId
-from relay.core.poison import Blame, Blames, Unready
+from relay.core.poison import CountedAttempts, PoisonDetector, Unready
 
 ROW, OTHER = RowId(1), RowId(2)
 ORDER = DocumentName("Sync.SalesOrder")
 
 
 def test_a_message_never_blamed_has_only_its_attempts():
-    assert Blames().of(ROW, 3, 100.0, alone=True) == Blame(attempts=3, alone=True)
+    assert PoisonDetector().of(ROW, 3, 100.0, alone=True) == CountedAttempts(attempts=3, alone=True)
 
 
 def test_time_counts_from_the_first_blame():
-    blames = Blames()
-    blames.blamed(ROW, "a", 10.0)
-    blames.blamed(ROW, "a", 50.0)
-    assert blames.of(ROW, 2, 60.0, alone=False) == Blame(2, 50.0)
+    blames = PoisonDetector()
+    blames.counted(ROW, "a", 10.0)
+    blames.counted(ROW, "a", 50.0)
+    assert blames.of(ROW, 2, 60.0, alone=False) == CountedAttempts(2, 50.0)
 
 
 def test_a_delivery_from_another_lane_speaks_against_it():
-    blames = Blames()
-    blames.blamed(ROW, "a", 0.0)
+    blames = PoisonDetector()
+    blames.counted(ROW, "a", 0.0)
     blames.delivered("b")
     blames.delivered("b")
     assert blames.of(ROW, 1, 1.0, alone=False).delivered_elsewhere
 
 
 def test_a_delivery_from_its_own_lane_or_before_the_blame_does_not():
-    blames = Blames()
+    blames = PoisonDetector()
     blames.delivered("b")
-    blames.blamed(ROW, "a", 0.0)
+    blames.counted(ROW, "a", 0.0)
     blames.delivered("a")
     assert not blames.of(ROW, 1, 1.0, alone=False).delivered_elsewhere
 
 
 def test_what_was_delivered_or_parked_is_forgotten():
-    blames = Blames()
-    blames.blamed(ROW, "a", 0.0)
+    blames = PoisonDetector()
+    blames.counted(ROW, "a", 0.0)
     blames.cleared(ROW)
     blames.cleared(OTHER)
-    assert blames.of(ROW, 1, 9.0, alone=False) == Blame(1)
+    assert blames.of(ROW, 1, 9.0, alone=False) == CountedAttempts(1)
 
 
 def test_one_lane_alone_never_holds_the_document():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from relay.core import protocol
 from relay.core.model import Delivered, DocumentName, Parked, Released, Settlement
-from relay.core.poison import Blame
+from relay.core.poison import CountedAttempts
 from relay.core.protocol import (
     Fate,
     Fault,
@@ -42,7 +42,7 @@ from relay.core.replies import Accepted, Answer, NoReply, Reply, TokenRefused, T
 ORDERS = frozenset({DocumentName("Sync.SalesOrder")})
 OTHERS = frozenset({DocumentName("Sync.Shipment"), DocumentName("Process.Invoice")})
 PARK, STOP, PARK_NOTHING = Policy(), Policy(on_rejected="stop"), Policy(park_nothing=True)
-NO_BLAME = Blame()
+NO_BLAME = CountedAttempts()
 EVERY_STATUS = range(100, 600)
 CONFIGURATION_CODES = (418, 419, 448, 458)
 OTHER_CODES = (0, 200, 202, 417, 420, 447, 449, 450, 453, 457, 459, 470, 477, 540)
@@ -117,7 +117,7 @@ POSTINGS = {
 FATES = {
     "delivered": Fate.DELIVERED,
     "released": Fate.RELEASED,
-    "blamed": Fate.BLAMED,
+    "blamed": Fate.COUNTED,
     "parked": Fate.PARKED,
     "policy": Fate.POLICY,
     "none": Fate.NONE,
@@ -245,7 +245,7 @@ def test_rows_are_complete_each_once_and_each_says_something() -> None:
         "too-large", "busy", "broken", "silent", "token-refused", "token-unavailable", "no-v3",
     ]  # fmt: skip
     for row in protocol.ROWS:
-        assert all((row.answer, row.mend, row.source)), row.name
+        assert all((row.answer, row.hint, row.source)), row.name
         assert row.source.startswith("["), "every row cites its source"
 
 
@@ -499,21 +499,24 @@ def test_a_delivery_starts_the_count_of_refused_messages_anew() -> None:
 @pytest.mark.parametrize(
     ("blame", "parked"),
     [
-        (Blame(8, 99999.0, True, True), False),  # the ninth attempt
-        (Blame(9, 0.0, True, False), True),  # the tenth, and others got through
-        (Blame(9, 0.0, True, True), True),
-        (Blame(25, 0.0, True, False), True),
-        (Blame(9, 99999.0, False, False), False),  # nothing else got through: not this message's doing
-        (Blame(500, 99999.0, False, False), False),
-        (Blame(9, 1799.9, False, True), False),  # alone: only time tells
-        (Blame(9, 1800.0, False, True), True),
-        (Blame(8, 1800.0, False, True), False),
-        (Blame(9, 86400.0, False, True), True),
+        (CountedAttempts(8, 99999.0, True, True), False),  # the ninth attempt
+        (CountedAttempts(9, 0.0, True, False), True),  # the tenth, and others got through
+        (CountedAttempts(9, 0.0, True, True), True),
+        (CountedAttempts(25, 0.0, True, False), True),
+        (
+            CountedAttempts(9, 99999.0, False, False),
+            False,
+        ),  # nothing else got through: not this message's doing
+        (CountedAttempts(500, 99999.0, False, False), False),
+        (CountedAttempts(9, 1799.9, False, True), False),  # alone: only time tells
+        (CountedAttempts(9, 1800.0, False, True), True),
+        (CountedAttempts(8, 1800.0, False, True), False),
+        (CountedAttempts(9, 86400.0, False, True), True),
     ],
     ids=str,
 )
 def test_a_message_is_parked_for_its_attempts_only_when_it_alone_fails(
-    answer: Answer, blame: Blame, parked: bool
+    answer: Answer, blame: CountedAttempts, parked: bool
 ) -> None:
     state, settlement = after_post(Send(ORDERS, Streak(3, 2)), answer, PARK, blame)
     expected = Parked(f"{blame.attempts + 1} attempts, the last: HTTP 500")
@@ -523,19 +526,19 @@ def test_a_message_is_parked_for_its_attempts_only_when_it_alone_fails(
 
 def test_the_limit_of_attempts_is_the_policys() -> None:
     for attempts in range(6):
-        blame = Blame(attempts, delivered_elsewhere=True)
+        blame = CountedAttempts(attempts, delivered_elsewhere=True)
         _, settlement = after_post(Send(ORDERS), Reply(500), Policy(max_attempts=4), blame)
         assert isinstance(settlement, Parked) == (attempts >= 3)
 
 
 def test_park_nothing_keeps_even_an_exhausted_message() -> None:
-    blame = Blame(99, 99999.0, True, True)
+    blame = CountedAttempts(99, 99999.0, True, True)
     _, settlement = after_post(Send(ORDERS), Reply(500), PARK_NOTHING, blame)
     assert settlement == Released("HTTP 500", True)
 
 
 def test_only_blamed_answers_ever_use_up_attempts() -> None:
-    exhausted = Blame(99, 99999.0, True, True)
+    exhausted = CountedAttempts(99, 99999.0, True, True)
     for answer, _, _, fate in everything():
         if fate != "blamed":
             assert after_post(Send(ORDERS), answer, PARK, exhausted) == after_post(

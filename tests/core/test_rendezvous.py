@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.core.model import TenantId
-from relay.core.rendezvous import carrier
+from relay.core.rendezvous import owner_of
 
 names = st.text("abcdefghij0123456789-", min_size=1, max_size=20)
 relays = st.sets(names, min_size=1, max_size=8)
@@ -13,24 +13,24 @@ TENANTS = [TenantId(f"T{number}_PRD") for number in range(1000)]
 
 @given(names, relays)
 def test_every_relay_that_knows_the_same_relays_names_the_same_one(tenant, living):
-    assert carrier(tenant, sorted(living)) == carrier(tenant, sorted(living, reverse=True)) in living
+    assert owner_of(tenant, sorted(living)) == owner_of(tenant, sorted(living, reverse=True)) in living
 
 
 @given(names, relays, names)
 def test_a_relay_that_joins_takes_only_for_itself(tenant, living, joining):
-    before, after = carrier(tenant, living), carrier(tenant, living | {joining})
+    before, after = owner_of(tenant, living), owner_of(tenant, living | {joining})
     assert after in (before, joining)
 
 
 @given(names, relays)
 def test_a_relay_that_leaves_moves_only_its_own_share(tenant, living):
-    before = carrier(tenant, living)
+    before = owner_of(tenant, living)
     for leaving in living - {before}:
-        assert carrier(tenant, living - {leaving}) == before
+        assert owner_of(tenant, living - {leaving}) == before
 
 
 def test_the_shares_are_fair():
     counts = dict.fromkeys("abcd", 0)
     for tenant in TENANTS:
-        counts[carrier(tenant, counts)] += 1
+        counts[owner_of(tenant, counts)] += 1
     assert all(200 <= count <= 300 for count in counts.values())

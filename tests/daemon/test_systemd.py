@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from relay.daemon.systemd import Service
+from relay.daemon.systemd import SystemdNotifier
 
 
 @pytest.fixture
-def systemd(tmp_path: Path) -> Iterator[tuple[socket.socket, Service]]:
+def systemd(tmp_path: Path) -> Iterator[tuple[socket.socket, SystemdNotifier]]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "notify"))
         sock.settimeout(5)
-        yield sock, Service({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        yield sock, SystemdNotifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
 
 
 def heard(sock: socket.socket) -> list[str]:
@@ -44,8 +44,8 @@ def test_a_start_that_waits_for_its_outbox_is_given_that_time_and_a_minute(syste
 
 
 def test_without_systemd_nothing_is_said():
-    Service({}).ready()
+    SystemdNotifier({}).ready()
 
 
 def test_a_systemd_that_went_away_is_no_failure(tmp_path: Path):
-    Service({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready()
+    SystemdNotifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready()

@@ -70,7 +70,7 @@ async def station(server: Server, sandbox: Sandbox, tmp_path: Path) -> AsyncIter
             relay.kill()
 
 
-async def hand_over(url: str, count: int) -> set[str]:
+async def enqueue(url: str, count: int) -> set[str]:
     """So many messages, in one transaction; their ids."""
     async with connected(url) as connection:
         return {row[0] for row in await connection.fetch(_INSERT, TENANT, DOCUMENT, count)}
@@ -104,7 +104,7 @@ def database(server: Server, name: str) -> str:
 
 
 def complaints(relay: RelayProcess) -> list[dict[str, object]]:
-    return [line for line in relay.said("trouble.opened") if line["kind"] == "outbox"]
+    return [line for line in relay.said("incident.opened") if line["kind"] == "outbox"]
 
 
 # --- it is not there --------------------------------------------------------------------------------
@@ -113,17 +113,17 @@ def complaints(relay: RelayProcess) -> list[dict[str, object]]:
 async def test_a_relay_that_starts_before_its_database_waits_for_it(
     server: Server, sandbox: Sandbox, station: Station
 ) -> None:
-    ids = await hand_over(server.url, 5)
+    ids = await enqueue(server.url, 5)
     server.stop()
     relay = station.start()
-    await station.event(relay, "trouble.opened", kind="outbox")
+    await station.event(relay, "incident.opened", kind="outbox")
     assert relay.running
     assert relay.said("relay.started") == []
     server.start()
     await station.event(relay, "relay.started")
     await sandbox.until(lambda: sandbox.record.count() == len(ids), within=LONGER)
     assert len(complaints(relay)) == 1
-    assert len(relay.said("trouble.resolved")) == 1
+    assert len(relay.said("incident.resolved")) == 1
 
 
 async def test_one_that_waits_for_its_database_ends_at_once_when_it_is_told_to(
@@ -131,7 +131,7 @@ async def test_one_that_waits_for_its_database_ends_at_once_when_it_is_told_to(
 ) -> None:
     server.stop()
     relay = station.start()
-    await station.event(relay, "trouble.opened", kind="outbox")
+    await station.event(relay, "incident.opened", kind="outbox")
     code, took = await stopped(station, relay)
     assert code == 0
     assert took < 3
@@ -158,12 +158,12 @@ async def test_what_waiting_cannot_mend_ends_it_with_2(server: Server, station: 
 async def test_sigterm_with_the_database_down_and_nothing_unsettled_ends_within_the_grace(
     server: Server, sandbox: Sandbox, station: Station
 ) -> None:
-    ids = await hand_over(server.url, 3)
+    ids = await enqueue(server.url, 3)
     relay = station.start()
     await sandbox.until(lambda: sandbox.record.count() == len(ids), within=LONGER)
     await until_settled(server.url)
     server.stop()
-    await station.event(relay, "trouble.opened", kind="outbox")
+    await station.event(relay, "incident.opened", kind="outbox")
     code, took = await stopped(station, relay)
     assert code == 0
     assert took < 8
@@ -173,19 +173,19 @@ async def test_deliveries_that_could_not_be_settled_go_again_under_the_same_ids_
     server: Server, sandbox: Sandbox, station: Station
 ) -> None:
     """The database goes while posts fly: they land, cannot be settled, and the relay is told to stop."""
-    sandbox.weather(call="post", delay=0.1)
-    ids = await hand_over(server.url, 60)
+    sandbox.faults(call="post", delay=0.1)
+    ids = await enqueue(server.url, 60)
     relay = station.start()
     await sandbox.until(lambda: sandbox.record.count() >= 10, within=LONGER)
     server.stop()
-    await station.event(relay, "trouble.opened", kind="outbox")
+    await station.event(relay, "incident.opened", kind="outbox")
     code, took = await stopped(station, relay)
     assert code == 1
     assert took < 8
     assert "settlements could not be written" in relay.said("relay.ended")[0]["reason"]
     server.start()
     left = await undelivered(server.url)
-    sandbox.clear_weather()
+    sandbox.clear_faults()
     again = station.start()
     await until_settled(server.url)
     assert {taken.message_id for taken in sandbox.messages()} == ids
@@ -197,8 +197,8 @@ async def test_what_was_delivered_while_the_database_was_away_is_settled_and_not
     server: Server, sandbox: Sandbox, station: Station
 ) -> None:
     """The relay lives through it: what it knows to be delivered is written once that is possible."""
-    sandbox.weather(call="post", delay=0.1)
-    ids = await hand_over(server.url, 60)
+    sandbox.faults(call="post", delay=0.1)
+    ids = await enqueue(server.url, 60)
     relay = station.start()
     await sandbox.until(lambda: sandbox.record.count() >= 10, within=LONGER)
     server.restart(signal.SIGQUIT)  # as in a crash, in the middle of settlements
@@ -256,18 +256,18 @@ async def test_a_full_disk_under_the_database_is_said_once_and_waited_out(
         await connection.execute("CREATE DATABASE small TABLESPACE small")
     url = database(server, "small")
     await asyncio.to_thread(upgrade, url)
-    sandbox.weather(call="post", delay=0.05)
-    ids = await hand_over(url, 2_000)
+    sandbox.faults(call="post", delay=0.05)
+    ids = await enqueue(url, 2_000)
     relay = station.start(environment={"RELAY_OUTBOX__URL": url})
     await sandbox.until(lambda: sandbox.record.count() >= 50, within=LONGER)
     ballast = fill(small_disk)
-    await station.event(relay, "trouble.opened", kind="outbox", within=90)
+    await station.event(relay, "incident.opened", kind="outbox", within=90)
     assert "its disk is full" in str(complaints(relay)[0]["detail"])
     before = sandbox.record.count()
     await asyncio.sleep(1)
     assert sandbox.record.count() <= before + 128  # in flight and unsettled together
     ballast.unlink()
-    sandbox.clear_weather()
+    sandbox.clear_faults()
     await until_settled(url, within=90)
     assert {taken.message_id for taken in sandbox.messages()} == ids
     assert sandbox.record.sent_twice() == []
@@ -300,17 +300,17 @@ async def test_after_a_failover_the_relay_goes_on_with_the_standby_that_was_prom
 ) -> None:
     """Two hosts in the URL; the primary is killed, the standby is read-only for a while, then promoted."""
     with standby(server, log_connections="on") as second:
-        sandbox.weather(call="post", delay=0.05)
-        ids = await hand_over(server.url, 100)
+        sandbox.faults(call="post", delay=0.05)
+        ids = await enqueue(server.url, 100)
         await followed(server)
         relay = station.start(environment={"RELAY_OUTBOX__URL": both(server, second)})
         await sandbox.until(lambda: sandbox.record.count() >= 20, within=LONGER)
         server.stop(signal.SIGQUIT)
-        await station.event(relay, "trouble.opened", kind="outbox")
+        await station.event(relay, "incident.opened", kind="outbox")
         await until_asked(second, times=2)  # it refuses, being read-only; the relay asks again
         assert relay.running
         await promote(second)
-        ids |= await hand_over(second.url, 10)
+        ids |= await enqueue(second.url, 10)
         await until_settled(second.url)
         assert {taken.message_id for taken in sandbox.messages()} == ids
         assert len(complaints(relay)) <= SAID_AGAIN
@@ -322,8 +322,8 @@ async def test_over_a_switch_in_good_order_and_back_nothing_is_sent_twice(
 ) -> None:
     """The old primary becomes the standby of the new one, then again the primary: no settlement is lost on the way."""
     with standby(server) as second:
-        sandbox.weather(call="post", delay=0.05)
-        ids = await hand_over(server.url, 100)
+        sandbox.faults(call="post", delay=0.05)
+        ids = await enqueue(server.url, 100)
         relay = station.start(environment={"RELAY_OUTBOX__URL": both(server, second)})
         old, new = server, second
         for seen in (20, 130):
@@ -333,7 +333,7 @@ async def test_over_a_switch_in_good_order_and_back_nothing_is_sent_twice(
             await promote(new)
             old.follow(new)
             old.start()
-            ids |= await hand_over(new.url, 100)
+            ids |= await enqueue(new.url, 100)
             old, new = new, old
         await until_settled(server.url)
         assert {taken.message_id for taken in sandbox.messages()} == ids
@@ -345,14 +345,14 @@ async def test_a_primary_that_becomes_read_only_under_the_relay_is_waited_out(
     server: Server, sandbox: Sandbox, station: Station
 ) -> None:
     """Its connections stay and can be read from; what was delivered is settled once it can be written to again."""
-    sandbox.weather(call="post", delay=0.05)
-    ids = await hand_over(server.url, 400)
+    sandbox.faults(call="post", delay=0.05)
+    ids = await enqueue(server.url, 400)
     relay = station.start()
     await sandbox.until(lambda: sandbox.record.count() >= 20, within=LONGER)
     async with connected(server.url) as connection:
         await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
         await connection.execute("SELECT pg_reload_conf()")
-        await station.event(relay, "trouble.opened", kind="outbox")
+        await station.event(relay, "incident.opened", kind="outbox")
         settled = 400 - await undelivered(server.url)
         assert "read-only" in str(complaints(relay)[0]["detail"])
         assert sandbox.record.count() <= settled + 128  # in flight and unsettled together

@@ -22,7 +22,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from relay.demo import summary, workload
-from relay.demo.evidence import Again, Evidence, Fate, Handed, Taken, Weather
+from relay.demo.evidence import Again, Enqueued, Evidence, Fate, FaultPeriod, Taken
 from relay.demo.picture import draw
 from relay.demo.screen import pulse
 from relay.demo.stage import Place
@@ -106,7 +106,7 @@ def test_every_message_is_delivered_but_the_one_that_ion_was_told_to_refuse(show
     assert summary["pairs_in_order"] > 50
 
 
-def test_every_weather_struck(shown: Shown) -> None:
+def test_every_faults_struck(shown: Shown) -> None:
     """What the demo says that it shows was met by the relay; the revoked token by whichever call came first."""
     answers = shown.summary["answers"]
     assert {"0", "202", "400", "412", "503"} <= answers["post"].keys()
@@ -158,7 +158,7 @@ def test_the_summary_for_people_says_the_same_as_the_one_for_programs(shown: Sho
 
 def test_piped_it_is_plain_lines_that_tell_each_chapter(shown: Shown) -> None:
     assert "\x1b" not in shown.out
-    told = ("Fair weather", "Outage", "delivered meanwhile", "answer is lost", "refuses with 400", "revoked", "off the connection point", "those wait", "active again",
+    told = ("Normal operation", "Outage", "delivered meanwhile", "answer is lost", "refuses with 400", "revoked", "off the connection point", "those wait", "active again",
             "kill -9", "Started again", "adds Sync.Invoice")  # fmt: skip
     assert [words for words in told if words not in shown.out] == []
 
@@ -230,7 +230,7 @@ def test_on_a_terminal_a_table_shows_each_tenant_live(tmp_path: Path) -> None:
                 seen += more.decode(errors="replace")
     os.close(ours)
     assert process.returncode == 130
-    for column in ("tenant", "state", "waiting", "delivered", "parked", "next try", "weather"):
+    for column in ("tenant", "state", "waiting", "delivered", "parked", "next try", "faults"):
         assert column in seen
     assert "\x1b[?25h" in seen, "the cursor is back"
 
@@ -249,11 +249,11 @@ def delivered(outbox: Path) -> int:
 # --- the verdict ----------------------------------------------------------------------------------
 
 
-def handed(row: int, key: str = "SO-1", document: str = "Sync.SalesOrder") -> Handed:
-    return Handed(row, "ACME_PRD", f"id-{row}", document, key, f"hash-{row}", 100, 1000.0 + row)
+def handed(row: int, key: str = "SO-1", document: str = "Sync.SalesOrder") -> Enqueued:
+    return Enqueued(row, "ACME_PRD", f"id-{row}", document, key, f"hash-{row}", 100, 1000.0 + row)
 
 
-def taken(message: Handed, number: int | None = None, *again: Again) -> Taken:
+def taken(message: Enqueued, number: int | None = None, *again: Again) -> Taken:
     number = message.row if number is None else number
     return Taken(
         number, message.tenant, message.message_id, message.document, message.sha256, 1000.5 + number, again
@@ -277,7 +277,7 @@ FINE = Evidence(
 
 def test_where_everything_held_nothing_is_wrong() -> None:
     verdict = judge(FINE)
-    assert (verdict.wrong, verdict.handed_over, len(verdict.delivered)) == ((), 4, 3)
+    assert (verdict.wrong, verdict.enqueued, len(verdict.delivered)) == ((), 4, 3)
     assert (verdict.pairs_in_order, verdict.median_seconds) == (2, 0.5)
 
 
@@ -341,13 +341,18 @@ def test_whatever_is_wrong_is_noticed(evidence: Evidence, begins: str) -> None:
 
 
 def test_a_document_that_is_not_accepted_holds_up_nobody_but_stays_in_order_with_its_own() -> None:
-    one, late, other, later = (handed(1), handed(2, document="Late"), handed(3), handed(4, document="Late"))
+    one, late, other, later = (
+        handed(1),
+        handed(2, document="Overdue"),
+        handed(3),
+        handed(4, document="Overdue"),
+    )
     evidence = replace(
         FINE,
         handed=(one, late, other, later),
         fates={row: Fate("delivered") for row in range(1, 5)},
         refused=frozenset(),
-        unsteady=frozenset({("ACME_PRD", "Late")}),
+        unsteady=frozenset({("ACME_PRD", "Overdue")}),
         taken=(taken(one, 1), taken(other, 2), taken(late, 3), taken(later, 4)),
     )
     assert judge(evidence).wrong == ()
@@ -358,7 +363,7 @@ def test_a_document_that_is_not_accepted_holds_up_nobody_but_stays_in_order_with
 @pytest.mark.parametrize(
     ("again", "before", "killed_at", "why"),
     [
-        (Again(5.0, "cut after acceptance, by the weather"), 4.0, None, ANSWER_LOST),
+        (Again(5.0, "cut after acceptance, by a fault"), 4.0, None, ANSWER_LOST),
         (Again(12.0, "the client went away"), 9.9, 10.0, UNDER_WAY),
         (Again(12.0, "answered 202"), 9.9, 10.0, NOT_SETTLED),
         (Again(12.0, "answered 202"), 5.0, 10.0, None),  # five seconds are enough to settle
@@ -387,9 +392,9 @@ def test_what_is_wrong_is_said_once_with_how_often() -> None:
     assert "Nothing was lost" not in said
 
 
-def test_fair_weather_is_where_nothing_was_ordered_and_a_relay_ran() -> None:
-    rain = Weather("ACME_PRD", "outage", "outage: 503", 1000.5, 1001.5)
-    gone = replace(FINE, weather=(rain,), killed_at=1002.5, restarted_at=1003.5)
+def test_normal_operation_is_where_nothing_was_ordered_and_a_relay_ran() -> None:
+    rain = FaultPeriod("ACME_PRD", "outage", "outage: 503", 1000.5, 1001.5)
+    gone = replace(FINE, faults=(rain,), killed_at=1002.5, restarted_at=1003.5)
     assert [one.message.row for one in judge(gone).fair] == [2]
     assert len(judge(FINE).fair) == 3
 

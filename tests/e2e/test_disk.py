@@ -14,7 +14,7 @@ import pytest
 from relay.sandbox import Sandbox
 from tests.conftest import LONG
 from tests.e2e.conftest import GLOBEX
-from tests.support.application import Parcel, order
+from tests.support.application import EncodedPost, order
 from tests.support.process import RelayProcess, Station
 
 STILL_SECONDS = 12.0 if LONG else 0.5
@@ -52,7 +52,7 @@ def _fill(folder: Path) -> Path:
 
 
 def _complaints(relay: RelayProcess) -> list[dict[str, object]]:
-    return [line for line in relay.said("trouble.opened") if line["kind"] == "outbox"]
+    return [line for line in relay.said("incident.opened") if line["kind"] == "outbox"]
 
 
 async def _stands_still(sandbox: Sandbox, station: Station) -> int:
@@ -75,25 +75,25 @@ async def test_a_disk_that_fills_while_messages_flow(
     """Settlements wait in memory, the log says it once; with space the relay goes on, nothing lost or doubled."""
     station = Station(tmp_path, outbox=small_disk / "outbox.db")
     station.environment |= sandbox.environment(tmp_path)
-    ids = station.application.insert_all(Parcel(GLOBEX, order(n), key=f"k{n % 12}") for n in range(600))
-    sandbox.weather(tenant=GLOBEX, call="post", late=0.02)
+    ids = station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n % 12}") for n in range(600))
+    sandbox.faults(tenant=GLOBEX, call="post", late=0.02)
     async with station.relay() as relay:
         await station.until(lambda: sandbox.record.count() >= 60, "60 arrivals")
         ballast = _fill(small_disk)
         (opened,) = await station.until(lambda: _complaints(relay), "the line about the disk")
         assert "disk is full" in str(opened["detail"])
-        assert opened["mend"]
+        assert opened["hint"]
         arrived = await _stands_still(sandbox, station)
         settled = station.application.delivered()
         assert arrived - settled <= 128, "no more unsettled posts than may come twice after a crash"
         ballast.unlink()
         await station.until_delivered()
-        await station.event(relay, "trouble.resolved", kinds=["outbox"])
+        await station.event(relay, "incident.resolved", kinds=["outbox"])
         told = [
             line for line in relay.events if "disk is full" in json.dumps(line) and line["level"] != "info"
         ]
         assert len(told) <= 3, "said once; the tenant's reading and the process' settling may each say it"
-        assert not relay.said("part.crashed")
+        assert not relay.said("component.crashed")
     assert {taken.message_id for taken in sandbox.messages()} == set(ids)
     assert sandbox.record.sent_twice() == []
 
@@ -102,7 +102,7 @@ async def test_a_relay_that_starts_on_a_full_disk(sandbox: Sandbox, tmp_path: Pa
     """It may refuse to start with a clear sentence, or wait; with space, the next start delivers all."""
     station = Station(tmp_path, outbox=small_disk / "outbox.db")
     station.environment |= sandbox.environment(tmp_path)
-    station.application.insert_all(Parcel(GLOBEX, order(n)) for n in range(50))
+    station.application.insert_all(EncodedPost(GLOBEX, order(n)) for n in range(50))
     ballast = _fill(small_disk)
     relay = station.start()
     try:
@@ -141,24 +141,24 @@ async def test_a_file_locked_by_another_process_for_some_seconds(sandbox: Sandbo
             assert time.monotonic() - held < 15
             other.execute("COMMIT")
         await station.until(lambda: station.application.delivered() == 2, "the held message delivered")
-        station.application.insert_all(Parcel(GLOBEX, order(n)) for n in range(50))
+        station.application.insert_all(EncodedPost(GLOBEX, order(n)) for n in range(50))
         await station.until_delivered()
-        assert not relay.said("part.crashed")
+        assert not relay.said("component.crashed")
     assert sandbox.record.sent_twice() == []
 
 
 async def test_settlements_wait_for_a_locked_file(sandbox: Sandbox, station: Station) -> None:
     """ION has answered and the file is locked: the deliveries are kept, written later, never sent again."""
-    slow = sandbox.weather(tenant=GLOBEX, call="post", late=0.4)
-    station.application.insert_all(Parcel(GLOBEX, order(n), key=f"k{n}") for n in range(3))
+    slow = sandbox.faults(tenant=GLOBEX, call="post", late=0.4)
+    station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n}") for n in range(3))
     async with station.relay() as relay:
         await station.until(lambda: slow.struck, "a post under way")
         with closing(sqlite3.connect(station.application.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            await station.event(relay, "trouble.opened", kind="outbox")
+            await station.event(relay, "incident.opened", kind="outbox")
             other.execute("ROLLBACK")
         await station.until_delivered()
-        resolved = await station.event(relay, "trouble.resolved", kinds=["outbox"])
+        resolved = await station.event(relay, "incident.resolved", kinds=["outbox"])
         assert "locked" in resolved["last"]
         assert len(_complaints(relay)) == 1
     assert sandbox.record.sent_twice() == []
@@ -182,8 +182,8 @@ async def test_an_outbox_that_is_moved_away_and_put_back(sandbox: Sandbox, stati
             away = file.with_name(f"away-{file.name}")
             if away.exists():
                 away.rename(file)
-        ids = station.application.insert_all(Parcel(GLOBEX, order(n)) for n in range(20))
+        ids = station.application.insert_all(EncodedPost(GLOBEX, order(n)) for n in range(20))
         await station.until_delivered()
-        assert not relay.said("part.crashed")
+        assert not relay.said("component.crashed")
     assert {taken.message_id for taken in sandbox.messages()} >= set(ids)
     assert sandbox.record.sent_twice() == []

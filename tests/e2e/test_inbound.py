@@ -11,7 +11,7 @@ import pytest
 from relay.sandbox import Sandbox
 from relay.sandbox.activation import Application, visit
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import Parcel
+from tests.support.application import EncodedPost
 from tests.support.process import RelayProcess, Station
 
 INBOUND = {
@@ -43,7 +43,7 @@ async def address(station: Station, relay: RelayProcess) -> str:
 
 
 async def asked(at: str, tenant: str, key: str, secret: str) -> list[int | None]:
-    """The statuses that the stand-in met, as ION would."""
+    """The statuses that the simulator met, as ION would."""
     visits = await visit(Application(f"http://{at}/{tenant}", key, secret))
     return [one.status for one in visits]
 
@@ -56,7 +56,7 @@ async def test_ion_is_let_in_with_its_tenants_key_and_with_no_other(
     assert await asked(at, GLOBEX, "ion-globex", "globex-secret") == [200, 200, 200]
     assert await asked(at, ACME, "ion-globex", "globex-secret") == [403]
     assert await asked(at, ACME, "ion-acme", "guessed") == [401]
-    refused = await station.event(relay, "trouble.opened", kind="inbound")
+    refused = await station.event(relay, "incident.opened", kind="inbound")
     assert refused["code"] == "RELAY-116"
 
 
@@ -78,8 +78,8 @@ async def test_while_the_relay_stops_it_takes_no_more_work(
     sandbox: Sandbox, station: Station, relay: RelayProcess
 ) -> None:
     at = await address(station, relay)
-    slow = sandbox.weather(tenant=ACME, call="post", late=3)
-    station.application.insert_all([Parcel(ACME, b"1")])
+    slow = sandbox.faults(tenant=ACME, call="post", late=3)
+    station.application.insert_all([EncodedPost(ACME, b"1")])
     await station.until(lambda: slow.struck, "a post in flight")
     relay.send(signal.SIGTERM)
     seen: list[Any] = []
@@ -104,7 +104,7 @@ async def test_check_calls_as_ion_would(station: Station, relay: RelayProcess, t
     assert done.code == 1
     assert step["ok"] is False
     assert "is a relay running there?" in step["detail"]
-    assert step["mend"]
+    assert step["hint"]
 
 
 async def test_without_an_address_nothing_listens(sandbox: Sandbox, station: Station) -> None:

@@ -15,7 +15,7 @@ import pytest
 from relay.sandbox import Sandbox, Taken
 from tests.conftest import LONG
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import SHIPMENT, Parcel, noise, order
+from tests.support.application import SHIPMENT, EncodedPost, noise, order
 from tests.support.process import Station
 
 MOST_TWICE = 128
@@ -40,7 +40,7 @@ async def test_kill_9_loses_nothing_keeps_order_and_repeats_little(
     """0 lost, order kept per key, at most 128 a kill sent twice, each with the same id and content."""
     chance = random.Random(SEED)
     station.environment[f"RELAY_TENANTS__{GLOBEX}__MAX_IN_FLIGHT"] = "16"
-    sandbox.weather(call="post", late=0.004)  # so that a kill meets posts that are taken and not yet answered
+    sandbox.faults(call="post", late=0.004)  # so that a kill meets posts that are taken and not yet answered
     parcels = [_parcel(number, chance) for number in range(messages)]
     ids = station.application.insert_all(parcels)
 
@@ -59,7 +59,7 @@ async def test_kill_9_loses_nothing_keeps_order_and_repeats_little(
     assert station.application.ask("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
 
 
-async def test_kill_9_in_foul_weather(sandbox: Sandbox, station: Station) -> None:
+async def test_kill_9_amid_faults(sandbox: Sandbox, station: Station) -> None:
     """Crashes on top of refusals, cuts and lost answers, for two tenants: 0 lost, order kept, nothing changed."""
     messages, kills, chance = (3000, 8, random.Random(SEED)) if LONG else (600, 3, random.Random(SEED))
     station.environment |= {"RELAY_RETRY__INITIAL_SECONDS": "0.1", "RELAY_RETRY__MAX_SECONDS": "0.3"}
@@ -106,26 +106,28 @@ async def _arrivals(sandbox: Sandbox, station: Station, least: int) -> None:
     await station.until(lambda: sandbox.record.count() >= least, f"{least} arrivals", 60)
 
 
-def _parcel(number: int, chance: random.Random) -> Parcel:
+def _parcel(number: int, chance: random.Random) -> EncodedPost:
     payload = noise(number, 12_000) if number % 50 == 0 else order(number, chance.randrange(400, 3000))
     key = None if number % 10 == 0 else f"key-{chance.randrange(KEYS)}"
-    return Parcel(GLOBEX, payload, key=key) if number % 3 else Parcel(GLOBEX, payload, SHIPMENT, key)
+    return (
+        EncodedPost(GLOBEX, payload, key=key) if number % 3 else EncodedPost(GLOBEX, payload, SHIPMENT, key)
+    )
 
 
-def _pairs(parcels: list[Parcel], ids: list[str], sandbox: Sandbox) -> list[tuple[Parcel, Taken]]:
+def _pairs(parcels: list[EncodedPost], ids: list[str], sandbox: Sandbox) -> list[tuple[EncodedPost, Taken]]:
     found = [
         (parcel, sandbox.record.message(parcel.tenant, i)) for parcel, i in zip(parcels, ids, strict=True)
     ]
     return [(parcel, taken) for parcel, taken in found if taken is not None]
 
 
-def _digest(parcel: Parcel) -> bytes:
+def _digest(parcel: EncodedPost) -> bytes:
 
     assert isinstance(parcel.payload, bytes)
     return hashlib.sha256(parcel.payload).digest()
 
 
-def _out_of_order(parcels: list[Parcel], ids: list[str], sandbox: Sandbox) -> list[str]:
+def _out_of_order(parcels: list[EncodedPost], ids: list[str], sandbox: Sandbox) -> list[str]:
     """The messages that arrived before one that was handed over earlier under the same key."""
     last: dict[tuple[str, str | None], int] = {}
     found = []

@@ -21,7 +21,7 @@ import pytest
 from relay.outbox import upgrade
 from relay.sandbox import Sandbox
 from tests.e2e.conftest import ACME
-from tests.support.application import Parcel
+from tests.support.application import EncodedPost
 from tests.support.postgres import Server, connected, own_server
 from tests.support.process import RelayProcess, Station
 
@@ -46,11 +46,11 @@ def once(plain):
 if stage == "loop":
     signal.signal(signal.SIGUSR1, lambda *_: time.sleep(20))
 elif stage == "worker":
-    from relay.ion.endpoint import IonEndpoint
-    IonEndpoint.ping = once(IonEndpoint.ping)
-elif stage == "ledger":
-    from relay.ledger import Ledger
-    Ledger.run = once(Ledger.run)
+    from relay.ion.client import IonClient
+    IonClient.ping = once(IonClient.ping)
+elif stage == "settler":
+    from relay.delivery.settler import Settler
+    Settler.run = once(Settler.run)
 '''
 
 
@@ -146,25 +146,25 @@ async def test_a_worker_that_never_returns_is_red_by_name_and_started_again(
     sandbox: Sandbox, station: Station, spoiler: str, ended: None
 ) -> None:
     seen = await watched(station, spoiler, "worker")
-    station.application.insert_all([Parcel(ACME, b"1")])
+    station.application.insert_all([EncodedPost(ACME, b"1")])
     took, text = await seen.until("/livez", red, 60)
     measured(f"hung worker: red after {took:.1f} s: {text.strip()}")
     assert f"tenant {ACME}" in text
-    await station.event(seen.relay, "part.stuck", part=f"tenant {ACME}")
+    await station.event(seen.relay, "component.stuck", component=f"tenant {ACME}")
     await seen.until("/livez", green, 30)
     await station.until_delivered(ACME)
 
 
-async def test_a_dead_ledger_is_red_by_name_and_started_again(
+async def test_a_dead_settler_is_red_by_name_and_started_again(
     sandbox: Sandbox, station: Station, spoiler: str, ended: None
 ) -> None:
     """What was delivered meanwhile is settled then, and not sent again."""
-    seen = await watched(station, spoiler, "ledger")
-    station.application.insert_all([Parcel(ACME, b"1"), Parcel(ACME, b"2")])
+    seen = await watched(station, spoiler, "settler")
+    station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(ACME, b"2")])
     took, text = await seen.until("/livez", red, 60)
-    measured(f"dead ledger: red after {took:.1f} s: {text.strip()}")
-    assert "ledger" in text
-    await station.event(seen.relay, "part.stuck", part="ledger")
+    measured(f"dead settler: red after {took:.1f} s: {text.strip()}")
+    assert "settler" in text
+    await station.event(seen.relay, "component.stuck", component="settler")
     await seen.until("/livez", green, 30)
     await station.until_delivered(ACME)
     assert sandbox.record.sent_twice() == []
@@ -202,10 +202,10 @@ async def test_a_database_that_hangs_makes_the_relay_unready_and_not_dead(
 async def test_a_tenant_whose_ion_is_down_makes_the_relay_neither_dead_nor_unready(
     sandbox: Sandbox, station: Station, spoiler: str, ended: None
 ) -> None:
-    sandbox.weather(tenant=ACME, status=503)
-    station.application.insert_all([Parcel(ACME, b"1")])
+    sandbox.faults(tenant=ACME, status=503)
+    station.application.insert_all([EncodedPost(ACME, b"1")])
     seen = await watched(station, spoiler, "nothing")
-    await station.event(seen.relay, "trouble.opened", tenant=ACME)
+    await station.event(seen.relay, "incident.opened", tenant=ACME)
     assert seen.asks("/livez") == (200, "ok\n")
     assert seen.asks("/readyz") == (200, "ok\n")
     status, text = seen.asks("/healthz")

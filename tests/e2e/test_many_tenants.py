@@ -10,7 +10,7 @@ from pathlib import Path
 
 from relay.sandbox import Sandbox, SandboxTenant
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import ORDER, Parcel, order
+from tests.support.application import ORDER, EncodedPost, order
 from tests.support.process import Station
 
 TENANTS, HOLES, EACH = 50, 3, 8
@@ -48,14 +48,16 @@ async def test_47_deliver_while_3_are_black_holes(tmp_path: Path) -> None:
             "".join(f"{name}={value}\n" for name, value in {**right, **wrong}.items())
         )
         station.environment |= {"RELAY_HTTP__TOTAL_SECONDS": "10", "RELAY_HTTP__READ_SECONDS": "10"}
-        parcels = [Parcel(f"T{n % TENANTS:02}", order(n), key=f"k{n % 3}") for n in range(TENANTS * EACH)]
+        parcels = [
+            EncodedPost(f"T{n % TENANTS:02}", order(n), key=f"k{n % 3}") for n in range(TENANTS * EACH)
+        ]
         station.application.insert_all(parcels)
         async with station.relay() as relay:
             others = (TENANTS - HOLES) * EACH
             await station.until(
                 lambda: sandbox.record.count() == others, f"the {others} of the other tenants"
             )
-            assert not relay.said("trouble.opened"), "no black hole was given up yet: nobody waited for one"
+            assert not relay.said("incident.opened"), "no black hole was given up yet: nobody waited for one"
             assert len(came) == HOLES
             await station.until(lambda: station.application.delivered() == others, "all of them settled")
             assert {t: station.application.states(t) for t in holes} == {t: {"pending": EACH} for t in holes}
@@ -80,9 +82,9 @@ async def test_a_black_hole_is_given_up_and_told_while_others_deliver(
         station.application.insert(GLOBEX)
         async with station.relay() as relay:
             await station.until(lambda: len(came) >= 4, "four tries")
-            station.application.insert_all(Parcel(ACME, order(n)) for n in range(20))
+            station.application.insert_all(EncodedPost(ACME, order(n)) for n in range(20))
             await station.until_delivered(ACME)
-            (opened,) = relay.said("trouble.opened", tenant=GLOBEX)
+            (opened,) = relay.said("incident.opened", tenant=GLOBEX)
             assert (opened["kind"], opened["level"]) == ("silent", "warning")
             assert "0.5 s" in opened["detail"]
             seen = await station.until_status(GLOBEX, "backing-off")
@@ -97,10 +99,10 @@ async def test_unreadable_credentials_halt_that_tenant_alone(sandbox: Sandbox, s
     file = station.folder / f"{ACME}.ionapi"
     right = file.read_bytes()
     file.write_bytes(b"\x00 this is no ionapi file")
-    station.application.insert_all([Parcel(ACME, b"1"), Parcel(GLOBEX, b"2")])
+    station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(GLOBEX, b"2")])
     async with station.relay() as relay:
         await station.until_delivered(GLOBEX)
-        opened = await station.event(relay, "trouble.opened", tenant=ACME)
+        opened = await station.event(relay, "incident.opened", tenant=ACME)
         assert str(file) in opened["detail"]
         await station.until_status(ACME, "halted", file.name)
         file.unlink()
@@ -114,11 +116,11 @@ async def test_unreadable_credentials_halt_that_tenant_alone(sandbox: Sandbox, s
 
 async def test_rows_of_a_tenant_that_nobody_configured_wait(sandbox: Sandbox, station: Station) -> None:
     """Said once in the log and by the status; never lost, never in the way of others."""
-    station.application.insert_all(Parcel("NOBODY_1", order(n)) for n in range(300))
+    station.application.insert_all(EncodedPost("NOBODY_1", order(n)) for n in range(300))
     async with station.relay() as relay:
         station.application.insert(GLOBEX)
         await station.until_delivered(GLOBEX)
-        station.application.insert_all([Parcel("NOBODY_1", b"more"), Parcel(GLOBEX, b"more")])
+        station.application.insert_all([EncodedPost("NOBODY_1", b"more"), EncodedPost(GLOBEX, b"more")])
         await station.until_delivered(GLOBEX)
         (missed,) = await station.until(
             lambda: relay.said("tenant.missed"), "the line about the unknown tenant"

@@ -9,7 +9,7 @@ from relay.core.retry import Schedule
 from relay.sandbox import Sandbox
 from tests.conftest import LONG
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import Parcel, order
+from tests.support.application import EncodedPost, order
 from tests.support.process import RelayProcess, Station
 
 SECONDS = 12.0
@@ -30,10 +30,10 @@ async def test_an_outage_of_12_seconds(sandbox: Sandbox, station: Station) -> No
     async with station.relay(environment=CALM) as relay:
         station.application.insert(GLOBEX)
         await station.until_delivered(GLOBEX)
-        sandbox.weather(tenant=GLOBEX, status=503, lasts=SECONDS)
+        sandbox.faults(tenant=GLOBEX, status=503, lasts=SECONDS)
         began = time.monotonic()
-        station.application.insert_all(Parcel(GLOBEX, order(n), key=f"k{n % 20}") for n in range(200))
-        await station.event(relay, "trouble.resolved", within=60)
+        station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n % 20}") for n in range(200))
+        await station.event(relay, "incident.resolved", within=60)
         await station.until_delivered(GLOBEX)
 
     failed = [r for r in sandbox.requests(GLOBEX) if r.status == 503]
@@ -41,7 +41,7 @@ async def test_an_outage_of_12_seconds(sandbox: Sandbox, station: Station) -> No
     gaps = [after.began - before.began for before, after in pairwise(pings)]
     least = [SCHEDULE.delay(n + 2, 0.0) for n in range(len(gaps))]  # the first failure was a post
     lines = _error_lines(relay)
-    resolved = relay.said("trouble.resolved", tenant=GLOBEX)
+    resolved = relay.said("incident.resolved", tenant=GLOBEX)
     print(  # noqa: T201
         f"\noutage of {SECONDS:g} s: gaps between pings {[round(gap, 2) for gap in gaps]} s,"
         f" {len(lines)} error lines, closing line: {resolved[0]['seconds']} s, {resolved[0]['count']} errors"
@@ -64,20 +64,20 @@ async def test_a_server_that_is_gone_for_a_while(sandbox: Sandbox, station: Stat
     """Connections refused: both tenants wait, each says it once, both deliver after it came back."""
     quick = {"RELAY_RETRY__INITIAL_SECONDS": "0.2", "RELAY_RETRY__MAX_SECONDS": "1"}
     async with station.relay(environment=quick) as relay:
-        station.application.insert_all([Parcel(ACME, b"1"), Parcel(GLOBEX, b"2")])
+        station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(GLOBEX, b"2")])
         await station.until_delivered()
         await sandbox.stop()
         station.application.insert_all(
-            Parcel((ACME, GLOBEX)[n % 2], order(n), key=f"k{n % 7}") for n in range(100)
+            EncodedPost((ACME, GLOBEX)[n % 2], order(n), key=f"k{n % 7}") for n in range(100)
         )
         for tenant in (ACME, GLOBEX):
-            await station.event(relay, "trouble.opened", tenant=tenant, kind="silent")
+            await station.event(relay, "incident.opened", tenant=tenant, kind="silent")
         seen = await station.until_status(GLOBEX, "backing-off")
         assert "Connection refused" in seen["reason"]
         await sandbox.start()
         await station.until_delivered()
         for tenant in (ACME, GLOBEX):
-            await station.event(relay, "trouble.resolved", tenant=tenant)
+            await station.event(relay, "incident.resolved", tenant=tenant)
     assert len(_error_lines(relay)) <= 8
     assert sandbox.record.sent_twice() == []
     assert sandbox.record.count() == 102
@@ -86,15 +86,15 @@ async def test_a_server_that_is_gone_for_a_while(sandbox: Sandbox, station: Stat
 @pytest.mark.parametrize("way", ["cut", "slow"])
 async def test_an_outage_in_the_middle_of_full_flight(sandbox: Sandbox, station: Station, way: str) -> None:
     """The network breaks while many posts are under way: those may come twice, all others once, none is lost."""
-    weather = {"cut": "after"} if way == "cut" else {"late": 3600.0}
-    sandbox.weather(tenant=GLOBEX, call="post", late=0.003)  # an answer takes longer than the news of a cut
+    faults = {"cut": "after"} if way == "cut" else {"late": 3600.0}
+    sandbox.faults(tenant=GLOBEX, call="post", late=0.003)  # an answer takes longer than the news of a cut
     station.environment |= {"RELAY_HTTP__TOTAL_SECONDS": "1", "RELAY_HTTP__READ_SECONDS": "1"}
-    ids = station.application.insert_all(Parcel(GLOBEX, order(n), key=f"k{n % 32}") for n in range(600))
+    ids = station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n % 32}") for n in range(600))
     async with station.relay() as relay:
         await station.until(lambda: sandbox.record.count() >= 100, "full flight")
-        rule = sandbox.weather(tenant=GLOBEX, call="post", lasts=3.0 if LONG else 1.5, **weather)
+        rule = sandbox.faults(tenant=GLOBEX, call="post", lasts=3.0 if LONG else 1.5, **faults)
         await station.until_delivered(GLOBEX)
-        assert len(relay.said("trouble.resolved", tenant=GLOBEX)) >= 1
+        assert len(relay.said("incident.resolved", tenant=GLOBEX)) >= 1
     twice = sandbox.record.sent_twice()
     assert {taken.message_id for taken in sandbox.messages()} == set(ids)
     assert 1 <= len(twice) <= rule.struck

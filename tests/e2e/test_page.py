@@ -1,4 +1,4 @@
-"""The operator's page in a real browser, on a real relay that carries messages to the stand-in ION.
+"""The operator's page in a real browser, on a real relay that carries messages to the ION simulator.
 
 Every view, every action, the keyboard alone, a narrow screen, hostile texts in every field, and what axe-core says.
 """
@@ -17,7 +17,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.support.application import Application, Parcel
+from tests.support.application import Application, EncodedPost
 from tests.support.process import COMMAND, QUICK
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -48,7 +48,7 @@ def until(fact: Callable[[], Any], what: str, within: float = WITHIN) -> Any:
 
 
 class Site:
-    """A stand-in ION, an outbox, and a relay with its page."""
+    """An ION simulator, an outbox, and a relay with its page."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,7 +57,7 @@ class Site:
         ready = folder / "sandbox.json"
         where = ["--port", "0", "--directory", str(folder), "--ready-file", str(ready)]
         self.start("sandbox", *where, environment={})
-        until(ready.exists, "the stand-in ION")
+        until(ready.exists, "the ION simulator")
         self.sandbox = json.loads(ready.read_text())
         self.environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
@@ -104,9 +104,9 @@ class Site:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def weather(self, *fields: str) -> None:
-        """Order weather."""
-        self.command("sandbox", "weather", "add", "--url", self.sandbox["url"], *fields)
+    def faults(self, *fields: str) -> None:
+        """Inject faults."""
+        self.command("sandbox", "faults", "add", "--url", self.sandbox["url"], *fields)
 
     def enqueue(self, tenant: str, text: str, *words: str, document: str = "Sync.SalesOrder") -> str:
         """Hand a document over; its message id."""
@@ -136,8 +136,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """ACME_PRD: three refused messages with hostile texts. GLOBEX_TST: its ION is away."""
     one = Site(tmp_path_factory.mktemp("page"))
     try:
-        one.weather("tenant=ACME_PRD", "call=post", "status=400", "text=POISON", f"error={EVIL}")
-        one.weather("tenant=GLOBEX_TST", "call=ping", "status=503", f"error={EVIL}")
+        one.faults("tenant=ACME_PRD", "call=post", "status=400", "text=POISON", f"error={EVIL}")
+        one.faults("tenant=GLOBEX_TST", "call=ping", "status=503", f"error={EVIL}")
         for number in range(3):
             evil = f"PO-{number}-{EVIL}"
             parameter = ["--parameter", f"documentId={EVIL}"]
@@ -174,14 +174,14 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     context = browser.new_context(base_url=address, viewport={"width": 1200, "height": 800})
     context.set_default_timeout(10_000)
     opened = context.new_page()
-    troubles: list[str] = []
-    opened.on("pageerror", lambda error: troubles.append(str(error)))
-    opened.on("console", lambda line: troubles.append(line.text) if line.type == "error" else None)
+    incidents: list[str] = []
+    opened.on("pageerror", lambda error: incidents.append(str(error)))
+    opened.on("console", lambda line: incidents.append(line.text) if line.type == "error" else None)
     yield opened
     if opened.url.startswith("http"):
         assert opened.evaluate("window.stolen") is None
     context.close()
-    assert [line for line in troubles if "status of 4" not in line] == []
+    assert [line for line in incidents if "status of 4" not in line] == []
 
 
 def shown(page: Page) -> str:
@@ -230,7 +230,7 @@ def test_a_tenant_says_why_it_waits_and_what_was_said_of_it(page: Page) -> None:
     view(page, "/tenants/GLOBEX_TST")
     text = shown(page)
     assert "the tenant's ION is in trouble" in text
-    assert "trouble.opened" in text
+    assert "incident.opened" in text
     assert "Sync.SalesOrder" in page.locator("table.shape").inner_text()
 
 
@@ -343,7 +343,7 @@ def test_many_are_decided_about_after_a_preview_and_only_those_it_showed(page: P
 
 def test_a_long_list_is_leafed_through(page: Page, site: Site) -> None:
     ids = site.application.insert_all(
-        Parcel("GLOBEX_TST", "<order/>", "Leaves", f"leaf{number}") for number in range(230)
+        EncodedPost("GLOBEX_TST", "<order/>", "Leaves", f"leaf{number}") for number in range(230)
     )
     view(page, "/messages?tenant=GLOBEX_TST&document=Leaves&state=pending")
     seen = page.locator("tbody th").all_inner_texts()
@@ -360,7 +360,7 @@ def test_a_long_list_is_leafed_through(page: Page, site: Site) -> None:
 
 
 def test_a_decision_about_many_is_cancelled_and_what_is_done_stays_done(page: Page, site: Site) -> None:
-    site.application.insert_all(Parcel("GLOBEX_TST", "<order/>", "Crowd", "one") for _ in range(40_000))
+    site.application.insert_all(EncodedPost("GLOBEX_TST", "<order/>", "Crowd", "one") for _ in range(40_000))
     view(page, "/messages?tenant=GLOBEX_TST&document=Crowd&state=pending")
     page.get_by_role("button", name="Park…").click()
     page.get_by_role("button", name="Park 40,000 messages").click()

@@ -4,7 +4,7 @@ import pytest
 
 from relay.sandbox import Sandbox
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import SHIPMENT, Parcel, order
+from tests.support.application import SHIPMENT, EncodedPost, order
 from tests.support.process import Station
 
 FEW = {
@@ -16,9 +16,9 @@ FEW = {
 
 async def test_a_poison_message_is_parked_and_the_others_pass(sandbox: Sandbox, station: Station) -> None:
     """One that always meets 500: the lanes beside it go on, it is parked after its attempts, its lane goes on."""
-    sandbox.weather(call="post", status=500, text="poison")
-    parcels = [Parcel(GLOBEX, order(n), key=f"k{n % 8}") for n in range(80)]
-    parcels[9] = Parcel(GLOBEX, b"poison", key="k1")
+    sandbox.faults(call="post", status=500, text="poison")
+    parcels = [EncodedPost(GLOBEX, order(n), key=f"k{n % 8}") for n in range(80)]
+    parcels[9] = EncodedPost(GLOBEX, b"poison", key="k1")
     ids = station.application.insert_all(parcels)
     async with station.relay(environment=FEW) as relay:
         await station.until(
@@ -36,24 +36,25 @@ async def test_a_poison_message_is_parked_and_the_others_pass(sandbox: Sandbox, 
 
 async def test_a_poison_message_alone_is_not_parked_in_a_hurry(sandbox: Sandbox, station: Station) -> None:
     """Where nothing else passes, ION itself may be the trouble: it waits, however many attempts."""
-    sandbox.weather(call="post", status=500)
+    sandbox.faults(call="post", status=500)
     station.application.insert(GLOBEX)
     async with station.relay(environment=FEW):
         await sandbox.until(lambda: len(sandbox.requests(GLOBEX, "post")) >= 8, within=15)
         assert station.application.states() == {"pending": 1}
-        sandbox.clear_weather()
+        sandbox.clear_faults()
         await station.until_delivered()
 
 
 async def test_a_message_that_is_always_refused_starves_nobody(sandbox: Sandbox, station: Station) -> None:
     """403 or 412 to one message for ever: no attempts are counted, it is never parked, all others pass."""
-    sandbox.weather(tenant=GLOBEX, call="post", status=412, text="never")
-    sandbox.weather(tenant=ACME, call="post", status=403, text="never")
+    sandbox.faults(tenant=GLOBEX, call="post", status=412, text="never")
+    sandbox.faults(tenant=ACME, call="post", status=403, text="never")
     for tenant in (GLOBEX, ACME):
         parcels = [
-            Parcel(tenant, order(n), SHIPMENT if n % 2 else "Sync.SalesOrder", f"k{n % 5}") for n in range(60)
+            EncodedPost(tenant, order(n), SHIPMENT if n % 2 else "Sync.SalesOrder", f"k{n % 5}")
+            for n in range(60)
         ]
-        station.application.insert_all([Parcel(tenant, b"never", key="k-never"), *parcels])
+        station.application.insert_all([EncodedPost(tenant, b"never", key="k-never"), *parcels])
     async with station.relay():
         for tenant in (GLOBEX, ACME):
             await station.until(
@@ -61,15 +62,15 @@ async def test_a_message_that_is_always_refused_starves_nobody(sandbox: Sandbox,
                 f"the 60 others of {tenant}",
             )
         assert station.application.states() == {"delivered": 120, "pending": 2}
-        sandbox.clear_weather()
+        sandbox.clear_faults()
         await station.until_delivered()
 
 
 async def test_ten_refused_in_a_row_pause_the_tenant(sandbox: Sandbox, station: Station) -> None:
     """Something larger is wrong: it is paused in the outbox until a person resumes it; others go on."""
-    sandbox.weather(tenant=GLOBEX, call="post", status=400)
+    sandbox.faults(tenant=GLOBEX, call="post", status=400)
     station.environment[f"RELAY_TENANTS__{GLOBEX}__MAX_IN_FLIGHT"] = "4"
-    station.application.insert_all(Parcel(GLOBEX, order(n), key=f"k{n}") for n in range(50))
+    station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n}") for n in range(50))
     async with station.relay() as relay:
         await station.event(relay, "tenant.paused", tenant=GLOBEX)
         parked = station.application.states(GLOBEX).get("parked", 0)
@@ -84,7 +85,7 @@ async def test_ten_refused_in_a_row_pause_the_tenant(sandbox: Sandbox, station: 
         assert len(sandbox.requests(GLOBEX, "post")) == seen["parked"], (
             "no post of a paused tenant after the restart"
         )
-        sandbox.clear_weather()
+        sandbox.clear_faults()
         assert (await station.command("tenants", "resume", GLOBEX)).code == 0
         await station.until(lambda: "pending" not in station.application.states(GLOBEX), "the rest delivered")
         retried = await station.command("messages", "retry", "--tenant", GLOBEX, "--state", "parked", "--yes")
@@ -96,12 +97,12 @@ async def test_ten_refused_in_a_row_pause_the_tenant(sandbox: Sandbox, station: 
 async def test_policy_stop_lasts_over_a_restart_until_resumed(sandbox: Sandbox, station: Station) -> None:
     """400 with `on_rejected = stop`: nothing is parked, nothing more goes, until a person says so."""
     station.environment[f"RELAY_TENANTS__{GLOBEX}__ON_REJECTED"] = "stop"
-    sandbox.weather(tenant=GLOBEX, call="post", status=400, code=453, error="no such currency", count=1)
-    first, second = station.application.insert_all(Parcel(GLOBEX, order(n)) for n in range(2))
+    sandbox.faults(tenant=GLOBEX, call="post", status=400, code=453, error="no such currency", count=1)
+    first, second = station.application.insert_all(EncodedPost(GLOBEX, order(n)) for n in range(2))
     async with station.relay() as relay:
         paused = await station.event(relay, "tenant.paused", tenant=GLOBEX)
         assert "no such currency" in paused["reason"]
-        assert f"relay tenants resume {GLOBEX}" in paused["mend"]
+        assert f"relay tenants resume {GLOBEX}" in paused["hint"]
     async with station.relay():
         seen = await station.until_status(GLOBEX, "paused", "no such currency")
         assert (seen["pending"], seen["parked"]) == (2, 0)
@@ -115,9 +116,9 @@ async def test_policy_stop_lasts_over_a_restart_until_resumed(sandbox: Sandbox, 
 
 async def test_park_nothing_turns_every_park_into_a_wait(sandbox: Sandbox, station: Station) -> None:
     """For the night of a risky change: a refused message waits its own delay, and goes when it is accepted."""
-    sandbox.weather(call="post", status=400, text="odd", count=3)
+    sandbox.faults(call="post", status=400, text="odd", count=3)
     odd, fine = station.application.insert_all(
-        [Parcel(GLOBEX, b"odd", key="a"), Parcel(GLOBEX, b"fine", key="b")]
+        [EncodedPost(GLOBEX, b"odd", key="a"), EncodedPost(GLOBEX, b"fine", key="b")]
     )
     async with station.relay(environment={"RELAY_PARK_NOTHING": "true"}) as relay:
         await station.until_delivered(GLOBEX)
@@ -143,7 +144,7 @@ async def test_a_mixed_day_loses_and_doubles_nothing_without_a_cause(
         ]
     )
     quick = {"RELAY_RETRY__INITIAL_SECONDS": "0.05", "RELAY_RETRY__MAX_SECONDS": "0.2"}
-    ids = station.application.insert_all(Parcel(auth, order(n), key=f"k{n % 10}") for n in range(400))
+    ids = station.application.insert_all(EncodedPost(auth, order(n), key=f"k{n % 10}") for n in range(400))
     async with station.relay(environment=quick):
         await station.until_delivered(auth, within=40)
     assert {taken.message_id for taken in sandbox.messages(auth)} == set(ids)

@@ -26,13 +26,13 @@ TENANTS = (ACME, "CONTOSO_PRD", GLOBEX, INITECH, NORTHWIND, "UMBRELLA_PRD")
 def day(sandbox: Sandbox) -> None:
     """What is wrong at ION."""
     refused = "the supplier S-0815 is blocked"
-    sandbox.weather(tenant="CONTOSO_PRD", call="post", status=400, text="order-13", error=refused)
-    sandbox.weather(tenant=GLOBEX, call="post", status=503, error="ION is being maintained")
-    sandbox.weather(tenant=GLOBEX, call="ping", status=503, error="ION is being maintained")
-    sandbox.weather(tenant="UMBRELLA_PRD", call="ping", status=401, error="the consumer key is not valid")
+    sandbox.faults(tenant="CONTOSO_PRD", call="post", status=400, text="order-13", error=refused)
+    sandbox.faults(tenant=GLOBEX, call="post", status=503, error="ION is being maintained")
+    sandbox.faults(tenant=GLOBEX, call="ping", status=503, error="ION is being maintained")
+    sandbox.faults(tenant="UMBRELLA_PRD", call="ping", status=401, error="the consumer key is not valid")
 
 
-async def hand_over(station: Station, sizes: tuple[int, ...] = (30, 45, 25, 60, 80, 50, 35)) -> None:
+async def enqueue(station: Station, sizes: tuple[int, ...] = (30, 45, 25, 60, 80, 50, 35)) -> None:
     """Orders as they come; more at times."""
     number = 0
     while True:
@@ -87,7 +87,7 @@ async def test_pictures_for_the_documentation(tmp_path: Path) -> None:
         day(sandbox)
         await fill(station)
         async with station.relay() as relay:
-            handing = asyncio.create_task(hand_over(station))
+            handing = asyncio.create_task(enqueue(station))
             await photograph(relay, (await station.event(relay, "web.opened"))["address"])
             handing.cancel()
             await asyncio.gather(handing, return_exceptions=True)

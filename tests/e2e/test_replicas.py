@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from relay.core.model import TenantId
-from relay.core.rendezvous import carrier
+from relay.core.rendezvous import owner_of
 from relay.sandbox import Sandbox, SandboxTenant
 from tests.support.postgres import Cluster
 from tests.support.process import RelayProcess, Station
@@ -42,7 +42,7 @@ class Fleet:
         await self.station.event(relay, "relay.started")
         return relay
 
-    async def hand_over(self, count: int) -> None:
+    async def enqueue(self, count: int) -> None:
         """So many messages a tenant, two keys in turn, in one transaction."""
         async with self.database.transaction():
             for tenant in TENANTS:
@@ -131,13 +131,13 @@ async def fleet(outbox: str, tmp_path: Path) -> AsyncIterator[Fleet]:
 async def test_three_relays_share_the_tenants_and_each_message_goes_once(fleet: Fleet) -> None:
     relays = [await fleet.add() for _ in range(3)]
     await asyncio.sleep(LEASE / 2)  # until each knows of the others
-    await fleet.hand_over(20)
+    await fleet.enqueue(20)
     await fleet.until_taken()
     await fleet.until_settled()
     shares = fleet.holders(relays)
     assert sorted(tenant for share in shares for tenant in share) == TENANTS
     names = [relay.said("relay.started")[0]["relay"] for relay in relays]
-    due = {carrier(TenantId(tenant), names) for tenant in TENANTS}  # once in forty times not all three
+    due = {owner_of(TenantId(tenant), names) for tenant in TENANTS}  # once in forty times not all three
     got = {name for name, share in zip(names, shares, strict=True) if share}
     assert got == due
     assert fleet.twice() == 0
@@ -145,10 +145,10 @@ async def test_three_relays_share_the_tenants_and_each_message_goes_once(fleet: 
 
 
 async def test_a_killed_relays_tenants_go_on_after_its_lease(fleet: Fleet) -> None:
-    fleet.sandbox.weather(call="post", delay=0.02)
+    fleet.sandbox.faults(call="post", delay=0.02)
     relays = [await fleet.add() for _ in range(2)]
     await asyncio.sleep(LEASE / 2)
-    await fleet.hand_over(60)
+    await fleet.enqueue(60)
     await fleet.station.until(lambda: fleet.sandbox.record.count() > 200, "200 messages to be taken")
     relays[0].kill()
     await fleet.until_taken()
@@ -158,10 +158,10 @@ async def test_a_killed_relays_tenants_go_on_after_its_lease(fleet: Fleet) -> No
 
 
 async def test_a_stopped_relay_hands_over_at_once_and_nothing_goes_twice(fleet: Fleet) -> None:
-    fleet.sandbox.weather(call="post", delay=0.02)
+    fleet.sandbox.faults(call="post", delay=0.02)
     relays = [await fleet.add() for _ in range(2)]
     await asyncio.sleep(LEASE / 2)
-    await fleet.hand_over(60)
+    await fleet.enqueue(60)
     await fleet.station.until(lambda: fleet.sandbox.record.count() > 200, "200 messages to be taken")
     theirs = fleet.holders(relays)[0]
     relays[0].send(signal.SIGTERM)
@@ -176,13 +176,13 @@ async def test_a_stopped_relay_hands_over_at_once_and_nothing_goes_twice(fleet: 
 
 
 async def test_a_relay_that_joins_gets_its_share_and_no_post_is_cut(fleet: Fleet) -> None:
-    fleet.sandbox.weather(call="post", delay=0.3)  # there is work until the new one has its share
+    fleet.sandbox.faults(call="post", delay=0.3)  # there is work until the new one has its share
     relays = [await fleet.add()]
-    await fleet.hand_over(100)
+    await fleet.enqueue(100)
     await fleet.station.until(lambda: fleet.sandbox.record.count() > 100, "100 messages to be taken")
     relays.append(await fleet.add())
     await fleet.station.until(lambda: bool(fleet.holders(relays)[1]), "the new relay to get its share")
-    fleet.sandbox.clear_weather()
+    fleet.sandbox.clear_faults()
     await fleet.until_taken(60)
     await fleet.until_settled()
     assert fleet.twice() == 0
@@ -191,11 +191,11 @@ async def test_a_relay_that_joins_gets_its_share_and_no_post_is_cut(fleet: Fleet
 
 async def test_a_frozen_relay_neither_sends_nor_settles_what_it_lost(fleet: Fleet) -> None:
     """SIGSTOP beyond its lease, others take over, SIGCONT; again and again."""
-    fleet.sandbox.weather(call="post", delay=0.3)  # there is work until the one that was frozen has its share
+    fleet.sandbox.faults(call="post", delay=0.3)  # there is work until the one that was frozen has its share
     frozen, other = await fleet.add(), await fleet.add()
     await asyncio.sleep(LEASE / 2)
     for number in range(ROUNDS):
-        await fleet.hand_over(20)
+        await fleet.enqueue(20)
         await fleet.station.until(partial(takes_part, fleet, frozen), "the relay to have its share in it")
         frozen.send(signal.SIGSTOP)
         await fleet.until_taken()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from relay.sandbox import Credentials, Sandbox, SandboxTenant
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import ORDER, Parcel
+from tests.support.application import ORDER, EncodedPost
 from tests.support.process import Station
 
 CANARY = "Canary7Q"
@@ -62,11 +62,11 @@ async def test_canaries_are_nowhere_to_be_seen(tmp_path: Path) -> None:
                     },
                 ]
             )
-        sandbox.weather(
+        sandbox.faults(
             tenant=ACME, call="token", status=500, error=f"x {tenants[0].credentials.password}", count=1
         )
         station.application.insert_all(
-            Parcel(tenant.tenant_id, f"<secret>{CANARY} payload {n}</secret>", key=f"k{n}")
+            EncodedPost(tenant.tenant_id, f"<secret>{CANARY} payload {n}</secret>", key=f"k{n}")
             for tenant in tenants
             for n in range(5)
         )
@@ -119,7 +119,7 @@ async def _commands(station: Station) -> list[str]:
 
 
 def _tokens(sandbox: Sandbox) -> list[str]:
-    """The bearer tokens that the stand-in handed out."""
+    """The bearer tokens that the simulator handed out."""
     found = list(sandbox.tokens._grants)
     assert found
     return found

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from relay.sandbox import Sandbox, SandboxTenant
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import ORDER, Parcel, order
+from tests.support.application import ORDER, EncodedPost, order
 from tests.support.process import COMMAND, Station
 
 # --- stopping ---------------------------------------------------------------------------------------------
@@ -21,10 +21,10 @@ async def test_sigterm_lands_what_is_in_flight_and_launches_nothing_more(
     sandbox: Sandbox, station: Station
 ) -> None:
     """Posts under way are answered and settled, the others wait for the next relay; exit code 0."""
-    slow = sandbox.weather(
+    slow = sandbox.faults(
         tenant=GLOBEX, call="post", late=1.5, skip=1
     )  # one goes alone, then the flight grows
-    ids = station.application.insert_all(Parcel(GLOBEX, order(n), key=f"k{n}") for n in range(30))
+    ids = station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n}") for n in range(30))
     async with station.relay() as relay:
         await station.until(lambda: slow.struck >= 2, "posts in flight")
         posts_before, asked = len(sandbox.requests(GLOBEX, "post")), time.monotonic()
@@ -36,7 +36,7 @@ async def test_sigterm_lands_what_is_in_flight_and_launches_nothing_more(
     assert {post.status for post in posts} == {202}
     assert station.application.states() == {"delivered": len(posts), "pending": 30 - len(posts)}
     assert relay.events[-1]["event"] == "relay.ended"
-    sandbox.clear_weather()
+    sandbox.clear_faults()
     async with station.relay() as after:
         await station.until_delivered(GLOBEX)
         assert not after.said("relay.recovered")
@@ -47,7 +47,7 @@ async def test_sigterm_lands_what_is_in_flight_and_launches_nothing_more(
 async def test_sigterm_waits_no_longer_than_the_grace(sandbox: Sandbox, station: Station) -> None:
     """A post that is never answered is cut at its end; the message waits for the next relay, no attempt counted."""
     station.environment["RELAY_STOP__GRACE_SECONDS"] = "1"
-    hole = sandbox.weather(tenant=GLOBEX, call="post", delay=3600)
+    hole = sandbox.faults(tenant=GLOBEX, call="post", delay=3600)
     message_id = station.application.insert(GLOBEX)
     async with station.relay() as relay:
         await station.until(lambda: hole.struck, "a request to hang")
@@ -62,7 +62,7 @@ async def test_sigterm_waits_no_longer_than_the_grace(sandbox: Sandbox, station:
 
 async def test_a_second_sigterm_ends_at_once(sandbox: Sandbox, station: Station) -> None:
     """Whoever asks twice means it: exit code 1, and the message waits."""
-    hole = sandbox.weather(tenant=GLOBEX, call="post", delay=3600)
+    hole = sandbox.faults(tenant=GLOBEX, call="post", delay=3600)
     message_id = station.application.insert(GLOBEX)
     station.environment["RELAY_HTTP__TOTAL_SECONDS"] = station.environment["RELAY_HTTP__READ_SECONDS"] = "60"
     async with station.relay() as relay:
@@ -82,11 +82,11 @@ async def test_sigterm_ends_a_long_pause_at_once(sandbox: Sandbox, station: Stat
         "200"
     )
     station.environment["RELAY_HTTP__TOTAL_SECONDS"] = station.environment["RELAY_HTTP__READ_SECONDS"] = "60"
-    sandbox.weather(tenant=GLOBEX, call="ping", status=503)
-    hole = sandbox.weather(tenant=ACME, call="ping", delay=3600)
-    station.application.insert_all([Parcel(GLOBEX, b"a"), Parcel(ACME, b"b")])
+    sandbox.faults(tenant=GLOBEX, call="ping", status=503)
+    hole = sandbox.faults(tenant=ACME, call="ping", delay=3600)
+    station.application.insert_all([EncodedPost(GLOBEX, b"a"), EncodedPost(ACME, b"b")])
     async with station.relay() as relay:
-        await station.event(relay, "trouble.opened", tenant=GLOBEX)
+        await station.event(relay, "incident.opened", tenant=GLOBEX)
         await station.until(lambda: hole.struck, "a request to hang")
         asked = time.monotonic()
         relay.send(signal.SIGTERM)
@@ -97,7 +97,7 @@ async def test_sigterm_ends_a_long_pause_at_once(sandbox: Sandbox, station: Stat
 async def test_sigterm_while_the_outbox_is_locked(sandbox: Sandbox, station: Station) -> None:
     """What could not be settled within the grace is said; it ends in time, and what may go twice is known."""
     station.environment["RELAY_STOP__GRACE_SECONDS"] = "2"
-    slow = sandbox.weather(tenant=GLOBEX, call="post", late=0.4)
+    slow = sandbox.faults(tenant=GLOBEX, call="post", late=0.4)
     station.application.insert(GLOBEX)
     async with station.relay() as relay:
         await station.until(lambda: slow.struck, "a post under way")
@@ -128,7 +128,7 @@ async def test_a_log_that_nobody_reads_any_more_stops_nothing(sandbox: Sandbox, 
         os.close(write)
         assert await asyncio.to_thread(os.read, read, 10)
         os.close(read)
-        sandbox.weather(call="post", status=503, count=2)
+        sandbox.faults(call="post", status=503, count=2)
         for _ in range(3):
             station.application.insert(GLOBEX)
             await station.until_delivered()
@@ -142,7 +142,7 @@ async def test_many_sighups_at_once(sandbox: Sandbox, tmp_path: Path) -> None:
     station = Station(tmp_path)
     every = sandbox.environment(tmp_path)
     _write(station, every)
-    ids = station.application.insert_all(Parcel(GLOBEX, order(n), key=f"k{n % 5}") for n in range(300))
+    ids = station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n % 5}") for n in range(300))
     async with station.relay() as relay:
         for number in range(30):
             _write(station, {**every, f"RELAY_TENANTS__{GLOBEX}__MAX_IN_FLIGHT": str(number % 7 + 1)})
@@ -150,7 +150,7 @@ async def test_many_sighups_at_once(sandbox: Sandbox, tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
         await station.until_delivered()
         await station.event(relay, "settings.reloaded")
-        assert not relay.said("part.crashed")
+        assert not relay.said("component.crashed")
     assert _by_key(ids, [taken.message_id for taken in sandbox.messages()], 5)
     assert sandbox.record.sent_twice() == []
 
@@ -165,7 +165,7 @@ async def test_another_outbox_is_not_taken_by_a_reload(sandbox: Sandbox, tmp_pat
         _write(station, {**every, "RELAY_OUTBOX__URL": "sqlite:///other.db"})
         relay.send(signal.SIGHUP)
         refused = await station.event(relay, "settings.refused", setting="RELAY_OUTBOX__URL")
-        assert "restart" in refused["mend"]
+        assert "restart" in refused["hint"]
         station.application.insert(GLOBEX)
         await station.until_delivered()
     assert not (tmp_path / "other.db").exists()
@@ -197,7 +197,7 @@ async def test_sighup_adds_removes_and_changes_tenants(sandbox: Sandbox, tmp_pat
     every = sandbox.environment(tmp_path)
     _write(station, _of(ACME, every))
     async with station.relay() as relay:
-        station.application.insert_all([Parcel(ACME, b"1"), Parcel(GLOBEX, b"2")])
+        station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(GLOBEX, b"2")])
         await station.until_delivered(ACME)
         await station.event(relay, "tenant.missed", tenant=GLOBEX)
         assert station.application.states(GLOBEX) == {"pending": 1}
@@ -211,7 +211,7 @@ async def test_sighup_adds_removes_and_changes_tenants(sandbox: Sandbox, tmp_pat
         relay.send(signal.SIGHUP)
         await station.until(lambda: len(relay.said("settings.reloaded")) == 2, "the second reload")
         sandbox.tenant(GLOBEX).logical_id = "lid://globex.other.1"
-        (later,) = station.application.insert_all([Parcel(GLOBEX, b"3")])
+        (later,) = station.application.insert_all([EncodedPost(GLOBEX, b"3")])
         await station.until_delivered(GLOBEX)
         content = sandbox.record.content(GLOBEX, later)
         assert content is not None
@@ -220,7 +220,7 @@ async def test_sighup_adds_removes_and_changes_tenants(sandbox: Sandbox, tmp_pat
         _write(station, _of(ACME, every))
         relay.send(signal.SIGHUP)
         await station.event(relay, "settings.reloaded", changed=[], removed=[GLOBEX])
-        station.application.insert_all([Parcel(ACME, b"4"), Parcel(GLOBEX, b"5")])
+        station.application.insert_all([EncodedPost(ACME, b"4"), EncodedPost(GLOBEX, b"5")])
         await station.until_delivered(ACME)
         assert station.application.states(GLOBEX) == {"delivered": 2, "pending": 1}
         assert (await station.status(GLOBEX))["state"] == "unconfigured"
@@ -239,8 +239,8 @@ async def test_bad_new_settings_are_refused_and_the_old_ones_go_on(sandbox: Sand
         await station.until(lambda: len(relay.said("settings.refused")) >= 2, "two refusals")
         refused = {line["setting"]: line for line in relay.said("settings.refused")}
         assert set(refused) == set(bad)
-        assert all(line["mend"] and line["level"] == "error" for line in refused.values())
-        station.application.insert_all([Parcel(ACME, b"1"), Parcel(GLOBEX, b"2")])
+        assert all(line["hint"] and line["level"] == "error" for line in refused.values())
+        station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(GLOBEX, b"2")])
         await station.until_delivered()
         _write(station, every)
         relay.send(signal.SIGHUP)
@@ -254,7 +254,7 @@ async def test_a_tenant_changed_in_the_middle_of_its_messages_loses_none(
     station = Station(tmp_path)
     every = sandbox.environment(tmp_path)
     _write(station, every)
-    ids = station.application.insert_all(Parcel(GLOBEX, order(n), key=f"k{n % 4}") for n in range(400))
+    ids = station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n % 4}") for n in range(400))
     async with station.relay() as relay:
         for width in ("2", "3", "16"):
             await _more_arrivals(sandbox, station)
@@ -271,11 +271,11 @@ async def _more_arrivals(sandbox: Sandbox, station: Station) -> None:
     await station.until(lambda: sandbox.record.count() >= least, "20 more arrivals")
 
 
-def _by_key(handed_over: list[str], arrived: list[str], keys: int) -> bool:
+def _by_key(enqueued: list[str], arrived: list[str], keys: int) -> bool:
     """Whether each key's messages arrived in the order in which they were handed over."""
     place = {message_id: at for at, message_id in enumerate(arrived)}
-    assert set(place) == set(handed_over)
-    lanes = [[place[message_id] for message_id in handed_over[key::keys]] for key in range(keys)]
+    assert set(place) == set(enqueued)
+    lanes = [[place[message_id] for message_id in enqueued[key::keys]] for key in range(keys)]
     return all(lane == sorted(lane) for lane in lanes)
 
 
@@ -285,10 +285,10 @@ async def test_credentials_replaced_on_disk_end_a_halt(sandbox: Sandbox, station
     file = station.folder / f"{ACME}.ionapi"
     right = file.read_text()
     file.write_text(right.replace(tenant.credentials.client_secret, "wrong"))
-    station.application.insert_all([Parcel(ACME, b"1"), Parcel(GLOBEX, b"2")])
+    station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(GLOBEX, b"2")])
     async with station.relay() as relay:
         await station.until_delivered(GLOBEX)
-        await station.event(relay, "trouble.opened", tenant=ACME, kind="token-refused")
+        await station.event(relay, "incident.opened", tenant=ACME, kind="token-refused")
         await station.until_status(ACME, "halted")
         assert sandbox.requests(call="token", tenant_id=ACME)
         assert sandbox.record.count(ACME) == 0
@@ -296,7 +296,7 @@ async def test_credentials_replaced_on_disk_end_a_halt(sandbox: Sandbox, station
         new.write_text(right)
         new.replace(file)
         await station.until_delivered(ACME)
-        await station.event(relay, "trouble.resolved", tenant=ACME)
+        await station.event(relay, "incident.resolved", tenant=ACME)
     refusals = [request for request in sandbox.requests(ACME, "token") if request.status >= 400]
     assert len(refusals) == 1, "tokens are never fetched in a loop"
 

@@ -99,7 +99,7 @@ class Storm:
         self.handed[tenant, key].append(message_id)
         return tenant, DOCUMENT, message_id, key
 
-    async def strike(self) -> None:
+    async def inject(self) -> None:
         """Kill a relay or stop one kindly, and start another in its place; each is struck in turn and again."""
         pause = self.size.seconds / (self.size.strikes + 1)
         for number in range(self.size.strikes):
@@ -189,14 +189,14 @@ async def storm(tmp_path: Path) -> AsyncIterator[Storm]:
 
 async def test_no_storm_loses_a_message_or_lets_two_relays_send_for_one_tenant(storm: Storm) -> None:
     """0 lost, order kept per key, at most 128 twice a kill and tenant, one sender at a time, the judge silent."""
-    storm.sandbox.weather(call="post", late=0.01)  # so that a kill meets posts that are taken, not answered
+    storm.sandbox.faults(call="post", late=0.01)  # so that a kill meets posts that are taken, not answered
     storm.slots += [storm.begin() for _ in range(SIZE.relays)]
     for relay in storm.slots:
         await storm.station.event(relay, "relay.started")
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:
         group.create_task(storm.pour())
-        group.create_task(storm.strike())
+        group.create_task(storm.inject())
     await storm.until_over()
 
     posts: dict[str, list[Request]] = defaultdict(list)

@@ -1,6 +1,6 @@
 """Every row of the core table, seen from both ends: what ION is asked next, what becomes of the message.
 
-One relay and one stand-in carry all the cases at once, each as a tenant of its own. A case says the weather,
+One relay and one simulator carry all the cases at once, each as a tenant of its own. A case says the faults,
 and the exact requests that follow from it.
 """
 
@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from relay.core.retry import Schedule
 from relay.sandbox import Sandbox, SandboxTenant
-from tests.support.application import Parcel, order
+from tests.support.application import EncodedPost, order
 from tests.support.process import RelayProcess, Station
 from tests.support.sequence import OPENING, calls, said, short_pauses
 
@@ -31,19 +31,19 @@ TIMEOUT = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One row's promise. `weather`: rules for the tenant; `seen`: the requests, see `support/sequence.py`.
+    """One row's promise. `faults`: rules for the tenant; `seen`: the requests, see `support/sequence.py`.
 
     `state`: the message's in the outbox at the end; `tenant`: the tenant's in `relay status`, and words of
-    its reason; `blamed`: how many attempts are counted; `lasts`: the weather does not end, `seen` is how it begins.
+    its reason; `blamed`: how many attempts are counted; `lasts`: the faults does not end, `seen` is how it begins.
     """
 
     name: str
     seen: str
-    weather: tuple[Mapping[str, Any], ...] = ()
+    faults: tuple[Mapping[str, Any], ...] = ()
     state: str = "delivered"
     tenant: str = "idle"
     reason: str = ""
-    blamed: int = 0
+    counted: int = 0
     lasts: bool = False
     auth: Literal["oauth1", "oauth2"] = "oauth1"
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -225,38 +225,38 @@ def post_cases() -> Iterator[Case]:
             f"{status} to a post: ping after a pause, the message is blamed",
             f"{OPENING} post:{status} ~1 {PING} post:{status} ~2 {PING} post",
             (_rule("post", status=status, count=2),),
-            blamed=2,
+            counted=2,
         )
     yield Case(
         "504 although the message was taken: the same id again",
         f"{OPENING} post:504 ~1 {PING} post",
         (_rule("post", status=504, taken=True, count=1),),
-        blamed=1,
+        counted=1,
     )
     for moment in ("before", "after"):
         yield Case(
             f"a post cut {moment} it was taken: the same id again, never without a ping",
             f"{OPENING} post:0 ~1 {PING} post",
             (_rule("post", cut=moment, count=1),),
-            blamed=1,
+            counted=1,
         )
     yield Case(
         "a post that is never answered: given up in time, then the same id again",
         f"{OPENING} post:0 ~1 {PING} post",
         (_rule("post", delay=3600, count=1),),
-        blamed=1,
+        counted=1,
     )
     yield Case(
         "a post taken and answered too late: the same id again",
         f"{OPENING} post:0 ~1 {PING} post",
         (_rule("post", late=3600, count=1),),
-        blamed=1,
+        counted=1,
     )
     yield Case(
         "a post answered 202 with a cut body: perhaps taken, the same id again",
         f"{OPENING} post ~1 {PING} post",
         (_rule("post", body="truncated", count=1),),
-        blamed=1,
+        counted=1,
     )
     for body in ("not-json", "not-utf8", "wrong-types", "huge", "empty", "html"):
         yield Case(
@@ -350,7 +350,7 @@ def token_cases() -> Iterator[Case]:
     )
 
 
-# --- weather that lasts: what `relay status` says meanwhile ---------------------------------------------
+# --- faults that lasts: what `relay status` says meanwhile ---------------------------------------------
 
 
 def lasting_cases() -> Iterator[Case]:
@@ -452,7 +452,7 @@ def _environment(sandbox: Sandbox, station: Station) -> dict[str, str]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    """The relay and the stand-in with all cases' tenants; the messages are handed over while it runs."""
+    """The relay and the simulator with all cases' tenants; the messages are handed over while it runs."""
     tenants = [
         SandboxTenant(
             _tenant_of(number), accepted=list(case.accepted), versions=case.versions, auth=case.auth
@@ -467,9 +467,9 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
             "RELAY_HTTP__READ_SECONDS": str(TIMEOUT),
         }
         for number, case in enumerate(CASES):
-            sandbox.order({"tenant": _tenant_of(number), **rule} for rule in case.weather)
+            sandbox.order({"tenant": _tenant_of(number), **rule} for rule in case.faults)
         async with station.relay() as relay:
-            parcels = [Parcel(_tenant_of(number), order(number)) for number in range(len(CASES))]
+            parcels = [EncodedPost(_tenant_of(number), order(number)) for number in range(len(CASES))]
             ids = station.application.insert_all(parcels)
             yield Stage(
                 sandbox, station, relay, {parcel.tenant: i for parcel, i in zip(parcels, ids, strict=True)}
@@ -504,7 +504,7 @@ async def test_row(stage: Stage, number: int, case: Case) -> None:
     assert said(requests) == wanted
     assert case.lasts or seen() == wanted
     assert short_pauses(case.seen, requests, SCHEDULE) == []
-    assert row["attempts"] >= case.blamed if case.lasts else row["attempts"] == case.blamed
+    assert row["attempts"] >= case.counted if case.lasts else row["attempts"] == case.counted
     assert case.state != "delivered" or _arrived(stage, tenant, number)
     assert [v for v in stage.sandbox.violations if v.tenant_id == tenant] == []
 
@@ -516,7 +516,7 @@ def _row_if(row: Mapping[str, Any], state: str) -> Mapping[str, Any]:
 def _arrived(stage: Stage, tenant: str, number: int) -> bool:
     message_id = stage.messages[tenant]
     taken = stage.sandbox.record.message(tenant, message_id)
-    if taken is None:  # a 2xx that the weather ordered takes no message but where it says so
+    if taken is None:  # a 2xx that the faults ordered takes no message but where it says so
         return False
     return stage.sandbox.payload(tenant, message_id) == order(number) and not taken.changed
 

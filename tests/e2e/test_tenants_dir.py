@@ -8,7 +8,7 @@ import pytest
 
 from relay.sandbox import Sandbox
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import Parcel
+from tests.support.application import EncodedPost
 from tests.support.process import Station
 
 
@@ -36,7 +36,7 @@ def _toml(tenant: str, variables: Mapping[str, str]) -> str:
 async def test_a_tenant_that_is_put_into_the_folder_is_carried_without_a_restart_or_signal(
     sandbox: Sandbox, station: Station
 ) -> None:
-    station.application.insert_all([Parcel(ACME, b"1"), Parcel(GLOBEX, b"2")])
+    station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(GLOBEX, b"2")])
     async with station.relay() as relay:
         put(station, sandbox, GLOBEX)
         await station.until_delivered(GLOBEX)
@@ -59,7 +59,7 @@ async def test_a_file_that_breaks_is_told_and_its_tenant_goes_on_as_it_was(
         refused = await station.event(relay, "settings.refused")
         assert (refused["level"], refused["setting"]) == ("error", str(file))
         await station.event(relay, "settings.reloaded", changed=[], removed=[])
-        station.application.insert_all([Parcel(ACME, b"1"), Parcel(GLOBEX, b"2")])
+        station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(GLOBEX, b"2")])
         await station.until_delivered()
 
 
@@ -68,7 +68,7 @@ async def test_a_file_that_is_bad_at_the_start_keeps_its_tenant_waiting_and_no_o
 ) -> None:
     put(station, sandbox, GLOBEX)
     (station.folder / "tenants" / f"{ACME}.toml").write_text('logical_id = "lid://acme.orders.1"\n')
-    station.application.insert_all([Parcel(ACME, b"1"), Parcel(GLOBEX, b"2")])
+    station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(GLOBEX, b"2")])
     async with station.relay() as relay:
         refused = await station.event(relay, "settings.refused")
         assert "has no credentials" in refused["reason"]
@@ -96,7 +96,7 @@ async def test_a_folder_that_is_gone_takes_no_tenant_with_it(sandbox: Sandbox, s
 async def test_a_relay_carries_the_tenants_of_its_patterns_alone(sandbox: Sandbox, station: Station) -> None:
     """`--until-empty` ends though the other's message waits: it is another relay's to carry."""
     put(station, sandbox, ACME, GLOBEX)
-    station.application.insert_all([Parcel(ACME, b"1"), Parcel(GLOBEX, b"2")])
+    station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(GLOBEX, b"2")])
     station.environment["RELAY_NOT_TENANTS"] = "acme_*"
     relay = station.start("--until-empty")
     assert await station.ended(relay) == 0

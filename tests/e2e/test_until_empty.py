@@ -2,7 +2,7 @@
 
 from relay.sandbox import Sandbox
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import SHIPMENT, Parcel, order
+from tests.support.application import SHIPMENT, EncodedPost, order
 from tests.support.process import RelayProcess, Station
 
 
@@ -22,8 +22,8 @@ async def test_an_empty_outbox_ends_at_once(sandbox: Sandbox, station: Station) 
 
 async def test_everything_delivered_is_0(sandbox: Sandbox, station: Station) -> None:
     """Both tenants, 300 messages, one of them after a passing trouble."""
-    sandbox.weather(call="post", status=503, skip=50, count=3)
-    parcels = [Parcel((ACME, GLOBEX)[n % 2], order(n), key=f"k{n % 9}") for n in range(300)]
+    sandbox.faults(call="post", status=503, skip=50, count=3)
+    parcels = [EncodedPost((ACME, GLOBEX)[n % 2], order(n), key=f"k{n % 9}") for n in range(300)]
     station.application.insert_all(parcels)
     code, relay = await _run(station)
     assert (code, station.application.states()) == (0, {"delivered": 300})
@@ -33,7 +33,7 @@ async def test_everything_delivered_is_0(sandbox: Sandbox, station: Station) -> 
 
 async def test_an_outage_is_waited_out(sandbox: Sandbox, station: Station) -> None:
     """It is no reason to end: 0 once all is delivered."""
-    sandbox.weather(call="ping", status=503, count=4)
+    sandbox.faults(call="ping", status=503, count=4)
     station.application.insert(GLOBEX)
     code, _ = await _run(station)
     assert (code, station.application.states()) == (0, {"delivered": 1})
@@ -42,8 +42,8 @@ async def test_an_outage_is_waited_out(sandbox: Sandbox, station: Station) -> No
 
 async def test_within_gives_up(sandbox: Sandbox, station: Station) -> None:
     """1, said why; what was under way has landed, the rest waits."""
-    sandbox.weather(tenant=GLOBEX, call="ping", status=503)
-    station.application.insert_all([Parcel(GLOBEX, b"1"), Parcel(ACME, b"2")])
+    sandbox.faults(tenant=GLOBEX, call="ping", status=503)
+    station.application.insert_all([EncodedPost(GLOBEX, b"1"), EncodedPost(ACME, b"2")])
     code, relay = await _run(station, "--within", "1.5")
     assert code == 1
     assert "not everything was delivered" in relay.said("relay.gave_up")[0]["reason"]
@@ -53,16 +53,16 @@ async def test_within_gives_up(sandbox: Sandbox, station: Station) -> None:
 
 async def test_what_a_person_must_look_at_is_1_with_a_report(sandbox: Sandbox, station: Station) -> None:
     """Parked, halted, not accepted, not configured: each said with its tenant and mend; the rest is delivered."""
-    sandbox.weather(tenant=GLOBEX, call="post", status=400, text="odd")
+    sandbox.faults(tenant=GLOBEX, call="post", status=400, text="odd")
     sandbox.tenant(GLOBEX).withdraw(SHIPMENT)
-    sandbox.weather(tenant=ACME, call="ping", status=403)
+    sandbox.faults(tenant=ACME, call="ping", status=403)
     station.application.insert_all(
         [
-            Parcel(GLOBEX, b"odd", key="1"),
-            Parcel(GLOBEX, b"fine", key="2"),
-            Parcel(GLOBEX, b"unlisted", SHIPMENT),
-            Parcel(ACME, b"halted"),
-            Parcel("NOBODY_1", b"nobody's"),
+            EncodedPost(GLOBEX, b"odd", key="1"),
+            EncodedPost(GLOBEX, b"fine", key="2"),
+            EncodedPost(GLOBEX, b"unlisted", SHIPMENT),
+            EncodedPost(ACME, b"halted"),
+            EncodedPost("NOBODY_1", b"nobody's"),
         ]
     )
     code, relay = await _run(station)
@@ -73,13 +73,13 @@ async def test_what_a_person_must_look_at_is_1_with_a_report(sandbox: Sandbox, s
     assert SHIPMENT in stuck[GLOBEX]["reason"]
     assert "configured" in stuck["NOBODY_1"]["reason"]
     (parked,) = relay.said("messages.parked", tenant=GLOBEX, count=1)
-    assert "relay messages list" in parked["mend"]
+    assert "relay messages list" in parked["hint"]
     assert station.application.states(GLOBEX) == {"delivered": 1, "parked": 1, "pending": 1}
 
 
 async def test_only_parked_is_1_too(sandbox: Sandbox, station: Station) -> None:
     """Nothing is left to do, and yet not everything was delivered. The next run has nothing to report: 0."""
-    sandbox.weather(tenant=GLOBEX, call="post", status=400, count=1)
+    sandbox.faults(tenant=GLOBEX, call="post", status=400, count=1)
     station.application.insert(GLOBEX)
     assert (await _run(station))[0] == 1
     assert (await _run(station))[0] == 0
@@ -87,7 +87,7 @@ async def test_only_parked_is_1_too(sandbox: Sandbox, station: Station) -> None:
 
 async def test_a_paused_tenant_is_1(sandbox: Sandbox, station: Station) -> None:
     """A person paused it: its messages are reported, not sent."""
-    station.application.insert_all([Parcel(GLOBEX, b"1"), Parcel(ACME, b"2")])
+    station.application.insert_all([EncodedPost(GLOBEX, b"1"), EncodedPost(ACME, b"2")])
     assert (await station.command("tenants", "pause", GLOBEX, "--reason", "month end")).code == 0
     code, relay = await _run(station)
     assert code == 1
@@ -99,9 +99,9 @@ async def test_a_paused_tenant_is_1(sandbox: Sandbox, station: Station) -> None:
 
 async def test_a_message_that_waits_its_own_delay_is_waited_for(sandbox: Sandbox, station: Station) -> None:
     """A blamed message has a delay of its own: it is not forgotten, whichever messages came first."""
-    sandbox.weather(call="post", status=500, text="shy", count=2)
+    sandbox.faults(call="post", status=500, text="shy", count=2)
     station.application.insert_all(
-        [Parcel(GLOBEX, b"shy", key="s"), *(Parcel(GLOBEX, order(n)) for n in range(20))]
+        [EncodedPost(GLOBEX, b"shy", key="s"), *(EncodedPost(GLOBEX, order(n)) for n in range(20))]
     )
     code, _ = await _run(station)
     assert (code, station.application.states()) == (0, {"delivered": 21})

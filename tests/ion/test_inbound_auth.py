@@ -7,7 +7,7 @@ from oauthlib.oauth1 import Client
 
 from relay.core.model import TenantId
 from relay.ion import inbound_auth
-from relay.ion.inbound_auth import Call, Doorman, Key, Refused
+from relay.ion.inbound_auth import Call, InboundVerifier, Key, Refused
 from relay.ion.oauth import OAuth1Keys, Secret, Signer
 
 ACME, GLOBEX = TenantId("ACME_PRD"), TenantId("GLOBEX_TST")
@@ -17,9 +17,9 @@ WINDOW = 300.0
 
 
 @pytest.fixture
-def doorman() -> Doorman:
+def doorman() -> InboundVerifier:
     keys = {"acme-key": Key(ACME, Secret("acme & secret")), "globex-key": Key(GLOBEX, Secret("other"))}
-    return Doorman(lambda: keys, WINDOW)
+    return InboundVerifier(lambda: keys, WINDOW)
 
 
 def signed(

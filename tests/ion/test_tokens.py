@@ -12,7 +12,7 @@ from relay.ion.tokens import Fetched, TokenCache
 from tests.support import virtual
 
 
-class Service:
+class SystemdNotifier:
     """A token service in words. `seconds`: how long it takes; `next`: its answers, else a token of `life`."""
 
     def __init__(self, seconds: float = 1.0, life: float = 1000.0) -> None:
@@ -33,7 +33,7 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def cache(service: Service) -> TokenCache:
+def cache(service: SystemdNotifier) -> TokenCache:
     return TokenCache(service.fetch, now)
 
 
@@ -53,7 +53,7 @@ async def text(tokens: TokenCache) -> str:
 
 @in_virtual_time
 async def test_fifty_who_wait_cause_one_fetch() -> None:
-    service = Service()
+    service = SystemdNotifier()
     tokens = cache(service)
     assert set(await asyncio.gather(*(text(tokens) for _ in range(50)))) == {"token-1"}
     assert len(service.asked) == 1
@@ -61,7 +61,7 @@ async def test_fifty_who_wait_cause_one_fetch() -> None:
 
 @in_virtual_time
 async def test_a_fetch_is_finished_for_the_others_when_whoever_began_it_is_cancelled() -> None:
-    service = Service()
+    service = SystemdNotifier()
     tokens = cache(service)
     first, second = asyncio.create_task(text(tokens)), asyncio.create_task(text(tokens))
     await asyncio.sleep(0.5)
@@ -73,7 +73,7 @@ async def test_a_fetch_is_finished_for_the_others_when_whoever_began_it_is_cance
 
 @in_virtual_time
 async def test_a_fetch_that_nobody_waits_for_any_more_is_not_wasted() -> None:
-    service = Service()
+    service = SystemdNotifier()
     tokens = cache(service)
     only = asyncio.create_task(text(tokens))
     await asyncio.sleep(0.5)
@@ -86,7 +86,7 @@ async def test_a_fetch_that_nobody_waits_for_any_more_is_not_wasted() -> None:
 @in_virtual_time
 async def test_a_token_is_renewed_once_nine_tenths_of_its_life_are_over() -> None:
     """Its life counts from before it was asked for."""
-    service = Service(seconds=10, life=1000)
+    service = SystemdNotifier(seconds=10, life=1000)
     tokens = cache(service)
     assert await text(tokens) == "token-1"
     await asyncio.sleep(889.9)
@@ -101,7 +101,7 @@ async def test_a_token_is_renewed_once_nine_tenths_of_its_life_are_over() -> Non
 @pytest.mark.parametrize("failure", [TokenRefused("wrong"), TokenUnavailable("down", 5.0)])
 def test_a_failure_is_everybodys_and_is_not_kept(failure: Fetched) -> None:
     async def test() -> None:
-        service = Service()
+        service = SystemdNotifier()
         service.next = [failure]
         tokens = cache(service)
         assert await asyncio.gather(*(tokens.get() for _ in range(5))) == [failure] * 5
@@ -115,7 +115,7 @@ def test_a_failure_is_everybodys_and_is_not_kept(failure: Fetched) -> None:
 @in_virtual_time
 async def test_while_the_old_token_lives_a_failed_renewal_is_no_trouble_and_no_loop() -> None:
     """In the last tenth of a life of 1,000 s a service that is down is asked a handful of times."""
-    service = Service(seconds=0, life=1000)
+    service = SystemdNotifier(seconds=0, life=1000)
     tokens = cache(service)
     await tokens.get()
     await asyncio.sleep(900)
@@ -132,7 +132,7 @@ async def test_while_the_old_token_lives_a_failed_renewal_is_no_trouble_and_no_l
 
 @in_virtual_time
 async def test_a_renewal_after_a_failed_one_is_good_for_its_own_life() -> None:
-    service = Service(seconds=0, life=1000)
+    service = SystemdNotifier(seconds=0, life=1000)
     tokens = cache(service)
     await tokens.get()
     await asyncio.sleep(900)
@@ -146,7 +146,7 @@ async def test_a_renewal_after_a_failed_one_is_good_for_its_own_life() -> None:
 
 @in_virtual_time
 async def test_credentials_that_are_refused_at_renewal_are_refused() -> None:
-    service = Service(seconds=0)
+    service = SystemdNotifier(seconds=0)
     tokens = cache(service)
     await tokens.get()
     await asyncio.sleep(950)
@@ -156,7 +156,7 @@ async def test_credentials_that_are_refused_at_renewal_are_refused() -> None:
 
 @in_virtual_time
 async def test_only_the_token_that_was_refused_is_given_up() -> None:
-    service = Service(seconds=0)
+    service = SystemdNotifier(seconds=0)
     tokens = cache(service)
     old = await tokens.get()
     assert isinstance(old, Token)
@@ -170,7 +170,7 @@ async def test_only_the_token_that_was_refused_is_given_up() -> None:
 
 @in_virtual_time
 async def test_what_is_under_way_for_former_credentials_is_not_kept() -> None:
-    service = Service()
+    service = SystemdNotifier()
     tokens = cache(service)
     waiting = asyncio.create_task(text(tokens))
     await asyncio.sleep(0.5)
@@ -184,7 +184,7 @@ async def test_what_is_under_way_for_former_credentials_is_not_kept() -> None:
 
 @in_virtual_time
 async def test_a_close_cuts_the_fetch_and_whoever_waits() -> None:
-    service = Service(seconds=10)
+    service = SystemdNotifier(seconds=10)
     tokens = cache(service)
     waiting = asyncio.create_task(tokens.get())
     await asyncio.sleep(1)

@@ -35,9 +35,9 @@ GIVEN = {
     "RELAY-152": ("relay.ended",),
     "RELAY-153": ("relay.cut",),
     "RELAY-154": ("relay.gave_up",),
-    "RELAY-155": ("part.crashed",),
+    "RELAY-155": ("component.crashed",),
     "RELAY-156": ("loop.blocked",),
-    "RELAY-157": ("part.stuck",),
+    "RELAY-157": ("component.stuck",),
     "RELAY-161": ("setting.ignored",),
     "RELAY-162": ("settings.refused",),
     "RELAY-163": ("tenant.missed",),
@@ -73,9 +73,9 @@ def test_every_trouble_that_an_answer_brings_has_a_code() -> None:
 @pytest.mark.parametrize(
     ("event", "kind", "code"),
     [
-        ("trouble.opened", "busy", "RELAY-101"),
+        ("incident.opened", "busy", "RELAY-101"),
         ("tenant.lost", None, "RELAY-141"),
-        ("trouble.opened", "unheard-of", None),
+        ("incident.opened", "unheard-of", None),
         ("relay.sank", None, None),
     ],
 )
@@ -127,7 +127,7 @@ def test_what_is_no_code_is_none(text: str) -> None:
     ("text", "first"),
     [
         ("busy", "RELAY-101"),
-        ("part.crashed", "RELAY-155"),
+        ("component.crashed", "RELAY-155"),
         ("relay-1O8", "RELAY-108"),
         ("bussy", "RELAY-101"),
     ],

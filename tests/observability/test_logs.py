@@ -83,9 +83,9 @@ def test_json_is_the_default_where_nobody_watches_and_the_console_on_a_terminal(
 def test_a_piped_console_has_no_colour() -> None:
     stream = io.StringIO()
     logs.configure("info", "console", stream)
-    logs.logger(tenant="ACME").error("trouble.opened", detail="two words", n=None)
+    logs.logger(tenant="ACME").error("incident.opened", detail="two words", n=None)
     assert "\x1b" not in stream.getvalue()
-    assert "trouble.opened" in stream.getvalue()
+    assert "incident.opened" in stream.getvalue()
     assert "tenant=ACME detail='two words' n=None" in stream.getvalue()
 
 
@@ -93,7 +93,7 @@ def test_what_needs_a_person_carries_its_code_and_nothing_else_does() -> None:
     stream = io.StringIO()
     logs.configure("debug", "json", stream)
     log = logs.logger()
-    log.error("trouble.summarised", kind="outbox")
+    log.error("incident.ongoing", kind="outbox")
     log.warning("relay.ended")
     log.info("relay.ended")
     log.warning("nobody.knows", kind="nothing")
@@ -103,11 +103,11 @@ def test_what_needs_a_person_carries_its_code_and_nothing_else_does() -> None:
 def test_the_console_shows_the_code_at_the_end_of_the_line() -> None:
     stream = io.StringIO()
     logs.configure("info", "console", stream)
-    logs.logger(tenant="ACME").error("trouble.opened", kind="busy", detail="HTTP 503")
+    logs.logger(tenant="ACME").error("incident.opened", kind="busy", detail="HTTP 503")
     try:
         fail("no")
     except ValueError:
-        logs.logger().exception("part.crashed", part="ledger")
+        logs.logger().exception("component.crashed", component="settler")
     lines = stream.getvalue().splitlines()
     assert lines[0].endswith("detail='HTTP 503' code=RELAY-101")
     assert lines[1].endswith("part=ledger code=RELAY-155")
@@ -140,7 +140,7 @@ def test_what_a_far_side_wrote_cannot_begin_a_line_or_move_the_cursor(form: logs
             try:
                 fail(forged)
             except ValueError:
-                log.exception("part.crashed")
+                log.exception("component.crashed")
     written = stream.getvalue()
     assert all(c.isprintable() for c in written.replace("\n", ""))
     assert not any(line.startswith("2026-01-01T00:00:00Z") for line in written.splitlines())
@@ -162,7 +162,7 @@ def test_an_exception_is_one_field_with_its_traceback() -> None:
     try:
         fail("boo")
     except ValueError:
-        logs.logger().exception("part.crashed", part="ACME")
+        logs.logger().exception("component.crashed", component="ACME")
     (line,) = lines_of(stream)
     assert line["level"] == "error"
     assert line["exception"].startswith("Traceback (most recent call last):\n")
@@ -274,11 +274,13 @@ class _Scene:
     def __init__(self, level: str = "info", tenant: str | None = "ACME") -> None:
         self.stream, self.bell = io.StringIO(), _Bell()
         logs.configure(level, "json", self.stream)
-        self.troubles = logs.Troubles(logs.logger(), tenant, lambda: self.bell.now, 60, self.bell.call_later)
+        self.incidents = logs.Incidents(
+            logs.logger(), tenant, lambda: self.bell.now, 60, self.bell.call_later
+        )
         self.tally = logs.Tally(logs.logger(), 60, self.bell.call_later)
 
     def met(self, kind: str = "busy", fault: str = Fault.ION.value, detail: str = "HTTP 503") -> None:
-        self.troubles.met(kind, detail=detail, fault=fault, mend="wait")
+        self.incidents.report(kind, detail=detail, fault=fault, hint="wait")
 
     def said(self) -> list[dict[str, Any]]:
         lines = lines_of(self.stream)
@@ -295,12 +297,12 @@ def test_a_trouble_opens_is_summarised_on_the_timer_and_is_resolved() -> None:
     assert scene.said() == [
         {
             "level": "warning",
-            "event": "trouble.opened",
+            "event": "incident.opened",
             "tenant": "ACME",
             "kind": "busy",
             "detail": "HTTP 503",
         }
-        | {"fault": "ION's or the network's", "mend": "wait", "code": "RELAY-101"}
+        | {"fault": "ION's or the network's", "hint": "wait", "code": "RELAY-101"}
     ]
     scene.bell.now = 5
     scene.met(detail="HTTP 503 again")
@@ -308,21 +310,21 @@ def test_a_trouble_opens_is_summarised_on_the_timer_and_is_resolved() -> None:
     assert scene.said() == [
         {
             "level": "error",
-            "event": "trouble.summarised",
+            "event": "incident.ongoing",
             "tenant": "ACME",
             "kind": "busy",
             "count": 1,
             "total": 2,
         }
         | {"seconds": 60.0, "first": "HTTP 503", "last": "HTTP 503 again"}
-        | {"fault": "ION's or the network's", "mend": "wait", "code": "RELAY-101"}
+        | {"fault": "ION's or the network's", "hint": "wait", "code": "RELAY-101"}
     ]
     scene.bell.pass_to(72.5)
-    assert scene.troubles.open
-    scene.troubles.resolved()
-    assert not scene.troubles.open
+    assert scene.incidents.open
+    scene.incidents.resolved()
+    assert not scene.incidents.open
     assert scene.said() == [
-        {"level": "info", "event": "trouble.resolved", "tenant": "ACME", "seconds": 72.5, "count": 2}
+        {"level": "info", "event": "incident.resolved", "tenant": "ACME", "seconds": 72.5, "count": 2}
         | {"kinds": ["busy"], "last": "HTTP 503 again"}
     ]
     assert not scene.bell.due
@@ -338,13 +340,13 @@ def test_a_trouble_that_lasts_is_told_once_a_period_by_itself() -> None:
     scene = _Scene()
     scene.met()
     scene.bell.pass_to(600)
-    assert [line["event"] for line in scene.said()] == ["trouble.opened"] + ["trouble.summarised"] * 10
+    assert [line["event"] for line in scene.said()] == ["incident.opened"] + ["incident.ongoing"] * 10
     assert len(scene.bell.due) == 1
 
 
 def test_resolving_without_trouble_says_nothing_and_sets_no_timer() -> None:
     scene = _Scene()
-    scene.troubles.resolved()
+    scene.incidents.resolved()
     assert scene.said() == []
     assert not scene.bell.due
 
@@ -354,19 +356,19 @@ def test_a_flood_that_comes_and_goes_ends_with_the_timer_and_no_timer_remains() 
     for second in range(30):
         scene.bell.pass_to(second)
         scene.met()
-        scene.troubles.resolved()
+        scene.incidents.resolved()
     assert len(scene.said()) == 10
     scene.bell.pass_to(1000)
-    assert [line["event"] for line in scene.said()] == ["trouble.summarised", "trouble.resolved"]
+    assert [line["event"] for line in scene.said()] == ["incident.ongoing", "incident.resolved"]
     assert not scene.bell.due
 
 
 def test_closing_leaves_no_timer() -> None:
     scene = _Scene()
     scene.met()
-    scene.troubles.close()
+    scene.incidents.close()
     assert not scene.bell.due
-    scene.troubles.close()
+    scene.incidents.close()
 
 
 def test_the_process_own_troubles_name_no_tenant() -> None:

@@ -26,8 +26,8 @@ def test_what_a_tenants_worker_counts_is_found_under_its_name() -> None:
     meter.delivered(0.2)
     meter.delivered(3)
     meter.parked("invalid")
-    meter.released("silent", blamed=True)
-    meter.released("busy", blamed=False)
+    meter.released("silent", counted=True)
+    meter.released("busy", counted=False)
     meter.sent_again()
     found = read(meters)
     assert found["relay_messages_delivered_total", ACME] == 2

@@ -32,7 +32,7 @@ def test_without_the_extra_it_is_said_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace.export", None)
     found = opened({name: "http://127.0.0.1:4318"}, print)
     assert isinstance(found, Problem)
-    assert (found.field, found.mend) == (name, "install ion-relay[otel], or unset the variable")
+    assert (found.field, found.hint) == (name, "install ion-relay[otel], or unset the variable")
 
 
 async def test_spans_reach_the_collector_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:

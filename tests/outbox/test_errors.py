@@ -299,7 +299,7 @@ async def test_a_deleted_file_is_noticed_and_nothing_goes_into_the_void(
     await outbox.add([draft()])
     aside = path.with_name("aside.db")
     path.rename(aside)
-    for call in (outbox.add([draft()]), outbox.signals(), outbox.add([draft()]), outbox.signals()):
+    for call in (outbox.add([draft()]), outbox.notification(), outbox.add([draft()]), outbox.notification()):
         with pytest.raises(StoreError, match=r"moved, deleted or replaced|no outbox at"):
             await call
     assert not path.exists()
@@ -361,7 +361,7 @@ async def test_a_disk_that_hangs_does_not_hang_the_relay(
             await outbox.add([draft()])
         other.execute("ROLLBACK")
     monkeypatch.undo()
-    await outbox.signals()
+    await outbox.notification()
 
 
 PRODUCER = """
@@ -403,7 +403,7 @@ async def test_producers_in_other_processes_and_the_relay_never_see_a_lock(
 
 SETTLER = """
 import asyncio, sys
-from relay.model import Delivered
+from relay.core.model import Delivered
 from relay.outbox import open_outbox
 
 async def settle():

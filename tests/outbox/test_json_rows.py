@@ -73,7 +73,7 @@ def counted(connection: sqlite3.Connection) -> Any:  # stands in for a connectio
 
 def test_what_is_asked_of_all_tenants_takes_a_few_steps(crowded: sqlite3.Connection) -> None:
     seen = counted(crowded)
-    assert len(tenants.signals(seen).pending) == TENANTS + 1
+    assert len(tenants.notification(seen).pending) == TENANTS + 1
     assert Counting.stepped <= 2
     seen = counted(crowded)
     found = admin_queries.counts(seen)

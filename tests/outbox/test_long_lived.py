@@ -18,7 +18,7 @@ from relay.outbox.postgres import due as pg_due
 from relay.outbox.postgres import settle as pg_settle
 from relay.outbox.postgres import table_names
 from relay.outbox.postgres import tenants as pg_tenants
-from relay.outbox.postgres.connection import Session
+from relay.outbox.postgres.connection import StoreConnection
 from relay.outbox.sqlite import admin_queries, due, settle, tenants
 from tests.support.postgres import Cluster, connected
 
@@ -105,7 +105,7 @@ def at_most(hundreds: int, connection: sqlite3.Connection) -> Iterator[None]:
 
 def test_a_worker_steps_over_a_million_delivered_rows_in_a_file(file: sqlite3.Connection) -> None:
     with at_most(10, file):
-        assert tenants.signals(file).pending == {ACME}
+        assert tenants.notification(file).pending == {ACME}
         assert due.documents(file, ACME) == {ORDER}
     with at_most(200, file):
         found = due.due(file, ACME, {ORDER}, due.Span(frozenset(), frozenset(), GROUP), 1 << 20)
@@ -145,11 +145,11 @@ SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'relay_outbox' AND 
 """
 
 
-class Explaining(Session):
+class Explaining(StoreConnection):
     """Runs each statement twice, the first time to explain it (and to take back what it changed)."""
 
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        super().__init__(connection, table_names.Names())
+        super().__init__(connection, table_names.TableNames())
         self.plans: list[tuple[str, int]] = []
 
     async def fetch(self, statement: str, *values: Any) -> list[asyncpg.Record]:
@@ -220,7 +220,7 @@ async def test_a_million_delivered_rows_in_a_table_cost_nobody_anything(postgres
 
 async def look_and_settle(session: Explaining) -> None:
     """What a worker does, then what a person asks."""
-    assert (await pg_tenants.signals(session)).pending == {ACME}
+    assert (await pg_tenants.notification(session)).pending == {ACME}
     assert await pg_due.documents(session, ACME) == {ORDER}
     session.require_at_most(50)
     span = pg_due.Span(frozenset(), frozenset(), GROUP)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from relay.core.admin import Filter, Order, Record, What
+from relay.core.admin import Action, BulkAction, Filter, Record
 from relay.core.model import (
     Delivered,
     DocumentName,
@@ -154,10 +154,10 @@ class OutboxMachine(RuleBasedStateMachine):
         self.both(ask)
 
     @rule(wanted=FILTERS, reason=REASONS, what=st.sampled_from(["retry", "park", "drop"]))
-    def decide(self, wanted: Filter, reason: str, what: What) -> None:
+    def decide(self, wanted: Filter, reason: str, what: Action) -> None:
         async def ask(store: SqliteOutbox | MemoryOutbox) -> Any:
             seen = await store.preview(what, wanted, 3)
-            done = await store.decide(Order(what, seen.wanted, "ann@desk", reason))
+            done = await store.decide(BulkAction(what, seen.wanted, "ann@desk", reason))
             assert done == seen.total
             return done, sorted(seen.groups), [storied(record) for record in seen.sample]
 
@@ -189,7 +189,7 @@ class OutboxMachine(RuleBasedStateMachine):
                 tenant: replace(count, oldest_due_seconds=count.oldest_due_seconds is not None)
                 for tenant, count in (await store.counts()).items()
             }
-            return counts, await store.signals(), await store.documents(TenantId("ACME"))
+            return counts, await store.notification(), await store.documents(TenantId("ACME"))
 
         if hasattr(self, "sqlite"):
             self.both(ask)

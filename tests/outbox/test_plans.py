@@ -96,7 +96,7 @@ def test_the_next_of_a_large_backlog_cost_what_the_next_of_a_small_one_do(
 
 def test_signals_documents_and_counts_step_over_the_rows(piled_up: sqlite3.Connection) -> None:
     with steps(piled_up) as count:
-        assert tenants.signals(piled_up).pending == {ACME}
+        assert tenants.notification(piled_up).pending == {ACME}
         assert due.documents(piled_up, ACME) == {"A", "B", "Unaccepted"}
         assert admin_queries.counts(piled_up)[ACME].pending == 4 * MANY + 20
     assert count[0] < 100
@@ -141,7 +141,7 @@ STATEMENTS = {
     if isinstance(sql, str) and re.match(r"\s*(SELECT|WITH|UPDATE|INSERT|DELETE)\b", sql)
 }
 WALKS_ON_PURPOSE = {
-    "looks._COUNTS": "a row a tenant",
+    "admin_queries._COUNTS": "a row a tenant",
     "audit._NEWEST": "from the newest on, so many",
     "audit._PRUNE": "from the oldest on, so many",
     "audit._ABANDON": "the decisions that run",

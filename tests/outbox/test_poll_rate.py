@@ -1,11 +1,11 @@
 """How often an outbox is looked at for news."""
 
-from relay.outbox.poll_rate import Pace
+from relay.outbox.poll_rate import PollRate
 
 
 def test_the_rest_goes_by_the_quickest_of_the_last_twenty_looks():
     now = 100.0
-    pace = Pace(5, lambda: now)
+    pace = PollRate(5, lambda: now)
     assert pace.rest == 0.0
     pace.looked(2.0)
     assert pace.rest == 10.0

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from relay.core.admin import Filter, Order, What
+from relay.core.admin import Action, BulkAction, Filter
 from relay.core.model import Delivered, DocumentName, Draft, MessageId, TenantId
 from relay.outbox import StoredOutbox, open_outbox
 from tests.contract.stores import park, retry, until
@@ -43,14 +43,14 @@ async def states(outbox: StoredOutbox) -> dict[str, str]:
 
 @pytest.mark.parametrize("decision", ["drop", "park", "retry"])
 async def test_what_is_delivered_while_a_person_decides_stays_delivered(
-    url: str, outbox: StoredOutbox, decision: What
+    url: str, outbox: StoredOutbox, decision: Action
 ) -> None:
     """The decision waits for the settlement's commit, looks again, and leaves that message alone."""
     async with connected(url) as settling, connected(url) as looking:
         transaction = settling.transaction()
         await transaction.start()
         await settling.execute("UPDATE relay_outbox SET state = 'delivered' WHERE message_id = 'a'")
-        deciding = asyncio.ensure_future(outbox.decide(Order(decision, Filter(ACME), "ann@desk", "x")))
+        deciding = asyncio.ensure_future(outbox.decide(BulkAction(decision, Filter(ACME), "ann@desk", "x")))
         await until(lambda: waiting(looking), lambda number: number == 1)
         await transaction.commit()
         assert await deciding == 1

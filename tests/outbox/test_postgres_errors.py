@@ -13,7 +13,7 @@ from relay.core.model import Delivered, Parked
 from relay.core.ports import StoreError
 from relay.outbox import open_outbox, upgrade
 from relay.outbox.postgres import PostgresOutbox, database
-from relay.outbox.postgres.connection import Session
+from relay.outbox.postgres.connection import StoreConnection
 from tests.contract.stores import until
 from tests.support.pgstore import (
     PATIENCE,
@@ -104,7 +104,7 @@ async def test_transactions_that_lock_each_other_out_are_tried_again(url: str, o
 async def test_a_failed_statement_costs_no_connection(url: str, opened_there: Open) -> None:
     outbox = await opened_there(url)
 
-    async def wrong(session: Session) -> None:
+    async def wrong(session: StoreConnection) -> None:
         await session.execute("SELECT 1 / 0")
 
     async with connected(url) as connection:

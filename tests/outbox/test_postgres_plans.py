@@ -7,11 +7,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from relay.core.admin import Filter, MessageState, Order, What
+from relay.core.admin import Action, BulkAction, Filter, MessageState
 from relay.core.model import DocumentName, MessageId, OrderingKey, RowId, TenantId
 from relay.outbox.postgres import admin_queries, audit, bulk, selection, settle
-from relay.outbox.postgres.connection import Session
-from relay.outbox.postgres.table_names import Names
+from relay.outbox.postgres.connection import StoreConnection
+from relay.outbox.postgres.table_names import TableNames
 from tests.support.postgres import Cluster, connected
 
 ACME, RARE = TenantId("ACME_PRD"), TenantId("RARE")
@@ -25,11 +25,11 @@ FROM generate_series(1, $2) n
 """
 
 
-class Explaining(Session):
+class Explaining(StoreConnection):
     """Looks at the plan of each statement before it runs."""
 
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        super().__init__(connection, Names())
+        super().__init__(connection, TableNames())
         self.plans = ""
 
     async def fetch(self, statement: str, *values: Any) -> list[asyncpg.Record]:
@@ -125,10 +125,10 @@ async def test_a_preview_goes_the_way_of_the_decision(session: Explaining) -> No
 
 
 async def test_payloads_go_along_the_settled_ones(session: Explaining) -> None:
-    done = await settle.shed(session, settle.Shed(), -3600.0, 500)
+    done = await settle.purge_payloads(session, settle.PayloadPurge(), -3600.0, 500)
     assert done.looked_at == 500
     assert session.taken() == {"settled"}
-    await settle.shed(session, done, 3600.0, 500)
+    await settle.purge_payloads(session, done, 3600.0, 500)
     assert session.taken() == {"settled"}
 
 
@@ -146,8 +146,8 @@ async def test_the_audit_is_read_along_an_index(session: Explaining, tenant: Ten
 
 
 async def test_a_decision_touches_its_rows_by_their_ids(session: Explaining) -> None:
-    decisions: tuple[What, ...] = ("park", "retry", "drop")
+    decisions: tuple[Action, ...] = ("park", "retry", "drop")
     for what in decisions:
-        await bulk.chunk(session, Order(what, Filter(RARE), "ann@desk", "x"), RowId(0))
+        await bulk.chunk(session, BulkAction(what, Filter(RARE), "ann@desk", "x"), RowId(0))
         assert "walk" not in (ways := session.taken())
         assert "pkey" in ways

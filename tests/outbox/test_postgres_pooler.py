@@ -9,7 +9,7 @@ from relay.core.admin import Count, Filter
 from relay.core.model import Delivered, DocumentName, Draft, MessageId, Parked, Released, Settlement, TenantId
 from relay.outbox import StoredOutbox, open_outbox
 from relay.outbox.postgres import PostgresOutbox
-from relay.outbox.postgres.connection import Session
+from relay.outbox.postgres.connection import StoreConnection
 from tests.contract.stores import park, retry
 from tests.support.pooler import pooled
 from tests.support.postgres import Cluster
@@ -72,7 +72,7 @@ async def test_operators_work_through_it_too(relays: list[StoredOutbox]) -> None
         (record,) = await outbox.show(MessageId(f"{tenant} 7"), tenant)
         assert [what for _, what, _ in record.history] == ["parked", "retried"]
         await outbox.pause(tenant, "holidays")
-        assert (await outbox.signals()).controls[tenant].paused == "holidays"
+        assert (await outbox.notification()).controls[tenant].paused == "holidays"
 
     async with asyncio.timeout(60):
         await asyncio.gather(*map(decide, relays, TENANTS))
@@ -123,7 +123,7 @@ async def test_a_statement_that_was_lost_costs_one_more_try_and_then_none_is_kep
         async def kept(sql: str = "") -> tuple[int, int]:
             """By which session, and how many."""
 
-            async def ask(session: Session) -> tuple[int, int]:
+            async def ask(session: StoreConnection) -> tuple[int, int]:
                 if sql:
                     await session.connection.execute(sql)
                 count = await session.fetchval("SELECT count(*) FROM pg_prepared_statements")

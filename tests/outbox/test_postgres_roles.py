@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from relay.core.admin import Count, Filter, Order
+from relay.core.admin import BulkAction, Count, Filter
 from relay.core.model import (
     Delivered,
     DocumentName,
@@ -169,7 +169,7 @@ async def test_the_relay_does_all_its_work_with_its_rights(relay: StoredOutbox) 
     assert await relay.beat("relay-1", {"version": "1"}) is True
     assert (await relay.counts())[ACME] == Count(delivered=2, parked=1)
     assert await relay.unclean() is False
-    assert await relay.shed(-1.0, 10) == 2
+    assert await relay.purge_payloads(-1.0, 10) == 2
     assert await relay.prune(-1.0, 10) == 2
     assert await relay.prune_audit(-1.0, 10) == 0
     await relay.leases.release([ACME])
@@ -189,9 +189,9 @@ async def test_an_operator_does_everything_with_the_relays_rights(relay: StoredO
     await relay.resume(ACME, "ann@desk")
     await relay.ask(ACME, "ann@desk")
     await relay.note("ann@desk", "show payload", ACME, "m")
-    assert (await relay.signals()).controls[ACME].paused is None
+    assert (await relay.notification()).controls[ACME].paused is None
     assert (await relay.preview("retry", Filter())).total == 1
-    assert await relay.cancel(await relay.begin(Order("retry", Filter(), "ann@desk")), "bob@desk")
+    assert await relay.cancel(await relay.begin(BulkAction("retry", Filter(), "ann@desk")), "bob@desk")
     assert len(await relay.audit(100, ACME)) == len(await relay.audit(100)) == 9
     assert await relay.payload(record.row, 10) == b"x"
     assert await relay.shape(None, 10) == []

@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 
 from relay.core.model import Delivered, Parked, RowId
-from relay.core.ports import Signals
+from relay.core.ports import Notification
 from relay.outbox.postgres import change_watch, due, settle, tenants
-from relay.outbox.postgres.connection import Session
+from relay.outbox.postgres.connection import StoreConnection
 from relay.outbox.postgres.leases import Readings
 from tests.contract.stores import until
 from tests.support.pgstore import (
@@ -177,16 +177,16 @@ async def test_after_a_look_none_for_a_few_times_as_long_as_looks_take_by_themse
 ) -> None:
     """One that waited for this process' own loop puts off nothing; where all take 0.2 s, it rests for a second."""
     outbox, now = await opened_there(url), asyncio.get_running_loop().time
-    usual = tenants.signals
+    usual = tenants.notification
 
-    async def slowly(session: Session) -> Signals:
+    async def slowly(session: StoreConnection) -> Notification:
         await asyncio.sleep(0.2)
         return await usual(session)
 
     if slow == "one":
-        await outbox.signals()
+        await outbox.notification()
     monkeypatch.setattr(tenants, "signals", slowly)
-    await outbox.signals()
+    await outbox.notification()
     monkeypatch.setattr(tenants, "signals", usual)
     began = now()
     await outbox.arrivals(30)  # the first one comes back as soon as it may look

@@ -15,7 +15,7 @@ import pytest
 
 from relay.core.admin import Filter
 from relay.core.model import Delivered, DocumentName, Draft, MessageId, Released
-from relay.core.ports import Signals
+from relay.core.ports import Notification
 from relay.outbox import bulk as bulk_rules
 from relay.outbox.sqlite import bulk, selection, settle, tenants
 from tests.contract.stores import ACME, insert_plainly, park
@@ -60,7 +60,7 @@ async def test_looking_for_work_takes_a_small_share_of_the_time(
     """With thousands of tenants a look is much work; the next one then comes later: here 20 times 20 ms."""
     path = tmp_path / "relay.db"
     outbox = await opened(path)
-    monkeypatch.setattr(tenants, "signals", after(partial(toil, 0.02), tenants.signals))
+    monkeypatch.setattr(tenants, "signals", after(partial(toil, 0.02), tenants.notification))
     await outbox.arrivals(60)
     began = asyncio.get_running_loop().time()
     insert_plainly(path, DRAFT)
@@ -75,7 +75,7 @@ async def test_one_look_that_had_to_wait_does_not_put_off_the_next_one(
     path = tmp_path / "relay.db"
     outbox = await opened(path)
     await outbox.arrivals(60)
-    monkeypatch.setattr(tenants, "signals", after(partial(time.sleep, 1.0), tenants.signals))
+    monkeypatch.setattr(tenants, "signals", after(partial(time.sleep, 1.0), tenants.notification))
     insert_plainly(path, DRAFT)
     await outbox.arrivals(60)
     began = asyncio.get_running_loop().time()
@@ -88,7 +88,9 @@ async def test_a_slow_look_does_not_put_off_the_next_one_for_longer_than_asked(
     opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outbox = await opened(tmp_path / "relay.db")
-    monkeypatch.setattr(tenants, "signals", after(partial(toil, 1.0), tenants.signals))  # then 20 s of rest
+    monkeypatch.setattr(
+        tenants, "signals", after(partial(toil, 1.0), tenants.notification)
+    )  # then 20 s of rest
     await outbox.arrivals(0)
     async with asyncio.timeout(15):
         await outbox.arrivals(0.01)
@@ -157,10 +159,10 @@ def toil(seconds: float) -> None:
 
 
 def after(
-    first: Callable[[], None], signals: Callable[[Connection], Signals]
-) -> Callable[[Connection], Signals]:
-    def look(connection: Connection) -> Signals:
+    first: Callable[[], None], notification: Callable[[Connection], Notification]
+) -> Callable[[Connection], Notification]:
+    def look(connection: Connection) -> Notification:
         first()
-        return signals(connection)
+        return notification(connection)
 
     return look

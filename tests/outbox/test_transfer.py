@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from relay.core.admin import AuditEntry, Filter, Order
+from relay.core.admin import AuditEntry, BulkAction, Filter
 from relay.core.model import (
     Delivered,
     DocumentName,
@@ -73,7 +73,7 @@ async def fill(outbox: Any) -> None:
     names = ("delivered", "parked", "dropped", "blamed", "waiting", "retried", "gone")
     await outbox.add([*map(draft, names), draft("waiting", GLOBEX)])
     row = {record.message_id: record.row for record in await outbox.find(Filter(tenant=ACME), 100)}
-    await outbox.settle([(row[MessageId("blamed")], Released("HTTP 500: späť", blamed=True, wait=1000.5))])
+    await outbox.settle([(row[MessageId("blamed")], Released("HTTP 500: späť", counted=True, wait=1000.5))])
     await outbox.settle([(row[MessageId("retried")], Parked("HTTP 413: too large"))])
     await retry(outbox, Filter(ids=(MessageId("retried"),)))
     await outbox.settle([(row[MessageId("parked")], Parked("HTTP 400: no such order"))])
@@ -135,16 +135,16 @@ async def test_pauses_move_along(pair: tuple[Any, Any]) -> None:
     source, target = pair
     await fill(source)
     await copied(source, target)
-    controls = (await target.signals()).controls
+    controls = (await target.notification()).controls
     assert controls[GLOBEX].paused == "moving house"
-    assert controls == (await source.signals()).controls
+    assert controls == (await source.notification()).controls
 
 
 async def test_the_audit_moves_along(pair: tuple[Any, Any]) -> None:
     """Also of a decision that is not over, which may be gone on with there."""
     source, target = pair
     await fill(source)
-    audit_id = await source.begin(Order("park", Filter(), "ann@desk", "späť"))
+    audit_id = await source.begin(BulkAction("park", Filter(), "ann@desk", "späť"))
     await copied(source, target)
 
     def told(entry: AuditEntry) -> tuple[object, ...]:
@@ -182,7 +182,7 @@ async def test_a_payload_that_went_in_from_goes_in_to(pair: tuple[Any, Any]) -> 
     source, target = pair
     await fill(source)
     await copied(source, target)
-    await until(lambda: source.shed(0, 100), lambda looked_at: looked_at > 0)
+    await until(lambda: source.purge_payloads(0, 100), lambda looked_at: looked_at > 0)
     done = await copied(source, target)
     assert (done.written, done.complete) == (1, True)
     assert await same(source, target)

@@ -48,7 +48,7 @@ def first_cells(text: str) -> set[str]:
 def kinds_of(tree: ast.AST) -> Iterator[str]:
     """What stands as `kind` where a trouble is met, as source text."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("troubles.met"):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("incidents.report"):
             yield ast.unparse(node.args[0])
 
 
@@ -57,7 +57,7 @@ def test_every_kind_of_trouble_can_be_looked_up() -> None:
     kinds = {
         kind for path in (ROOT / "relay").rglob("*.py") for kind in kinds_of(ast.parse(path.read_text()))
     }
-    assert kinds == {"row.name", "'outbox'", "'traces'"}
+    assert kinds == {"row.name", "'outbox'", "'traces'", "'inbound'"}
     assert "**Kind `outbox`**" in OPERATING
     assert "kind `traces`" in section(OPERATING, "Traces")
     page = (DOCS / "what-happens-when.md").read_text()

@@ -66,15 +66,15 @@ def said(tree: ast.AST) -> Iterator[str]:
 def kinds(tree: ast.AST) -> Iterator[str]:
     """The kinds of trouble that are met, where they stand as text."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("troubles.met"):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("incidents.report"):
             first = node.args[0]
             yield str(first.value) if isinstance(first, ast.Constant) else ast.unparse(first)
 
 
 def test_every_warning_and_error_in_the_code_has_a_code() -> None:
     found = {event for path in SOURCES for event in said(ast.parse(path.read_text()))}
-    assert "part.crashed" in found
-    assert {event for event in found if error_codes.of_line(event) is None} == {"trouble.summarised"}
+    assert "component.crashed" in found
+    assert {event for event in found if error_codes.of_line(event) is None} == {"incident.ongoing"}
 
 
 def test_every_kind_of_trouble_in_the_code_has_a_code() -> None:
@@ -94,7 +94,7 @@ def test_no_code_is_of_an_event_or_a_kind_that_is_gone() -> None:
 
 def test_one_that_nobody_gave_a_code_would_be_found() -> None:
     tree = ast.parse(
-        "log.error('relay.sank', by=1)\nlog.info('relay.sailed')\ntroubles.met('fog', detail='')"
+        "log.error('relay.sank', by=1)\nlog.info('relay.sailed')\nincidents.report('fog', detail='')"
     )
     assert list(said(tree)) == ["relay.sank"]
     assert list(kinds(tree)) == ["fog"]

@@ -8,7 +8,7 @@ import pytest
 
 from relay.core.admin import MessageState, Record
 from relay.core.model import DocumentName, MessageId, RowId, TenantId
-from relay.reports.message import Happening, Story
+from relay.reports.message import Happening, MessageReport
 from relay.reports.wait_reasons import Around
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
@@ -32,10 +32,10 @@ RECORD = Record(
 )
 
 
-def told(**changed: Any) -> Story:
+def told(**changed: Any) -> MessageReport:
     """The story of such a message, whose tenant is not configured."""
     around = Around(NOW, ordering=None, state=None, paused=None, running=False)
-    return Story(replace(RECORD, **changed), around)
+    return MessageReport(replace(RECORD, **changed), around)
 
 
 @pytest.mark.parametrize("state", ["delivered", "parked", "dropped"])
@@ -57,8 +57,8 @@ def test_a_parked_message_says_how_it_goes_on() -> None:
 def test_what_is_in_the_history_is_told_once_with_its_detail() -> None:
     parked = told(state="parked", reason="HTTP 400", history=((NOW, "parked", "HTTP 400"),))
     assert [happening.text for happening in parked.happened] == ["handed over, 4 bytes", "parked: HTTP 400"]
-    blamed = told(history=((NOW, "blamed", ""),))
-    assert blamed.happened[-1].text.startswith("not delivered, counted as an attempt")
+    counted = told(history=((NOW, "blamed", ""),))
+    assert counted.happened[-1].text.startswith("not delivered, counted as an attempt")
 
 
 def test_a_parked_message_leads_to_the_page_of_parked_messages_and_no_other_does() -> None:

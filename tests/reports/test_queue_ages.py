@@ -1,6 +1,6 @@
 """The shape of the queue: one line a tenant or document, the longest first, and nothing counted twice."""
 
-from relay.core.admin import AGES, Shape
+from relay.core.admin import AGES, QueueAges
 from relay.core.model import DocumentName, TenantId
 from relay.reports.queue_ages import Line, ages, fold
 
@@ -8,9 +8,9 @@ ACME, GLOBEX = TenantId("ACME"), TenantId("GLOBEX")
 ORDER, SHIPMENT = DocumentName("Sync.SalesOrder"), DocumentName("Sync.Shipment")
 
 SHAPES = [
-    Shape(ACME, ORDER, (1, 0, 0, 0, 0, 0, 2)),
-    Shape(ACME, SHIPMENT, (0, 3, 0, 0, 0, 0, 0), more=True),
-    Shape(GLOBEX, ORDER, (4, 0, 0, 0, 0, 4, 0)),
+    QueueAges(ACME, ORDER, (1, 0, 0, 0, 0, 0, 2)),
+    QueueAges(ACME, SHIPMENT, (0, 3, 0, 0, 0, 0, 0), more=True),
+    QueueAges(GLOBEX, ORDER, (4, 0, 0, 0, 0, 4, 0)),
 ]
 
 

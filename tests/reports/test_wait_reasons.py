@@ -74,7 +74,7 @@ def test_what_holds_the_whole_tenant_is_told_first(around: Around, rule: str, to
     first, second = waits(record, around)
     assert first.rule == rule
     assert told in first.text
-    assert second.rule == "own-delay"
+    assert second.rule == "back-off"
 
 
 def test_every_live_state_has_its_words() -> None:
@@ -127,7 +127,7 @@ def test_its_own_delay_is_told_with_attempts_and_the_last_reason_until_it_is_ove
         RECORD, not_before=SOON, attempts=3, reason="HTTP 500", history=((AN_HOUR_AGO, "blamed", "HTTP 500"),)
     )
     (wait,) = waits(record, FINE)
-    assert (wait.rule, wait.next_try, wait.since) == ("own-delay", SOON, AN_HOUR_AGO)
+    assert (wait.rule, wait.next_try, wait.since) == ("back-off", SOON, AN_HOUR_AGO)
     assert wait.text == "its own delay after 3 attempts, the last: HTTP 500"
     assert rules(replace(record, not_before=AN_HOUR_AGO), FINE) == ["next"]
     (wait,) = waits(replace(record, attempts=0, history=()), FINE)

@@ -1,4 +1,4 @@
-"""The stand-in plays ION's part at an application: it calls there before it activates the connection point."""
+"""The simulator plays ION's part at an application: it calls there before it activates the connection point."""
 
 import json
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What the calls of IMS are answered in fair weather."""
+"""What the calls of IMS are answered in normal operation."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -170,7 +170,7 @@ async def test_a_client_that_asks_first_is_told_to_continue(acme: IonClient) -> 
 async def test_requests_of_one_client_are_answered_side_by_side_and_on_kept_connections(
     sandbox: Sandbox,
 ) -> None:
-    sandbox.weather(call="ping", delay=3600)
+    sandbox.faults(call="ping", delay=3600)
     async with IonClient(sandbox, "ACME_PRD", connections=2) as acme:
         hanging = asyncio.create_task(acme.ping())
         await sandbox.until(lambda: any(r.call == "token" for r in sandbox.requests()))

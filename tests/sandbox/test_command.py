@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from relay.cli.sandbox import sandbox_app
-from relay.sandbox import WeatherError
-from relay.sandbox.running import read_tenant, read_weather
+from relay.sandbox import FaultError
+from relay.sandbox.running import read_faults, read_tenant
 
 _RELAY = [sys.executable, "-m", "relay", "sandbox"]
 
@@ -25,11 +25,11 @@ def _run(*arguments: str) -> Result:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """A sandbox that runs on a free port, with weather from a file; what its ready file says."""
-    weather = tmp_path / "weather.toml"
-    weather.write_text('[[weather]]\ncall = "token"\nstatus = 503\ncount = 1\n')
+    """A sandbox that runs on a free port, with faults from a file; what its ready file says."""
+    faults = tmp_path / "faults.toml"
+    faults.write_text('[[faults]]\ncall = "token"\nstatus = 503\ncount = 1\n')
     arguments = ["--port", "0", "--directory", str(tmp_path / "d"), "--ready-file", str(tmp_path / "ready")]
-    arguments += ["--weather", str(weather), "--accept", "A.B", "--tenant", "ONE", "--tenant", "TWO,oauth1"]
+    arguments += ["--faults", str(faults), "--accept", "A.B", "--tenant", "ONE", "--tenant", "TWO,oauth1"]
     process = subprocess.Popen([*_RELAY, *arguments, "--json"], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -55,18 +55,18 @@ def test_it_serves_and_answers_every_command_while_it_runs(served: dict[str, Any
         "RELAY_TENANTS__TWO__OAUTH1__CONSUMER_SECRET",
     ]
     assert json.loads((tmp_path / "d" / "ONE.ionapi").read_text())["iu"] == served["url"]
-    added = _run("weather", "add", "call=post", "status=503", "add=A", "add=B", *url)
+    added = _run("faults", "add", "call=post", "status=503", "add=A", "add=B", *url)
     assert added.stdout == "w2  active, struck 0 times  call=post status=503 add=['A', 'B']\n"
-    listed = json.loads(_run("weather", "--json", *url).stdout)
+    listed = json.loads(_run("faults", "--json", *url).stdout)
     assert [rule["id"] for rule in listed] == ["w1", "w2"]
-    assert _run("weather", "remove", "w1", *url).exit_code == 0
-    assert _run("weather", "remove", "w1", *url).exit_code == 1
-    assert _run("weather", "clear", *url).exit_code == 0
-    refused = _run("weather", "add", "status=abc", *url)
-    assert (refused.exit_code, "weather[0].status" in refused.stderr) == (2, True)
-    assert _run("weather", "add", *url).exit_code == 2
-    assert _run("weather", "add", "call=post", "cut=after", "text=4711", "share=0.5", *url).exit_code == 0
-    assert _run("weather", "add", "status", *url).exit_code == 2
+    assert _run("faults", "remove", "w1", *url).exit_code == 0
+    assert _run("faults", "remove", "w1", *url).exit_code == 1
+    assert _run("faults", "clear", *url).exit_code == 0
+    refused = _run("faults", "add", "status=abc", *url)
+    assert (refused.exit_code, "faults[0].status" in refused.stderr) == (2, True)
+    assert _run("faults", "add", *url).exit_code == 2
+    assert _run("faults", "add", "call=post", "cut=after", "text=4711", "share=0.5", *url).exit_code == 0
+    assert _run("faults", "add", "status", *url).exit_code == 2
     assert json.loads(_run("summary", *url).stdout)["tenants"]["ONE"]["accepted"] == ["A.B"]
     for nothing in ("record", "requests", "violations"):
         shown = _run(nothing, *url)
@@ -112,7 +112,7 @@ def test_its_output_is_for_a_shell_and_sigint_ends_it_too() -> None:
         (["--tenant", "NOT-GOOD"], "NOT-GOOD"),
         (["--tenant", "A,oauth3"], "oauth1 or oauth2"),
         (["--tenant", "A", "--tenant", "a"], "there already"),
-        (["--weather", "/nowhere.toml"], "cannot be read"),
+        (["--faults", "/nowhere.toml"], "cannot be read"),
         (["--port", "70000"], "--port"),
     ],
 )
@@ -128,13 +128,13 @@ def test_without_a_sandbox_the_commands_say_so() -> None:
     assert _run("violations", "--url", "file:///etc/passwd").exit_code == 2
 
 
-def test_weather_files_are_toml_or_json(tmp_path: Path) -> None:
+def test_faults_files_are_toml_or_json(tmp_path: Path) -> None:
     rules = [{"call": "ping", "status": 503}]
     toml, plain, wrapped = tmp_path / "w.toml", tmp_path / "w.json", tmp_path / "x.json"
-    toml.write_text('[[weather]]\ncall = "ping"\nstatus = 503\n')
+    toml.write_text('[[faults]]\ncall = "ping"\nstatus = 503\n')
     plain.write_text(json.dumps(rules))
-    wrapped.write_text(json.dumps({"weather": rules}))
-    assert read_weather(toml) == read_weather(plain) == read_weather(wrapped) == rules
+    wrapped.write_text(json.dumps({"faults": rules}))
+    assert read_faults(toml) == read_faults(plain) == read_faults(wrapped) == rules
 
 
 @pytest.mark.parametrize(
@@ -144,15 +144,15 @@ def test_weather_files_are_toml_or_json(tmp_path: Path) -> None:
         ("w.json", "{"),
         ("w.json", "7"),
         ("w.json", '{"whether": []}'),
-        ("w.toml", "[weather]\nstatus = 503\n"),
+        ("w.toml", "[faults]\nstatus = 503\n"),
         ("w.toml", "\xff"),
     ],
 )
-def test_a_weather_file_that_cannot_be_followed_is_named(tmp_path: Path, name: str, content: str) -> None:
+def test_a_faults_file_that_cannot_be_followed_is_named(tmp_path: Path, name: str, content: str) -> None:
     file = tmp_path / name
     file.write_bytes(content.encode("latin-1"))
-    with pytest.raises(WeatherError) as refused:
-        read_weather(file)
+    with pytest.raises(FaultError) as refused:
+        read_faults(file)
     assert refused.value.field == str(file)
 
 

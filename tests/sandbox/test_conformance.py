@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from relay.sandbox.conformance import Judge, Outcome, Step
+from relay.sandbox.conformance import ConformanceChecker, Outcome, Step
 
 
 class Client:
     """A client under judgement: says what it does, at which time, and asks the judge."""
 
     def __init__(self, **judge: Any) -> None:
-        self.judge, self.now, self.number = Judge(**judge), 100.0, 0
+        self.judge, self.now, self.number = ConformanceChecker(**judge), 100.0, 0
 
     def step(self, call: str, began: float | None = None, **more: Any) -> Step:
         self.number += 1

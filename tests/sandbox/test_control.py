@@ -15,33 +15,33 @@ async def _ask(acme: IonClient, method: str, path: str, **request: Any) -> Got:
     return await acme.call(method, f"{acme.sandbox.url}/_sandbox{path}", **request)
 
 
-async def test_weather_is_ordered_listed_and_taken_away(acme: IonClient) -> None:
-    made = await _ask(acme, "POST", "/weather", json={"call": "ping", "status": 503, "count": 1})
+async def test_faults_is_ordered_listed_and_taken_away(acme: IonClient) -> None:
+    made = await _ask(acme, "POST", "/faults", json={"call": "ping", "status": 503, "count": 1})
     rule = {"id": "w1", "call": "ping", "status": 503, "count": 1, "struck": 0, "state": "active"}
-    assert (made.status, made.json) == (201, {"weather": [rule]})
+    assert (made.status, made.json) == (201, {"faults": [rule]})
     assert (await acme.ping()).status == 503
-    listed = await _ask(acme, "GET", "/weather")
-    assert listed.json == {"weather": [rule | {"struck": 1, "state": "spent"}]}
-    await _ask(acme, "POST", "/weather", json=[{"delay": 1}, {"delay": 2, "after": 99}])
-    assert [(r["id"], r["state"]) for r in (await _ask(acme, "DELETE", "/weather/w1")).json["weather"]] == [
+    listed = await _ask(acme, "GET", "/faults")
+    assert listed.json == {"faults": [rule | {"struck": 1, "state": "spent"}]}
+    await _ask(acme, "POST", "/faults", json=[{"delay": 1}, {"delay": 2, "after": 99}])
+    assert [(r["id"], r["state"]) for r in (await _ask(acme, "DELETE", "/faults/w1")).json["faults"]] == [
         ("w2", "active"),
         ("w3", "waiting"),
     ]
-    assert (await _ask(acme, "DELETE", "/weather/w1")).status == 404
-    assert (await _ask(acme, "DELETE", "/weather")).json == {"weather": []}
+    assert (await _ask(acme, "DELETE", "/faults/w1")).status == 404
+    assert (await _ask(acme, "DELETE", "/faults")).json == {"faults": []}
 
 
-async def test_bad_weather_is_answered_400_with_the_field(acme: IonClient) -> None:
-    answer = await _ask(acme, "POST", "/weather", json=[{"status": 503}, {"status": 7}])
-    assert (answer.status, answer.json["field"]) == (400, "weather[1].status")
-    assert answer.json["error"] == "weather[1].status: must be a whole number from 200 to 599, not 7"
-    assert (await _ask(acme, "POST", "/weather", data=b"{")).status == 400
-    assert (await _ask(acme, "POST", "/weather", json="x")).status == 400
-    assert (await _ask(acme, "GET", "/weather")).json == {"weather": []}
+async def test_bad_faults_is_answered_400_with_the_field(acme: IonClient) -> None:
+    answer = await _ask(acme, "POST", "/faults", json=[{"status": 503}, {"status": 7}])
+    assert (answer.status, answer.json["field"]) == (400, "faults[1].status")
+    assert answer.json["error"] == "faults[1].status: must be a whole number from 200 to 599, not 7"
+    assert (await _ask(acme, "POST", "/faults", data=b"{")).status == 400
+    assert (await _ask(acme, "POST", "/faults", json="x")).status == 400
+    assert (await _ask(acme, "GET", "/faults")).json == {"faults": []}
 
 
 async def test_a_change_by_itself_happens_when_it_is_ordered(sandbox: Sandbox, acme: IonClient) -> None:
-    await _ask(acme, "POST", "/weather", json={"tenant": "ACME_PRD", "withdraw": "Sync.Shipment"})
+    await _ask(acme, "POST", "/faults", json={"tenant": "ACME_PRD", "withdraw": "Sync.Shipment"})
     tenants = (await _ask(acme, "GET", "/tenants")).json["tenants"]
     assert [tenant["accepted"] for tenant in tenants] == [["Sync.SalesOrder"], ["Sync.SalesOrder"]]
 
@@ -94,7 +94,7 @@ async def test_requests_violations_and_the_overview(acme: IonClient) -> None:
 
 async def test_nothing_else_is_there(acme: IonClient) -> None:
     assert (await _ask(acme, "GET", "/nothing")).status == 404
-    assert (await _ask(acme, "PUT", "/weather")).status == 404
+    assert (await _ask(acme, "PUT", "/faults")).status == 404
 
 
 # --- pointing a relay at it -----------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Weather to order: each kind does what it says, for whom and as often as it says."""
+"""Faults to inject: each kind does what it says, for whom and as often as it says."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from relay.sandbox import Sandbox, WeatherError
+from relay.sandbox import FaultError, Sandbox
 from relay.sandbox.fault_fields import BODIES, CALLS, CHECKS
 from tests.sandbox.client import Got, IonClient
 
@@ -17,24 +17,24 @@ from tests.sandbox.client import Got, IonClient
 
 
 async def test_a_status_is_answered_and_the_message_is_not_taken(sandbox: Sandbox, acme: IonClient) -> None:
-    rule = sandbox.weather(call="post", status=503, count=2)
+    rule = sandbox.faults(call="post", status=503, count=2)
     for _ in range(2):
         answer = await acme.post()
         assert (answer.status, answer.code) == (503, 503)
     assert sandbox.messages() == []
     assert (await acme.post()).status == 202
     assert (rule.struck, rule.spent) == (2, True)
-    assert [request.weather for request in sandbox.requests(call="post")] == [("w1",), ("w1",), ()]
+    assert [request.faults for request in sandbox.requests(call="post")] == [("w1",), ("w1",), ()]
 
 
 async def test_an_ims_code_and_a_text_can_be_ordered(sandbox: Sandbox, acme: IonClient) -> None:
-    sandbox.weather(call="post", status=400, code=540, error="as you like")
+    sandbox.faults(call="post", status=400, code=540, error="as you like")
     answer = await acme.post()
     assert answer.json == {"status": "FAIL", "code": 540, "errors": ["as you like"]}
 
 
 async def test_a_504_may_have_been_accepted(sandbox: Sandbox, acme: IonClient) -> None:
-    sandbox.weather(call="post", status=504, taken=True, count=1)
+    sandbox.faults(call="post", status=504, taken=True, count=1)
     assert (await acme.post()).status == 504
     assert [taken.outcome for taken in sandbox.messages()] == ["answered 504"]
     assert (await acme.post()).status == 202
@@ -43,9 +43,9 @@ async def test_a_504_may_have_been_accepted(sandbox: Sandbox, acme: IonClient) -
 
 
 async def test_any_2xx_can_be_ordered(sandbox: Sandbox, acme: IonClient) -> None:
-    sandbox.weather(status=200, call="post")
-    sandbox.weather(status=204, call="ping")
-    sandbox.weather(status=206, call="acceptedDocuments")
+    sandbox.faults(status=200, call="post")
+    sandbox.faults(status=204, call="ping")
+    sandbox.faults(status=206, call="acceptedDocuments")
     assert (await acme.post()).status == 200
     assert len(sandbox.messages()) == 1
     ping, accepted = await acme.ping(), await acme.accepted()
@@ -54,47 +54,47 @@ async def test_any_2xx_can_be_ordered(sandbox: Sandbox, acme: IonClient) -> None
 
 
 async def test_a_redirect_leads_nowhere(sandbox: Sandbox, acme: IonClient) -> None:
-    sandbox.weather(call="ping", status=302)
+    sandbox.faults(call="ping", status=302)
     assert (await acme.ping()).status == 404, "this client follows"
     assert [request.call for request in sandbox.requests()][-2:] == ["ping", "unknown"]
 
 
 async def test_retry_after_in_seconds_as_a_date_and_as_nonsense(sandbox: Sandbox, acme: IonClient) -> None:
-    sandbox.weather(call="ping", status=429, retry_after=7, count=1)
+    sandbox.faults(call="ping", status=429, retry_after=7, count=1)
     assert (await acme.ping()).headers["Retry-After"] == "7"
-    sandbox.weather(call="ping", status=503, retry_after=1_000_000, count=1)
+    sandbox.faults(call="ping", status=503, retry_after=1_000_000, count=1)
     assert (await acme.ping()).headers["Retry-After"] == "1000000"
-    sandbox.weather(call="ping", status=503, retry_after="soon", count=1)
+    sandbox.faults(call="ping", status=503, retry_after="soon", count=1)
     assert (await acme.ping()).headers["Retry-After"] == "soon"
-    sandbox.weather(call="ping", status=503, retry_after=60, retry_after_date=True, count=1)
+    sandbox.faults(call="ping", status=503, retry_after=60, retry_after_date=True, count=1)
     stamp = parsedate_to_datetime((await acme.ping()).headers["Retry-After"]).timestamp()
     assert 55 < stamp - time.time() < 61
 
 
 async def test_a_cut_before_acceptance_leaves_nothing(sandbox: Sandbox, acme: IonClient) -> None:
-    sandbox.weather(call="post", cut="before", count=1)
+    sandbox.faults(call="post", cut="before", count=1)
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await acme.post()
     assert sandbox.messages() == []
     (request,) = sandbox.requests(call="post")
-    assert (request.status, request.why) == (0, "cut before acceptance, by the weather")
+    assert (request.status, request.why) == (0, "cut before acceptance, by a fault")
 
 
 async def test_a_cut_after_acceptance_leaves_the_message(sandbox: Sandbox, acme: IonClient) -> None:
-    sandbox.weather(call="post", cut="after", count=1)
+    sandbox.faults(call="post", cut="after", count=1)
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await acme.post("m1")
     assert [taken.message_id for taken in sandbox.messages()] == ["m1"]
     await acme.post("m1")
     (taken,) = sandbox.record.sent_twice("ACME_PRD")
     assert taken.again is not None
-    assert taken.again[0].after == "cut after acceptance, by the weather"
+    assert taken.again[0].after == "cut after acceptance, by a fault"
 
 
 @pytest.mark.parametrize("call", ["ping", "post", "token"])
 async def test_every_call_can_be_cut(sandbox: Sandbox, acme: IonClient, call: str) -> None:
     await acme.ping()
-    sandbox.weather(call=call, cut="before")
+    sandbox.faults(call=call, cut="before")
     with pytest.raises(aiohttp.ClientConnectionError):
         await {"ping": acme.ping, "post": acme.post, "token": acme.token_request}[call]()
 
@@ -104,7 +104,7 @@ async def test_a_truncated_body_ends_before_its_announced_length(
     sandbox: Sandbox, acme: IonClient, call: str
 ) -> None:
     await acme.ping()
-    sandbox.weather(call=call, body="truncated", count=1)
+    sandbox.faults(call=call, body="truncated", count=1)
     with pytest.raises(aiohttp.ClientPayloadError):
         await _call(acme, call)
     assert len(sandbox.messages()) == (call == "post"), "it was taken all the same"
@@ -117,7 +117,7 @@ async def test_a_hostile_body_cannot_be_read_as_json(
     sandbox: Sandbox, acme: IonClient, call: str, kind: str
 ) -> None:
     await acme.ping()
-    sandbox.weather(call=call, body=kind)
+    sandbox.faults(call=call, body=kind)
     answer = await _call(acme, call)
     assert 200 <= answer.status < 300
     with pytest.raises(ValueError):  # noqa: PT011 - UnicodeDecodeError and JSONDecodeError are both meant
@@ -132,13 +132,13 @@ async def test_a_body_of_wrong_types_is_json_and_nothing_more(
 ) -> None:
     await acme.ping()
     right = (await _call(acme, call)).json
-    sandbox.weather(call=call, body="wrong-types")
+    sandbox.faults(call=call, body="wrong-types")
     wrong = (await _call(acme, call)).json
     assert any(type(wrong.get(name)) is not type(value) for name, value in right.items())
 
 
 async def test_a_huge_body_is_as_long_as_announced_and_valid(sandbox: Sandbox, acme: IonClient) -> None:
-    sandbox.weather(call="ping", body="huge", count=1)
+    sandbox.faults(call="ping", body="huge", count=1)
     answer = await acme.ping()
     assert len(answer.body) == int(answer.headers["Content-Length"]) > 50_000_000
     assert answer.json["status"] == "OK"
@@ -147,7 +147,7 @@ async def test_a_huge_body_is_as_long_as_announced_and_valid(sandbox: Sandbox, a
 async def test_a_client_that_stops_reading_a_huge_body_harms_nothing(
     sandbox: Sandbox, acme: IonClient
 ) -> None:
-    sandbox.weather(call="ping", body="huge", count=1)
+    sandbox.faults(call="ping", body="huge", count=1)
     headers = {"Authorization": await acme.authorization("GET", "")}
     async with aiohttp.ClientSession() as session:
         response = await session.get(f"{acme.base}/ping", headers=headers)
@@ -157,16 +157,16 @@ async def test_a_client_that_stops_reading_a_huge_body_harms_nothing(
 
 
 async def test_the_other_shapes_of_an_error_text_can_be_ordered(sandbox: Sandbox, acme: IonClient) -> None:
-    sandbox.weather(call="post", status=400, error="no", body="errors-text", count=1)
+    sandbox.faults(call="post", status=400, error="no", body="errors-text", count=1)
     assert (await acme.post()).json == {"status": "FAIL", "code": 400, "errors": "no"}
-    sandbox.weather(call="post", status=400, error="no", body="message-text", count=1)
+    sandbox.faults(call="post", status=400, error="no", body="message-text", count=1)
     assert (await acme.post()).json == {"status": "FAIL", "code": 400, "message": "no"}
 
 
 async def test_the_token_service_fails_in_its_own_shape(sandbox: Sandbox, acme: IonClient) -> None:
-    sandbox.weather(call="token", status=400, count=1)
+    sandbox.faults(call="token", status=400, count=1)
     assert (await acme.token_request()).json["error"] == "invalid_grant"
-    sandbox.weather(call="token", status=503, count=1)
+    sandbox.faults(call="token", status=503, count=1)
     assert (await acme.token_request()).status == 503
     assert (await acme.token_request()).status == 200
 
@@ -176,7 +176,7 @@ async def test_the_token_service_fails_in_its_own_shape(sandbox: Sandbox, acme: 
 
 async def test_a_delay_passes_before_the_message_is_taken(sandbox: Sandbox, acme: IonClient) -> None:
     await acme.ping()
-    sandbox.weather(call="post", delay=3600)
+    sandbox.faults(call="post", delay=3600)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await acme.post()
@@ -185,7 +185,7 @@ async def test_a_delay_passes_before_the_message_is_taken(sandbox: Sandbox, acme
 
 
 async def test_a_late_answer_comes_after_the_message_was_taken(sandbox: Sandbox, acme: IonClient) -> None:
-    sandbox.weather(call="post", late=3600)
+    sandbox.faults(call="post", late=3600)
     posting = asyncio.create_task(acme.post())
     await sandbox.until(lambda: bool(sandbox.messages()))
     posting.cancel()
@@ -195,8 +195,8 @@ async def test_a_late_answer_comes_after_the_message_was_taken(sandbox: Sandbox,
 
 async def test_delays_add_up(sandbox: Sandbox, acme: IonClient) -> None:
     await acme.ping()
-    sandbox.weather(call="ping", delay=0.02)
-    sandbox.weather(call="*", delay=0.03)
+    sandbox.faults(call="ping", delay=0.02)
+    sandbox.faults(call="*", delay=0.03)
     began = time.monotonic()
     assert (await acme.ping()).status == 200
     assert time.monotonic() - began >= 0.05
@@ -204,7 +204,7 @@ async def test_delays_add_up(sandbox: Sandbox, acme: IonClient) -> None:
 
 async def test_a_stop_ends_delays_at_once(sandbox: Sandbox, acme: IonClient) -> None:
     await acme.ping()
-    sandbox.weather(call="ping", delay=3600)
+    sandbox.faults(call="ping", delay=3600)
     pinging = asyncio.create_task(acme.ping())
     await asyncio.wait([pinging], timeout=0.02)
     began = time.monotonic()
@@ -218,23 +218,23 @@ async def test_a_stop_ends_delays_at_once(sandbox: Sandbox, acme: IonClient) -> 
 
 
 async def test_documents_can_be_withdrawn_and_added(sandbox: Sandbox, acme: IonClient) -> None:
-    sandbox.weather(tenant="acme_prd", withdraw="Sync.SalesOrder")
-    sandbox.weather(tenant="ACME_PRD", add=["Sync.Item", "Sync.Other"])
+    sandbox.faults(tenant="acme_prd", withdraw="Sync.SalesOrder")
+    sandbox.faults(tenant="ACME_PRD", add=["Sync.Item", "Sync.Other"])
     assert (await acme.accepted()).json["acceptedDocuments"] == ["Sync.Shipment", "Sync.Item", "Sync.Other"]
     assert sandbox.tenant("GLOBEX_TST").accepted == ["Sync.SalesOrder"]
 
 
 async def test_a_change_waits_for_its_call(sandbox: Sandbox, acme: IonClient) -> None:
-    rule = sandbox.weather(call="post", connection_point="inactive", skip=1, count=1)
+    rule = sandbox.faults(call="post", connection_point="inactive", skip=1, count=1)
     assert (await acme.post("m1")).status == 202
     assert (await acme.post("m2")).status == 412
     assert rule.struck == 1
-    sandbox.weather(connection_point="active")
+    sandbox.faults(connection_point="active")
     assert (await acme.post("m2")).status == 202
 
 
 async def test_a_change_waits_for_its_time(sandbox: Sandbox, acme: IonClient) -> None:
-    rule = sandbox.weather(connection_point="missing", after=3600)
+    rule = sandbox.faults(connection_point="missing", after=3600)
     assert (await acme.accepted()).status == 200
     rule.begins = time.monotonic()
     assert (await acme.accepted()).status == 412
@@ -246,12 +246,12 @@ async def test_tokens_expire_and_are_revoked(sandbox: Sandbox, acme: IonClient) 
     for change in ("expire", "revoke"):
         acme.token = None
         assert (await acme.ping()).status == 200
-        sandbox.weather(tenant="ACME_PRD", tokens=change)
+        sandbox.faults(tenant="ACME_PRD", tokens=change)
         assert (await acme.ping()).status == 401
 
 
 async def test_the_life_of_tokens_and_the_versions_can_be_changed(sandbox: Sandbox, acme: IonClient) -> None:
-    sandbox.weather(token_seconds=60, versions=["v1", "v2"])
+    sandbox.faults(token_seconds=60, versions=["v1", "v2"])
     assert (await acme.token_request()).json["expires_in"] == 60
     assert (await acme.versions()).json == {"supportedVersions": ["v1", "v2"]}
 
@@ -262,7 +262,7 @@ async def test_the_life_of_tokens_and_the_versions_can_be_changed(sandbox: Sandb
 async def test_a_rule_is_for_its_tenant_and_its_call(
     sandbox: Sandbox, acme: IonClient, globex: IonClient
 ) -> None:
-    sandbox.weather(tenant="ACME_PRD", call="ping", status=503)
+    sandbox.faults(tenant="ACME_PRD", call="ping", status=503)
     assert (await acme.ping()).status == 503
     assert (await acme.versions()).status == 200
     assert (await globex.ping()).status == 200
@@ -270,7 +270,7 @@ async def test_a_rule_is_for_its_tenant_and_its_call(
 
 async def test_a_star_means_every_call(sandbox: Sandbox, acme: IonClient) -> None:
     await acme.ping()
-    sandbox.weather(status=503)
+    sandbox.faults(status=503)
     for answer in (await acme.ping(), await acme.versions(), await acme.accepted(), await acme.post()):
         assert answer.status == 503
     assert (await acme.token_request()).status == 503
@@ -280,7 +280,7 @@ async def test_a_star_means_every_call(sandbox: Sandbox, acme: IonClient) -> Non
 async def test_a_rule_is_for_messages_that_hold_its_text(
     sandbox: Sandbox, acme: IonClient, encoding: str
 ) -> None:
-    rule = sandbox.weather(call="*", status=400, text="Müller")
+    rule = sandbox.faults(call="*", status=400, text="Müller")
     assert (await acme.ping()).status == 200
     assert (await acme.post("m1", "<n>Müller</n>".encode(), encoding=encoding)).status == 400
     assert (await acme.post("m2", b"<n>Meier</n>", encoding=encoding)).status == 202
@@ -289,14 +289,14 @@ async def test_a_rule_is_for_messages_that_hold_its_text(
 
 
 async def test_the_first_ones_can_be_skipped(sandbox: Sandbox, acme: IonClient) -> None:
-    sandbox.weather(call="ping", status=503, skip=2, count=1)
+    sandbox.faults(call="ping", status=503, skip=2, count=1)
     assert [(await acme.ping()).status for _ in range(4)] == [200, 200, 503, 200]
 
 
 async def test_a_share_is_a_share_and_its_seed_repeats_it(sandbox: Sandbox, acme: IonClient) -> None:
     async def draw(seed: int) -> list[int]:
-        sandbox.clear_weather()
-        sandbox.weather(call="ping", status=503, share=0.5, seed=seed)
+        sandbox.clear_faults()
+        sandbox.faults(call="ping", status=503, share=0.5, seed=seed)
         return [(await acme.ping()).status for _ in range(40)]
 
     first = await draw(1)
@@ -306,7 +306,7 @@ async def test_a_share_is_a_share_and_its_seed_repeats_it(sandbox: Sandbox, acme
 
 
 async def test_a_rule_begins_and_ends_in_its_time(sandbox: Sandbox, acme: IonClient) -> None:
-    rule = sandbox.weather(call="ping", status=503, after=3600, lasts=10)
+    rule = sandbox.faults(call="ping", status=503, after=3600, lasts=10)
     assert (rule.state(time.monotonic()), (await acme.ping()).status) == ("waiting", 200)
     rule.begins -= 3600
     assert (rule.state(time.monotonic()), (await acme.ping()).status) == ("active", 503)
@@ -317,26 +317,26 @@ async def test_a_rule_begins_and_ends_in_its_time(sandbox: Sandbox, acme: IonCli
 async def test_of_two_that_answer_the_first_strikes_and_the_other_is_not_used_up(
     sandbox: Sandbox, acme: IonClient
 ) -> None:
-    first = sandbox.weather(call="ping", status=503, count=1)
-    second = sandbox.weather(call="ping", status=429, count=1)
+    first = sandbox.faults(call="ping", status=503, count=1)
+    second = sandbox.faults(call="ping", status=429, count=1)
     assert [(await acme.ping()).status for _ in range(3)] == [503, 429, 200]
     assert (first.struck, second.struck) == (1, 1)
 
 
-async def test_fair_weather_can_be_ordered(sandbox: Sandbox, acme: IonClient) -> None:
-    sandbox.weather(status=503)
-    sandbox.clear_weather()
+async def test_normal_operation_can_be_ordered(sandbox: Sandbox, acme: IonClient) -> None:
+    sandbox.faults(status=503)
+    sandbox.clear_faults()
     assert (await acme.ping()).status == 200
 
 
-# --- weather that is refused ----------------------------------------------------------------------
+# --- faults that is refused ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({}, "weather[0]"),
-        ({"call": "ping"}, "weather[0]"),
+        ({}, "faults[0]"),
+        ({"call": "ping"}, "faults[0]"),
         ({"call": "pong", "status": 503}, "call"),
         ({"tenant": "NOBODY", "status": 503}, "tenant"),
         ({"tenant": "", "status": 503}, "tenant"),
@@ -378,24 +378,24 @@ async def test_fair_weather_can_be_ordered(sandbox: Sandbox, acme: IonClient) ->
         ({"stauts": 503}, "stauts"),
     ],
 )
-async def test_bad_weather_is_refused_with_the_field_that_is_wrong(
+async def test_bad_faults_is_refused_with_the_field_that_is_wrong(
     sandbox: Sandbox, fields: dict[str, object], field: str
 ) -> None:
-    with pytest.raises(WeatherError) as refused:
-        sandbox.weather(**fields)
+    with pytest.raises(FaultError) as refused:
+        sandbox.faults(**fields)
     assert refused.value.field.rpartition(".")[2] == field.rpartition(".")[2]
     assert sandbox.rules == []
 
 
 async def test_of_several_rules_all_are_taken_or_none(sandbox: Sandbox) -> None:
-    with pytest.raises(WeatherError, match=r"weather\[1\]\.status"):
+    with pytest.raises(FaultError, match=r"faults\[1\]\.status"):
         sandbox.order([{"status": 503}, {"status": 1}])
     assert sandbox.rules == []
     assert [rule.id for rule in sandbox.order([{"status": 503}, {"delay": 1}])] == ["w1", "w2"]
 
 
 async def test_a_rule_that_is_no_table_is_refused(sandbox: Sandbox) -> None:
-    with pytest.raises(WeatherError, match="table of fields"):
+    with pytest.raises(FaultError, match="table of fields"):
         sandbox.order(["status"])  # type: ignore[list-item]
 
 

@@ -163,15 +163,15 @@ async def test_waiting_for_a_fact_ends_with_it_or_in_time(sandbox: Sandbox, acme
 # --- the judge over the wire: the rules themselves are in test_judge.py ---------------------------
 
 
-async def test_a_client_that_does_as_the_guide_says_through_bad_weather_is_not_judged(
+async def test_a_client_that_does_as_the_guide_says_through_bad_faults_is_not_judged(
     sandbox: Sandbox, acme: IonClient
 ) -> None:
     await acme.initialise()
     for status in (503, 401, 429):
-        sandbox.weather(call="post", status=status, count=1)
+        sandbox.faults(call="post", status=status, count=1)
         assert (await acme.post("m1")).status == status
         assert (await acme.ping()).status == 200
-    sandbox.weather(call="post", cut="after", count=1)
+    sandbox.faults(call="post", cut="after", count=1)
     with pytest.raises(aiohttp.ClientError):
         await acme.post("m1")
     await acme.ping()
@@ -183,12 +183,12 @@ async def test_a_client_that_does_as_the_guide_says_through_bad_weather_is_not_j
     assert sandbox.violations == []
 
 
-@pytest.mark.parametrize("weather", [{"status": 503}, {"cut": "before"}, {"cut": "after"}, {"status": 302}])
+@pytest.mark.parametrize("faults", [{"status": 503}, {"cut": "before"}, {"cut": "after"}, {"status": 302}])
 async def test_a_post_repeated_straight_after_its_failure_is_judged(
-    sandbox: Sandbox, acme: IonClient, weather: dict[str, object]
+    sandbox: Sandbox, acme: IonClient, faults: dict[str, object]
 ) -> None:
     await acme.initialise()
-    sandbox.weather(call="post", count=1, **weather)
+    sandbox.faults(call="post", count=1, **faults)
     with contextlib.suppress(aiohttp.ClientError):
         await acme.post("m1")
     await acme.post("m1")
@@ -197,7 +197,7 @@ async def test_a_post_repeated_straight_after_its_failure_is_judged(
 
 async def test_a_client_that_gave_up_waiting_must_ping_too(sandbox: Sandbox, acme: IonClient) -> None:
     await acme.initialise()
-    sandbox.weather(call="post", delay=3600, count=1)
+    sandbox.faults(call="post", delay=3600, count=1)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.05)) as impatient:
         acme._session, patient = impatient, acme._session
         with pytest.raises(TimeoutError):
@@ -230,7 +230,7 @@ async def test_a_document_never_listed_is_judged(sandbox: Sandbox, acme: IonClie
 async def test_a_spoilt_list_of_documents_completes_no_initialisation(
     sandbox: Sandbox, acme: IonClient, body: str
 ) -> None:
-    sandbox.weather(call="acceptedDocuments", body=body, count=1)
+    sandbox.faults(call="acceptedDocuments", body=body, count=1)
     await acme.ping()
     await acme.versions()
     with contextlib.suppress(aiohttp.ClientError):
@@ -247,7 +247,7 @@ async def test_versions_without_v3_complete_no_initialisation(sandbox: Sandbox, 
 
 
 async def test_a_ping_is_judged_by_its_status_alone(sandbox: Sandbox, acme: IonClient) -> None:
-    sandbox.weather(call="ping", body="not-json")
+    sandbox.faults(call="ping", body="not-json")
     await acme.initialise()
     await acme.post()
     assert sandbox.violations == []
@@ -258,7 +258,7 @@ async def test_a_hot_loop_over_the_wire_is_judged(acme: IonClient) -> None:
         Sandbox([SandboxTenant("ACME_PRD")], hot_loop=3) as sandbox,
         IonClient(sandbox, "ACME_PRD") as hot,
     ):
-        sandbox.weather(call="ping", status=503)
+        sandbox.faults(call="ping", status=503)
         for _ in range(5):
             await hot.ping()
         assert [violation.kind for violation in sandbox.violations] == ["hot-loop"]

@@ -1,4 +1,4 @@
-"""Weather tests say nothing: what they tell is what they assert."""
+"""Faults tests say nothing: what they tell is what they assert."""
 
 import io
 

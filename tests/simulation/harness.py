@@ -12,18 +12,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from relay.core import protocol
-from relay.core.fair_share import Shares
+from relay.core.fair_share import FairShare
 from relay.core.model import DocumentName, Draft, Message, OrderingKey, RowId, Settlement, TenantId
 from relay.core.ports import Control
 from relay.core.protocol import Opening, Posting
 from relay.core.replies import Accepted, Answer, Reply, Versions
 from relay.core.retry import Schedule
 from relay.daemon.supervisor import Post, Supervisor
-from relay.delivery.context import Parts, Rules
-from relay.delivery.prefetch import Patience
-from relay.delivery.settler import Ledger
+from relay.delivery.context import TenantContext, TenantRules
+from relay.delivery.prefetch import OutboxRetry
+from relay.delivery.settler import Settler
 from relay.delivery.worker import Worker
-from relay.observability.logs import Tally, Troubles, logger
+from relay.observability.logs import Incidents, Tally, logger
 from relay.observability.metrics import Meters
 from relay.observability.tracing import Traces
 from tests.support.memory import MemoryOutbox
@@ -37,7 +37,7 @@ FINE: dict[str, Answer] = {
     "accepted_documents": Accepted(frozenset({ORDER, SHIPMENT})),
     "post": Reply(202),
 }
-"""What ION answers in fine weather."""
+"""What ION answers in normal operation."""
 
 EPOCH = 1_700_000_000.0
 
@@ -45,7 +45,7 @@ Answerer = Callable[[str, str | None, float], Answer]
 
 
 @dataclass(frozen=True)
-class Asked:
+class ProcessSignals:
     """One request: its beginning and end in the order of all events, when it began, what it was answered."""
 
     began: int
@@ -59,14 +59,14 @@ class Asked:
 class _Recorded(ScriptedEndpoint):
     """The scripted ION, with the ends of its calls in the record too."""
 
-    def record_in(self, asked: list[Asked], order: Iterator[int]) -> None:
+    def record_in(self, asked: list[ProcessSignals], order: Iterator[int]) -> None:
         self._record, self._order = asked, order
 
     async def _ask(self, call: Call, message: Message | None, fine: Answer) -> Answer:
         began, at = next(self._order), asyncio.get_running_loop().time()
         answer = await super()._ask(call, message, fine)
         message_id = None if message is None else message.message_id
-        self._record.append(Asked(began, next(self._order), at, call, message_id, answer))
+        self._record.append(ProcessSignals(began, next(self._order), at, call, message_id, answer))
         return answer
 
 
@@ -93,11 +93,11 @@ class World:
     """One tenant's relay and its ION."""
 
     answer: Answerer
-    rules: Rules = field(default_factory=lambda: Rules(ACME))
+    rules: TenantRules = field(default_factory=lambda: TenantRules(ACME))
     latency: float = 0.01
     seed: int = 0
     traces: Traces | None = None
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[ProcessSignals] = field(default_factory=list)
     states: list[tuple[float, str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -106,28 +106,30 @@ class World:
         self.now = loop.time
         self.chance = random.Random(self.seed).random
         self.outbox = _Lagging(lambda: EPOCH + loop.time())
-        self.endpoint = _Recorded(answer=self._answer, delay=lambda *_: self.latency)
-        self.endpoint.record_in(self.asked, itertools.count())
+        self.ion = _Recorded(answer=self._answer, delay=lambda *_: self.latency)
+        self.ion.record_in(self.asked, itertools.count())
         self.log = logger()
         schedule = self.rules.schedule
-        self.troubles = Troubles(self.log, None, loop.time, 60.0, loop.call_later)
+        self.incidents = Incidents(self.log, None, loop.time, 60.0, loop.call_later)
         self.tally = Tally(self.log, 60.0, loop.call_later)
         self.meters = Meters()
-        self.ledger = Ledger(self.outbox, self.troubles, schedule, self.chance, self.meters)
-        self.supervisor = Supervisor(self.outbox, self.ledger, self.log, self.troubles, schedule, self.chance)
+        self.settler = Settler(self.outbox, self.incidents, schedule, self.chance, self.meters)
+        self.supervisor = Supervisor(
+            self.outbox, self.settler, self.log, self.incidents, schedule, self.chance
+        )
 
     def _answer(self, call: Call, message: Message | None, now: float) -> Answer:
         return self.answer(call, None if message is None else message.message_id, now)
 
     def _worker(self, control: Control) -> Worker:
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
-        parts = Parts(
+        context = TenantContext(
             outbox=self.outbox,
-            endpoint=self.endpoint,
-            ledger=self.ledger,
-            shares=Shares(256),
-            patience=Patience(self.troubles, self.rules.schedule, self.chance, stopping),
-            troubles=Troubles(self.log, ACME, loop.time, 60.0, loop.call_later),
+            ion=self.ion,
+            settler=self.settler,
+            shares=FairShare(256),
+            outbox_retry=OutboxRetry(self.incidents, self.rules.schedule, self.chance, stopping),
+            incidents=Incidents(self.log, ACME, loop.time, 60.0, loop.call_later),
             tally=self.tally,
             meter=self.meters.of(ACME),
             log=self.log,
@@ -137,11 +139,11 @@ class World:
             stopping=stopping,
             traces=self.traces,
         )
-        return Worker(self.rules, parts, control)
+        return Worker(self.rules, context, control)
 
     async def start(self) -> None:
         """Carry ACME's messages."""
-        self.supervisor.keep("ledger", self.ledger.run)
+        self.supervisor.keep("settler", self.settler.run)
         self.supervisor.keep("arrivals", self.supervisor.listen)
         await self.supervisor.assign({ACME: Post("acme", self._worker)})
 
@@ -185,7 +187,7 @@ class World:
         """Wait until nothing is pending."""
         await self.until(lambda: not self.rows("pending"), within)
 
-    def calls(self, *kinds: str, since: float = 0.0) -> list[Asked]:
+    def calls(self, *kinds: str, since: float = 0.0) -> list[ProcessSignals]:
         """What was asked, of these kinds (all), in the order of beginning."""
         wanted = [one for one in self.asked if one.at >= since and (not kinds or one.call in kinds)]
         return sorted(wanted, key=lambda one: one.began)
@@ -199,7 +201,7 @@ class World:
 # --- the judge --------------------------------------------------------------------------------------
 
 
-def violations(asked: list[Asked]) -> list[str]:
+def violations(asked: list[ProcessSignals]) -> list[str]:
     """Posts that the guide's sequence does not allow.
 
     Each needs ping and versions after the last trouble that had been answered when it began, and
@@ -236,7 +238,7 @@ def violations(asked: list[Asked]) -> list[str]:
     return found
 
 
-def _when(event: tuple[int, Asked, bool]) -> int:
+def _when(event: tuple[int, ProcessSignals, bool]) -> int:
     return event[0]
 
 
@@ -247,7 +249,7 @@ def constant(**answers: Answer) -> Answerer:
 
 def world(answer: Answerer | None = None, **rules: object) -> World:
     """A world with retry delays of 1 to 300 s; `rules` replace those of the tenant."""
-    base = Rules(ACME, schedule=Schedule(1.0, 300.0))
+    base = TenantRules(ACME, schedule=Schedule(1.0, 300.0))
     return World(answer or constant(), replace(base, **rules))  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""Whatever the weather: nothing lost, nothing settled twice, order kept, ION not flooded, all delivered at last."""
+"""Whatever the faults: nothing lost, nothing settled twice, order kept, ION not flooded, all delivered at last."""
 
 import os
 
@@ -11,7 +11,7 @@ from tests.simulation.harness import FINE, ORDER, SHIPMENT, violations, world
 from tests.support.virtual import run
 
 FAIR_AT = 7200.0
-"""The weather is foul until then, and fair afterwards."""
+"""The faults is foul until then, and fair afterwards."""
 
 statuses = st.sampled_from([200, 202, 302, 400, 401, 403, 404, 408, 412, 413, 418, 429, 500, 502, 503, 504])
 replies = st.builds(
@@ -33,14 +33,14 @@ answers = {
     ),
     "post": st.one_of(replies, silence, tokens),
 }
-weather = st.fixed_dictionaries({call: st.lists(kind, max_size=12) for call, kind in answers.items()})
+faults = st.fixed_dictionaries({call: st.lists(kind, max_size=12) for call, kind in answers.items()})
 messages = st.lists(
     st.tuples(st.sampled_from(["a", "b", None]), st.sampled_from([ORDER, SHIPMENT])), min_size=1, max_size=25
 )
 
 
 def foul(script):
-    """Play each call's list in turn, with fine answers between, until the weather is fair."""
+    """Play each call's list in turn, with fine answers between, until the faults is fair."""
     turns = dict.fromkeys(script, 0)
 
     def answer(call, _, now):
@@ -58,13 +58,13 @@ def foul(script):
     suppress_health_check=[HealthCheck.too_slow],
 )
 @given(
-    weather,
+    faults,
     messages,
     st.sampled_from(["key", "tenant", "none"]),
     st.sampled_from([0.0, 0.2, 5.0]),
     st.integers(0, 2**32),
 )
-def test_conservation_order_and_liveness_in_any_weather(script, handed, ordering, lag, seed):
+def test_conservation_order_and_liveness_under_any_faults(script, handed, ordering, lag, seed):
     async def work():
         w = world(foul(script), ordering=ordering)
         w.seed = seed

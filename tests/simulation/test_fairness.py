@@ -8,15 +8,15 @@ from typing import Self
 import pytest
 
 from relay.core.admin import Filter
-from relay.core.fair_share import Share, Shares
+from relay.core.fair_share import FairShare, TenantShare
 from relay.core.model import Draft, TenantId
 from relay.core.retry import Schedule
 from relay.daemon.supervisor import Post, Supervisor
-from relay.delivery.context import Parts, Rules
-from relay.delivery.prefetch import Patience
-from relay.delivery.settler import Ledger
+from relay.delivery.context import TenantContext, TenantRules
+from relay.delivery.prefetch import OutboxRetry
+from relay.delivery.settler import Settler
 from relay.delivery.worker import Worker
-from relay.observability.logs import Tally, Troubles, logger
+from relay.observability.logs import Incidents, Tally, logger
 from relay.observability.metrics import Meters
 from tests.contract.stores import drop
 from tests.simulation.harness import EPOCH, FINE, ORDER
@@ -52,16 +52,18 @@ class House:
         loop = asyncio.get_running_loop()
         self.now, self.under_way, self.most = loop.time, 0, 0
         self.outbox = MemoryOutbox(lambda: EPOCH + loop.time())
-        self.shares = Shares(cap)
+        self.shares = FairShare(cap)
         self.log, self.chance = logger(), random.Random(0).random
-        self.troubles = Troubles(self.log, None, loop.time, 60.0, loop.call_later)
+        self.incidents = Incidents(self.log, None, loop.time, 60.0, loop.call_later)
         self.meters = Meters()
-        self.ledger = Ledger(self.outbox, self.troubles, SCHEDULE, self.chance, self.meters)
-        self.supervisor = Supervisor(self.outbox, self.ledger, self.log, self.troubles, SCHEDULE, self.chance)
+        self.settler = Settler(self.outbox, self.incidents, SCHEDULE, self.chance, self.meters)
+        self.supervisor = Supervisor(
+            self.outbox, self.settler, self.log, self.incidents, SCHEDULE, self.chance
+        )
         self.tenants = [TenantId(f"T{number}") for number in range(tenants)]
 
     async def __aenter__(self) -> Self:
-        self.supervisor.keep("ledger", self.ledger.run)
+        self.supervisor.keep("settler", self.settler.run)
         self.supervisor.keep("arrivals", self.supervisor.listen)
         await self.supervisor.assign({tenant: self._post(tenant) for tenant in self.tenants})
         return self
@@ -73,19 +75,19 @@ class House:
         loop = asyncio.get_running_loop()
 
         def build(control):
-            endpoint = _Counting(
+            ion = _Counting(
                 answer=lambda call, *_: FINE[call],
                 delay=lambda call, *_: LATENCY if call == "post" else 0.0,
             )
-            endpoint.count_in(self)
+            ion.count_in(self)
             stopping = asyncio.Event()
-            parts = Parts(
+            context = TenantContext(
                 outbox=self.outbox,
-                endpoint=endpoint,
-                ledger=self.ledger,
+                ion=ion,
+                settler=self.settler,
                 shares=self.shares,
-                patience=Patience(self.troubles, SCHEDULE, self.chance, stopping),
-                troubles=self.troubles,
+                outbox_retry=OutboxRetry(self.incidents, SCHEDULE, self.chance, stopping),
+                incidents=self.incidents,
                 tally=Tally(self.log, 60.0, loop.call_later),
                 meter=self.meters.of(tenant),
                 log=self.log,
@@ -94,7 +96,9 @@ class House:
                 report=lambda *_: None,
                 stopping=stopping,
             )
-            return Worker(Rules(tenant, ordering="none", max_in_flight=64, schedule=SCHEDULE), parts, control)
+            return Worker(
+                TenantRules(tenant, ordering="none", max_in_flight=64, schedule=SCHEDULE), context, control
+            )
 
         return Post(tenant, build)
 
@@ -197,6 +201,6 @@ def test_a_tenant_that_is_taken_away_leaves_its_places_to_the_others() -> None:
             await asyncio.sleep(20 * LATENCY)
             assert house.under_way == 1
             assert 100 - house.left(second) >= before + 19
-            assert house.shares.begin(Share(lambda: None)), "the place of the one that went is free"
+            assert house.shares.begin(TenantShare(lambda: None)), "the place of the one that went is free"
 
     run(work())

@@ -6,9 +6,9 @@ import pytest
 
 from relay.core.admin import Filter
 from relay.core.model import Delivered, DocumentName, Draft, MessageId, TenantId
-from relay.daemon.maintenance import Care, Caretaker
-from relay.observability.liveness import Pulse
-from relay.observability.logs import Troubles, logger
+from relay.daemon.maintenance import Maintenance, MaintenanceRules
+from relay.observability.liveness import Liveness
+from relay.observability.logs import Incidents, logger
 from tests.contract.stores import drop
 from tests.support.memory import MemoryOutbox
 from tests.support.virtual import run
@@ -17,7 +17,7 @@ ACME, ORDER = TenantId("ACME_PRD"), DocumentName("Sync.SalesOrder")
 EPOCH, DAY = 1_700_000_000.0, 86400.0
 
 
-async def cared_for(care: Care, seconds: float) -> MemoryOutbox:
+async def cared_for(care: MaintenanceRules, seconds: float) -> MemoryOutbox:
     """An outbox with more than a batch of delivered messages and a dropped one, so much later."""
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     outbox = MemoryOutbox(lambda: EPOCH + loop.time())
@@ -26,10 +26,10 @@ async def cared_for(care: Care, seconds: float) -> MemoryOutbox:
     await drop(outbox, dropped, "not wanted")
     found = await outbox.due(ACME, {ORDER}, frozenset(), frozenset(), 2_000, 1_000_000)
     await outbox.settle([(message.row, Delivered()) for message in found])
-    troubles = Troubles(logger(), None, loop.time, 60.0, loop.call_later)
-    caretaker = Caretaker("relay-1", {}, outbox, logger(), troubles, Pulse())
-    caretaker.care = care
-    task = asyncio.create_task(caretaker.look_after(stopping))
+    incidents = Incidents(logger(), None, loop.time, 60.0, loop.call_later)
+    maintenance = Maintenance("relay-1", {}, outbox, logger(), incidents, Liveness())
+    maintenance.care = care
+    task = asyncio.create_task(maintenance.look_after(stopping))
     await asyncio.sleep(seconds)
     stopping.set()
     await task
@@ -46,7 +46,7 @@ def test_payloads_of_delivered_messages_go_when_it_is_time(
     """Those of dropped ones stay, and so do the rows."""
 
     async def scene() -> None:
-        outbox = await cared_for(Care(payload_kept=kept), seconds)
+        outbox = await cared_for(MaintenanceRules(payload_kept=kept), seconds)
         assert sum(row.payload_size is not None for row in outbox.rows) == gone
         assert (len(outbox.rows), outbox.rows[-1].payload) == (1_203, b"x")
 
@@ -56,7 +56,7 @@ def test_payloads_of_delivered_messages_go_when_it_is_time(
 @pytest.mark.parametrize(("seconds", "left"), [(6 * DAY, 1_203), (7 * DAY + 200, 0)])
 def test_settled_messages_go_when_it_is_time(seconds: float, left: int) -> None:
     async def scene() -> None:
-        outbox = await cared_for(Care(), seconds)
+        outbox = await cared_for(MaintenanceRules(), seconds)
         assert len(outbox.rows) == left
 
     run(scene())
@@ -65,7 +65,7 @@ def test_settled_messages_go_when_it_is_time(seconds: float, left: int) -> None:
 @pytest.mark.parametrize(("seconds", "left"), [(29 * DAY, 1), (30 * DAY + 200, 0)])
 def test_the_audit_goes_when_it_is_time(seconds: float, left: int) -> None:
     async def scene() -> None:
-        outbox = await cared_for(Care(audit_kept=30 * DAY), seconds)
+        outbox = await cared_for(MaintenanceRules(audit_kept=30 * DAY), seconds)
         assert len(await outbox.audit(10)) == left
 
     run(scene())

@@ -31,7 +31,7 @@ def later_than(w, at):
 
 
 def until(end, **answers):
-    """These answers before `end` (virtual seconds), fine weather after."""
+    """These answers before `end` (virtual seconds), normal operation after."""
     return lambda call, _, now: answers.get(call, FINE[call]) if now < end else FINE[call]
 
 
@@ -149,7 +149,7 @@ async def test_a_halted_tenant_goes_on_when_its_credentials_change():
     await w.start()
     w.insert(None)
     await w.until(lambda: w.now() > 120)
-    w.endpoint.changed = True
+    w.ion.changed = True
     await w.all_settled(within=5)
     await w.stop()
 

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 import pytest
 
-from relay.core.fair_share import Shares
+from relay.core.fair_share import FairShare
 from relay.core.model import Draft, Message, OrderingKey, TenantId
 from relay.core.ports import StoreError
 from relay.core.replies import Answer
 from relay.core.retry import Schedule
-from relay.daemon.leases import Tenure
+from relay.daemon.leases import LeaseHolder
 from relay.daemon.supervisor import Post, Supervisor
-from relay.delivery.context import Parts, Rules
-from relay.delivery.prefetch import Patience
-from relay.delivery.settler import Ledger
+from relay.delivery.context import TenantContext, TenantRules
+from relay.delivery.prefetch import OutboxRetry
+from relay.delivery.settler import Settler
 from relay.delivery.worker import Worker
-from relay.observability.logs import Tally, Troubles, logger
+from relay.observability.logs import Incidents, Tally, logger
 from relay.observability.metrics import Meters
 from tests.simulation.harness import EPOCH, FINE, ORDER
 from tests.support.memory import MemoryOutbox, Shelf
@@ -67,17 +67,17 @@ class Replica:
         assert self.outbox.leases is not None
         self.leases = self.outbox.leases
         self.log = logger()
-        self.troubles = Troubles(self.log, None, loop.time, 60.0, loop.call_later)
+        self.incidents = Incidents(self.log, None, loop.time, 60.0, loop.call_later)
         self.meters = Meters()
-        self.ledger = Ledger(self.outbox, self.troubles, SCHEDULE, self.chance, self.meters)
-        self.tenure = Tenure(self.leases, name, loop.time)
+        self.settler = Settler(self.outbox, self.incidents, SCHEDULE, self.chance, self.meters)
+        self.lease_holder = LeaseHolder(self.leases, name, loop.time)
         self.supervisor = Supervisor(
-            self.outbox, self.ledger, self.log, self.troubles, SCHEDULE, self.chance, self.tenure
+            self.outbox, self.settler, self.log, self.incidents, SCHEDULE, self.chance, self.lease_holder
         )
 
     async def start(self) -> None:
         await self.outbox.beat(self.name, {})
-        self.supervisor.keep("ledger", self.ledger.run)
+        self.supervisor.keep("settler", self.settler.run)
         self.supervisor.keep("leases", self.supervisor.share)
         self.supervisor.keep("arrivals", self.supervisor.listen)
         await self.supervisor.assign({tenant: self._post(tenant) for tenant in self.tenants})
@@ -86,19 +86,19 @@ class Replica:
         loop = asyncio.get_running_loop()
 
         def build(control):
-            endpoint = _Recording(
+            ion = _Recording(
                 answer=lambda call, _, __: FINE[call],
                 delay=lambda call, _: self.latency if call == "post" else 0.02,
             )
-            endpoint.relay, endpoint.posted = self.name, self.posted
+            ion.relay, ion.posted = self.name, self.posted
             stopping = asyncio.Event()
-            parts = Parts(
+            context = TenantContext(
                 outbox=self.outbox,
-                endpoint=endpoint,
-                ledger=self.ledger,
-                shares=Shares(256),
-                patience=Patience(self.troubles, SCHEDULE, self.chance, stopping),
-                troubles=Troubles(self.log, tenant, loop.time, 60.0, loop.call_later),
+                ion=ion,
+                settler=self.settler,
+                shares=FairShare(256),
+                outbox_retry=OutboxRetry(self.incidents, SCHEDULE, self.chance, stopping),
+                incidents=Incidents(self.log, tenant, loop.time, 60.0, loop.call_later),
                 tally=Tally(self.log, 60.0, loop.call_later),
                 meter=self.meters.of(tenant),
                 log=self.log,
@@ -107,7 +107,7 @@ class Replica:
                 report=lambda *_: None,
                 stopping=stopping,
             )
-            return Worker(Rules(tenant, schedule=SCHEDULE), parts, control)
+            return Worker(TenantRules(tenant, schedule=SCHEDULE), context, control)
 
         return Post(tenant, build)
 

@@ -11,7 +11,7 @@ READING = 1.0
 """Seconds of a read."""
 
 
-async def stirred(world: World) -> None:
+async def wakened(world: World) -> None:
     """Another tenant's messages arrive all the time: ten pieces of news in each read."""
     while True:
         world.outbox.insert(Draft(TenantId("OTHER"), ORDER, b"x"))
@@ -25,7 +25,7 @@ def test_news_of_others_do_not_keep_a_careful_start_waiting() -> None:
         world = World(constant())
         world.outbox.reading_lag = READING
         await world.start()
-        storm = asyncio.create_task(stirred(world))
+        storm = asyncio.create_task(wakened(world))
         world.insert(*"abcd")
         await world.until(lambda: len(world.arrived()) == 4, within=4 * READING)
         storm.cancel()

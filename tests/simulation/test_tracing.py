@@ -23,7 +23,7 @@ def traced(answer: Answerer | None = None) -> tuple[World, InMemorySpanExporter]
     return w, spans
 
 
-async def carried(w: World, **parameters: str) -> None:
+async def owned(w: World, **parameters: str) -> None:
     w.outbox.insert(Draft(ACME, ORDER, b"<secret/>", MessageId("SO-1"), parameters=parameters))
     await w.start()
     await w.all_settled()
@@ -39,7 +39,7 @@ def told(spans: Sequence[ReadableSpan]) -> list[str]:
 def test_a_delivery_is_a_span_below_the_one_that_the_row_names() -> None:
     async def scene() -> None:
         w, exporter = traced()
-        await carried(w, traceparent=f"00-{TRACE}-{SPAN}-01")
+        await owned(w, traceparent=f"00-{TRACE}-{SPAN}-01")
         (span,) = exporter.get_finished_spans()
         assert (span.name, span.kind, span.status.status_code) == (
             "ion.send",
@@ -55,7 +55,7 @@ def test_a_delivery_is_a_span_below_the_one_that_the_row_names() -> None:
             "relay.answer": "ok",
             "http.response.status_code": 202,
         }
-        assert w.endpoint.traceparents == told([span])
+        assert w.ion.traceparents == told([span])
         assert TRACE in told([span])[0]
 
     run(scene())
@@ -64,10 +64,10 @@ def test_a_delivery_is_a_span_below_the_one_that_the_row_names() -> None:
 def test_a_row_without_a_trace_begins_one() -> None:
     async def scene() -> None:
         w, exporter = traced()
-        await carried(w)
+        await owned(w)
         (span,) = exporter.get_finished_spans()
         assert span.parent is None
-        assert w.endpoint.traceparents == told([span])
+        assert w.ion.traceparents == told([span])
 
     run(scene())
 
@@ -76,13 +76,13 @@ def test_each_sending_is_a_span_of_its_own_in_one_trace() -> None:
     async def scene() -> None:
         answers: list[Answer] = [Reply(503), NoReply("SO-1 of <secret/> did not go")]
         w, exporter = traced(lambda call, *_: answers.pop(0) if call == "post" and answers else FINE[call])
-        await carried(w, traceparent=f"00-{TRACE}-{SPAN}-01")
+        await owned(w, traceparent=f"00-{TRACE}-{SPAN}-01")
         spans = exporter.get_finished_spans()
         assert [dict(span.attributes or {})["relay.answer"] for span in spans] == ["busy", "silent", "ok"]
         assert [span.status.status_code for span in spans] == [
             *(StatusCode.ERROR, StatusCode.ERROR, StatusCode.UNSET)
         ]
-        assert w.endpoint.traceparents == told(spans)
+        assert w.ion.traceparents == told(spans)
         assert len(set(told(spans))) == 3
         assert all(TRACE in one for one in told(spans))
         assert "secret" not in "".join(span.to_json() for span in spans)
@@ -93,9 +93,9 @@ def test_each_sending_is_a_span_of_its_own_in_one_trace() -> None:
 def test_what_the_application_does_not_sample_is_passed_on_as_not_sampled_and_leaves_no_span() -> None:
     async def scene() -> None:
         w, exporter = traced()
-        await carried(w, traceparent=f"00-{TRACE}-{SPAN}-00")
+        await owned(w, traceparent=f"00-{TRACE}-{SPAN}-00")
         assert exporter.get_finished_spans() == ()
-        (header,) = w.endpoint.traceparents
+        (header,) = w.ion.traceparents
         assert header is not None
         assert header.startswith(f"00-{TRACE}-")
         assert header.endswith("-00")
@@ -109,7 +109,7 @@ def test_a_sending_that_was_cut_is_a_span_that_says_so() -> None:
         w.latency = 1000.0
         w.insert("k")
         await w.start()
-        await w.until(lambda: w.endpoint.traceparents != [])
+        await w.until(lambda: w.ion.traceparents != [])
         await w.supervisor.cut()
         (span,) = exporter.get_finished_spans()
         assert (dict(span.attributes or {})["relay.answer"], span.status.status_code) == (
@@ -123,7 +123,7 @@ def test_a_sending_that_was_cut_is_a_span_that_says_so() -> None:
 def test_without_a_collector_nothing_is_added() -> None:
     async def scene() -> None:
         w = world()
-        await carried(w, traceparent=f"00-{TRACE}-{SPAN}-01")
-        assert w.endpoint.traceparents == [None]
+        await owned(w, traceparent=f"00-{TRACE}-{SPAN}-01")
+        assert w.ion.traceparents == [None]
 
     run(scene())

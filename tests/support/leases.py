@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from relay.core.model import TenantId
-from relay.core.ports import Standing, StoreError
+from relay.core.ports import LeaseStatus, StoreError
 
 
 @dataclass(slots=True)
@@ -61,13 +61,13 @@ class MemoryLeases:
         lease = self._register.leases.get(tenant)
         return lease is not None and lease.token not in (None, self._token)
 
-    async def renew(self) -> Standing:
+    async def renew(self) -> LeaseStatus:
         await self._turn()
         now = self._clock()
         self._register.holders[self._token] = Holder(self._relay(), now + self._seconds)
         self._fences = {tenant: fence for tenant, fence in self._fences.items() if self._holds(tenant, fence)}
         alive = frozenset(holder.relay for holder in self._register.holders.values() if holder.until > now)
-        return Standing(alive, frozenset(self._fences))
+        return LeaseStatus(alive, frozenset(self._fences))
 
     async def acquire(self, tenants: Sequence[TenantId]) -> frozenset[TenantId]:
         await self._turn()

@@ -17,17 +17,17 @@ from typing import Any, assert_never
 from relay.core.admin import (
     AGES,
     FIRST,
+    Action,
     AuditEntry,
+    BulkAction,
     Count,
     Filter,
     MessageState,
     Moment,
-    Order,
     Preview,
+    QueueAges,
     Record,
     RelayBeat,
-    Shape,
-    What,
 )
 from relay.core.model import (
     DEFAULT_TO,
@@ -47,7 +47,7 @@ from relay.core.model import (
     TenantState,
     classic_message_id,
 )
-from relay.core.ports import RELAY, ConflictError, Control, Mode, Signals, StoreError
+from relay.core.ports import RELAY, ConflictError, Control, Mode, Notification, StoreError
 from relay.outbox.bulk import ABANDONED_SECONDS, DECISIONS, described, states_of, to_the_end
 from relay.outbox.payload_digest import fingerprint, sha256
 from tests.support.leases import MemoryLeases, Register
@@ -78,7 +78,7 @@ class Row:
     payload_size: int | None = None
     history: list[tuple[float, str, str]] = field(default_factory=list)
 
-    def shed(self) -> None:
+    def purge_payloads(self) -> None:
         if self.payload_size is None:
             self.payload_size, self.payload = len(self.payload), sha256(self.payload)
 
@@ -105,7 +105,7 @@ class Beat:
 class Running:
     """How far a decision has come."""
 
-    order: Order
+    order: BulkAction
     moved_at: float
     after: int = 0
 
@@ -147,9 +147,9 @@ class MemoryOutbox:
         shelf: Shelf | None = None,
         lease_seconds: float | None = None,
         *,
-        shedding: bool = False,
+        purging: bool = False,
     ) -> None:
-        self._shedding = shedding
+        self._shedding = purging
         self.shelf = shelf or Shelf(clock)
         self.leases = (
             None
@@ -291,13 +291,13 @@ class MemoryOutbox:
                 if row.state != "delivered":
                     row.state, row.reason, row.not_before, row.settled_at = "delivered", None, None, now
                     if self._shedding:
-                        row.shed()
+                        row.purge_payloads()
                     if row.history:
                         row.history.append((now, "delivered", ""))
-            case Released(reason, blamed, wait) if row.state == "pending":
-                row.reason, row.attempts = reason, row.attempts + blamed
+            case Released(reason, counted, wait) if row.state == "pending":
+                row.reason, row.attempts = reason, row.attempts + counted
                 row.not_before = now + wait if wait > 0 else None
-                row.history.append((now, "blamed" if blamed else "released", reason))
+                row.history.append((now, "blamed" if counted else "released", reason))
             case Parked(reason) if row.state == "pending":
                 row.state, row.reason, row.not_before, row.settled_at = "parked", reason, None, now
                 row.history.append((now, "parked", reason))
@@ -306,11 +306,11 @@ class MemoryOutbox:
             case _:
                 assert_never(settlement)
 
-    async def arrivals(self, within: float) -> Signals:
+    async def arrivals(self, within: float) -> Notification:
         if self._seen == self.shelf.changes and not self._closed:
             await self._await_change(within)
         self._seen = self.shelf.changes
-        return await self.signals()
+        return await self.notification()
 
     async def _await_change(self, within: float) -> None:
         watcher = asyncio.Event()
@@ -322,9 +322,9 @@ class MemoryOutbox:
         finally:
             self.shelf.watchers.discard(watcher)
 
-    async def signals(self) -> Signals:
+    async def notification(self) -> Notification:
         await self._turn()
-        return Signals(frozenset(row.tenant_id for row in self._pending()), dict(self.shelf.controls))
+        return Notification(frozenset(row.tenant_id for row in self._pending()), dict(self.shelf.controls))
 
     async def report(self, states: Sequence[TenantState]) -> None:
         await self._turn()
@@ -386,13 +386,13 @@ class MemoryOutbox:
         self.shelf.changed()
         return len(old[:limit])
 
-    async def shed(self, older_than: float, limit: int) -> int:
+    async def purge_payloads(self, older_than: float, limit: int) -> int:
         await self._turn()
         cutoff = self.shelf.clock() - older_than
         settled = sorted((row.settled_at or 0.0, row.row) for row in self.rows if row.state == "delivered")
         found = [(at, row) for at, row in settled if (at, row) > self._shed and at < cutoff][:limit]
         for at, row in found:
-            self.shelf.rows[row].shed()
+            self.shelf.rows[row].purge_payloads()
             self._shed = (at, row)
         return len(found)
 
@@ -464,20 +464,20 @@ class MemoryOutbox:
         found = self.shelf.rows.get(row)
         return None if found is None or found.payload_size is not None else found.payload[:limit]
 
-    async def shape(self, tenant: TenantId | None, limit: int) -> Sequence[Shape]:
+    async def shape(self, tenant: TenantId | None, limit: int) -> Sequence[QueueAges]:
         await self._turn()
         now = self.shelf.clock()
         ages: dict[tuple[TenantId, DocumentName], list[float]] = {}
         for row in self._pending(None if tenant is None else TenantId(tenant.upper())):
             ages.setdefault((row.tenant_id, row.document_name), []).append(now - row.queued_at)
         return [
-            Shape(*group, _buckets(found[:limit]), more=len(found) > limit)
+            QueueAges(*group, _buckets(found[:limit]), more=len(found) > limit)
             for group, found in sorted(ages.items())
         ]
 
     # --- desk.Desk: deciding -------------------------------------------------------------------
 
-    async def preview(self, what: What, wanted: Filter, sample: int = 5) -> Preview:
+    async def preview(self, what: Action, wanted: Filter, sample: int = 5) -> Preview:
         await self._turn()
         frozen, states = replace(wanted, moment=self._moment()), states_of(what, wanted)
         meant = [row for row in self._meant(frozen) if row.state in states]
@@ -489,7 +489,7 @@ class MemoryOutbox:
     def _moment(self) -> Moment:
         return Moment(RowId(self.shelf.last_row), _utc(self.shelf.clock()))
 
-    async def begin(self, order: Order) -> AuditId:
+    async def begin(self, order: BulkAction) -> AuditId:
         await self._turn()
         wanted = order.wanted
         if wanted.moment is None:
@@ -517,7 +517,7 @@ class MemoryOutbox:
             running.after, running.moved_at = meant[CHUNK - 1].row, self.shelf.clock()
         return self._enter(entry)
 
-    def _decide(self, order: Order, meant: Sequence[Row]) -> None:
+    def _decide(self, order: BulkAction, meant: Sequence[Row]) -> None:
         now, done = self.shelf.clock(), DECISIONS[order.what].done
         for row in meant:
             row.history.append((now, done, order.reason))
@@ -527,7 +527,7 @@ class MemoryOutbox:
             row.state = "pending" if done == "retried" else done
         self._bump({row.tenant_id for row in meant})
 
-    async def decide(self, order: Order) -> int:
+    async def decide(self, order: BulkAction) -> int:
         return await to_the_end(self, order)
 
     async def cancel(self, audit_id: AuditId, who: str) -> bool:

@@ -1,6 +1,6 @@
-"""This file is an ION made of words: the port `Endpoint`, answered by a script, for tests in virtual time.
+"""This file is an ION made of words: the port `Ion`, answered by a script, for tests in virtual time.
 
-What it answers by itself is fine weather. `queue` puts answers ahead of everything, `answer` is asked next.
+What it answers by itself is normal operation. `queue` puts answers ahead of everything, `answer` is asked next.
 The contract suite (`tests/contract/test_ion_client.py`) holds it to what the real endpoint does.
 """
 
@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from relay.core.model import DocumentName, Message
-from relay.core.ports import Parcel
+from relay.core.ports import EncodedPost
 from relay.core.replies import Accepted, Answer, Reply, Versions
 
 Call = Literal["ping", "versions", "accepted_documents", "post"]
 Script = Callable[[Call, Message | None, float], Answer | None]
-"""Call, message of a post, loop time → the answer, or None for what fine weather answers."""
+"""Call, message of a post, loop time → the answer, or None for what normal operation answers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ProcessSignals:
     """A call that reached ION, when it began (loop time), and the message of a post."""
 
     call: Call
@@ -49,7 +49,7 @@ class ScriptedEndpoint:
     delay: float | Callable[[Call, float], float] = 0.0
     changed: bool = False
     closed: int = 0
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[ProcessSignals] = field(default_factory=list)
     taken: list[Message] = field(default_factory=list)
     traceparents: list[str | None] = field(default_factory=list)
     under_way: int = 0
@@ -60,7 +60,7 @@ class ScriptedEndpoint:
         """The next answers to this call, ahead of `answer`."""
         self._queues.setdefault(call, deque()).extend(answers)
 
-    def calls(self, call: Call) -> list[Asked]:
+    def calls(self, call: Call) -> list[ProcessSignals]:
         """Those of one kind."""
         return [asked for asked in self.asked if asked.call == call]
 
@@ -79,7 +79,7 @@ class ScriptedEndpoint:
     async def pack(self, message: Message) -> Packed:
         return Packed(message)
 
-    async def post(self, parcel: Parcel, traceparent: str | None = None) -> Answer:
+    async def post(self, parcel: EncodedPost, traceparent: str | None = None) -> Answer:
         assert isinstance(parcel, Packed), "a parcel comes from this endpoint's own pack"
         self.traceparents.append(traceparent)
         answer = await self._ask("post", parcel.message, Reply(202))
@@ -95,7 +95,7 @@ class ScriptedEndpoint:
 
     async def _ask(self, call: Call, message: Message | None, fine: Answer) -> Answer:
         now = asyncio.get_running_loop().time()
-        self.asked.append(Asked(call, now, message))
+        self.asked.append(ProcessSignals(call, now, message))
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:

@@ -1,4 +1,4 @@
-"""Both ends by themselves: the stand-in activates the connection point of a relay that is asked by ION."""
+"""Both ends by themselves: the simulator activates the connection point of a relay that is asked by ION."""
 
 import time
 
@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 
 from relay.core.model import TenantId
-from relay.ion.inbound_auth import Doorman, Key
+from relay.ion.inbound_auth import InboundVerifier, Key
 from relay.ion.oauth import Secret
 from relay.sandbox.activation import Application, Visit, visit
 from relay.web.inbound import Reception, application
@@ -27,7 +27,7 @@ async def test_the_stand_in_and_the_relay_agree_on_what_a_signed_call_is(
     async def why() -> str | None:
         return hindrance
 
-    doorman = Doorman(lambda: {"key": Key(TenantId("ACME_PRD"), Secret("secret"))}, 300)
+    doorman = InboundVerifier(lambda: {"key": Key(TenantId("ACME_PRD"), Secret("secret"))}, 300)
     runner = web.AppRunner(application(Reception(doorman, None, why, Said(), time.time)))  # type: ignore[arg-type]
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

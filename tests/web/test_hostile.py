@@ -88,7 +88,7 @@ async def station(sandbox: Sandbox, tmp_path: Path) -> Station:
     (tmp_path / "reader").write_text(READER)
     built = Station(tmp_path, {"RELAY_WEB__LISTEN": "127.0.0.1:0"})
     built.environment |= sandbox.environment(tmp_path)
-    sandbox.weather(call="post", status=400, text=TREASURE, error=TREASURE)
+    sandbox.faults(call="post", status=400, text=TREASURE, error=TREASURE)
     built.application.insert(ACME, TREASURE, message_id=TREASURE)
     return built
 

@@ -9,7 +9,7 @@ from aiohttp import web
 from oauthlib.oauth1 import Client
 
 from relay.core.model import TenantId
-from relay.ion.inbound_auth import Doorman, Key
+from relay.ion.inbound_auth import InboundVerifier, Key
 from relay.ion.oauth import Secret
 from relay.web.inbound import Reception, application
 
@@ -25,10 +25,10 @@ class Said:
     def __init__(self) -> None:
         self.kinds: list[str] = []
 
-    def met(self, kind: str, *, detail: str, fault: str, mend: str) -> None:
+    def met(self, kind: str, *, detail: str, fault: str, hint: str) -> None:
         assert detail
         assert fault
-        assert mend
+        assert hint
         self.kinds.append(kind)
 
     def resolved(self) -> None:
@@ -66,7 +66,7 @@ async def serve(base_url: str | None = None) -> AsyncIterator[Ion]:
         async def hindrance() -> str | None:
             return ion.hindrance
 
-        reception = Reception(Doorman(lambda: KEYS, 300), base_url, hindrance, ion.said, time.time)  # type: ignore[arg-type]
+        reception = Reception(InboundVerifier(lambda: KEYS, 300), base_url, hindrance, ion.said, time.time)  # type: ignore[arg-type]
         runner = web.AppRunner(application(reception))
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -1,11 +1,11 @@
 """Callers that failed too often have to wait, and nobody else has."""
 
 from relay.web import login_throttle
-from relay.web.login_throttle import Failures
+from relay.web.login_throttle import LoginThrottle
 
 
 def test_whoever_fails_too_often_waits_until_the_oldest_failure_is_old_enough():
-    of = Failures(most=3, seconds=60)
+    of = LoginThrottle(most=3, seconds=60)
     for at in (0.0, 10.0, 20.0):
         assert of.wait("a", at) == 0
         of.failed("a", at)
@@ -15,7 +15,7 @@ def test_whoever_fails_too_often_waits_until_the_oldest_failure_is_old_enough():
 
 
 def test_failing_on_lengthens_the_wait():
-    of = Failures(most=2, seconds=60)
+    of = LoginThrottle(most=2, seconds=60)
     for at in (0.0, 1.0, 30.0):
         of.failed("a", at)
     assert of.wait("a", 30.0) == 31
@@ -23,7 +23,7 @@ def test_failing_on_lengthens_the_wait():
 
 def test_the_callers_that_are_remembered_are_bounded(monkeypatch):
     monkeypatch.setattr(login_throttle, "MOST_CALLERS", 2)
-    of = Failures(most=1, seconds=60)
+    of = LoginThrottle(most=1, seconds=60)
     for caller in "abc":
         of.failed(caller, 0.0)
     assert [of.wait(caller, 0.0) > 0 for caller in "abc"] == [False, True, True]

@@ -28,7 +28,7 @@ from relay.ion.oauth import Secret
 from relay.observability.metrics import OTHER, Meters
 from relay.reports import overview
 from relay.web.access_control import Access, Tokens
-from relay.web.metrics_endpoint import Carried, Exposition, Look, routes
+from relay.web.metrics_endpoint import Look, MetricsEndpoint, OwnedTenants, routes
 from tests.support.memory import MemoryOutbox
 
 ACME, GLOBEX = TenantId("ACME_PRD"), TenantId("GLOBEX_TST")
@@ -53,8 +53,8 @@ def store() -> Away:
     return Away(time.time)
 
 
-def carrying(*tenants: TenantId) -> Carried:
-    return Carried(lambda: tenants, lambda tenant: tenant == ACME, lambda: "notify")
+def carrying(*tenants: TenantId) -> OwnedTenants:
+    return OwnedTenants(lambda: tenants, lambda tenant: tenant == ACME, lambda: "notify")
 
 
 def reach(store: Away):
@@ -197,7 +197,7 @@ async def served(store: Away, meters: Meters, tokens: Tokens = OPEN) -> AsyncIte
     """A bare application with the page."""
     app = web.Application()
     look = Look(see(store), reach(store), meters, carrying(ACME, GLOBEX))
-    routes(app, look, Exposition(meters), Access(tokens, local=True))
+    routes(app, look, MetricsEndpoint(meters), Access(tokens, local=True))
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -247,7 +247,7 @@ async def test_the_page_comes_in_the_form_that_is_asked_for(
 async def test_a_page_is_written_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     meters, now = Meters(), [100.0]
     monkeypatch.setattr("relay.web.metrics_endpoint.time.monotonic", lambda: now[0])
-    page = Exposition(meters)
+    page = MetricsEndpoint(meters)
     first = page.body(is_open=False)
     meters.of(ACME).delivered(1)
     assert page.body(is_open=False) == first

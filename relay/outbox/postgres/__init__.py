@@ -8,10 +8,10 @@ __all__ = ["Place", "PostgresOutbox", "open_database", "schema"]
 
 
 async def open_database(
-    place: Place, *, notify: bool, lease_seconds: float, shedding: bool = False
+    place: Place, *, notify: bool, lease_seconds: float, purging: bool = False
 ) -> PostgresOutbox:
     """Open an outbox whose tables are there and of a version that this relay can use."""
-    outbox = PostgresOutbox(place, notify=notify, lease_seconds=lease_seconds, shedding=shedding)
+    outbox = PostgresOutbox(place, notify=notify, lease_seconds=lease_seconds, purging=purging)
     try:
         await outbox.verify()
     except BaseException:

@@ -4,17 +4,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from relay.core.admin import FIRST, AuditEntry, Count, Filter, Order, Preview, Record, RelayBeat, Shape, What
+from relay.core.admin import (
+    FIRST,
+    Action,
+    AuditEntry,
+    BulkAction,
+    Count,
+    Filter,
+    Preview,
+    QueueAges,
+    Record,
+    RelayBeat,
+)
 from relay.core.model import AuditId, MessageId, RowId, TenantId, TenantState
 from relay.core.ports import RELAY
 from relay.outbox import bulk
 from relay.outbox.postgres import admin_queries, audit, tenants
 from relay.outbox.postgres import selection as selections
-from relay.outbox.postgres.connection import Session
+from relay.outbox.postgres.connection import StoreConnection
 from relay.outbox.postgres.database import Database
 
 
-class PostgresDesk:
+class PostgresAdmin:
     """`desk.Desk` in one database."""
 
     _database: Database
@@ -54,19 +65,19 @@ class PostgresDesk:
         """See desk.Desk."""
         return await self._database.read(partial(admin_queries.payload, row=row, limit=limit))
 
-    async def shape(self, tenant: TenantId | None, limit: int) -> Sequence[Shape]:
+    async def shape(self, tenant: TenantId | None, limit: int) -> Sequence[QueueAges]:
         """See desk.Desk."""
         return await self._database.read(partial(admin_queries.shape, tenant=tenant, limit=limit))
 
     # --- deciding about messages ------------------------------------------------------------------
 
-    async def preview(self, what: What, wanted: Filter, sample: int = 5) -> Preview:
+    async def preview(self, what: Action, wanted: Filter, sample: int = 5) -> Preview:
         """See desk.Desk."""
         return await self._database.read(
             partial(admin_queries.preview, what=what, wanted=wanted, sample=sample)
         )
 
-    async def begin(self, order: Order) -> AuditId:
+    async def begin(self, order: BulkAction) -> AuditId:
         """See desk.Desk."""
         if order.wanted.moment is None:
             now = await self._database.read(selections.moment)
@@ -77,7 +88,7 @@ class PostgresDesk:
         """See desk.Desk."""
         return await self._database.write(partial(audit.go_on, audit=audit_id))
 
-    async def decide(self, order: Order) -> int:
+    async def decide(self, order: BulkAction) -> int:
         """See desk.Desk."""
         return await bulk.to_the_end(self, order)
 
@@ -106,7 +117,7 @@ class PostgresDesk:
     async def pause(self, tenant: TenantId, reason: str, who: str = RELAY) -> None:
         """See ports.Outbox and desk.Desk."""
 
-        async def work(session: Session) -> None:
+        async def work(session: StoreConnection) -> None:
             await tenants.pause(session, tenant, reason)
             await audit.note(session, who, "pause", tenant, reason=reason)
 
@@ -115,7 +126,7 @@ class PostgresDesk:
     async def resume(self, tenant: TenantId, who: str) -> None:
         """See desk.Desk."""
 
-        async def work(session: Session) -> None:
+        async def work(session: StoreConnection) -> None:
             await tenants.pause(session, tenant, None)
             await audit.note(session, who, "resume", tenant)
 
@@ -124,7 +135,7 @@ class PostgresDesk:
     async def ask(self, tenant: TenantId, who: str) -> None:
         """See desk.Desk."""
 
-        async def work(session: Session) -> None:
+        async def work(session: StoreConnection) -> None:
             await tenants.bump(session, [tenant])
             await audit.note(session, who, "ask", tenant)
 

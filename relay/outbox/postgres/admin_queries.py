@@ -7,11 +7,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from relay.core.admin import AGES, FIRST, Count, Filter, MessageState, Preview, Record, Shape, What
+from relay.core.admin import AGES, FIRST, Action, Count, Filter, MessageState, Preview, QueueAges, Record
 from relay.core.model import DocumentName, LogicalId, MessageId, OrderingKey, RowId, TenantId
 from relay.outbox.bulk import states_of
 from relay.outbox.postgres import selection
-from relay.outbox.postgres.connection import Session
+from relay.outbox.postgres.connection import StoreConnection
 
 _OLDEST_LOOKED_AT = 5
 """Rows a document and lane kind; a retried one is queued anew at its old place and may hide older ones."""
@@ -82,12 +82,12 @@ _STATES: tuple[MessageState, ...] = get_args(MessageState)
 History = tuple[tuple[datetime, str, str], ...]
 
 
-async def size(session: Session) -> int:
+async def size(session: StoreConnection) -> int:
     """Of the table of messages, with its indexes and its payloads."""
     return int(await session.fetchval(_SIZE))
 
 
-async def counts(session: Session) -> Mapping[TenantId, Count]:
+async def counts(session: StoreConnection) -> Mapping[TenantId, Count]:
     """From the sums that triggers keep; the oldest from the heads of the pending rows."""
     rows = [tuple(row) for row in await session.fetch(_COUNTS)]
     oldest: dict[str, float] = {}
@@ -102,13 +102,15 @@ async def counts(session: Session) -> Mapping[TenantId, Count]:
     }
 
 
-async def find(session: Session, wanted: Filter, limit: int, after: RowId = FIRST) -> Sequence[Record]:
+async def find(
+    session: StoreConnection, wanted: Filter, limit: int, after: RowId = FIRST
+) -> Sequence[Record]:
     """In the order of their rows."""
     states = _STATES if wanted.state is None else (wanted.state,)
     return await _records(session, await selection.first(session, wanted, states, limit, after))
 
 
-async def show(session: Session, wanted: Filter) -> Sequence[Record]:
+async def show(session: StoreConnection, wanted: Filter) -> Sequence[Record]:
     """With history."""
     ids = await selection.first(session, wanted, _STATES, limit=None)
     histories: dict[int, History] = {}
@@ -117,20 +119,20 @@ async def show(session: Session, wanted: Filter) -> Sequence[Record]:
     return await _records(session, ids, histories)
 
 
-async def ahead(session: Session, record: Record) -> Record | None:
+async def ahead(session: StoreConnection, record: Record) -> Record | None:
     """The head of its lane, over all documents, if that is another message."""
     head = await selection.ahead(session, record.tenant_id, record.ordering_key, record.row)
     found = await _records(session, head)
     return found[0] if found else None
 
 
-async def payload(session: Session, row: RowId, limit: int) -> bytes | None:
+async def payload(session: StoreConnection, row: RowId, limit: int) -> bytes | None:
     """The beginning of it."""
     found: bytes | None = await session.fetchval(_PAYLOAD, row, limit)
     return found
 
 
-async def shape(session: Session, tenant: TenantId | None, limit: int) -> Sequence[Shape]:
+async def shape(session: StoreConnection, tenant: TenantId | None, limit: int) -> Sequence[QueueAges]:
     """By tenant and document, each along the indexes of pending rows."""
     asked = selection.EVERY_TENANT if tenant is None else (tenant.upper(),) * 2
     buckets: dict[tuple[str, str], list[int]] = {}
@@ -142,12 +144,12 @@ async def shape(session: Session, tenant: TenantId | None, limit: int) -> Sequen
         else:
             counts[bucket] += number
     return [
-        Shape(TenantId(name), DocumentName(document), tuple(counts), (name, document) in beyond)
+        QueueAges(TenantId(name), DocumentName(document), tuple(counts), (name, document) in beyond)
         for (name, document), counts in sorted(buckets.items())
     ]
 
 
-async def preview(session: Session, what: What, wanted: Filter, sample: int) -> Preview:
+async def preview(session: StoreConnection, what: Action, wanted: Filter, sample: int) -> Preview:
     """What a decision would change."""
     frozen = replace(wanted, moment=await selection.moment(session))
     states = states_of(what, wanted)
@@ -164,7 +166,7 @@ async def preview(session: Session, what: What, wanted: Filter, sample: int) -> 
 
 
 async def _records(
-    session: Session, ids: Sequence[RowId], histories: Mapping[int, History] | None = None
+    session: StoreConnection, ids: Sequence[RowId], histories: Mapping[int, History] | None = None
 ) -> Sequence[Record]:
     rows = await session.fetch(_RECORDS, list(ids))
     return [_record(tuple(row), (histories or {}).get(row[0], ())) for row in rows]

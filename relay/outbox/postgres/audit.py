@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from datetime import UTC
 from typing import get_args
 
-from relay.core.admin import AuditEntry, Order, Outcome
+from relay.core.admin import AuditEntry, BulkAction, Outcome
 from relay.core.model import AuditId, RowId, TenantId
 from relay.core.ports import StoreError
 from relay.outbox import bulk as bulk_rules
 from relay.outbox.postgres import bulk
-from relay.outbox.postgres.connection import Row, Session
+from relay.outbox.postgres.connection import Row, StoreConnection
 
 _COLUMNS = "id, at, who, what, tenant_id, selection, reason, messages, outcome, ended_at"
 
@@ -65,7 +65,7 @@ DELETE FROM relay_audit WHERE id IN (
 """
 
 
-async def newest(session: Session, limit: int, tenant: TenantId | None) -> Sequence[AuditEntry]:
+async def newest(session: StoreConnection, limit: int, tenant: TenantId | None) -> Sequence[AuditEntry]:
     """The newest first."""
     if tenant is None:
         rows = await session.fetch(_NEWEST, limit)
@@ -74,34 +74,39 @@ async def newest(session: Session, limit: int, tenant: TenantId | None) -> Seque
     return [_entry(row) for row in rows]
 
 
-async def entry(session: Session, audit: AuditId) -> AuditEntry | None:
+async def entry(session: StoreConnection, audit: AuditId) -> AuditEntry | None:
     """One of them."""
     row = await session.fetchrow(_ENTRY, audit)
     return None if row is None else _entry(row)
 
 
 async def note(
-    session: Session, who: str, what: str, tenant: TenantId | None, selection: str = "", reason: str = ""
+    session: StoreConnection,
+    who: str,
+    what: str,
+    tenant: TenantId | None,
+    selection: str = "",
+    reason: str = "",
 ) -> None:
     """Something was done, at one go."""
     await session.execute(_NOTE, who, what, tenant, selection, reason)
 
 
-async def begin(session: Session, order: Order) -> AuditId:
+async def begin(session: StoreConnection, order: BulkAction) -> AuditId:
     """A decision that is gone on with."""
     wanted = order.wanted
     values = (order.who, order.what, wanted.tenant, bulk_rules.described(wanted), order.reason)
     return AuditId(await session.fetchval(_BEGIN, *values, bulk_rules.packed(wanted)))
 
 
-async def go_on(session: Session, audit: AuditId) -> AuditEntry:
+async def go_on(session: StoreConnection, audit: AuditId) -> AuditEntry:
     """The next chunk, unless it is over."""
     row = await session.fetchrow(_RUNNING, audit)
     if row is None:
         raise StoreError(f"there is no decision {audit} in the audit; it may have been kept long enough")
     what, wanted, who, reason, reached, outcome = row
     if outcome == "running":
-        order = Order(what, bulk_rules.unpacked(wanted), who, reason)
+        order = BulkAction(what, bulk_rules.unpacked(wanted), who, reason)
         done = await bulk.chunk(session, order, RowId(reached))
         moved = await session.fetchrow(_MOVE, audit, done.rows, done.last)
     else:
@@ -110,7 +115,7 @@ async def go_on(session: Session, audit: AuditId) -> AuditEntry:
     return _entry(moved)
 
 
-async def cancel(session: Session, audit: AuditId, who: str) -> bool:
+async def cancel(session: StoreConnection, audit: AuditId, who: str) -> bool:
     """Whether it was running still. Who cancelled it is an entry of its own."""
     cancelled = await session.fetchrow(_CANCEL, audit)
     if cancelled is None:
@@ -120,7 +125,7 @@ async def cancel(session: Session, audit: AuditId, who: str) -> bool:
     return True
 
 
-async def prune(session: Session, older_than: float, limit: int) -> int:
+async def prune(session: StoreConnection, older_than: float, limit: int) -> int:
     """Delete the oldest; those that nobody went on with are told to have failed."""
     await session.execute(_ABANDON, bulk_rules.ABANDONED_SECONDS)
     return await session.execute(_PRUNE, limit, older_than)

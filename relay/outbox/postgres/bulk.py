@@ -5,11 +5,11 @@ Each chunk is a short transaction of its own, so that settlements get in between
 
 from collections.abc import Sequence
 
-from relay.core.admin import MessageState, Order
+from relay.core.admin import BulkAction, MessageState
 from relay.core.model import RowId
 from relay.outbox.bulk import DECISIONS, Done, states_of
 from relay.outbox.postgres import selection, settle, tenants
-from relay.outbox.postgres.connection import Session
+from relay.outbox.postgres.connection import StoreConnection
 
 CHUNK = 500
 """Rows in one transaction: some 20 ms, so that settlements get in between."""
@@ -43,7 +43,7 @@ INSERT INTO relay_history (message_row, what, detail) SELECT unnest($1::bigint[]
 """
 
 
-async def chunk(session: Session, order: Order, after: RowId) -> Done:
+async def chunk(session: StoreConnection, order: BulkAction, after: RowId) -> Done:
     """Decide about the next rows behind `after`, and make their tenants' workers look again."""
     states = states_of(order.what, order.wanted)
     page = await selection.next_page(session, order.wanted, states, CHUNK, after)
@@ -51,7 +51,7 @@ async def chunk(session: Session, order: Order, after: RowId) -> Done:
 
 
 async def _apply(
-    session: Session, order: Order, states: tuple[MessageState, ...], rows: Sequence[RowId]
+    session: StoreConnection, order: BulkAction, states: tuple[MessageState, ...], rows: Sequence[RowId]
 ) -> int:
     values = (rows, states, *selection.still(order.wanted))
     what = DECISIONS[order.what].done

@@ -29,7 +29,7 @@ _REST_SECONDS = 1.0  # between two tries to listen; doubled up to
 _LONGEST_REST_SECONDS = 60.0
 
 
-class Watch:
+class ChangeWatch:
     """Wakes whoever waits for a change.
 
     A change is never missed: the waiter reads the outbox after it was woken; once listening (again), the

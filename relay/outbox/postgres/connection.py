@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
-from relay.outbox.postgres.table_names import Names
+from relay.outbox.postgres.table_names import TableNames
 
 Row: TypeAlias = asyncpg.Record
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -25,10 +25,10 @@ _KEPT = 100
 _STRAIGHT = "SELECT set_config('plan_cache_mode', 'force_custom_plan', false) WHERE pg_backend_pid() = {}"
 
 
-class Session:
+class StoreConnection:
     """Statements are written with plain names."""
 
-    def __init__(self, connection: Connection, names: Names) -> None:
+    def __init__(self, connection: Connection, names: TableNames) -> None:
         self.connection, self._names = connection, names
         self._kept: dict[str, PreparedStatement[Row]] | None = None
 

@@ -16,10 +16,10 @@ from asyncpg.connect_utils import SessionAttribute
 
 from relay.core.ports import StoreError
 from relay.outbox.postgres import errors
-from relay.outbox.postgres.connection import Connection, Session
+from relay.outbox.postgres.connection import Connection, StoreConnection
 from relay.outbox.postgres.errors import CALL_SECONDS, DRIVER_ERRORS
 from relay.outbox.postgres.hosts import each_host
-from relay.outbox.postgres.table_names import Names
+from relay.outbox.postgres.table_names import TableNames
 
 CONNECTIONS = 4
 """At most so many a relay, and one more that listens."""
@@ -38,7 +38,7 @@ class Place:
 
     url: str
     where: str
-    names: Names
+    names: TableNames
 
     async def connect(self) -> Connection:
         """A bare connection that can write, to the first host that grants one. Raises StoreError.
@@ -76,16 +76,16 @@ class Place:
             raise errors.explain(error, self.where) from error
 
 
-Work: TypeAlias = Callable[[Session], Awaitable[T]]
+Work: TypeAlias = Callable[[StoreConnection], Awaitable[T]]
 
 
 class Database:
     """Some connections. Every call is bounded; every failure is a StoreError."""
 
-    def __init__(self, place: Place, verify: Callable[[Session], Awaitable[None]]) -> None:
+    def __init__(self, place: Place, verify: Callable[[StoreConnection], Awaitable[None]]) -> None:
         self.place = place
         self._verify = verify
-        self._free: dict[Session, float] = {}
+        self._free: dict[StoreConnection, float] = {}
         """Since when, in the loop's time."""
         self._room = asyncio.Semaphore(CONNECTIONS)
         self._partings: set[asyncio.Task[None]] = set()
@@ -101,7 +101,7 @@ class Database:
     async def write(self, work: Work[T]) -> T:
         """One transaction, tried again where it collided with another one."""
 
-        async def transacted(session: Session) -> T:
+        async def transacted(session: StoreConnection) -> T:
             async with session.transaction():
                 return await work(session)
 
@@ -147,7 +147,7 @@ class Database:
         raise AssertionError
 
     @contextlib.asynccontextmanager
-    async def _session(self) -> AsyncIterator[Session]:
+    async def _session(self) -> AsyncIterator[StoreConnection]:
         session = self._idle() or await self._opened()
         try:
             yield session
@@ -163,15 +163,15 @@ class Database:
             raise
         self._back(session)
 
-    def _idle(self) -> Session | None:
+    def _idle(self) -> StoreConnection | None:
         while self._free:
             session, _ = self._free.popitem()
             if not session.connection.is_closed():
                 return session
         return None
 
-    async def _opened(self) -> Session:
-        session = Session(await self.place.connect(), self.place.names)
+    async def _opened(self) -> StoreConnection:
+        session = StoreConnection(await self.place.connect(), self.place.names)
         try:
             await self._verify(session)
             await session.keep_statements()
@@ -180,7 +180,7 @@ class Database:
             raise
         return session
 
-    def _back(self, session: Session) -> None:
+    def _back(self, session: StoreConnection) -> None:
         if session.connection.is_closed() or session.connection.is_in_transaction():
             self._part(session)
         else:
@@ -195,7 +195,7 @@ class Database:
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def _part(self, session: Session) -> None:
+    def _part(self, session: StoreConnection) -> None:
         """Let go of it beside everything else: a server that does not answer holds up nobody."""
         parting = asyncio.get_running_loop().create_task(farewell(session.connection))
         self._partings.add(parting)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from relay.core.model import DocumentName, LogicalId, Message, MessageId, OrderingKey, RowId, TenantId
-from relay.outbox.postgres.connection import Row, Session
+from relay.outbox.postgres.connection import Row, StoreConnection
 
 WINDOW = 4096
 """Rows with a key that are looked through by id before going lane by lane."""
@@ -114,13 +114,13 @@ class Span:
     after: int = 0
 
 
-async def documents(session: Session, tenant: TenantId) -> frozenset[DocumentName]:
+async def documents(session: StoreConnection, tenant: TenantId) -> frozenset[DocumentName]:
     """The document names of the tenant's pending rows: one step along the index for each name."""
     return frozenset(DocumentName(row["name"]) for row in await session.fetch(_DOCUMENTS, tenant))
 
 
 async def due(
-    session: Session, tenant: TenantId, accepted: Set[DocumentName], span: Span, max_bytes: int
+    session: StoreConnection, tenant: TenantId, accepted: Set[DocumentName], span: Span, max_bytes: int
 ) -> Sequence[Message]:
     """The pending messages of accepted documents in the order of their rows."""
     ids = await pending_ids(session, tenant, accepted, span)
@@ -128,7 +128,7 @@ async def due(
 
 
 async def pending_ids(
-    session: Session, tenant: TenantId, wanted: Iterable[DocumentName], span: Span
+    session: StoreConnection, tenant: TenantId, wanted: Iterable[DocumentName], span: Span
 ) -> list[RowId]:
     """The lowest ids over all wanted documents, ascending."""
     keys = [key for key in span.held if key is not None]
@@ -142,7 +142,9 @@ async def pending_ids(
     return [RowId(row) for row in sorted(ids)[: span.limit]]
 
 
-async def _behind_the_window(session: Session, tenant: TenantId, document: str, span: Span) -> list[int]:
+async def _behind_the_window(
+    session: StoreConnection, tenant: TenantId, document: str, span: Span
+) -> list[int]:
     """Lane by lane, where a held lane has piled up; by id again, where there are too many lanes."""
     lanes = [row["key"] for row in await session.fetch(_LANES, tenant, document, LANES + 1)]
     known = list(span.known)

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 from relay.core.model import RowId, TenantId
-from relay.core.ports import Standing
-from relay.outbox.postgres.connection import Session
+from relay.core.ports import LeaseStatus
+from relay.outbox.postgres.connection import StoreConnection
 from relay.outbox.postgres.database import Database
 from relay.outbox.postgres.tenants import hint
 
@@ -57,16 +57,16 @@ class PostgresLeases:
         """See ports.Leases."""
         return self._seconds
 
-    async def renew(self) -> Standing:
+    async def renew(self) -> LeaseStatus:
         """See ports.Leases."""
         self.in_use = True
         name = self._relay()
 
-        async def beat(session: Session) -> Standing:
+        async def beat(session: StoreConnection) -> LeaseStatus:
             await session.execute(_BEAT, self._token, name, self._seconds)
             alive = frozenset(row["relay"] for row in await session.fetch(_ALIVE))
             self.fences = await self._held(session)
-            return Standing(alive, frozenset(self.fences))
+            return LeaseStatus(alive, frozenset(self.fences))
 
         return await self._database.read(beat)  # the second statement sees what was taken before the first
 
@@ -75,7 +75,7 @@ class PostgresLeases:
         self.in_use = True
         asked = sorted({TenantId(tenant.upper()) for tenant in tenants})
 
-        async def take(session: Session) -> frozenset[TenantId]:
+        async def take(session: StoreConnection) -> frozenset[TenantId]:
             await session.execute(_TAKE, self._token, asked)
             self.fences = await self._held(session)
             return frozenset(asked) & self.fences.keys()
@@ -86,7 +86,7 @@ class PostgresLeases:
         """See ports.Leases."""
         asked = [tenant.upper() for tenant in tenants]
 
-        async def give_back(session: Session) -> None:
+        async def give_back(session: StoreConnection) -> None:
             if await session.execute(_GIVE_BACK, self._token, asked):
                 await hint(session)  # others may take them at once
 
@@ -97,7 +97,7 @@ class PostgresLeases:
     async def leave(self) -> None:
         """Give all of them back, and the heartbeat."""
 
-        async def go(session: Session) -> None:
+        async def go(session: StoreConnection) -> None:
             if await session.execute(_LEAVE, self._token):
                 await hint(session)  # others may take them at once
 
@@ -108,12 +108,12 @@ class PostgresLeases:
     async def sweep(self) -> None:
         """Forget processes that ended long ago."""
 
-        async def forget(session: Session) -> None:
+        async def forget(session: StoreConnection) -> None:
             await session.execute(_SWEEP, _FORGET_SECONDS)
 
         await self._database.write(forget)
 
-    async def _held(self, session: Session) -> dict[TenantId, int]:
+    async def _held(self, session: StoreConnection) -> dict[TenantId, int]:
         return {TenantId(row["tenant_id"]): row["fence"] for row in await session.fetch(_HELD, self._token)}
 
 

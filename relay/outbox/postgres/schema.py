@@ -10,10 +10,10 @@ from importlib import resources
 import asyncpg
 
 from relay.outbox.postgres import errors
-from relay.outbox.postgres.connection import Connection, Session
+from relay.outbox.postgres.connection import Connection, StoreConnection
 from relay.outbox.postgres.database import Place, farewell
 from relay.outbox.postgres.errors import DRIVER_ERRORS
-from relay.outbox.postgres.table_names import Names
+from relay.outbox.postgres.table_names import TableNames
 
 _UPGRADE_SECONDS = 3600.0
 _LOCK = 0x494F4E52  # "IONR": two upgrades at the same time wait for each other
@@ -38,14 +38,14 @@ def versions() -> tuple[tuple[int, str], ...]:
     return tuple(sorted((int(file.name[:4]), file.read_text("utf-8")) for file in files))
 
 
-def ddl(names: Names) -> str:
+def ddl(names: TableNames) -> str:
     """All of it, for a database administrator or an application's own migrations."""
     return "\n".join(
         f"BEGIN;\n\n{_opening(names)}{names.definition(text).strip()}\n\nCOMMIT;\n" for _, text in versions()
     )
 
 
-async def verify(place: Place, session: Session) -> None:
+async def verify(place: Place, session: StoreConnection) -> None:
     """Raise StoreError unless this is an outbox that this relay can use."""
     try:
         found = await session.fetchrow(_FOUND)
@@ -107,7 +107,7 @@ async def _require_fit(place: Place, connection: Connection) -> None:
         raise errors.too_old_server(place.where, version)
 
 
-def _opening(names: Names) -> str:
+def _opening(names: TableNames) -> str:
     """Make the schema, where one is named, and the place where the names that follow are created."""
     quoted = names.quoted_schema
     if quoted is None:

@@ -13,7 +13,7 @@ from datetime import UTC
 
 from relay.core.admin import FIRST, Filter, MessageState, Moment
 from relay.core.model import OrderingKey, RowId, TenantId
-from relay.outbox.postgres.connection import Session
+from relay.outbox.postgres.connection import StoreConnection
 
 _PAGE = 5_000
 """Rows that are looked through at a time where all that are meant are wanted."""
@@ -140,7 +140,7 @@ class Page:
     last: RowId | None
 
 
-async def moment(session: Session) -> Moment:
+async def moment(session: StoreConnection) -> Moment:
     """Now."""
     row = await session.fetchrow(_MOMENT)
     assert row is not None
@@ -148,7 +148,7 @@ async def moment(session: Session) -> Moment:
 
 
 async def first(
-    session: Session,
+    session: StoreConnection,
     wanted: Filter,
     states: Sequence[MessageState],
     limit: int | None,
@@ -171,7 +171,7 @@ def is_plain(wanted: Filter) -> bool:
 
 
 async def page(
-    session: Session, wanted: Filter, states: Sequence[MessageState], size: int, after: RowId
+    session: StoreConnection, wanted: Filter, states: Sequence[MessageState], size: int, after: RowId
 ) -> Page:
     """Those of the next `size` rows behind `after` that are meant and in one of the states."""
     looked_at = await next_page(session, wanted, states, size, after)
@@ -182,7 +182,7 @@ async def page(
 
 
 async def next_page(
-    session: Session, wanted: Filter, states: Sequence[MessageState], size: int, after: RowId
+    session: StoreConnection, wanted: Filter, states: Sequence[MessageState], size: int, after: RowId
 ) -> Page:
     """The next rows behind `after` along the indexes: which of them are meant, STILL says."""
     ids = await select(session, wanted, states, size, after) if states else []
@@ -198,7 +198,11 @@ def still(wanted: Filter) -> tuple[object, object, object]:
 
 
 async def select(
-    session: Session, wanted: Filter, states: Sequence[MessageState], limit: int | None, after: int = 0
+    session: StoreConnection,
+    wanted: Filter,
+    states: Sequence[MessageState],
+    limit: int | None,
+    after: int = 0,
 ) -> list[RowId]:
     """The lowest ids behind `after` that are meant and in one of the states. `limit` None: all of them."""
     tenants = EVERY_TENANT if wanted.tenant is None else (wanted.tenant.upper(),) * 2
@@ -216,12 +220,14 @@ async def select(
     return sorted(found)[:limit]
 
 
-async def ahead(session: Session, tenant: TenantId, key: OrderingKey | None, before: RowId) -> list[RowId]:
+async def ahead(
+    session: StoreConnection, tenant: TenantId, key: OrderingKey | None, before: RowId
+) -> list[RowId]:
     """The lowest pending row of the tenant's lane, over all documents, if it is lower than `before`."""
     if key is None:
         return await _ids(session, _AHEAD_IN_COMMON_LANE, tenant, tenant, before)
     return await _ids(session, _AHEAD_KEYED, tenant, tenant, before, key)
 
 
-async def _ids(session: Session, statement: str, *values: object) -> list[RowId]:
+async def _ids(session: StoreConnection, statement: str, *values: object) -> list[RowId]:
     return [RowId(row) for (row,) in await session.fetch(statement, *values)]

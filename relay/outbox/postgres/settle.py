@@ -19,7 +19,7 @@ from relay.core.model import (
 )
 from relay.core.ports import ConflictError, StoreError
 from relay.outbox.payload_digest import fingerprint
-from relay.outbox.postgres.connection import Session
+from relay.outbox.postgres.connection import StoreConnection
 
 HISTORY_KEPT = 100
 """Entries a message keeps; a message that waits for weeks must not fill the disk with its story."""
@@ -149,7 +149,7 @@ Fences = Mapping[RowId, int]
 # --- handing over ---------------------------------------------------------------------------------
 
 
-async def add(session: Session, drafts: Sequence[tuple[Draft, MessageId]]) -> Sequence[MessageId]:
+async def add(session: StoreConnection, drafts: Sequence[tuple[Draft, MessageId]]) -> Sequence[MessageId]:
     """Store them; those that are there already with the same content stay as they are."""
     for part in _parts(drafts):
         columns = zip(*(_values(draft, message_id) for draft, message_id in part), strict=True)
@@ -183,7 +183,7 @@ def _values(draft: Draft, message_id: MessageId) -> tuple[Any, ...]:
     return tenant, draft.document_name, message_id, to, draft.ordering_key, parameters, draft.payload
 
 
-async def _require_same(session: Session, draft: Draft, message_id: MessageId) -> None:
+async def _require_same(session: StoreConnection, draft: Draft, message_id: MessageId) -> None:
     stored = await session.fetchrow(_STORED, message_id, draft.tenant_id.upper())
     if stored is None:
         raise StoreError(f"message {message_id!r} was deleted at this very moment; hand it over again")
@@ -203,12 +203,12 @@ def needs_transaction(settlements: Sequence[tuple[RowId, Settlement]]) -> bool:
 
 
 async def settle(
-    session: Session,
+    session: StoreConnection,
     settlements: Sequence[tuple[RowId, Settlement]],
     token: str | None,
     fences: Fences,
     *,
-    shedding: bool = False,
+    purging: bool = False,
 ) -> None:
     """Deliveries first, in one statement: they win over whatever else is said of the same message.
 
@@ -216,7 +216,7 @@ async def settle(
     """
     delivered = sorted({row for row, settlement in settlements if isinstance(settlement, Delivered)})
     if delivered:
-        statement = _DELIVERED_SHEDDING if shedding else _DELIVERED
+        statement = _DELIVERED_SHEDDING if purging else _DELIVERED
         await session.execute(statement, delivered, [fences.get(row) for row in delivered], token)
     for each in _rounds(settlements):
         released = [(row, said) for row, said in each.items() if isinstance(said, Released)]
@@ -225,7 +225,7 @@ async def settle(
             rows = [row for row, _ in released]
             what = (
                 [said.reason for _, said in released],
-                [said.blamed for _, said in released],
+                [said.counted for _, said in released],
                 [said.wait for _, said in released],
             )
             await session.execute(_RELEASED, rows, [fences.get(row) for row in rows], token, *what)
@@ -249,7 +249,7 @@ def _rounds(settlements: Sequence[tuple[RowId, Settlement]]) -> Iterator[dict[Ro
     yield from rounds
 
 
-async def forget(session: Session, rows: Sequence[RowId]) -> None:
+async def forget(session: StoreConnection, rows: Sequence[RowId]) -> None:
     """Drop the oldest part of stories that grow too long."""
     await session.execute(_FORGET, rows, HISTORY_KEPT)
 
@@ -257,13 +257,13 @@ async def forget(session: Session, rows: Sequence[RowId]) -> None:
 # --- housekeeping ---------------------------------------------------------------------------------
 
 
-async def prune(session: Session, older_than: float, limit: int) -> int:
+async def prune(session: StoreConnection, older_than: float, limit: int) -> int:
     """Delete the longest settled ones, delivered and dropped; their stories go with them."""
     return await session.execute(_PRUNE, older_than, limit)
 
 
 @dataclass(frozen=True, slots=True)
-class Shed:
+class PayloadPurge:
     """How far the payloads are gone: up to this row, in the order of settling. `looked_at`: in this batch."""
 
     settled_at: datetime = _NEVER
@@ -271,15 +271,17 @@ class Shed:
     looked_at: int = 0
 
 
-async def shed(session: Session, before: Shed, older_than: float, limit: int) -> Shed:
+async def purge_payloads(
+    session: StoreConnection, before: PayloadPurge, older_than: float, limit: int
+) -> PayloadPurge:
     """Let go of the payloads of the next messages that were delivered so long ago."""
     rows = await session.fetch(_SETTLED, before.settled_at, before.row, older_than, limit)
     if not rows:
-        return Shed(before.settled_at, before.row)
+        return PayloadPurge(before.settled_at, before.row)
     await session.execute(_SHED, [row["id"] for row in rows])
-    return Shed(rows[-1]["settled_at"], rows[-1]["id"], len(rows))
+    return PayloadPurge(rows[-1]["settled_at"], rows[-1]["id"], len(rows))
 
 
-async def fold(session: Session) -> None:
+async def fold(session: StoreConnection) -> None:
     """Make the counters few again."""
     await session.execute(_FOLD, _FOLDED_AT_ONCE)

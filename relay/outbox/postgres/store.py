@@ -17,11 +17,11 @@ from relay.core.model import (
     TenantId,
     TenantState,
 )
-from relay.core.ports import Mode, Signals
-from relay.outbox.poll_rate import Pace
+from relay.core.ports import Mode, Notification
+from relay.outbox.poll_rate import PollRate
 from relay.outbox.postgres import audit, due, schema, settle, tenants
-from relay.outbox.postgres.admin import PostgresDesk
-from relay.outbox.postgres.change_watch import Watch
+from relay.outbox.postgres.admin import PostgresAdmin
+from relay.outbox.postgres.change_watch import ChangeWatch
 from relay.outbox.postgres.database import Database, Place
 from relay.outbox.postgres.leases import PostgresLeases, Readings
 from relay.outbox.postgres.transfer import PostgresRows
@@ -32,26 +32,26 @@ _REST_TIMES = 5
 _FOLD_SECONDS = 10.0
 
 
-class PostgresOutbox(PostgresDesk):
+class PostgresOutbox(PostgresAdmin):
     """`ports.Store` in a PostgreSQL database. Made by `open_outbox`, inside a running loop."""
 
-    def __init__(self, place: Place, *, notify: bool, lease_seconds: float, shedding: bool) -> None:
+    def __init__(self, place: Place, *, notify: bool, lease_seconds: float, purging: bool) -> None:
         """`shedding`: payloads go when their message is delivered."""
         self._place = place
         self._notify = notify
         self._database = Database(place, partial(schema.verify, place))
         self.rows = PostgresRows(self._database)
         """The rows as they are, to be copied."""
-        self._watch: Watch | None = None
-        self._pace = Pace(_REST_TIMES, asyncio.get_running_loop().time)
+        self._watch: ChangeWatch | None = None
+        self._pace = PollRate(_REST_TIMES, asyncio.get_running_loop().time)
         self._next_fold = 0.0
         self._token = os.urandom(16).hex()  # tells this process from every other one
         self._relay = self._token  # until the first heartbeat says the name
         self._met_unclean = False
         self._readings = Readings()
         self._leases = PostgresLeases(self._database, self._token, lease_seconds, lambda: self._relay)
-        self._shedding = shedding
-        self._shed = settle.Shed()
+        self._shedding = purging
+        self._shed = settle.PayloadPurge()
 
     @property
     def leases(self) -> PostgresLeases:
@@ -101,7 +101,7 @@ class PostgresOutbox(PostgresDesk):
         token = self._token if self._leases.in_use else None
         fences = self._readings.fences(row for row, _ in settlements)
         said = partial(settle.settle, settlements=settlements, token=token, fences=fences)
-        work = partial(said, shedding=self._shedding)
+        work = partial(said, purging=self._shedding)
         if settle.needs_transaction(settlements):
             await self._database.write(work)
         elif settlements:
@@ -115,10 +115,10 @@ class PostgresOutbox(PostgresDesk):
         """See ports.Outbox."""
         return await self._database.write(partial(settle.prune, older_than=older_than, limit=limit))
 
-    async def shed(self, older_than: float, limit: int) -> int:
+    async def purge_payloads(self, older_than: float, limit: int) -> int:
         """See ports.Outbox."""
         self._shed = await self._database.write(
-            partial(settle.shed, before=self._shed, older_than=older_than, limit=limit)
+            partial(settle.purge_payloads, before=self._shed, older_than=older_than, limit=limit)
         )
         return self._shed.looked_at
 
@@ -128,23 +128,23 @@ class PostgresOutbox(PostgresDesk):
 
     # --- ports.Outbox: who has work ---------------------------------------------------------------
 
-    async def arrivals(self, within: float) -> Signals:
+    async def arrivals(self, within: float) -> Notification:
         """See ports.Outbox."""
         loop = asyncio.get_running_loop()
         if self._watch is None:
-            self._watch = Watch(self._place, self._hint if self._notify else None)
+            self._watch = ChangeWatch(self._place, self._hint if self._notify else None)
         end = loop.time() + within
         await asyncio.sleep(min(within, self._pace.rest))
         await self._watch.change(max(0.0, end - loop.time()))
-        return await self.signals()
+        return await self.notification()
 
     async def _hint(self, mark: str) -> None:
         await self._database.read(partial(tenants.hint, mark=mark))
 
-    async def signals(self) -> Signals:
+    async def notification(self) -> Notification:
         """See ports.Outbox."""
         started = time.perf_counter()
-        found = await self._database.read(tenants.signals)
+        found = await self._database.read(tenants.notification)
         self._pace.looked(time.perf_counter() - started)
         return found
 

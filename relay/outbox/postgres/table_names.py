@@ -17,7 +17,7 @@ _SCHEMA_BYTES = 63
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class TableNames:
     """`schema` None: the first one of the role's `search_path`."""
 
     schema: str | None = None

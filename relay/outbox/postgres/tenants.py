@@ -7,8 +7,8 @@ from typing import get_args
 
 from relay.core.admin import RelayBeat
 from relay.core.model import StateName, TenantId, TenantState
-from relay.core.ports import Control, Signals
-from relay.outbox.postgres.connection import Session
+from relay.core.ports import Control, Notification
+from relay.outbox.postgres.connection import StoreConnection
 
 ALIVE_SECONDS = 15.0
 """A relay whose heartbeat is older than this counts as gone; it beats at least three times in that time."""
@@ -93,10 +93,10 @@ FROM relay_relays ORDER BY started_at, relay
 """
 
 
-async def signals(session: Session) -> Signals:
+async def notification(session: StoreConnection) -> Notification:
     """Who has work, one step along the index for each, however many rows it has; and the controls."""
     rows = await session.fetch(_SIGNALS, 0)
-    return Signals(
+    return Notification(
         frozenset(TenantId(row["tenant"]) for row in rows if row["revision"] is None),
         {
             TenantId(row["tenant"]): Control(row["revision"], row["paused"])
@@ -106,7 +106,7 @@ async def signals(session: Session) -> Signals:
     )
 
 
-async def pending(session: Session) -> frozenset[TenantId]:
+async def pending(session: StoreConnection) -> frozenset[TenantId]:
     """The tenants with pending rows."""
     return frozenset(TenantId(row["tenant"]) for row in await session.fetch(_PENDING))
 
@@ -114,24 +114,24 @@ async def pending(session: Session) -> frozenset[TenantId]:
 # --- what persons decide --------------------------------------------------------------------------
 
 
-async def bump(session: Session, tenants: Sequence[TenantId]) -> None:
+async def bump(session: StoreConnection, tenants: Sequence[TenantId]) -> None:
     """Make the tenants' workers look again at everything they have read ahead."""
     await session.execute(_BUMP, sorted({tenant.upper() for tenant in tenants}))
     await hint(session)
 
 
-async def hint(session: Session, mark: str = "") -> None:
+async def hint(session: StoreConnection, mark: str = "") -> None:
     """Wake the relays at the commit."""
     await session.execute(_HINT, mark)
 
 
-async def pause(session: Session, tenant: TenantId, reason: str | None) -> None:
+async def pause(session: StoreConnection, tenant: TenantId, reason: str | None) -> None:
     """Until resumed; None resumes, also a tenant that is not paused: its worker, perhaps halted, sees it."""
     await bump(session, [tenant])
     await session.execute(_PAUSED, reason, tenant.upper())
 
 
-async def write_nothing(session: Session) -> None:
+async def write_nothing(session: StoreConnection) -> None:
     """Begin a write: a standby, for one, refuses it."""
     await session.execute("UPDATE relay_relays SET beat_at = beat_at WHERE false")
 
@@ -139,7 +139,7 @@ async def write_nothing(session: Session) -> None:
 # --- live states ----------------------------------------------------------------------------------
 
 
-async def report(session: Session, relay: str, token: str, reported: Sequence[TenantState]) -> None:
+async def report(session: StoreConnection, relay: str, token: str, reported: Sequence[TenantState]) -> None:
     """The last one of a tenant counts; none of a tenant that another relay holds by now."""
     last = list({state.tenant_id: state for state in reported}.values())
     await session.execute(
@@ -154,7 +154,7 @@ async def report(session: Session, relay: str, token: str, reported: Sequence[Te
     )
 
 
-async def states(session: Session) -> Mapping[TenantId, TenantState]:
+async def states(session: StoreConnection) -> Mapping[TenantId, TenantState]:
     """Of relays that are alive; what a dead one wrote is no longer true."""
     names: dict[str, StateName] = {name: name for name in get_args(StateName)}
     return {
@@ -175,7 +175,9 @@ class Beat:
     met_another: bool = False
 
 
-async def beat(session: Session, relay: str, token: str, details: Mapping[str, str], before: str) -> Beat:
+async def beat(
+    session: StoreConnection, relay: str, token: str, details: Mapping[str, str], before: str
+) -> Beat:
     """Write the heartbeat. States that were reported `before` it had a name get the name."""
     text = json.dumps(dict(details))
     if await session.execute(_BEAT_AGAIN, relay, token, text):
@@ -187,13 +189,13 @@ async def beat(session: Session, relay: str, token: str, details: Mapping[str, s
     return Beat(again=False, met_another=met_another)
 
 
-async def leave(session: Session, relay: str, token: str) -> None:
+async def leave(session: StoreConnection, relay: str, token: str) -> None:
     """Take back the heartbeat and the live states, unless another process has taken over the name."""
     if await session.execute(_LEAVE, relay, token):
         await session.execute(_CLEAR_STATES, [relay])
 
 
-async def sweep(session: Session, token: str) -> bool:
+async def sweep(session: StoreConnection, token: str) -> bool:
     """Remove what processes left behind that no longer beat. Whether any did."""
     left = [row["relay"] for row in await session.fetch(_SWEEP, token, ALIVE_SECONDS)]
     if left:
@@ -201,7 +203,7 @@ async def sweep(session: Session, token: str) -> bool:
     return bool(left)
 
 
-async def relays(session: Session) -> Sequence[RelayBeat]:
+async def relays(session: StoreConnection) -> Sequence[RelayBeat]:
     """Those that did not leave, by start."""
     return [
         RelayBeat(relay, json.loads(details), started, beaten, alive)

@@ -11,7 +11,7 @@ from typing import Any
 from asyncpg import InsufficientPrivilegeError, Record
 
 from relay.core.ports import StoreError
-from relay.outbox.postgres.connection import Session
+from relay.outbox.postgres.connection import StoreConnection
 from relay.outbox.postgres.database import Database
 from relay.outbox.transfer_rows import Decided, Entry, Row
 
@@ -107,7 +107,7 @@ class PostgresRows:
     async def page(self, after: int, limit: int, max_bytes: int) -> Sequence[Row]:
         """See rows.Rows."""
 
-        async def work(session: Session) -> Sequence[Row]:
+        async def work(session: StoreConnection) -> Sequence[Row]:
             return await _with_stories(session, await session.fetch(_PAGE, after, limit, max_bytes))
 
         return await self._database.read(work)
@@ -115,7 +115,7 @@ class PostgresRows:
     async def pick(self, ids: Sequence[int]) -> Sequence[Row]:
         """See rows.Rows."""
 
-        async def work(session: Session) -> Sequence[Row]:
+        async def work(session: StoreConnection) -> Sequence[Row]:
             return await _with_stories(session, await session.fetch(_PICK, list(ids)))
 
         return await self._database.read(work)
@@ -123,7 +123,7 @@ class PostgresRows:
     async def take_in(self, rows: Sequence[Row]) -> None:
         """See rows.Rows."""
 
-        async def work(session: Session) -> None:
+        async def work(session: StoreConnection) -> None:
             await session.execute(_TAKE_IN, *_columns(_values(row) for row in rows))
             await session.execute(_FORGET_STORIES, [row.id for row in rows])
             told = [(row.id, at, what, _text(detail)) for row in rows for at, what, detail in row.history]
@@ -135,7 +135,7 @@ class PostgresRows:
     async def last(self) -> int:
         """See rows.Rows."""
 
-        async def work(session: Session) -> int:
+        async def work(session: StoreConnection) -> int:
             return int(await self._as_owner(session, _LAST))
 
         return await self._database.read(work)
@@ -143,7 +143,7 @@ class PostgresRows:
     async def skip_to(self, last: int) -> None:
         """See rows.Rows."""
 
-        async def work(session: Session) -> None:
+        async def work(session: StoreConnection) -> None:
             await self._as_owner(session, _SKIP_TO, last)
 
         if last > 0:
@@ -152,7 +152,7 @@ class PostgresRows:
     async def decided(self) -> Sequence[Decided]:
         """See rows.Rows."""
 
-        async def work(session: Session) -> Sequence[Decided]:
+        async def work(session: StoreConnection) -> Sequence[Decided]:
             return [Decided(*values) for values in await session.fetch(_DECIDED)]
 
         return await self._database.read(work)
@@ -160,7 +160,7 @@ class PostgresRows:
     async def decide(self, decided: Sequence[Decided]) -> None:
         """See rows.Rows."""
 
-        async def work(session: Session) -> None:
+        async def work(session: StoreConnection) -> None:
             values = ((one.tenant_id, one.revision, one.paused) for one in decided)
             await session.execute(_DECIDE, *_columns(values))
 
@@ -170,7 +170,7 @@ class PostgresRows:
     async def entries(self, after: int, limit: int) -> Sequence[Entry]:
         """See rows.Rows."""
 
-        async def work(session: Session) -> Sequence[Entry]:
+        async def work(session: StoreConnection) -> Sequence[Entry]:
             return [Entry(*values) for values in await session.fetch(_ENTRIES, after, limit)]
 
         return await self._database.read(work)
@@ -178,7 +178,7 @@ class PostgresRows:
     async def enter(self, entries: Sequence[Entry]) -> None:
         """See rows.Rows."""
 
-        async def work(session: Session) -> None:
+        async def work(session: StoreConnection) -> None:
             columns = _columns(map(astuple, entries))
             kept = ([_text(each) if isinstance(each, str) else each for each in column] for column in columns)
             await session.execute(_ENTER, *kept)
@@ -186,7 +186,7 @@ class PostgresRows:
 
         await self._database.write(work)
 
-    async def _as_owner(self, session: Session, statement: str, *values: int) -> Any:
+    async def _as_owner(self, session: StoreConnection, statement: str, *values: int) -> Any:
         try:
             return await session.fetchval(statement, *values)
         except InsufficientPrivilegeError as error:
@@ -197,7 +197,7 @@ class PostgresRows:
             ) from error
 
 
-async def _with_stories(session: Session, found: Sequence[Record]) -> Sequence[Row]:
+async def _with_stories(session: StoreConnection, found: Sequence[Record]) -> Sequence[Row]:
     stories: dict[int, list[tuple[datetime, str, str]]] = {}
     for row, at, what, detail in await session.fetch(_STORIES, [values["id"] for values in found]):
         stories.setdefault(row, []).append((at, what, detail))

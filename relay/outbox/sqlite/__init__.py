@@ -13,7 +13,7 @@ from relay.outbox.sqlite.store import SqliteOutbox
 __all__ = ["SqliteOutbox", "open_file", "schema", "upgrade_file"]
 
 
-async def open_file(path: Path, *, create: bool, exclusive: bool, shedding: bool = False) -> SqliteOutbox:
+async def open_file(path: Path, *, create: bool, exclusive: bool, purging: bool = False) -> SqliteOutbox:
     """Open it and bring its schema up to date. `exclusive`: as the one relay of the file."""
     lock = Lock(path) if exclusive else None
     try:
@@ -22,7 +22,7 @@ async def open_file(path: Path, *, create: bool, exclusive: bool, shedding: bool
         if lock is not None:
             lock.release()
         raise
-    return SqliteOutbox(path, lock, shedding=shedding)
+    return SqliteOutbox(path, lock, purging=purging)
 
 
 def upgrade_file(path: Path, *, create: bool, adopt: bool) -> None:

@@ -5,7 +5,18 @@ from dataclasses import replace
 from functools import partial
 from sqlite3 import Connection
 
-from relay.core.admin import FIRST, AuditEntry, Count, Filter, Order, Preview, Record, RelayBeat, Shape, What
+from relay.core.admin import (
+    FIRST,
+    Action,
+    AuditEntry,
+    BulkAction,
+    Count,
+    Filter,
+    Preview,
+    QueueAges,
+    Record,
+    RelayBeat,
+)
 from relay.core.model import AuditId, MessageId, RowId, TenantId, TenantState
 from relay.core.ports import RELAY
 from relay.outbox import bulk
@@ -14,7 +25,7 @@ from relay.outbox.sqlite import selection as selections
 from relay.outbox.sqlite.database import Database
 
 
-class SqliteDesk:
+class SqliteAdmin:
     """`desk.Desk` on one SQLite file."""
 
     _database: Database
@@ -53,19 +64,19 @@ class SqliteDesk:
         """See desk.Desk."""
         return await self._database.read(partial(admin_queries.payload, row=row, limit=limit))
 
-    async def shape(self, tenant: TenantId | None, limit: int) -> Sequence[Shape]:
+    async def shape(self, tenant: TenantId | None, limit: int) -> Sequence[QueueAges]:
         """See desk.Desk."""
         return await self._database.read(partial(admin_queries.shape, tenant=tenant, limit=limit))
 
     # --- deciding about messages ------------------------------------------------------------------
 
-    async def preview(self, what: What, wanted: Filter, sample: int = 5) -> Preview:
+    async def preview(self, what: Action, wanted: Filter, sample: int = 5) -> Preview:
         """See desk.Desk."""
         return await self._database.read(
             partial(admin_queries.preview, what=what, wanted=wanted, sample=sample)
         )
 
-    async def begin(self, order: Order) -> AuditId:
+    async def begin(self, order: BulkAction) -> AuditId:
         """See desk.Desk."""
         if order.wanted.moment is None:
             now = await self._database.read(selections.moment)
@@ -76,7 +87,7 @@ class SqliteDesk:
         """See desk.Desk."""
         return await self._database.write(partial(audit.go_on, audit=audit_id))
 
-    async def decide(self, order: Order) -> int:
+    async def decide(self, order: BulkAction) -> int:
         """See desk.Desk."""
         return await bulk.to_the_end(self, order)
 

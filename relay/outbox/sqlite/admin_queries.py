@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import get_args
 
-from relay.core.admin import AGES, FIRST, Count, Filter, MessageState, Preview, Record, Shape, What
+from relay.core.admin import AGES, FIRST, Action, Count, Filter, MessageState, Preview, QueueAges, Record
 from relay.core.model import DocumentName, MessageId, OrderingKey, RowId, TenantId
 from relay.outbox.bulk import states_of
 from relay.outbox.sqlite import due, selection, tenants
@@ -172,7 +172,7 @@ def payload(connection: sqlite3.Connection, row: RowId, limit: int) -> bytes | N
     return None if found is None else bytes(found[0])
 
 
-def shape(connection: sqlite3.Connection, tenant: TenantId | None, limit: int) -> Sequence[Shape]:
+def shape(connection: sqlite3.Connection, tenant: TenantId | None, limit: int) -> Sequence[QueueAges]:
     """By tenant and document, each along the indexes of pending rows."""
     asked = sorted(tenants.pending(connection)) if tenant is None else [TenantId(tenant.upper())]
     return [
@@ -182,15 +182,15 @@ def shape(connection: sqlite3.Connection, tenant: TenantId | None, limit: int) -
     ]
 
 
-def _shape(connection: sqlite3.Connection, tenant: TenantId, document: DocumentName, limit: int) -> Shape:
+def _shape(connection: sqlite3.Connection, tenant: TenantId, document: DocumentName, limit: int) -> QueueAges:
     values = {"tenant": tenant, "document": document, "limit": limit}
     ages = [age for (age,) in rows(connection, _AGES, values)]
     buckets = Counter(bisect_right(AGES, age) for age in ages[:limit])
     counts = tuple(buckets[place] for place in range(len(AGES) + 1))
-    return Shape(tenant, document, counts, more=len(ages) > limit)
+    return QueueAges(tenant, document, counts, more=len(ages) > limit)
 
 
-def preview(connection: sqlite3.Connection, what: What, wanted: Filter, sample: int) -> Preview:
+def preview(connection: sqlite3.Connection, what: Action, wanted: Filter, sample: int) -> Preview:
     """What a decision would change, in one snapshot."""
     moment = selection.moment(connection)
     frozen, states = replace(wanted, moment=moment), states_of(what, wanted)

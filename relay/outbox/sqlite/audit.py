@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from sqlite3 import Connection
 from typing import Any, get_args
 
-from relay.core.admin import AuditEntry, Order, Outcome
+from relay.core.admin import AuditEntry, BulkAction, Outcome
 from relay.core.model import AuditId, RowId, TenantId
 from relay.core.ports import StoreError
 from relay.outbox import bulk as bulk_rules
@@ -101,7 +101,7 @@ def note(
     connection.execute(_NOTE, (who, what, tenant, selection, reason))
 
 
-def begin(connection: Connection, order: Order) -> AuditId:
+def begin(connection: Connection, order: BulkAction) -> AuditId:
     """A decision that is gone on with."""
     wanted = order.wanted
     values = (order.who, order.what, wanted.tenant, bulk_rules.described(wanted), order.reason)
@@ -115,7 +115,7 @@ def go_on(connection: Connection, audit: AuditId) -> AuditEntry:
         raise StoreError(f"there is no decision {audit} in the audit; it may have been kept long enough")
     what, wanted, who, reason, reached, outcome = row
     if outcome == "running":
-        order = Order(what, bulk_rules.unpacked(wanted), who, reason)
+        order = BulkAction(what, bulk_rules.unpacked(wanted), who, reason)
         done = bulk.chunk(connection, order, RowId(reached))
         connection.execute(_MOVE, {"audit": audit, "rows": done.rows, "last": done.last})
     return _entry(connection.execute(_ENTRY, (audit,)).fetchone())

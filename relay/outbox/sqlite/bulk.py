@@ -8,7 +8,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from relay.core.admin import Order
+from relay.core.admin import BulkAction
 from relay.core.model import RowId
 from relay.outbox.bulk import DECISIONS, Done, states_of
 from relay.outbox.sqlite import selection, tenants
@@ -38,7 +38,7 @@ SELECT DISTINCT upper(tenant_id) FROM relay_outbox WHERE id IN (SELECT value FRO
 """
 
 
-def chunk(connection: sqlite3.Connection, order: Order, after: RowId) -> Done:
+def chunk(connection: sqlite3.Connection, order: BulkAction, after: RowId) -> Done:
     """Decide about the next rows behind `after`, and make their tenants' workers look again."""
     states = states_of(order.what, order.wanted)
     page = selection.page(connection, order.wanted, states, CHUNK, after)
@@ -47,7 +47,7 @@ def chunk(connection: sqlite3.Connection, order: Order, after: RowId) -> Done:
     return Done(len(page.ids), page.last)
 
 
-def _apply(connection: sqlite3.Connection, order: Order, rows: Sequence[RowId]) -> None:
+def _apply(connection: sqlite3.Connection, order: BulkAction, rows: Sequence[RowId]) -> None:
     values = {"rows": json.dumps(rows), "done": DECISIONS[order.what].done, "reason": order.reason}
     connection.execute(_RETRY if order.what == "retry" else _SET_ASIDE, values)
     connection.execute(_TELL, values)

@@ -20,7 +20,7 @@ _CLOSE_SECONDS = 1.0
 _REST_SECONDS = 1.0  # between two tries to open a file that cannot be opened
 
 
-class Watch:
+class ChangeWatch:
     """A small thread that looks, and wakes whoever waits for a change.
 
     A change is never missed: the waiter reads the outbox after it was woken, and a commit that comes after

@@ -116,7 +116,7 @@ def _add(connection: sqlite3.Connection, draft: Draft) -> MessageId:
 
 
 def settle(
-    connection: sqlite3.Connection, settlements: Sequence[tuple[RowId, Settlement]], *, shedding: bool = False
+    connection: sqlite3.Connection, settlements: Sequence[tuple[RowId, Settlement]], *, purging: bool = False
 ) -> None:
     """Deliveries first, in one statement: they win over whatever else is said of the same message.
 
@@ -126,16 +126,16 @@ def settle(
     if delivered != "[]":
         connection.execute(_TELL_DELIVERED, (delivered,))
         connection.execute(_DELIVERED, (delivered,))
-        if shedding:
+        if purging:
             connection.execute(_SHED, (delivered,))
     for row, settlement in settlements:
         match settlement:
             case Delivered():
                 pass
-            case Released(reason, blamed, wait):
-                values = {"row": row, "reason": reason, "blamed": int(blamed), "wait": wait}
+            case Released(reason, counted, wait):
+                values = {"row": row, "reason": reason, "blamed": int(counted), "wait": wait}
                 if connection.execute(_RELEASED, values).rowcount:
-                    tell(connection, row, "blamed" if blamed else "released", reason)
+                    tell(connection, row, "blamed" if counted else "released", reason)
             case Parked(reason):
                 if connection.execute(_PARKED, {"row": row, "reason": reason}).rowcount:
                     tell(connection, row, "parked", reason)
@@ -155,7 +155,7 @@ def prune(connection: sqlite3.Connection, older_than: float, limit: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Shed:
+class PayloadPurge:
     """How far the payloads are gone: up to this row, in the order of settling. `looked_at`: in this batch."""
 
     settled_at: str = ""
@@ -163,11 +163,13 @@ class Shed:
     looked_at: int = 0
 
 
-def shed(connection: sqlite3.Connection, before: Shed, older_than: float, limit: int) -> Shed:
+def purge_payloads(
+    connection: sqlite3.Connection, before: PayloadPurge, older_than: float, limit: int
+) -> PayloadPurge:
     """Let go of the payloads of the next messages that were delivered so long ago."""
     found = rows(connection, _SETTLED, (before.settled_at, before.row, older_than, limit))
     if not found:
-        return Shed(before.settled_at, before.row)
+        return PayloadPurge(before.settled_at, before.row)
     connection.execute(_SHED, (json.dumps([row for row, _ in found]),))
     last, settled_at = found[-1]
-    return Shed(settled_at, last, len(found))
+    return PayloadPurge(settled_at, last, len(found))

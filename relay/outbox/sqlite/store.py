@@ -19,11 +19,11 @@ from relay.core.model import (
     TenantId,
     TenantState,
 )
-from relay.core.ports import Leases, Mode, Signals
-from relay.outbox.poll_rate import Pace
+from relay.core.ports import Leases, Mode, Notification
+from relay.outbox.poll_rate import PollRate
 from relay.outbox.sqlite import audit, due, settle, tenants
-from relay.outbox.sqlite.admin import SqliteDesk
-from relay.outbox.sqlite.change_watch import Watch
+from relay.outbox.sqlite.admin import SqliteAdmin
+from relay.outbox.sqlite.change_watch import ChangeWatch
 from relay.outbox.sqlite.database import Database
 from relay.outbox.sqlite.file_lock import Lock
 from relay.outbox.sqlite.transfer import SqliteRows
@@ -32,21 +32,21 @@ _REST_TIMES = 20
 """After a look at the signals none for so many times as long as it works: at most 5 % of a core."""
 
 
-class SqliteOutbox(SqliteDesk):
+class SqliteOutbox(SqliteAdmin):
     """`ports.Outbox` and `desk.Desk` on one SQLite file. Made by `open_outbox`, inside a running loop."""
 
     leases: Leases | None = None
     mode: Mode = "poll"
     """A file has one relay: nothing is shared."""
 
-    def __init__(self, path: Path, lock: Lock | None, *, shedding: bool) -> None:
+    def __init__(self, path: Path, lock: Lock | None, *, purging: bool) -> None:
         """`shedding`: payloads go when their message is delivered."""
         self._database = Database(path)
-        self._shedding = shedding
-        self._shed = settle.Shed()
+        self._shedding = purging
+        self._shed = settle.PayloadPurge()
         self._lock = lock
-        self._watch: Watch | None = None
-        self._pace = Pace(_REST_TIMES, asyncio.get_running_loop().time)
+        self._watch: ChangeWatch | None = None
+        self._pace = PollRate(_REST_TIMES, asyncio.get_running_loop().time)
         self._token = os.urandom(8).hex()  # tells this process from an earlier one of the same name
         self._relay = self._token  # until the first heartbeat says the name
         self._met_unclean = False
@@ -81,7 +81,7 @@ class SqliteOutbox(SqliteDesk):
 
     async def settle(self, settlements: Sequence[tuple[RowId, Settlement]]) -> None:
         """See ports.Outbox."""
-        work = partial(settle.settle, settlements=tuple(settlements), shedding=self._shedding)
+        work = partial(settle.settle, settlements=tuple(settlements), purging=self._shedding)
         await self._database.write(work)
 
     async def may_write(self) -> None:
@@ -92,10 +92,10 @@ class SqliteOutbox(SqliteDesk):
         """See ports.Outbox."""
         return await self._database.write(partial(settle.prune, older_than=older_than, limit=limit))
 
-    async def shed(self, older_than: float, limit: int) -> int:
+    async def purge_payloads(self, older_than: float, limit: int) -> int:
         """See ports.Outbox."""
         self._shed = await self._database.write(
-            partial(settle.shed, before=self._shed, older_than=older_than, limit=limit)
+            partial(settle.purge_payloads, before=self._shed, older_than=older_than, limit=limit)
         )
         return self._shed.looked_at
 
@@ -105,17 +105,17 @@ class SqliteOutbox(SqliteDesk):
 
     # --- ports.Outbox: who has work ---------------------------------------------------------------
 
-    async def arrivals(self, within: float) -> Signals:
+    async def arrivals(self, within: float) -> Notification:
         """See ports.Outbox."""
         loop = asyncio.get_running_loop()
         if self._watch is None:
-            self._watch = Watch(self._database.path, loop)
+            self._watch = ChangeWatch(self._database.path, loop)
         end = loop.time() + within
         await asyncio.sleep(min(within, self._pace.rest))
         await self._watch.change(max(0.0, end - loop.time()))
-        return await self.signals()
+        return await self.notification()
 
-    async def signals(self) -> Signals:
+    async def notification(self) -> Notification:
         """See ports.Outbox."""
         found, seconds = await self._database.read(_timed_signals)
         self._pace.looked(seconds)
@@ -155,8 +155,8 @@ class SqliteOutbox(SqliteDesk):
                 self._lock.release()
 
 
-def _timed_signals(connection: Connection) -> tuple[Signals, float]:
+def _timed_signals(connection: Connection) -> tuple[Notification, float]:
     """Also its seconds of processor: one that only waited for the interpreter must not put off the next."""
     started = time.thread_time()
-    found = tenants.signals(connection)
+    found = tenants.notification(connection)
     return found, time.thread_time() - started

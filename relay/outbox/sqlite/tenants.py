@@ -9,7 +9,7 @@ from typing import get_args
 
 from relay.core.admin import RelayBeat
 from relay.core.model import StateName, TenantId, TenantState
-from relay.core.ports import Control, Signals
+from relay.core.ports import Control, Notification
 from relay.outbox.sqlite.json_rows import in_one_step, rows
 
 ALIVE_SECONDS = 15.0
@@ -75,13 +75,13 @@ FROM relay_relays ORDER BY started_at, relay
 """
 
 
-def signals(connection: Connection) -> Signals:
+def notification(connection: Connection) -> Notification:
     """Who has work, one step along the index for each, however many rows it has; and the controls."""
     controls = {
         TenantId(tenant): Control(revision, paused)
         for tenant, revision, paused in rows(connection, _CONTROLS)
     }
-    return Signals(pending(connection), controls)
+    return Notification(pending(connection), controls)
 
 
 def pending(connection: Connection) -> frozenset[TenantId]:
