@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from relay.cli import output
-from relay.core.admin import Action, AuditEntry, BulkAction, Filter, Preview, Record
+from relay.core.admin import Action, AuditAction, AuditEntry, BulkAction, Filter, Preview, Record
 
 if TYPE_CHECKING:
     from relay.core.ports import Store
 
-_DONE: dict[Action, str] = {"retry": "retried", "park": "parked", "drop": "dropped"}
+_DONE: dict[AuditAction, str] = {"retry": "retried", "park": "parked", "drop": "dropped"}
 
 _INTERRUPTED = 130
 
@@ -50,7 +50,7 @@ async def _carry_out(outbox: "Store", order: BulkAction, altogether: int) -> tup
     loop.add_signal_handler(signal.SIGINT, interrupted.set)
     try:
         audit_id = await outbox.begin(order)
-        while (entry := await outbox.go_on(audit_id)).outcome == "running":
+        while (entry := await outbox.advance(audit_id)).outcome == "running":
             output.progress(entry.messages, altogether)
             if interrupted.is_set():
                 await outbox.cancel(audit_id, order.who)
@@ -60,7 +60,7 @@ async def _carry_out(outbox: "Store", order: BulkAction, altogether: int) -> tup
 
 
 def _report(done: AuditEntry, wanted: Filter, *, interrupted: bool) -> None:
-    participle = _DONE[done.what]  # type: ignore[index]  # what was ordered
+    participle = _DONE[done.what]
     output.line(f"{done.messages} message{'' if done.messages == 1 else 's'} {participle}")
     if done.outcome == "cancelled":
         output.note("relay: cancelled before the rest; see relay audit")

@@ -43,9 +43,7 @@ def at_outbox(at: "OutboxSettings", work: "Callable[[Store], Awaitable[T]]", *, 
     from relay.outbox import open_outbox
 
     async def run() -> T:
-        outbox = await open_outbox(
-            at.url, create=create, schema_name=at.schema_name, prefix=at.prefix, notify=False
-        )
+        outbox = await open_outbox(at.location, create=create, notify=False)
         try:
             return await work(outbox)
         finally:

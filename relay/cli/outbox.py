@@ -17,7 +17,7 @@ def schema() -> None:
     from relay.cli.common import settings
 
     at = settings().outbox
-    text = outbox.schema(at.url, schema_name=at.schema_name, prefix=at.prefix)
+    text = outbox.schema(at.location)
     sys.stdout.write(text.rstrip("\n") + "\n")
 
 
@@ -28,5 +28,5 @@ def upgrade() -> None:
     from relay.cli.common import settings
 
     at = settings().outbox
-    outbox.upgrade(at.url, schema_name=at.schema_name, prefix=at.prefix)
+    outbox.upgrade(at.location)
     output.line(f"the outbox {at.shown} is up to date")

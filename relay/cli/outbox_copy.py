@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +11,7 @@ from relay.cli import output
 
 if TYPE_CHECKING:
     from relay.config.sections import OutboxSettings
-    from relay.outbox.transfer import Copied, Side
+    from relay.outbox.transfer import Copied, CopySide
 
 
 def copy(
@@ -53,21 +54,20 @@ async def _copied(at: "OutboxSettings", source: str, target: str, *, force: bool
     async with AsyncExitStack() as opened:
         here = await _side(opened, at, source, create=False, exclusive=not force)
         there = await _side(opened, at, target, create=True, exclusive=True)
-        return await copy_rows(here, there, forced=force, tell=output.progress)
+        return await copy_rows(here, there, forced=force, progress=output.progress)
 
 
 async def _side(
     opened: AsyncExitStack, at: "OutboxSettings", url: str, *, create: bool, exclusive: bool
-) -> "Side":
+) -> "CopySide":
     """`exclusive`: no relay begins on a file meanwhile, nor another copy. `at`: the names of tables."""
     from relay.outbox import open_outbox, shown
-    from relay.outbox.transfer import Side
+    from relay.outbox.transfer import CopySide
 
-    outbox = await open_outbox(
-        url, create=create, exclusive=exclusive, schema_name=at.schema_name, prefix=at.prefix, notify=False
-    )
+    location = replace(at.location, url=url)
+    outbox = await open_outbox(location, create=create, exclusive=exclusive, notify=False)
     opened.push_async_callback(outbox.close)
-    return Side(shown(url), outbox.rows, outbox)
+    return CopySide(shown(url), outbox.transfer, outbox)
 
 
 def _show(done: "Copied", source: str, target: str) -> None:

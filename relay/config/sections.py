@@ -98,6 +98,11 @@ class OutboxSettings(Group):
     """PostgreSQL: be woken by NOTIFY; with `false` the outbox is polled alone."""
 
     @property
+    def location(self) -> outbox.OutboxLocation:
+        """Where it is, with the names of its tables."""
+        return outbox.OutboxLocation(self.url, self.schema_name, self.prefix)
+
+    @property
     def shown(self) -> str:
         """The URL without its password, for people."""
         return outbox.shown(self.url)

@@ -1,7 +1,7 @@
-"""This file is the store as operators see it, and what they decide there: a port, in their words.
+"""The store as operators see it: counts, messages, bulk actions, pauses and the audit; a port.
 
 Pinned by the same suite as the other ports (`tests/contract/`). Every change bumps the tenant's revision, so
-that a running relay discards what it has read ahead.
+that a running relay discards what it has prefetched.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,13 @@ from relay.core.model import AuditId, DocumentName, MessageId, OrderingKey, RowI
 
 MessageState = Literal["pending", "delivered", "parked", "dropped"]
 Action = Literal["retry", "park", "drop"]
-"""What a person can decide about messages."""
+"""What an operator can do to messages."""
+AuditAction = Action | Literal["cancel", "pause", "resume", "ask", "show"]
+"""What the audit records. `show`: a payload was displayed."""
 Outcome = Literal["running", "done", "cancelled", "failed"]
 
 AGES = (60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
-"""The upper edges, in seconds, of a shape's age buckets; the last bucket is beyond."""
+"""The upper edges, in seconds, of the age buckets of a queue; one more bucket holds what is older."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which messages are meant; everything set must hold. `ids` are message ids.
+    """Which messages are selected; everything set must hold. `ids` are message ids.
 
     `reason`: a text that the message's reason contains. `moment`: only what was there then, and has not been
     retried, parked or dropped since.
@@ -85,7 +87,7 @@ FIRST = RowId(0)
 class QueueAges:
     """The pending messages of a tenant's document by age; `counts`: for each of AGES, and beyond.
 
-    `more`: there are further ones, which were not looked at.
+    `more`: there are further ones, which were not examined.
     """
 
     tenant: TenantId
@@ -96,7 +98,7 @@ class QueueAges:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a decision would change. `groups`: tenant, document, state, how many; `sample`: the first ones."""
+    """What an action would change. `groups`: tenant, document, state, how many; `sample`: the first ones."""
 
     what: Action
     wanted: Filter
@@ -107,7 +109,7 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class BulkAction:
-    """A decision about messages, by whom and why; the reason is shown with the messages."""
+    """A retry, park or drop of messages, by whom and why; the reason is shown with the messages."""
 
     what: Action
     wanted: Filter
@@ -117,12 +119,12 @@ class BulkAction:
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """What a person did. `selection`: which messages, in words; `messages`: how many were changed so far."""
+    """What an operator did. `selection`: which messages, in words; `messages`: how many are changed."""
 
     id: AuditId
     at: datetime
     who: str
-    what: str
+    what: AuditAction
     tenant: TenantId | None
     selection: str
     reason: str
@@ -163,46 +165,46 @@ class Admin(Protocol):
     async def show(self, message_id: MessageId, tenant: TenantId | None) -> Sequence[Record]:
         """With history; several where tenants use the same id."""
 
-    async def ahead(self, record: Record) -> Record | None:
-        """The head of this pending message's lane (by ordering key), if it is another message."""
+    async def lane_head(self, record: Record) -> Record | None:
+        """The first message of this pending message's lane (by ordering key), if it is another one."""
 
     async def payload(self, row: RowId, limit: int) -> bytes | None:
         """The first `limit` bytes of it; None: it is not kept any more."""
 
-    async def shape(self, tenant: TenantId | None, limit: int) -> Sequence[QueueAges]:
+    async def queue_ages(self, tenant: TenantId | None, limit: int) -> Sequence[QueueAges]:
         """How old the pending messages are, by tenant and document; never a full scan.
 
-        At most `limit` rows are looked at for each document, those with the lowest ids.
+        At most `limit` rows are examined for each document, those with the lowest ids.
         """
 
-    # --- deciding about messages: look, begin, go on chunk by chunk; or all at once ---------------
+    # --- bulk actions: preview, begin, advance chunk by chunk; or all at once ---------------------
 
     async def preview(self, what: Action, wanted: Filter, sample: int = 5) -> Preview:
-        """What a decision would change now; its `wanted` is frozen at this moment. Changes nothing."""
+        """What the action would change now; its `wanted` is frozen at this moment. Changes nothing."""
 
     async def begin(self, order: BulkAction) -> AuditId:
-        """Write the decision into the audit, as `running`; no message is changed yet.
+        """Write the action into the audit, as `running`; no message is changed yet.
 
-        Without a moment of its own the order means what is there now.
+        Without a moment of its own it applies to what is there now.
         """
 
-    async def go_on(self, audit_id: AuditId) -> AuditEntry:
-        """Decide about the next chunk of messages, in one short transaction with the progress in the audit.
+    async def advance(self, audit_id: AuditId) -> AuditEntry:
+        """Change the next chunk of messages, in one short transaction with the progress in the audit.
 
         The entry as it is then: call again while its `outcome` is "running". Any process may.
         """
 
     async def decide(self, order: BulkAction) -> int:
-        """Begin, and go on to the end; how many messages it changed.
+        """Begin, and advance to the end; how many messages it changed.
 
         retry: parked and dropped ones become pending again, at their row's place, with no attempts, queued
-        now; pending ones lose their own delay. park: pending ones. drop: pending and parked ones, for good.
+        now; pending ones lose their back-off. park: pending ones. drop: pending and parked ones, for good.
         """
 
     async def cancel(self, audit_id: AuditId, who: str) -> bool:
-        """End a running decision after the chunk under way; False: it was over. What is done stays done."""
+        """End a running action after the current chunk; False: it was over. What is done stays done."""
 
-    # --- the audit: what persons did --------------------------------------------------------------
+    # --- the audit: what operators did ------------------------------------------------------------
 
     async def audit(self, limit: int, tenant: TenantId | None = None) -> Sequence[AuditEntry]:
         """The newest first. `tenant`: its own, and those about messages of any tenant."""
@@ -210,10 +212,10 @@ class Admin(Protocol):
     async def entry(self, audit_id: AuditId) -> AuditEntry | None:
         """One of them."""
 
-    async def note(self, who: str, what: str, tenant: TenantId | None, selection: str) -> None:
-        """Something was done that changes nothing, such as showing a payload."""
+    async def note(self, who: str, what: AuditAction, tenant: TenantId | None, selection: str) -> None:
+        """Record something that changed nothing, such as showing a payload."""
 
-    # --- deciding about tenants; all of it is audited ---------------------------------------------
+    # --- tenants; all of it is audited ------------------------------------------------------------
 
     async def pause(self, tenant: TenantId, reason: str, who: str) -> None:
         """The tenant sends nothing until resumed."""

@@ -1,4 +1,4 @@
-"""This file is what the relay needs from the outside world, in the domain's words.
+"""The ports: what the relay needs from the outside world, in the domain's words.
 
 Each port is pinned by a suite that every implementation passes (`tests/contract/`).
 """
@@ -24,9 +24,12 @@ from relay.core.replies import Accepted, Answer, Versions
 RELAY = "relay"
 """Who it was, in the audit, where the relay itself paused a tenant."""
 
+CALL_SECONDS = 30.0
+"""The longest that any call to an outbox takes: a disk or a database that hangs must not hang the relay."""
+
 
 class StoreError(Exception):
-    """The outbox could not do it; nothing of this call was stored. The text says what, where, and the mend.
+    """The outbox could not do it; nothing of this call was stored. The text says what, where, and the hint.
 
     `lasting`: waiting will not help (not an outbox, wrong schema); otherwise it is worth trying again.
     """
@@ -42,14 +45,14 @@ class ConflictError(Exception):
     def __init__(self, tenant: TenantId, message_id: MessageId) -> None:
         super().__init__(
             f"message id {message_id!r} of tenant {tenant} is already in the outbox with another content; "
-            "hand the changed document over under a new id"
+            "enqueue the changed document under a new id"
         )
         self.tenant, self.message_id = tenant, message_id
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What persons decided about a tenant. `revision` grows with each of their changes.
+    """What operators decided about a tenant. `revision` grows with each of their changes.
 
     `paused`: the reason the tenant is paused for, or None.
     """
@@ -69,14 +72,14 @@ class Notification:
 class Outbox(Protocol):
     """The durable store, as workers see it. All tenant ids are upper case here.
 
-    Every call may raise StoreError. Calls may overlap; each is one transaction.
+    Every call may raise StoreError. Calls may overlap; each is one transaction, and ends within CALL_SECONDS.
     """
 
     async def add(self, drafts: Sequence[Draft]) -> Sequence[MessageId]:
-        """Store all, or nothing; answer their ids in order. Idempotent on (tenant, message id).
+        """Store all, or nothing; return their ids in order. Idempotent on (tenant, message id).
 
         The same id with the same content again is no error; with another it raises ConflictError.
-        The drafts were checked (`model.draft_problems`).
+        The drafts were checked (`validation.draft_problems`).
         """
 
     async def due(
@@ -91,7 +94,7 @@ class Outbox(Protocol):
         """Pending messages of the accepted documents in the order of their rows, by state.
 
         Not those of the `held` lanes (None: the messages without a key) nor the `known` rows. A message
-        whose own delay still runs is returned too (`holds_for` > 0): it holds its lane. At most `limit`
+        whose back-off still runs is returned too (`holds_for` > 0): it holds its lane. At most `limit`
         messages and about `max_bytes` of payload, but never none where there is one; a payload larger
         than `max_bytes` stays unread (`payload` empty, `size` true).
         """
@@ -103,27 +106,37 @@ class Outbox(Protocol):
         """Write what became of messages, all in one transaction, durable when it returns.
 
         Delivered wins over parked and dropped; a message that is delivered stays so; Released and Parked
-        touch only what is pending. Released: reason kept, `attempts` + 1 if counted, `not_before` = the
+        change only what is pending. Released: reason kept, `attempts` + 1 if counted, `not_before` = the
         store's now + `wait`.
         """
 
     async def arrivals(self, within: float) -> Notification:
-        """Return once something may have arrived or a person changed something; after `within` s anyway."""
+        """Return once a message may have arrived or an operator acted; after `within` s anyway."""
 
     async def notification(self) -> Notification:
-        """The signals as they stand."""
+        """The notification as it is now, without waiting."""
 
     async def pause(self, tenant: TenantId, reason: str, who: str = RELAY) -> None:
-        """Pause the tenant until a person resumes it; over restarts. Audited."""
+        """Pause the tenant until an operator resumes it; over restarts. Audited."""
+
+    async def may_write(self) -> None:
+        """Return once a write could begin, and write nothing; StoreError where none can."""
+
+    async def close(self) -> None:
+        """Close files and connections; running calls end first."""
+
+
+class Housekeeping(Protocol):
+    """What the relay process writes about itself, and what it deletes. Every call may raise StoreError."""
 
     async def report(self, states: Sequence[TenantState]) -> None:
         """Keep the tenants' live states where `relay status` in another process reads them."""
 
     async def beat(self, relay: str, details: Mapping[str, str]) -> bool:
-        """Write this relay process' heartbeat. False: it is this process' first (or it was swept)."""
+        """Write this relay process' heartbeat. False: it is this process' first (or it was removed)."""
 
     async def leave(self, relay: str) -> None:
-        """Take the heartbeat back at a clean stop, and the live states with it."""
+        """Deregister at a clean stop: remove the heartbeat, and the live states with it."""
 
     async def unclean(self) -> bool:
         """Whether an earlier relay ended without `leave`, so that some posts may go out again. Asked once."""
@@ -132,36 +145,29 @@ class Outbox(Protocol):
         """Delete at most `limit` rows settled more than `older_than` s ago (delivered, dropped); how many."""
 
     async def purge_payloads(self, older_than: float, limit: int) -> int:
-        """Let go of the payloads of messages delivered more than `older_than` s ago; their rows stay.
+        """Purge the payloads of messages delivered more than `older_than` s ago; their rows stay.
 
-        It looks at the next `limit` of them, from the oldest on once the store is opened. How many it looked
-        at: fewer than `limit` when it is through.
+        It examines the next `limit` of them, from the oldest on once the store is opened. How many it
+        examined: fewer than `limit` when all are purged.
         """
 
     async def prune_audit(self, older_than: float, limit: int) -> int:
         """Delete at most `limit` audit entries that began more than `older_than` s ago; how many.
 
-        Decisions that nobody went on with for an hour are marked as failed on this occasion.
+        Bulk actions without progress for an hour are marked as failed on this occasion.
         """
-
-    async def may_write(self) -> None:
-        """Return once a write could begin, and write nothing; StoreError where none can."""
-        ...
-
-    async def close(self) -> None:
-        """Let go of files and connections; calls under way end first."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseStatus:
-    """How things stand between the relays that share an outbox: who lives (this one too), what it holds."""
+    """The replicas that share an outbox: which are alive (this one too), and which tenants this one owns."""
 
     relays: frozenset[str]
     held: frozenset[TenantId]
 
 
 class Leases(Protocol):
-    """Which tenants this relay process may carry, where several processes share an outbox.
+    """Which tenants this relay process owns, where several processes share an outbox.
 
     A lease is a row with a fencing token, new at each acquisition by another holder; it lives as long as its
     holder's heartbeat, by the store's clock. The store checks the token at every settlement, so that a relay
@@ -173,13 +179,13 @@ class Leases(Protocol):
         """How long a heartbeat lasts."""
 
     async def renew(self) -> LeaseStatus:
-        """One heartbeat for all of this process' leases; those it lost are not in the answer any more."""
+        """One heartbeat for all of this process' leases; those it lost are no longer in the result."""
 
     async def acquire(self, tenants: Sequence[TenantId]) -> frozenset[TenantId]:
         """Take those that nobody alive holds; all of these that are held now. Needs a living heartbeat."""
 
     async def release(self, tenants: Sequence[TenantId]) -> None:
-        """Give them back, so that another may take them at once. Giving back what is not held is no error."""
+        """Release them, so that another may take them at once. Releasing what is not held is no error."""
 
 
 class Ion(Protocol):
@@ -212,17 +218,16 @@ class EncodedPost(Protocol):
 
 
 Mode = Literal["notify", "poll"]
-"""How news are found: told by the store, or by looking from time to time."""
+"""How changes are found: by a notification of the store, or by polling."""
 
 
-class Store(Outbox, Admin, Protocol):
-    """What opening an outbox gives: both views of it, and the leases where several relays may share it."""
+class Store(Outbox, Housekeeping, Admin, Protocol):
+    """What opening an outbox returns: all views of it, and the leases where several relays may share it."""
 
     @property
     def mode(self) -> Mode:
-        """How news are found now; it may change while the store is open."""
-        ...
+        """How changes are found now; it may change while the store is open."""
 
     @property
     def leases(self) -> Leases | None:
-        """None: one process has the whole outbox."""
+        """None: one process has the whole outbox, or it was opened without leases."""

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from relay.core.model import StateName, TenantId, TenantState
-from relay.core.ports import Mode, Outbox, Store
+from relay.core.ports import Housekeeping, Mode, Store
 from relay.delivery.waiting import nap
 from relay.observability.liveness import Liveness
 from relay.observability.logs import Incidents, Log
@@ -28,7 +28,7 @@ _UNTIL_IT_SENDS = frozenset({"initialising", "pinging", "backing-off"})
 class TenantStates:
     """The tenants' live states, written for `relay status` at most once a second, off the hot path."""
 
-    def __init__(self, outbox: Outbox, wall: Callable[[], datetime]) -> None:
+    def __init__(self, outbox: Housekeeping, wall: Callable[[], datetime]) -> None:
         self._outbox, self._wall = outbox, wall
         self._current: dict[TenantId, TenantState] = {}
         self._unwritten: set[TenantId] = set()

@@ -63,7 +63,7 @@ async def _inbound(settings: Settings) -> list[Step]:
 async def _outbox(settings: Settings) -> Step:
     at = settings.outbox
     try:
-        outbox = await open_outbox(at.url, schema_name=at.schema_name, prefix=at.prefix, notify=False)
+        outbox = await open_outbox(at.location, notify=False)
     except StoreError as error:
         return _no_outbox(error)
     try:

@@ -10,7 +10,7 @@ from relay.daemon.wiring import schedule_of
 from relay.delivery.settler import report_outbox_incident
 from relay.delivery.waiting import nap
 from relay.observability.logs import Incidents, Log
-from relay.outbox import is_served, open_outbox
+from relay.outbox import open_outbox
 
 
 async def opened(
@@ -30,7 +30,7 @@ async def opened(
         except StoreError as error:
             if (
                 error.lasting
-                or not is_served(settings.outbox.url)
+                or not settings.outbox.location.is_served
                 or (end is not None and loop.time() >= end)
             ):
                 incidents.close()
@@ -50,10 +50,8 @@ async def opened(
 async def _open(settings: Settings) -> Store:
     at = settings.outbox
     return await open_outbox(
-        at.url,
+        at.location,
         exclusive=True,
-        schema_name=at.schema_name,
-        prefix=at.prefix,
         notify=at.notify,
         lease_seconds=settings.lease_seconds,
         purging=settings.retention.payload_days == 0,

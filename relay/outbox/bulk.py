@@ -1,4 +1,4 @@
-"""This file is what operators can decide about messages, and how it is written down, whatever the store."""
+"""The rules of bulk actions, and how one is written into the audit, whatever the store."""
 
 import json
 from collections.abc import Mapping
@@ -8,68 +8,73 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from relay.core.admin import Action, Admin, BulkAction, Filter, MessageState, Moment
-from relay.core.model import DocumentName, MessageId, RowId, TenantId
+from relay.core.model import AuditId, DocumentName, MessageId, RowId, TenantId
+from relay.core.ports import StoreError
 
 ABANDONED_SECONDS = 3600.0
-"""A decision that nobody went on with for so long has failed."""
+"""A bulk action without progress for so long has failed."""
 
 _IDS_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """What has happened to messages of one of the `states` when it is done."""
+class ActionRule:
+    """Which messages an action applies to, and what has happened to them when it is done."""
 
     done: Literal["retried", "parked", "dropped"]
     states: tuple[MessageState, ...]
 
 
-DECISIONS: Mapping[Action, Decision] = MappingProxyType(
+ACTIONS: Mapping[Action, ActionRule] = MappingProxyType(
     {
-        "retry": Decision("retried", ("pending", "parked", "dropped")),
-        "park": Decision("parked", ("pending",)),
-        "drop": Decision("dropped", ("pending", "parked")),
+        "retry": ActionRule("retried", ("pending", "parked", "dropped")),
+        "park": ActionRule("parked", ("pending",)),
+        "drop": ActionRule("dropped", ("pending", "parked")),
     }
 )
-"""Whatever is not delivered goes again; out of the queue; for good."""
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """How many rows a chunk changed, and the last that it looked at; None: no more are meant."""
+class ChunkResult:
+    """How many rows a chunk changed, and the last row that it examined; None: there are no more."""
 
     rows: int
     last: RowId | None
 
 
 def states_of(what: Action, wanted: Filter) -> tuple[MessageState, ...]:
-    """The states in which the wanted messages can be decided about."""
-    return tuple(state for state in DECISIONS[what].states if wanted.state in (None, state))
+    """The states in which the action applies to the selected messages."""
+    return tuple(state for state in ACTIONS[what].states if wanted.state in (None, state))
 
 
-async def to_the_end(desk: Admin, order: BulkAction) -> int:
-    """Begin the decision and go on until it is over; how many messages it changed."""
-    audit = await desk.begin(order)
-    while (entry := await desk.go_on(audit)).outcome == "running":
+async def run_to_end(admin: Admin, order: BulkAction) -> int:
+    """Begin the action and advance it until it is over; how many messages it changed."""
+    audit_id = await admin.begin(order)
+    while (entry := await admin.advance(audit_id)).outcome == "running":
         pass
     return entry.messages
+
+
+def no_such_action(audit_id: AuditId) -> StoreError:
+    """It was never begun, or its entry was pruned."""
+    return StoreError(f"there is no bulk action {audit_id} in the audit; it may have been pruned")
 
 
 # --- in the audit -------------------------------------------------------------------------------------------
 
 
-def described(wanted: Filter) -> str:
-    """Which messages of the tenant, in words."""
-    parts = [wanted.state or "", wanted.document or "", *map(str, wanted.ids[:_IDS_NAMED])]
+def summary(wanted: Filter) -> str:
+    """Which messages of the tenant, for people."""
+    facts = [wanted.state or "", wanted.document or "", *map(str, wanted.ids[:_IDS_NAMED])]
     if len(wanted.ids) > _IDS_NAMED:
-        parts.append(f"and {len(wanted.ids) - _IDS_NAMED} more")
+        facts.append(f"and {len(wanted.ids) - _IDS_NAMED} more")
     if wanted.reason is not None:
-        parts.append(f"reason contains {wanted.reason!r}")
-    return ", ".join(filter(None, parts)) or "all"
+        facts.append(f"reason contains {wanted.reason!r}")
+    return ", ".join(filter(None, facts)) or "all"
 
 
-def packed(wanted: Filter) -> str:
-    """As JSON, to go on with later. It has its moment."""
+def filter_json(wanted: Filter) -> str:
+    """For the next chunks. The filter has its moment."""
     assert wanted.moment is not None
     return json.dumps(
         {
@@ -84,7 +89,7 @@ def packed(wanted: Filter) -> str:
     )
 
 
-def unpacked(text: str) -> Filter:
+def parse_filter(text: str) -> Filter:
     """The other way."""
     given: dict[str, Any] = json.loads(text)
     return Filter(

@@ -1,4 +1,4 @@
-"""This file is what is kept of a payload that was let go: enough to tell whether another one is the same.
+"""What is kept of a purged payload: enough to decide whether another one is the same.
 
 `payload_size` is null while the payload is kept. Afterwards it is the payload's length, and the column
 `payload` holds the SHA-256.

@@ -1,4 +1,4 @@
-"""This file is how often an outbox is looked at for news: at most a given share of the time goes into it."""
+"""How often an outbox is polled: at most a given share of the time is spent on it."""
 
 from collections import deque
 from collections.abc import Callable
@@ -7,24 +7,24 @@ _COMPARED = 20
 
 
 class PollRate:
-    """The rest after each look: `times` as long as the quickest of the last looks took.
+    """The rest after each poll: `times` as long as the quickest of the last polls took.
 
-    The quickest: the others took longer because this process was busy, and a busy relay must not look the
-    less for it.
+    The quickest: the others took longer because this process was busy, and a busy relay must not poll less
+    often for it.
     """
 
     def __init__(self, times: float, clock: Callable[[], float]) -> None:
         """`clock`: steady seconds."""
         self._times, self._clock = times, clock
-        self._looks = deque[float](maxlen=_COMPARED)
+        self._polls = deque[float](maxlen=_COMPARED)
         self._next = clock()
 
-    def looked(self, seconds: float) -> None:
-        """A look is over; it took so long."""
-        self._looks.append(seconds)
-        self._next = self._clock() + self._times * min(self._looks)
+    def polled(self, seconds: float) -> None:
+        """A poll is over; it took so long."""
+        self._polls.append(seconds)
+        self._next = self._clock() + self._times * min(self._polls)
 
     @property
     def rest(self) -> float:
-        """Seconds until the next look may begin."""
+        """Seconds until the next poll may begin."""
         return max(0.0, self._next - self._clock())

@@ -1,21 +1,22 @@
-"""This file is what a copy carries from one outbox to another: rows, what persons decided, the audit."""
+"""What a copy transfers from one outbox to another: messages, tenants' pauses, the audit; a port."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from relay.outbox.payload_digest import fingerprint
+from relay.outbox.values import History
 
 MILLISECOND = 1000  # microseconds
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A message as it is stored, with its story. Instants are UTC; `parameters` is JSON text.
+class StoredMessage:
+    """A message as it is stored, with its history. Instants are UTC; `parameters` is JSON text.
 
-    `payload_size` None: the payload is kept (`payloads`).
+    `payload_size` None: the payload is kept (`payload_digest`). The fields before `history` are the columns.
     """
 
     id: int
@@ -34,7 +35,12 @@ class Row:
     settled_at: datetime | None
     payload: bytes
     payload_size: int | None = None
-    history: tuple[tuple[datetime, str, str], ...] = ()
+    history: History = ()
+
+    @property
+    def columns(self) -> Sequence[Any]:
+        """What the row of the outbox holds."""
+        return [getattr(self, name) for name in self.__slots__[:-1]]
 
     @property
     def enqueued(self) -> tuple[object, ...]:
@@ -47,7 +53,7 @@ class Row:
             self.to_logical_id,
             self.ordering_key,
             json.loads(self.parameters),
-            _shared(self.created_at),
+            _rounded(self.created_at),
             fingerprint(self.payload, self.payload_size),
         )
 
@@ -58,18 +64,18 @@ class Row:
             *self.enqueued,
             self.state,
             self.attempts,
-            _shared(self.not_before),
+            _rounded(self.not_before),
             self.reason,
             self.payload_size,
-            _shared(self.queued_at),
-            _shared(self.settled_at),
-            tuple((_shared(at), what, detail) for at, what, detail in self.history),
+            _rounded(self.queued_at),
+            _rounded(self.settled_at),
+            tuple((_rounded(at), what, detail) for at, what, detail in self.history),
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
-    """What persons decided about a tenant; `paused` is the reason of a pause, or None."""
+class StoredControl:
+    """What operators decided about a tenant; `paused` is the reason of a pause, or None."""
 
     tenant_id: str
     revision: int
@@ -77,8 +83,8 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What a person did, as the audit has it; `wanted` is JSON text."""
+class StoredAuditEntry:
+    """What an operator did, as the audit has it; `wanted` is JSON text."""
 
     id: int
     at: datetime
@@ -97,49 +103,40 @@ class Entry:
     @property
     def begun(self) -> tuple[object, ...]:
         """What never changes; equal where two entries are one."""
-        return self.id, _shared(self.at), self.who, self.what, self.tenant_id, self.selection
+        return self.id, _rounded(self.at), self.who, self.what, self.tenant_id, self.selection
 
 
-class Rows(Protocol):
+class Transfer(Protocol):
     """An outbox's rows as they are; each call is one transaction and may raise StoreError."""
 
-    async def page(self, after: int, limit: int, max_bytes: int) -> Sequence[Row]:
-        """The next rows behind the id, at most so many, about so many bytes; never none where one is."""
-        ...
+    async def read_page(self, after: int, limit: int, max_bytes: int) -> Sequence[StoredMessage]:
+        """The next rows behind the id: at most `limit`, about `max_bytes`; never none where there is one."""
 
-    async def pick(self, ids: Sequence[int]) -> Sequence[Row]:
-        """Those of these ids that there are, in their order."""
-        ...
+    async def read_rows(self, ids: Sequence[int]) -> Sequence[StoredMessage]:
+        """Those of these ids that exist, in their order."""
 
-    async def take_in(self, rows: Sequence[Row]) -> None:
-        """Store them as they are, under their ids; a row of the same id becomes this one."""
-        ...
+    async def write_rows(self, rows: Sequence[StoredMessage]) -> None:
+        """Store them as they are, under their ids; a row of the same id is replaced."""
 
-    async def last(self) -> int:
-        """The highest id that was ever given, 0 for none; the row may be gone."""
-        ...
+    async def last_id(self) -> int:
+        """The highest id that was ever given, 0 for none; the row may be deleted."""
 
-    async def skip_to(self, last: int) -> None:
+    async def skip_ids(self, last: int) -> None:
         """Give no id up to this one to a new row, so that none is ever given twice."""
-        ...
 
-    async def decided(self) -> Sequence[Decided]:
+    async def read_controls(self) -> Sequence[StoredControl]:
         """Of every tenant about which anything was decided."""
-        ...
 
-    async def decide(self, decided: Sequence[Decided]) -> None:
-        """Make these hold; a revision only grows."""
-        ...
+    async def write_controls(self, controls: Sequence[StoredControl]) -> None:
+        """Store them; a revision only grows."""
 
-    async def entries(self, after: int, limit: int) -> Sequence[Entry]:
+    async def read_audit(self, after: int, limit: int) -> Sequence[StoredAuditEntry]:
         """The audit's next entries behind the id."""
-        ...
 
-    async def enter(self, entries: Sequence[Entry]) -> None:
-        """Store them as they are, under their ids; an entry of the same id becomes this one."""
-        ...
+    async def write_audit(self, entries: Sequence[StoredAuditEntry]) -> None:
+        """Store them as they are, under their ids; an entry of the same id is replaced."""
 
 
-def _shared(when: datetime | None) -> datetime | None:
-    """What all stores can keep of an instant: SQLite has milliseconds, PostgreSQL microseconds."""
+def _rounded(when: datetime | None) -> datetime | None:
+    """To what all stores can keep: SQLite has milliseconds, PostgreSQL microseconds."""
     return when and when.replace(microsecond=when.microsecond // MILLISECOND * MILLISECOND)

@@ -141,6 +141,6 @@ async def _head(record: Record, outbox: Source, ordering: Ordering) -> Record | 
     if record.state != "pending" or ordering == "none":
         return None
     if ordering == "key":
-        return await outbox.ahead(record)
+        return await outbox.lane_head(record)
     first = await outbox.find(Filter(record.tenant_id, state="pending"), 1)
     return first[0] if first and first[0].row < record.row else None

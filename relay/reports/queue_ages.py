@@ -84,4 +84,4 @@ def _together(name: str, lines: Sequence[Line]) -> Line:
 
 async def shape(outbox: Admin, tenant: TenantId | None, by: By, limit: int = LOOKED_AT) -> QueueShape:
     """Of one tenant, or of all."""
-    return fold(await outbox.shape(tenant, limit), by)
+    return fold(await outbox.queue_ages(tenant, limit), by)

@@ -80,7 +80,7 @@ async def tell(outbox: Source, tenant: TenantId, overview: Overview) -> TenantRe
         around,
         [
             Document(shape.document, shape, _accepted(shape.document, around))
-            for shape in await outbox.shape(tenant, LOOKED_AT)
+            for shape in await outbox.queue_ages(tenant, LOOKED_AT)
         ],
         delays.held_lanes(records, around.ordering or "key", around.not_accepted, overview.at),
     )

@@ -118,7 +118,7 @@ class Actions:
         store: Store = await self._hall.store()
         while True:
             try:
-                entry: AuditEntry = await store.go_on(audit_id)
+                entry: AuditEntry = await store.advance(audit_id)
             except StoreError:  # it stays as running in the audit; the page offers to go on
                 return
             if entry.outcome != "running":

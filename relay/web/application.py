@@ -95,7 +95,7 @@ def _reach(settings: Settings) -> Callable[[], Awaitable[Store]]:
     at = settings.outbox
 
     async def reach() -> Store:
-        return await open_outbox(at.url, schema_name=at.schema_name, prefix=at.prefix, notify=False)
+        return await open_outbox(at.location, notify=False)
 
     return reach
 

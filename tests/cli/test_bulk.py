@@ -17,8 +17,8 @@ from relay.cli.common import who
 from relay.core.admin import AuditEntry, Filter
 from relay.core.model import AuditId, Delivered, DocumentName, Draft, MessageId, Parked, TenantId
 from relay.core.ports import Store
+from relay.outbox import SqliteOutbox
 from relay.outbox.sqlite import bulk
-from relay.outbox.sqlite.admin import SqliteAdmin
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Person
@@ -193,14 +193,14 @@ def test_a_decision_that_somebody_else_ends_is_trouble(
 ) -> None:
     enqueue(person, 20)
     monkeypatch.setattr(bulk, "CHUNK", 5)
-    go_on = SqliteAdmin.go_on
+    go_on = SqliteOutbox.advance
 
-    async def go_on_and_be_cancelled(desk: SqliteAdmin, audit_id: AuditId) -> AuditEntry:
+    async def go_on_and_be_cancelled(desk: SqliteOutbox, audit_id: AuditId) -> AuditEntry:
         entry = await go_on(desk, audit_id)
         await desk.cancel(audit_id, "bob@desk")
         return entry
 
-    monkeypatch.setattr(SqliteAdmin, "go_on", go_on_and_be_cancelled)
+    monkeypatch.setattr(SqliteOutbox, "advance", go_on_and_be_cancelled)
     ran = person.runs("messages", "park", "--tenant", "ACME", "--yes")
     assert (ran.code, ran.out) == (1, "5 messages parked\n")
     assert "cancelled before the rest; see relay audit" in ran.err

@@ -42,7 +42,7 @@ async def stored(url: str) -> int:
 async def wholes(url: str) -> list[tuple[object, ...]]:
     outbox = await open_outbox(url)
     try:
-        return [row.whole async for batch in transfer._batches(outbox.rows) for row in batch]
+        return [row.whole async for batch in transfer._batches(outbox.transfer) for row in batch]
     finally:
         await outbox.close()
 

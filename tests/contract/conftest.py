@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.core.ports import Store
 from tests.contract.stores import (
     MemoryCase,
     PostgresCase,
@@ -10,7 +11,6 @@ from tests.contract.stores import (
     SharedMemoryCase,
     SharedPostgresCase,
     SqliteCase,
-    Store,
     StoreCase,
 )
 from tests.support.postgres import Cluster

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 
 from relay.core.admin import Admin, BulkAction, Filter
 from relay.core.model import AuditId, Draft, RowId, TenantId
-from relay.core.ports import Leases, Outbox
+from relay.core.ports import Store
 from relay.outbox import open_outbox
 from tests.support.memory import MemoryOutbox
 from tests.support.postgres import connected
@@ -27,19 +27,6 @@ T = TypeVar("T")
 ACME = TenantId("ACME_PRD")
 GLOBEX = TenantId("GLOBEX_PRD")
 ROOM = 1_000_000
-
-
-class Store(Outbox, Admin, Protocol):
-    """Both ports on one object."""
-
-
-class SharedStore(Store, Protocol):
-    """One that several relays share: the third port beside them."""
-
-    @property
-    def leases(self) -> Leases | None:
-        """Where it was opened to be shared."""
-        ...
 
 
 class StoreCase(Protocol):
@@ -73,7 +60,7 @@ class StoreCase(Protocol):
 class SharedCase(Protocol):
     """An outbox that several relays share."""
 
-    async def open(self, lease_seconds: float = 15.0) -> SharedStore:
+    async def open(self, lease_seconds: float = 15.0) -> Store:
         """Open it as one more relay; closed at the end of the test."""
         ...
 
@@ -163,7 +150,7 @@ class SharedMemoryCase:
     def __init__(self) -> None:
         self._open: list[MemoryOutbox] = []
 
-    async def open(self, lease_seconds: float = 15.0) -> SharedStore:
+    async def open(self, lease_seconds: float = 15.0) -> Store:
         shelf = self._open[0].shelf if self._open else None
         self._open.append(MemoryOutbox(time.time, shelf, lease_seconds))
         return self._open[-1]
@@ -229,9 +216,9 @@ class SharedPostgresCase:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._open: list[SharedStore] = []
+        self._open: list[Store] = []
 
-    async def open(self, lease_seconds: float = 15.0) -> SharedStore:
+    async def open(self, lease_seconds: float = 15.0) -> Store:
         store = await open_outbox(self.url, exclusive=True, lease_seconds=lease_seconds)
         self._open.append(store)
         return store

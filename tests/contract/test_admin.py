@@ -17,8 +17,8 @@ from relay.core.model import (
     Released,
     TenantId,
 )
-from relay.core.ports import Control
-from tests.contract.stores import ACME, GLOBEX, ROOM, Store, drop, park, retry, until
+from relay.core.ports import Control, Store
+from tests.contract.stores import ACME, GLOBEX, ROOM, drop, park, retry, until
 
 ORDER = DocumentName("Sync.SalesOrder")
 SHIPMENT = DocumentName("Sync.Shipment")
@@ -226,7 +226,7 @@ async def test_ahead_is_the_head_of_the_lane_over_all_documents(store: Store) ->
     records = {record.message_id: record for record in await store.find(Filter(), 100)}
 
     async def ahead(name: str) -> str | None:
-        head = await store.ahead(records[MessageId(name)])
+        head = await store.lane_head(records[MessageId(name)])
         return None if head is None else head.message_id
 
     assert [await ahead(name) for name in ("1", "2", "3")] == [None, "1", "1"]

@@ -19,8 +19,8 @@ from relay.core.model import (
     RowId,
     TenantId,
 )
-from relay.core.ports import ConflictError, Control, StoreError
-from tests.contract.stores import ACME, GLOBEX, ROOM, Store, StoreCase, drop, park, retry, until
+from relay.core.ports import ConflictError, Control, Store, StoreError
+from tests.contract.stores import ACME, GLOBEX, ROOM, StoreCase, drop, park, retry, until
 
 ORDER = DocumentName("Sync.SalesOrder")
 SHIPMENT = DocumentName("Sync.Shipment")
@@ -50,7 +50,7 @@ async def settled(store: Store, **fates: Delivered | Parked | Released) -> None:
 
 
 async def to_the_end(store: Store, audit_id: AuditId) -> int:
-    while (entry := await store.go_on(audit_id)).outcome == "running":
+    while (entry := await store.advance(audit_id)).outcome == "running":
         pass
     return entry.messages
 
@@ -189,7 +189,7 @@ async def test_progress_is_in_the_audit_after_each_chunk_for_everyone(store_case
     audit_id = await store.begin(BulkAction("park", EVERY, ANN, "x"))
     seen = []
     for process in (store, other, store, other):
-        entry = await process.go_on(audit_id)
+        entry = await process.advance(audit_id)
         assert await store.entry(audit_id) == entry
         assert (await store.counts())[ACME].parked == entry.messages
         seen.append((entry.messages, entry.outcome, entry.ended_at is not None))
@@ -205,9 +205,9 @@ async def test_a_decision_is_cancelled_from_elsewhere_and_what_is_done_stays(sto
     store, other = await store_case.open(), await store_case.open()
     await store.add([draft(f"{i}") for i in range(1_100)])
     audit_id = await store.begin(BulkAction("park", EVERY, ANN, "x"))
-    await store.go_on(audit_id)
+    await store.advance(audit_id)
     assert await other.cancel(audit_id, BOB) is True
-    after = await store.go_on(audit_id)
+    after = await store.advance(audit_id)
     assert (after.messages, after.outcome, after.ended_at is None) == (500, "cancelled", False)
     assert (await store.counts())[ACME].parked == 500
     assert await other.cancel(audit_id, BOB) is False
@@ -225,8 +225,8 @@ async def test_a_decision_that_is_over_cannot_be_cancelled(store: Store) -> None
 
 
 async def test_going_on_with_what_never_began_is_an_error(store: Store) -> None:
-    with pytest.raises(StoreError, match="no decision 999"):
-        await store.go_on(AuditId(999))
+    with pytest.raises(StoreError, match="no bulk action 999"):
+        await store.advance(AuditId(999))
     assert await store.entry(AuditId(999)) is None
 
 
@@ -254,10 +254,10 @@ async def test_everything_that_a_person_does_is_in_the_audit_the_newest_first(st
     await store.pause(ACME, "holidays", ANN)
     await store.resume(ACME, BOB)
     await store.ask(GLOBEX, ANN)
-    await store.note(BOB, "show payload", ACME, "a")
+    await store.note(BOB, "show", ACME, "a")
     entries = await store.audit(10)
     assert [(one.who, one.what, one.tenant, one.messages, one.reason) for one in entries] == [
-        (BOB, "show payload", ACME, 0, ""),
+        (BOB, "show", ACME, 0, ""),
         (ANN, "ask", GLOBEX, 0, ""),
         (BOB, "resume", ACME, 0, ""),
         (ANN, "pause", ACME, 0, "holidays"),
@@ -412,13 +412,13 @@ async def test_the_shape_is_how_old_what_waits_is(store_case: StoreCase) -> None
         await store_case.age_message(rows[f"{number}"].row, age)
     await store.settle([(rows["done"].row, Delivered())])
     young = (1, 0, 0, 0, 0, 0, 0)
-    assert await store.shape(None, 100) == [
+    assert await store.queue_ages(None, 100) == [
         QueueAges(ACME, ORDER, (2, 2, 1, 1, 1, 1, 1)),
         QueueAges(ACME, SHIPMENT, young),
         QueueAges(GLOBEX, ORDER, young),
     ]
-    assert await store.shape(GLOBEX, 100) == [QueueAges(GLOBEX, ORDER, young)]
-    assert await store.shape(TenantId("NOBODY"), 100) == []
+    assert await store.queue_ages(GLOBEX, 100) == [QueueAges(GLOBEX, ORDER, young)]
+    assert await store.queue_ages(TenantId("NOBODY"), 100) == []
 
 
 @pytest.mark.parametrize("limit", [1, 3, 6, 7])
@@ -429,7 +429,7 @@ async def test_a_shape_looks_at_so_many_of_each_document_those_with_the_lowest_i
     await store.add([draft(f"{i}", key=(None, OrderingKey("k"))[i % 2]) for i in range(6)])
     first = (await due(store))["0"]
     await store_case.age_message(first.row, 100)
-    (shape,) = await store.shape(ACME, limit)
+    (shape,) = await store.queue_ages(ACME, limit)
     assert shape.counts[:2] == (min(limit, 6) - 1, 1)
     assert shape.more == (limit < 6)
 

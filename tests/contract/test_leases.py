@@ -21,8 +21,8 @@ from relay.core.model import (
     TenantId,
     TenantState,
 )
-from relay.core.ports import Leases, LeaseStatus
-from tests.contract.stores import ACME, GLOBEX, ROOM, SharedCase, SharedStore, until
+from relay.core.ports import Leases, LeaseStatus, Store
+from tests.contract.stores import ACME, GLOBEX, ROOM, SharedCase, until
 
 ORDER = DocumentName("Sync.SalesOrder")
 NOBODY = frozenset[TenantId]()
@@ -32,7 +32,7 @@ MANY = [TenantId(f"TENANT_{i}") for i in range(60)]
 class Member:
     """A relay process that shares the outbox."""
 
-    def __init__(self, store: SharedStore, leases: Leases) -> None:
+    def __init__(self, store: Store, leases: Leases) -> None:
         self.store, self.leases = store, leases
         self.acquire: Callable[[Sequence[TenantId]], Awaitable[frozenset[TenantId]]] = leases.acquire
         self.renew: Callable[[], Awaitable[LeaseStatus]] = leases.renew

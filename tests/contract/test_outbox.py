@@ -23,8 +23,8 @@ from relay.core.model import (
     TenantId,
     TenantState,
 )
-from relay.core.ports import ConflictError, StoreError
-from tests.contract.stores import ACME, GLOBEX, ROOM, Store, StoreCase, drop, park, until
+from relay.core.ports import ConflictError, Store, StoreError
+from tests.contract.stores import ACME, GLOBEX, ROOM, StoreCase, drop, park, until
 
 ORDER = DocumentName("Sync.SalesOrder")
 SHIPMENT = DocumentName("Sync.Shipment")

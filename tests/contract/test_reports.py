@@ -15,11 +15,12 @@ from relay.core.model import (
     TenantId,
     TenantState,
 )
+from relay.core.ports import Store
 from relay.reports import message as message_report
 from relay.reports import queue_ages, tenant
 from relay.reports.next_tries import next_tries
 from relay.reports.overview import look
-from tests.contract.stores import ACME, GLOBEX, ROOM, Store
+from tests.contract.stores import ACME, GLOBEX, ROOM
 
 ORDER, SHIPMENT = DocumentName("Sync.SalesOrder"), DocumentName("Sync.Shipment")
 KEY = OrderingKey("SO-1")

@@ -60,7 +60,7 @@ async def opened_there() -> AsyncIterator[Open]:
     made: list[StoredOutbox] = []
 
     async def open_(url: str, **options: object) -> PostgresOutbox:
-        outbox = await open_outbox(url, **options)  # type: ignore[arg-type]
+        outbox = await open_outbox(url, lease_seconds=15.0, **options)  # type: ignore[arg-type]
         made.append(outbox)
         assert isinstance(outbox, PostgresOutbox)
         return outbox

@@ -14,6 +14,7 @@ from relay.core.model import DocumentName, TenantId
 from relay.outbox import upgrade
 from relay.outbox.sqlite import admin_queries, due, tenants
 from relay.outbox.sqlite.database import connect
+from relay.outbox.values import PendingFilter
 
 ACME, ORDER = TenantId("ACME"), DocumentName("Sync.SalesOrder")
 TENANTS, MESSAGES = 300, 128
@@ -84,7 +85,7 @@ def test_what_is_asked_of_all_tenants_takes_a_few_steps(crowded: sqlite3.Connect
 
 def test_a_group_of_messages_takes_a_few_steps(crowded: sqlite3.Connection) -> None:
     seen = counted(crowded)
-    found = due.due(seen, ACME, {ORDER}, due.Span(frozenset(), frozenset(), MESSAGES), 1 << 20)
+    found = due.due(seen, ACME, {ORDER}, PendingFilter(frozenset(), frozenset(), MESSAGES), 1 << 20)
     assert len(found) == MESSAGES
     assert Counting.stepped <= 6
 
@@ -116,7 +117,7 @@ def test_every_byte_arrives(empty: sqlite3.Connection, payloads: list[bytes | st
     empty.execute("BEGIN")
     try:
         empty.executemany(_INSERT, [(ACME, ORDER, None, payload) for payload in payloads])
-        found = due.due(empty, ACME, {ORDER}, due.Span(frozenset(), frozenset(), MESSAGES), max_bytes)
+        found = due.due(empty, ACME, {ORDER}, PendingFilter(frozenset(), frozenset(), MESSAGES), max_bytes)
     finally:
         empty.execute("ROLLBACK")
     given_bytes = [payload.encode() if isinstance(payload, str) else payload for payload in payloads]

@@ -20,6 +20,7 @@ from relay.outbox.postgres import table_names
 from relay.outbox.postgres import tenants as pg_tenants
 from relay.outbox.postgres.connection import StoreConnection
 from relay.outbox.sqlite import admin_queries, due, settle, tenants
+from relay.outbox.values import PendingFilter
 from tests.support.postgres import Cluster, connected
 
 ACME, ORDER = TenantId("ACME"), DocumentName("Sync.SalesOrder")
@@ -108,7 +109,7 @@ def test_a_worker_steps_over_a_million_delivered_rows_in_a_file(file: sqlite3.Co
         assert tenants.notification(file).pending == {ACME}
         assert due.documents(file, ACME) == {ORDER}
     with at_most(200, file):
-        found = due.due(file, ACME, {ORDER}, due.Span(frozenset(), frozenset(), GROUP), 1 << 20)
+        found = due.due(file, ACME, {ORDER}, PendingFilter(frozenset(), frozenset(), GROUP), 1 << 20)
     assert len(found) == GROUP
     file.execute("BEGIN")
     try:
@@ -223,7 +224,7 @@ async def look_and_settle(session: Explaining) -> None:
     assert (await pg_tenants.notification(session)).pending == {ACME}
     assert await pg_due.documents(session, ACME) == {ORDER}
     session.require_at_most(50)
-    span = pg_due.Span(frozenset(), frozenset(), GROUP)
+    span = PendingFilter(frozenset(), frozenset(), GROUP)
     found = await pg_due.due(session, ACME, {ORDER}, span, 1 << 20)
     assert len(found) == GROUP
     session.require_at_most(1500)  # 14 reads 5 % more than 18 does

@@ -30,6 +30,7 @@ from relay.core.model import (
 from relay.core.ports import ConflictError
 from relay.outbox import SqliteOutbox, open_outbox
 from relay.outbox.sqlite import due
+from relay.outbox.values import LANES, WINDOW
 from tests.support.memory import MemoryOutbox
 
 TENANTS = st.sampled_from([TenantId("ACME"), TenantId("acme"), TenantId("GLOBEX")])
@@ -94,7 +95,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.memory = MemoryOutbox(time.time)
         self.sqlite: SqliteOutbox
 
-    @initialize(window=st.sampled_from([0, 2, due.WINDOW]), lanes=st.sampled_from([0, 2, due.LANES]))
+    @initialize(window=st.sampled_from([0, 2, WINDOW]), lanes=st.sampled_from([0, 2, LANES]))
     def begin(self, window: int, lanes: int) -> None:
         """Small limits: each of the ways to read what is due is taken with a handful of rows."""
         self.patch.setattr(due, "WINDOW", window)
@@ -167,7 +168,7 @@ class OutboxMachine(RuleBasedStateMachine):
     def show(self, message_id: MessageId) -> None:
         async def ask(store: SqliteOutbox | MemoryOutbox) -> Any:
             records = await store.show(message_id, None)
-            heads = [await store.ahead(record) for record in records]
+            heads = [await store.lane_head(record) for record in records]
             return [storied(record) for record in records], [head and head.message_id for head in heads]
 
         self.both(ask)

@@ -15,6 +15,7 @@ from relay.core.model import DocumentName, OrderingKey, TenantId
 from relay.outbox import upgrade
 from relay.outbox.sqlite import admin_queries, audit, bulk, due, selection, settle, tenants
 from relay.outbox.sqlite.database import connect
+from relay.outbox.values import WINDOW, PendingFilter
 
 ACME = TenantId("ACME")
 MANY = 20_000
@@ -60,8 +61,10 @@ def steps(connection: sqlite3.Connection) -> Iterator[list[int]]:
         connection.set_progress_handler(None, 0)
 
 
-def span(*held: str | None, limit: int = 10) -> due.Span:
-    return due.Span(frozenset(None if key is None else OrderingKey(key) for key in held), frozenset(), limit)
+def span(*held: str | None, limit: int = 10) -> PendingFilter:
+    return PendingFilter(
+        frozenset(None if key is None else OrderingKey(key) for key in held), frozenset(), limit
+    )
 
 
 def test_a_backlog_that_is_not_accepted_costs_nothing(piled_up: sqlite3.Connection) -> None:
@@ -83,7 +86,7 @@ def test_a_held_lane_that_has_piled_up_costs_a_window_only(piled_up: sqlite3.Con
         found = due.due(piled_up, ACME, {DocumentName("A")}, span(None, "held"), 1000)
     assert [message.ordering_key for message in found] == [f"free{i}" for i in range(10)]
     walked = count[0] * 100
-    assert walked < due.WINDOW * 30 < MANY * 30
+    assert walked < WINDOW * 30 < MANY * 30
 
 
 def test_the_next_of_a_large_backlog_cost_what_the_next_of_a_small_one_do(
@@ -113,7 +116,7 @@ def test_looking_for_what_is_aside_steps_over_the_rest(piled_up: sqlite3.Connect
 
 def test_the_queues_shape_looks_at_so_many_rows_and_no_more(piled_up: sqlite3.Connection) -> None:
     with steps(piled_up) as count:
-        shapes = admin_queries.shape(piled_up, None, 50)
+        shapes = admin_queries.queue_ages(piled_up, None, 50)
         assert [(shape.document, sum(shape.counts), shape.more) for shape in shapes] == [
             ("A", 50, True), ("B", 10, False), ("Unaccepted", 50, True),
         ]  # fmt: skip

@@ -7,15 +7,15 @@ def test_the_rest_goes_by_the_quickest_of_the_last_twenty_looks():
     now = 100.0
     pace = PollRate(5, lambda: now)
     assert pace.rest == 0.0
-    pace.looked(2.0)
+    pace.polled(2.0)
     assert pace.rest == 10.0
-    pace.looked(1.0)
-    pace.looked(8.0)
+    pace.polled(1.0)
+    pace.polled(8.0)
     assert pace.rest == 5.0
     now += 3.0
     assert pace.rest == 2.0
     now += 3.0
     assert pace.rest == 0.0
     for _ in range(20):
-        pace.looked(4.0)
+        pace.polled(4.0)
     assert pace.rest == 20.0

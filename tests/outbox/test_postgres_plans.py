@@ -102,12 +102,12 @@ async def test_counts_and_the_head_of_a_lane_are_found_along_an_index(session: E
     assert session.taken() == {"lanes", "keyed"}
     last = RowId(100_000)
     for key in (None, OrderingKey("k2")):
-        assert len(await selection.ahead(session, ACME, key, last)) == 1
+        assert len(await selection.lane_head(session, ACME, key, last)) == 1
         assert session.taken() == {"lanes"}
 
 
 async def test_the_queues_shape_is_found_along_an_index_and_bounded(session: Explaining) -> None:
-    shapes = await admin_queries.shape(session, None, 100)
+    shapes = await admin_queries.queue_ages(session, None, 100)
     assert [(shape.tenant, sum(shape.counts), shape.more) for shape in shapes] == [
         (ACME, 100, True), (RARE, 3, False),
     ]  # fmt: skip
@@ -126,7 +126,7 @@ async def test_a_preview_goes_the_way_of_the_decision(session: Explaining) -> No
 
 async def test_payloads_go_along_the_settled_ones(session: Explaining) -> None:
     done = await settle.purge_payloads(session, settle.PayloadPurge(), -3600.0, 500)
-    assert done.looked_at == 500
+    assert done.examined == 500
     assert session.taken() == {"settled"}
     await settle.purge_payloads(session, done, 3600.0, 500)
     assert session.taken() == {"settled"}
@@ -148,6 +148,6 @@ async def test_the_audit_is_read_along_an_index(session: Explaining, tenant: Ten
 async def test_a_decision_touches_its_rows_by_their_ids(session: Explaining) -> None:
     decisions: tuple[Action, ...] = ("park", "retry", "drop")
     for what in decisions:
-        await bulk.chunk(session, BulkAction(what, Filter(RARE), "ann@desk", "x"), RowId(0))
+        await bulk.apply_chunk(session, BulkAction(what, Filter(RARE), "ann@desk", "x"), RowId(0))
         assert "walk" not in (ways := session.taken())
         assert "pkey" in ways

@@ -184,17 +184,17 @@ async def test_an_operator_does_everything_with_the_relays_rights(relay: StoredO
     assert await drop(relay, Filter(), "never mind") == 1
     (record,) = await relay.show(MessageId("m"), None)
     assert [what for _, what, _ in record.history] == ["parked", "retried", "dropped"]
-    assert await relay.ahead(record) is None
+    assert await relay.lane_head(record) is None
     await relay.pause(ACME, "holidays")
     await relay.resume(ACME, "ann@desk")
     await relay.ask(ACME, "ann@desk")
-    await relay.note("ann@desk", "show payload", ACME, "m")
+    await relay.note("ann@desk", "show", ACME, "m")
     assert (await relay.notification()).controls[ACME].paused is None
     assert (await relay.preview("retry", Filter())).total == 1
     assert await relay.cancel(await relay.begin(BulkAction("retry", Filter(), "ann@desk")), "bob@desk")
     assert len(await relay.audit(100, ACME)) == len(await relay.audit(100)) == 9
     assert await relay.payload(record.row, 10) == b"x"
-    assert await relay.shape(None, 10) == []
+    assert await relay.queue_ages(None, 10) == []
     assert await relay.states() == {}
 
 

@@ -10,7 +10,8 @@ from relay.core.model import Delivered, Parked, RowId
 from relay.core.ports import Notification
 from relay.outbox.postgres import change_watch, due, settle, tenants
 from relay.outbox.postgres.connection import StoreConnection
-from relay.outbox.postgres.leases import Readings
+from relay.outbox.postgres.leases import ReadFences
+from relay.outbox.values import WINDOW
 from tests.contract.stores import until
 from tests.support.pgstore import (
     ACME,
@@ -20,6 +21,7 @@ from tests.support.pgstore import (
     Open,
     draft,
     in_the_end,
+    leases_of,
     listening,
     messages,
     mode_of,
@@ -142,7 +144,7 @@ async def test_an_insert_notifies_once_a_transaction_and_not_at_all_where_it_is_
 async def test_without_notify_it_looks_by_itself(
     url: str, opened_there: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(change_watch, "POLL_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(change_watch, "POLL_SECONDS", 0.02)
     outbox = await opened_there(url, notify=False)
     await outbox.arrivals(0)
     async with connected(url) as connection:
@@ -185,9 +187,9 @@ async def test_after_a_look_none_for_a_few_times_as_long_as_looks_take_by_themse
 
     if slow == "one":
         await outbox.notification()
-    monkeypatch.setattr(tenants, "signals", slowly)
+    monkeypatch.setattr(tenants, "notification", slowly)
     await outbox.notification()
-    monkeypatch.setattr(tenants, "signals", usual)
+    monkeypatch.setattr(tenants, "notification", usual)
     began = now()
     await outbox.arrivals(30)  # the first one comes back as soon as it may look
     assert (now() - began >= 0.9) == rests
@@ -226,14 +228,14 @@ async def test_many_delivered_rows_cost_a_worker_nothing_even_with_stale_statist
         )
         await texts(outbox)  # whoever reads first marks the dead entries of the index
         rows = [message.row for message in await messages(outbox)]
-        nothing: list[object] = [[], False, [], 0, 128, due.WINDOW + 128]
+        nothing: list[object] = [[], False, [], 0, 128, WINDOW + 128]
         asked: list[tuple[str, list[object], set[str]]] = [
             (due._IDS, [ACME, [ORDER], *nothing], {"relay_outbox_lanes", "relay_outbox_keyed"}),
             (due._IN_LANES, [ACME, ORDER, ["k2", "k4"], [], 0, 128], {"relay_outbox_lanes"}),
             (due._LANES, [ACME, ORDER, 100], {"relay_outbox_lanes"}),
             (due._DOCUMENTS, [ACME], {"relay_outbox_lanes"}),
             (due._MESSAGES, [rows, 1 << 20], {"relay_outbox_pkey"}),
-            (tenants._SIGNALS, [0], {"relay_outbox_lanes"}),
+            (tenants._NOTIFICATION, [0], {"relay_outbox_lanes"}),
             (settle._DELIVERED, [rows, [None] * len(rows), None], {"relay_outbox_pkey"}),
             (settle._PRUNE, [3600.0, 100], {"relay_outbox_settled", "relay_outbox_pkey"}),
         ]
@@ -268,16 +270,16 @@ async def test_a_stale_holder_settles_nothing_and_its_successor_does(url: str, o
     """The stale one has not noticed yet: it asks nothing between what it read and what it settles."""
     stale, next_one = await opened_there(url, lease_seconds=0.2), await opened_there(url)
     await stale.add([draft("a"), draft("b")])
-    await stale.leases.renew()
-    await stale.leases.acquire([ACME])
+    await leases_of(stale).renew()
+    await leases_of(stale).acquire([ACME])
     first, second = await messages(stale)
-    await next_one.leases.renew()
-    await until(lambda: next_one.leases.acquire([ACME]), lambda taken: taken == {ACME}, PATIENCE)
+    await leases_of(next_one).renew()
+    await until(lambda: leases_of(next_one).acquire([ACME]), lambda taken: taken == {ACME}, PATIENCE)
     await stale.settle([(first.row, Delivered()), (second.row, Parked("no"))])
     assert await texts(next_one) == ["a", "b"]
     await next_one.settle([(message.row, Delivered()) for message in await messages(next_one)])
     assert await texts(next_one) == []
-    assert (await stale.leases.renew()).held == frozenset()
+    assert (await leases_of(stale).renew()).held == frozenset()
 
 
 async def test_a_holder_that_renews_while_another_takes_over_either_keeps_all_or_has_lost_it(
@@ -285,12 +287,12 @@ async def test_a_holder_that_renews_while_another_takes_over_either_keeps_all_or
 ) -> None:
     """The takeover locks the dead holder's row: its renewal waits for the outcome, then tells the truth."""
     sleeper, taker = await opened_there(url, lease_seconds=0.05), await opened_there(url)
-    await sleeper.leases.renew()
-    await sleeper.leases.acquire([ACME])
-    await taker.leases.renew()
+    await leases_of(sleeper).renew()
+    await leases_of(sleeper).acquire([ACME])
+    await leases_of(taker).renew()
     for _ in range(30):
         await asyncio.sleep(0.06)
-        standing, taken = await asyncio.gather(sleeper.leases.renew(), taker.leases.acquire([ACME]))
+        standing, taken = await asyncio.gather(leases_of(sleeper).renew(), leases_of(taker).acquire([ACME]))
         assert (ACME in standing.held) != (ACME in taken)
         if taken:
             return
@@ -300,15 +302,15 @@ async def test_settlements_of_rows_that_are_gone_do_nothing_under_leases(
     url: str, opened_there: Open
 ) -> None:
     outbox = await opened_there(url)
-    await outbox.leases.renew()
+    await leases_of(outbox).renew()
     await outbox.settle([(RowId(99), Delivered()), (RowId(98), Parked("x"))])
 
 
 def test_of_what_was_read_only_what_may_still_be_settled_is_remembered() -> None:
     """A tenant that is read a million times costs no more than its flight."""
-    readings = Readings()
-    readings.note(ACME, frozenset(), [RowId(1), RowId(2), RowId(3)], 7)
-    readings.note(ACME, frozenset({RowId(2)}), [RowId(4)], 8)
-    assert readings.fences([RowId(row) for row in range(9)]) == {2: 7, 4: 8}
-    readings.note(ACME, frozenset(), [], 9)
-    assert readings.fences([RowId(2), RowId(4)]) == {}
+    read_fences = ReadFences()
+    read_fences.note(ACME, frozenset(), [RowId(1), RowId(2), RowId(3)], 7)
+    read_fences.note(ACME, frozenset({RowId(2)}), [RowId(4)], 8)
+    assert read_fences.of([RowId(row) for row in range(9)]) == {2: 7, 4: 8}
+    read_fences.note(ACME, frozenset(), [], 9)
+    assert read_fences.of([RowId(2), RowId(4)]) == {}

@@ -53,7 +53,7 @@ async def test_a_file_of_version_2_keeps_its_history_and_calls_counted_what_it_c
         ("counted", "HTTP 502"),
     ]
     assert record.history[1][0] == datetime(2026, 1, 2, 0, 0, 1, tzinfo=UTC)
-    (row,) = await outbox.rows.pick([1])
+    (row,) = await outbox.transfer.read_rows([1])
     assert [what for _, what, _ in row.history] == ["released", "counted", "counted"]
 
 
@@ -73,7 +73,7 @@ async def test_relays_of_version_2_may_write_a_database_of_version_3(url: str, o
         )
     (record,) = await outbox.show(MessageId("m"), None)
     assert [what for _, what, _ in record.history] == ["counted"]
-    (row,) = await outbox.rows.pick([record.row])
+    (row,) = await outbox.transfer.read_rows([record.row])
     assert [what for _, what, _ in row.history] == ["counted"]
     assert await outbox.states() == {
         ACME: replace(WAITING, state="idle", since=SINCE.replace(hour=1), kind="", documents=())

@@ -17,7 +17,9 @@ from relay.core.admin import Filter
 from relay.core.model import Delivered, DocumentName, Draft, MessageId, Released
 from relay.core.ports import Notification
 from relay.outbox import bulk as bulk_rules
-from relay.outbox.sqlite import bulk, selection, settle, tenants
+from relay.outbox.sqlite import bulk, selection, tenants
+from relay.outbox.sqlite.instants import parse_instant
+from relay.outbox.values import HISTORY_KEPT
 from tests.contract.stores import ACME, insert_plainly, park
 from tests.outbox.conftest import Opener
 
@@ -30,11 +32,9 @@ async def test_a_message_that_waits_for_weeks_keeps_the_latest_of_its_story(
     outbox = await opened(tmp_path / "relay.db")
     await outbox.add([DRAFT])
     (record,) = await outbox.show(MessageId("m"), None)
-    await outbox.settle([(record.row, Released(f"{i}")) for i in range(settle.HISTORY_KEPT + 20)])
+    await outbox.settle([(record.row, Released(f"{i}")) for i in range(HISTORY_KEPT + 20)])
     (record,) = await outbox.show(MessageId("m"), None)
-    assert [detail for _, _, detail in record.history] == [
-        f"{i}" for i in range(20, settle.HISTORY_KEPT + 20)
-    ]
+    assert [detail for _, _, detail in record.history] == [f"{i}" for i in range(20, HISTORY_KEPT + 20)]
 
 
 async def test_a_pruned_messages_story_goes_with_it(opened: Opener, tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ async def test_looking_for_work_takes_a_small_share_of_the_time(
     """With thousands of tenants a look is much work; the next one then comes later: here 20 times 20 ms."""
     path = tmp_path / "relay.db"
     outbox = await opened(path)
-    monkeypatch.setattr(tenants, "signals", after(partial(toil, 0.02), tenants.notification))
+    monkeypatch.setattr(tenants, "notification", after(partial(toil, 0.02), tenants.notification))
     await outbox.arrivals(60)
     began = asyncio.get_running_loop().time()
     insert_plainly(path, DRAFT)
@@ -75,7 +75,7 @@ async def test_one_look_that_had_to_wait_does_not_put_off_the_next_one(
     path = tmp_path / "relay.db"
     outbox = await opened(path)
     await outbox.arrivals(60)
-    monkeypatch.setattr(tenants, "signals", after(partial(time.sleep, 1.0), tenants.notification))
+    monkeypatch.setattr(tenants, "notification", after(partial(time.sleep, 1.0), tenants.notification))
     insert_plainly(path, DRAFT)
     await outbox.arrivals(60)
     began = asyncio.get_running_loop().time()
@@ -103,7 +103,7 @@ async def test_a_decision_means_the_messages_that_are_there_when_it_is_taken(
     outbox = await opened(tmp_path / "relay.db")
     await outbox.add([Draft(ACME, DRAFT.document_name, b"x") for _ in range(3)])
     monkeypatch.setattr(bulk, "CHUNK", 1)
-    monkeypatch.setattr(bulk, "chunk", with_an_arrival(bulk.chunk))
+    monkeypatch.setattr(bulk, "apply_chunk", with_an_arrival(bulk.apply_chunk))
     async with asyncio.timeout(10):
         assert await park(outbox, Filter(tenant=ACME), "x") == 3
     count = (await outbox.counts())[ACME]
@@ -117,15 +117,15 @@ async def test_whatever_comes_after_a_moment_has_a_later_instant(opened: Opener,
     def look(connection: Connection) -> tuple[datetime, datetime]:
         then = selection.moment(connection)
         (now,) = connection.execute("SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')").fetchone()
-        return then.at, tenants.instant(now)
+        return then.at, parse_instant(now)
 
     for _ in range(20):
         then, now = await outbox._database.read(look)
         assert then < now
 
 
-def with_an_arrival(chunk: Callable[..., bulk_rules.Done]) -> Callable[..., bulk_rules.Done]:
-    def chunk_then_insert(connection: Connection, *asked: Any) -> bulk_rules.Done:
+def with_an_arrival(chunk: Callable[..., bulk_rules.ChunkResult]) -> Callable[..., bulk_rules.ChunkResult]:
+    def chunk_then_insert(connection: Connection, *asked: Any) -> bulk_rules.ChunkResult:
         done = chunk(connection, *asked)
         connection.execute(
             "INSERT INTO relay_outbox (tenant_id, document_name, payload) VALUES ('ACME_PRD', 'A', 'x')"

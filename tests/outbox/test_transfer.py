@@ -22,8 +22,8 @@ from relay.core.model import (
 )
 from relay.core.ports import StoreError
 from relay.outbox import open_outbox, transfer
-from relay.outbox.transfer import Copied, RefusedError, Side
-from relay.outbox.transfer_rows import Row, Rows
+from relay.outbox.transfer import Copied, CopySide, RefusedError
+from relay.outbox.transfer_rows import StoredMessage, Transfer
 from tests.contract.stores import drop, retry, until
 from tests.support.postgres import Cluster
 
@@ -48,11 +48,11 @@ async def opened() -> AsyncIterator[Opened]:
 
 
 async def copied(source: Any, target: Any, *, forced: bool = False) -> Copied:
-    sides = (Side("FROM", source.rows, source), Side("TO", target.rows, target))
-    return await transfer.copy(*sides, forced=forced, tell=lambda _seen, _all: None)
+    sides = (CopySide("FROM", source.rows, source), CopySide("TO", target.rows, target))
+    return await transfer.copy(*sides, forced=forced, progress=lambda _seen, _all: None)
 
 
-async def every_row(rows: Rows) -> list[Row]:
+async def every_row(rows: Transfer) -> list[StoredMessage]:
     return [row async for batch in transfer._batches(rows) for row in batch]
 
 
@@ -163,15 +163,15 @@ async def test_the_audit_moves_along(pair: tuple[Any, Any]) -> None:
     entries = await source.audit(100)
     assert {entry.what for entry in entries} == {"park", "retry", "drop", "pause"}
     assert [told(entry) for entry in await target.audit(100)] == [told(entry) for entry in entries]
-    assert (await target.go_on(audit_id)).messages == 4
-    await target.note("bob@desk", "show payload", None, "m")
+    assert (await target.advance(audit_id)).messages == 4
+    await target.note("bob@desk", "show", None, "m")
     assert (await target.audit(1))[0].id == audit_id + 1
 
 
 async def test_an_audit_of_its_own_in_to_is_not_overwritten(pair: tuple[Any, Any]) -> None:
     source, target = pair
-    await source.note("ann@desk", "show payload", ACME, "m")
-    await target.note("bob@desk", "show payload", ACME, "m")
+    await source.note("ann@desk", "show", ACME, "m")
+    await target.note("bob@desk", "show", ACME, "m")
     with pytest.raises(RefusedError, match=r"audit of TO has an entry that FROM has not .*by bob@desk"):
         await copied(source, target)
     assert [entry.who for entry in await target.audit(10)] == ["bob@desk"]
@@ -255,7 +255,7 @@ async def test_a_row_that_committed_late_is_brought_over(pair: tuple[Any, Any]) 
     source, target = pair
     await fill(source)
     rows = await every_row(source.rows)
-    await target.rows.take_in(rows[1:4])
+    await target.transfer.write_rows(rows[1:4])
     assert (await copied(source, target)).written == len(rows) - 3
     assert await same(source, target)
 
@@ -280,7 +280,7 @@ async def test_a_message_that_only_looks_the_same_is_another(pair: tuple[Any, An
     source, target = pair
     await source.add([draft("a")])
     (row,) = await every_row(source.rows)
-    await target.rows.take_in([replace(row, payload=row.payload[::-1])])
+    await target.transfer.write_rows([replace(row, payload=row.payload[::-1])])
     with pytest.raises(RefusedError, match="'a'"):
         await copied(source, target)
 

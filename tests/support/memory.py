@@ -18,6 +18,7 @@ from relay.core.admin import (
     AGES,
     FIRST,
     Action,
+    AuditAction,
     AuditEntry,
     BulkAction,
     Count,
@@ -48,7 +49,7 @@ from relay.core.model import (
     classic_message_id,
 )
 from relay.core.ports import RELAY, ConflictError, Control, Mode, Notification, StoreError
-from relay.outbox.bulk import ABANDONED_SECONDS, DECISIONS, described, states_of, to_the_end
+from relay.outbox.bulk import ABANDONED_SECONDS, ACTIONS, run_to_end, states_of, summary
 from relay.outbox.payload_digest import fingerprint, sha256
 from tests.support.leases import MemoryLeases, Register
 
@@ -452,7 +453,7 @@ class MemoryOutbox:
         await self._turn()
         return [_record(row) for row in self._meant(Filter(tenant=tenant, ids=(message_id,)))]
 
-    async def ahead(self, record: Record) -> Record | None:
+    async def lane_head(self, record: Record) -> Record | None:
         await self._turn()
         for row in self._pending(record.tenant_id):
             if row.ordering_key == record.ordering_key and row.row < record.row:
@@ -464,7 +465,7 @@ class MemoryOutbox:
         found = self.shelf.rows.get(row)
         return None if found is None or found.payload_size is not None else found.payload[:limit]
 
-    async def shape(self, tenant: TenantId | None, limit: int) -> Sequence[QueueAges]:
+    async def queue_ages(self, tenant: TenantId | None, limit: int) -> Sequence[QueueAges]:
         await self._turn()
         now = self.shelf.clock()
         ages: dict[tuple[TenantId, DocumentName], list[float]] = {}
@@ -494,12 +495,12 @@ class MemoryOutbox:
         wanted = order.wanted
         if wanted.moment is None:
             wanted = replace(wanted, moment=self._moment())
-        entry = self._note(order.who, order.what, wanted.tenant, described(wanted), order.reason)
+        entry = self._note(order.who, order.what, wanted.tenant, summary(wanted), order.reason)
         entry = replace(entry, outcome="running", ended_at=None)
         self.shelf.orders[entry.id] = Running(replace(order, wanted=wanted), self.shelf.clock())
         return self._enter(entry).id
 
-    async def go_on(self, audit_id: AuditId) -> AuditEntry:
+    async def advance(self, audit_id: AuditId) -> AuditEntry:
         await self._turn()
         entry = self.shelf.audit.get(audit_id)
         if entry is None:
@@ -518,7 +519,7 @@ class MemoryOutbox:
         return self._enter(entry)
 
     def _decide(self, order: BulkAction, meant: Sequence[Row]) -> None:
-        now, done = self.shelf.clock(), DECISIONS[order.what].done
+        now, done = self.shelf.clock(), ACTIONS[order.what].done
         for row in meant:
             row.history.append((now, done, order.reason))
             row.not_before, row.reason, row.settled_at = None, order.reason, now
@@ -528,7 +529,7 @@ class MemoryOutbox:
         self._bump({row.tenant_id for row in meant})
 
     async def decide(self, order: BulkAction) -> int:
-        return await to_the_end(self, order)
+        return await run_to_end(self, order)
 
     async def cancel(self, audit_id: AuditId, who: str) -> bool:
         await self._turn()
@@ -586,12 +587,12 @@ class MemoryOutbox:
         await self._turn()
         return self.shelf.audit.get(audit_id)
 
-    async def note(self, who: str, what: str, tenant: TenantId | None, selection: str) -> None:
+    async def note(self, who: str, what: AuditAction, tenant: TenantId | None, selection: str) -> None:
         await self._turn()
         self._note(who, what, tenant, selection)
 
     def _note(
-        self, who: str, what: str, tenant: TenantId | None, selection: str = "", reason: str = ""
+        self, who: str, what: AuditAction, tenant: TenantId | None, selection: str = "", reason: str = ""
     ) -> AuditEntry:
         self.shelf.last_audit += 1
         now = _utc(self.shelf.clock())

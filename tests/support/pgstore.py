@@ -9,6 +9,7 @@ import asyncpg
 from relay.core.model import DocumentName, Draft, Message, OrderingKey, TenantId
 from relay.core.ports import StoreError
 from relay.outbox.postgres import PostgresOutbox
+from relay.outbox.postgres.leases import PostgresLeases
 from tests.contract.stores import until
 
 T = TypeVar("T")
@@ -49,6 +50,11 @@ async def in_the_end(call: Callable[[], Awaitable[T]]) -> T:
     found = await until(tried, lambda found: not isinstance(found, StoreError) or found.lasting, PATIENCE)
     assert not isinstance(found, StoreError)
     return found
+
+
+def leases_of(outbox: PostgresOutbox) -> PostgresLeases:
+    assert outbox.leases is not None
+    return outbox.leases
 
 
 async def listening(outbox: PostgresOutbox) -> None:

@@ -1,20 +1,36 @@
-"""This file is the way into the outbox on PostgreSQL: open it, create it, bring it up to date."""
+"""Opens, creates and upgrades an outbox on PostgreSQL."""
 
+from relay.outbox.location import OutboxLocation
 from relay.outbox.postgres import schema
-from relay.outbox.postgres.database import Place
+from relay.outbox.postgres.database import PostgresLocation
 from relay.outbox.postgres.store import PostgresOutbox
+from relay.outbox.postgres.table_names import TableNames
 
-__all__ = ["Place", "PostgresOutbox", "open_database", "schema"]
+__all__ = ["PostgresOutbox", "open_database", "schema_of", "upgrade_database"]
 
 
 async def open_database(
-    place: Place, *, notify: bool, lease_seconds: float, purging: bool = False
+    location: OutboxLocation, *, notify: bool, lease_seconds: float | None, purging: bool
 ) -> PostgresOutbox:
     """Open an outbox whose tables are there and of a version that this relay can use."""
-    outbox = PostgresOutbox(place, notify=notify, lease_seconds=lease_seconds, purging=purging)
+    outbox = PostgresOutbox(_located(location), notify=notify, lease_seconds=lease_seconds, purging=purging)
     try:
         await outbox.verify()
     except BaseException:
         await outbox.close()
         raise
     return outbox
+
+
+def schema_of(location: OutboxLocation) -> str:
+    """The statements that create the tables there."""
+    return schema.ddl(_located(location).names)
+
+
+async def upgrade_database(location: OutboxLocation) -> None:
+    """Create the tables or bring them up to date."""
+    await schema.upgrade(_located(location))
+
+
+def _located(location: OutboxLocation) -> PostgresLocation:
+    return PostgresLocation(location.url, location.shown, TableNames(location.schema, location.prefix))

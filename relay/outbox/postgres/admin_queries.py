@@ -1,19 +1,18 @@
-"""This file is what operators look at: counts, messages, stories, and what a decision would change."""
+"""What operators read, on PostgreSQL: counts, messages with their history, previews of bulk actions."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import get_args
 
 from relay.core.admin import AGES, FIRST, Action, Count, Filter, MessageState, Preview, QueueAges, Record
-from relay.core.model import DocumentName, LogicalId, MessageId, OrderingKey, RowId, TenantId
+from relay.core.model import DocumentName, MessageId, RowId, TenantId
 from relay.outbox.bulk import states_of
 from relay.outbox.postgres import selection
-from relay.outbox.postgres.connection import StoreConnection
+from relay.outbox.postgres.connection import StoreConnection, utc
+from relay.outbox.values import EXAMINED, History, message_record
 
-_OLDEST_LOOKED_AT = 5
+_OLDEST_EXAMINED = 5
 """Rows a document and lane kind; a retried one is queued anew at its old place and may hide older ones."""
 
 _COUNTS = """
@@ -58,7 +57,7 @@ WHERE id = ANY($1::bigint[]) GROUP BY 1, 2, 3
 _PAYLOAD = "SELECT substring(payload FROM 1 FOR $2) FROM relay_outbox WHERE id = $1 AND payload_size IS NULL"
 
 # One row more than the limit: whether there are more.
-_SHAPE = f"""
+_AGES = f"""
 {selection.HEADS}
 SELECT head.tenant, head.document,
        width_bucket(extract(epoch FROM clock_timestamp() - aged.queued_at)::float8, $4::float8[]),
@@ -74,12 +73,7 @@ FROM head CROSS JOIN LATERAL (
 ) aged WHERE aged.place <= $3 + 1 GROUP BY 1, 2, 3, 4
 """  # noqa: S608
 
-_PREVIEWED = 5_000
-"""Rows that are counted at a time."""
-
 _STATES: tuple[MessageState, ...] = get_args(MessageState)
-
-History = tuple[tuple[datetime, str, str], ...]
 
 
 async def size(session: StoreConnection) -> int:
@@ -93,7 +87,7 @@ async def counts(session: StoreConnection) -> Mapping[TenantId, Count]:
     oldest: dict[str, float] = {}
     if any(row[1] for row in rows):
         oldest = dict(
-            tuple(row) for row in await session.fetch(_OLDEST, *selection.EVERY_TENANT, _OLDEST_LOOKED_AT)
+            tuple(row) for row in await session.fetch(_OLDEST, *selection.EVERY_TENANT, _OLDEST_EXAMINED)
         )
     return {
         TenantId(tenant): Count(pending, delivered, parked, dropped, oldest.get(tenant))
@@ -110,18 +104,19 @@ async def find(
     return await _records(session, await selection.first(session, wanted, states, limit, after))
 
 
-async def show(session: StoreConnection, wanted: Filter) -> Sequence[Record]:
+async def show(session: StoreConnection, message_id: MessageId, tenant: TenantId | None) -> Sequence[Record]:
     """With history."""
+    wanted = Filter(tenant=tenant, ids=(message_id,))
     ids = await selection.first(session, wanted, _STATES, limit=None)
     histories: dict[int, History] = {}
     for row, at, what, detail in await session.fetch(_HISTORY, ids):
-        histories[row] = (*histories.get(row, ()), (at.astimezone(UTC), what, detail))
+        histories[row] = (*histories.get(row, ()), (utc(at), what, detail))
     return await _records(session, ids, histories)
 
 
-async def ahead(session: StoreConnection, record: Record) -> Record | None:
+async def lane_head(session: StoreConnection, record: Record) -> Record | None:
     """The head of its lane, over all documents, if that is another message."""
-    head = await selection.ahead(session, record.tenant_id, record.ordering_key, record.row)
+    head = await selection.lane_head(session, record.tenant_id, record.ordering_key, record.row)
     found = await _records(session, head)
     return found[0] if found else None
 
@@ -132,12 +127,12 @@ async def payload(session: StoreConnection, row: RowId, limit: int) -> bytes | N
     return found
 
 
-async def shape(session: StoreConnection, tenant: TenantId | None, limit: int) -> Sequence[QueueAges]:
+async def queue_ages(session: StoreConnection, tenant: TenantId | None, limit: int) -> Sequence[QueueAges]:
     """By tenant and document, each along the indexes of pending rows."""
-    asked = selection.EVERY_TENANT if tenant is None else (tenant.upper(),) * 2
+    of = selection.EVERY_TENANT if tenant is None else (tenant.upper(),) * 2
     buckets: dict[tuple[str, str], list[int]] = {}
     beyond = set[tuple[str, str]]()
-    for name, document, bucket, is_beyond, number in await session.fetch(_SHAPE, *asked, limit, list(AGES)):
+    for name, document, bucket, is_beyond, number in await session.fetch(_AGES, *of, limit, list(AGES)):
         counts = buckets.setdefault((name, document), [0] * (len(AGES) + 1))
         if is_beyond:
             beyond.add((name, document))
@@ -149,14 +144,14 @@ async def shape(session: StoreConnection, tenant: TenantId | None, limit: int) -
     ]
 
 
-async def preview(session: StoreConnection, what: Action, wanted: Filter, sample: int) -> Preview:
-    """What a decision would change."""
+async def preview(session: StoreConnection, what: Action, wanted: Filter, sample: int = 5) -> Preview:
+    """What a bulk action would change."""
     frozen = replace(wanted, moment=await selection.moment(session))
     states = states_of(what, wanted)
     groups: Counter[tuple[TenantId, DocumentName, MessageState]] = Counter()
     last: RowId | None = FIRST
     while last is not None:
-        page = await selection.page(session, frozen, states, _PREVIEWED, last)
+        page = await selection.page(session, frozen, states, EXAMINED, last)
         for tenant, document, state, number in await session.fetch(_GROUPS, page.ids):
             groups[TenantId(tenant), DocumentName(document), state] += number
         last = page.last
@@ -169,29 +164,4 @@ async def _records(
     session: StoreConnection, ids: Sequence[RowId], histories: Mapping[int, History] | None = None
 ) -> Sequence[Record]:
     rows = await session.fetch(_RECORDS, list(ids))
-    return [_record(tuple(row), (histories or {}).get(row[0], ())) for row in rows]
-
-
-def _record(row: tuple[Any, ...], history: History) -> Record:
-    return Record(
-        row=RowId(row[0]),
-        tenant_id=TenantId(row[1]),
-        document_name=DocumentName(row[2]),
-        message_id=MessageId(row[3]),
-        to_logical_id=LogicalId(row[4]),
-        ordering_key=None if row[5] is None else OrderingKey(row[5]),
-        parameters=json.loads(row[6]),
-        size=row[7],
-        state=row[8],
-        reason=row[9],
-        attempts=row[10],
-        not_before=_utc(row[11]),
-        created_at=row[12].astimezone(UTC),
-        queued_at=row[13].astimezone(UTC),
-        settled_at=_utc(row[14]),
-        history=history,
-    )
-
-
-def _utc(when: datetime | None) -> datetime | None:
-    return None if when is None else when.astimezone(UTC)
+    return [message_record(tuple(row), utc, (histories or {}).get(row[0], ())) for row in rows]

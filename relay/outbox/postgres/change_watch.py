@@ -1,7 +1,7 @@
-"""This file is the look-out for news: a connection of its own that listens, beside looking from time to time.
+"""Watches for changes: a connection of its own that listens, beside polling.
 
-A notification is a hint only. Where it cannot be had (a pooler in transaction mode, switched off), which is
-found out by sending one, the relay looks more often; `mode` says which.
+A notification is a hint only. Where none arrive (a pooler in transaction mode, switched off), which is
+found out by sending one, the relay polls more often; `mode` says which.
 """
 
 import asyncio
@@ -13,17 +13,17 @@ from typing import Any
 
 from relay.core.ports import Mode, StoreError
 from relay.outbox.postgres.connection import Connection
-from relay.outbox.postgres.database import Place, farewell
+from relay.outbox.postgres.database import PostgresLocation, close_connection
 from relay.outbox.postgres.errors import DRIVER_ERRORS
 
 HEARTBEAT_SECONDS = 15.0
-"""How often the listening connection is tried, so that one that is half open is found."""
+"""How often the listening connection is checked, so that one that is half open is found."""
 
 ANSWER_SECONDS = 5.0
 
-NOTIFY_LOOK_SECONDS = 5.0
-POLL_LOOK_SECONDS = 0.5
-"""Between two looks; half to one and a half times that, at random."""
+NOTIFY_POLL_SECONDS = 5.0
+POLL_SECONDS = 0.5
+"""Between two polls; half to one and a half times that, at random."""
 
 _REST_SECONDS = 1.0  # between two tries to listen; doubled up to
 _LONGEST_REST_SECONDS = 60.0
@@ -33,21 +33,21 @@ class ChangeWatch:
     """Wakes whoever waits for a change.
 
     A change is never missed: the waiter reads the outbox after it was woken; once listening (again), the
-    first thing is to wake it; and it looks by itself anyway.
+    first thing is to wake it; and it polls anyway.
     """
 
     def __init__(
         self,
-        place: Place,
+        location: PostgresLocation,
         notify: Callable[[str], Awaitable[None]] | None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """`notify`: send a notification with this mark, like an application's. None: do not listen."""
-        self._place = place
+        self._location = location
         self._mark = secrets.token_hex(8)
         self._echo = asyncio.Event()
-        self._news = asyncio.Event()
-        self._news.set()  # what was there before the first look is news too
+        self._changed = asyncio.Event()
+        self._changed.set()  # what was there before the first poll counts too
         self._lost = asyncio.Event()
         self._listening = False
         self._chance = chance
@@ -61,11 +61,11 @@ class ChangeWatch:
 
     async def change(self, within: float) -> None:
         """Return once there may be something, at the latest after `within` seconds."""
-        look = NOTIFY_LOOK_SECONDS if self._listening else POLL_LOOK_SECONDS
+        poll = NOTIFY_POLL_SECONDS if self._listening else POLL_SECONDS
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(within, look * (0.5 + self._chance()))):
-                await self._news.wait()
-        self._news.clear()
+            async with asyncio.timeout(min(within, poll * (0.5 + self._chance()))):
+                await self._changed.wait()
+        self._changed.clear()
 
     async def close(self) -> None:
         """At once."""
@@ -80,30 +80,30 @@ class ChangeWatch:
                 await self._listen_once(notify)
                 rest = _REST_SECONDS
             self._listening = False
-            self._news.set()
+            self._changed.set()
             await asyncio.sleep(rest)
             rest = min(2 * rest, _LONGEST_REST_SECONDS)
 
     async def _listen_once(self, notify: Callable[[str], Awaitable[None]]) -> None:
         """Until the connection is lost or does not answer."""
-        connection = await self._place.connect()
+        connection = await self._location.connect()
         self._lost.clear()
         self._echo.clear()
-        connection.add_termination_listener(self._ended)
+        connection.add_termination_listener(self._connection_lost)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await connection.add_listener(self._place.names.channel, self._heard)
+                await connection.add_listener(self._location.names.channel, self._receive)
                 await notify(self._mark)
                 await self._echo.wait()
             self._listening = True
-            self._news.set()  # what came while nobody listened
-            while await self._answers(connection):
+            self._changed.set()  # what came while nobody listened
+            while await self._is_alive(connection):
                 pass
         finally:
             self._listening = False
-            await farewell(connection)
+            await close_connection(connection)
 
-    async def _answers(self, connection: Connection) -> bool:
+    async def _is_alive(self, connection: Connection) -> bool:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HEARTBEAT_SECONDS):
                 await self._lost.wait()
@@ -113,10 +113,10 @@ class ChangeWatch:
             await connection.execute("SELECT 1")
         return True
 
-    def _heard(self, _connection: Any, _process: int, _channel: str, mark: object) -> None:
+    def _receive(self, _connection: Any, _process: int, _channel: str, mark: object) -> None:
         if mark == self._mark:
             self._echo.set()
-        self._news.set()
+        self._changed.set()
 
-    def _ended(self, _connection: Any) -> None:
+    def _connection_lost(self, _connection: Any) -> None:
         self._lost.set()

@@ -1,4 +1,4 @@
-"""This file is a connection to PostgreSQL as calls use it: plain names, statements kept where they can be.
+"""A connection to PostgreSQL as calls use it: plain names, prepared statements where they can be kept.
 
 Straight to the server a statement is parsed once and takes one round trip from then on. Behind a pooler that
 shares connections the next transaction may meet another session of the server: nothing is kept there (no SET,
@@ -6,6 +6,7 @@ no named statement, no session lock), and a statement takes two round trips.
 """
 
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -19,23 +20,29 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 _KEPT = 100
 """Statements of a connection; there are fewer, those of filters apart."""
 
-# One row where the process that was connected to is the one that answers: a pooler says a number of its own.
+# One row where the process that was connected to is the one that answers: a pooler has a number of its own.
 # A plan that was made for an empty table walks through a full one, so none outlives its execution; that of a
 # statement without values would, so those are not kept.
 _STRAIGHT = "SELECT set_config('plan_cache_mode', 'force_custom_plan', false) WHERE pg_backend_pid() = {}"
 
 
+def utc(when: datetime) -> datetime:
+    """An instant as the driver returns it, in UTC."""
+    return when.astimezone(UTC)
+
+
 class StoreConnection:
     """Statements are written with plain names."""
 
-    def __init__(self, connection: Connection, names: TableNames) -> None:
-        self.connection, self._names = connection, names
+    def __init__(self, connection: Connection, names: TableNames, where: str = "") -> None:
+        """`where`: the database's URL as it may be shown."""
+        self.connection, self._names, self.where = connection, names, where
         self._kept: dict[str, PreparedStatement[Row]] | None = None
 
     async def keep_statements(self) -> None:
         """From now on, unless a pooler stands between."""
-        asked = _STRAIGHT.format(self.connection.get_server_pid())
-        if await self.connection.execute(asked) == "SELECT 1":
+        query = _STRAIGHT.format(self.connection.get_server_pid())
+        if await self.connection.execute(query) == "SELECT 1":
             self._kept = {}
 
     def keep_nothing(self) -> None:
@@ -63,11 +70,11 @@ class StoreConnection:
         text = self._names.within(statement)
         kept = await self._prepared(text, values)
         if kept is None:
-            said = await self.connection.execute(text, *values)
+            status = await self.connection.execute(text, *values)
         else:
             await kept.fetch(*values)
-            said = kept.get_statusmsg() or ""
-        return int(said.rpartition(" ")[2]) if said[-1:].isdigit() else 0
+            status = kept.get_statusmsg() or ""
+        return int(status.rpartition(" ")[2]) if status[-1:].isdigit() else 0
 
     async def _rows(self, statement: str, values: tuple[Any, ...]) -> list[Row]:
         text = self._names.within(statement)

@@ -1,39 +1,41 @@
-"""This file is a PostgreSQL database in use: a few connections that nothing is expected of between two calls.
+"""A PostgreSQL database in use: a few connections that keep no state between two calls.
 
-A connection that failed is let go; the next call opens a new one, so that the relay goes on by itself once
-the cause is mended.
+A connection that failed is closed; the next call opens a new one, so that the relay resumes automatically
+once the cause is fixed.
 """
 
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from functools import update_wrapper
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
-from relay.core.ports import StoreError
+from relay.core.ports import CALL_SECONDS, StoreError
 from relay.outbox.postgres import errors
 from relay.outbox.postgres.connection import Connection, StoreConnection
-from relay.outbox.postgres.errors import CALL_SECONDS, DRIVER_ERRORS
+from relay.outbox.postgres.errors import DRIVER_ERRORS
 from relay.outbox.postgres.hosts import each_host
 from relay.outbox.postgres.table_names import TableNames
 
 CONNECTIONS = 4
-"""At most so many a relay, and one more that listens."""
+"""Of a relay, at most; and one more that listens."""
 
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 
-_TRIES = 3  # of a transaction that met what passes
+_TRIES = 3  # of a transaction that met a passing error
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PostgresLocation:
     """Which database, and what the tables are called there. `where`: the URL as it may be shown."""
 
     url: str
@@ -64,7 +66,7 @@ class Place:
             async with asyncio.timeout(seconds):
                 return await asyncpg.connect(
                     url,
-                    statement_cache_size=0,  # what may be kept is found out once it stands: session.py
+                    statement_cache_size=0,  # what may be kept is found out once it is open: connection.py
                     server_settings={"application_name": "ion-relay"},
                     target_session_attrs=SessionAttribute.read_write,
                 )
@@ -82,16 +84,18 @@ Work: TypeAlias = Callable[[StoreConnection], Awaitable[T]]
 class Database:
     """Some connections. Every call is bounded; every failure is a StoreError."""
 
-    def __init__(self, place: Place, verify: Callable[[StoreConnection], Awaitable[None]]) -> None:
-        self.place = place
+    def __init__(
+        self, location: PostgresLocation, verify: Callable[[StoreConnection], Awaitable[None]]
+    ) -> None:
+        self.location = location
         self._verify = verify
         self._free: dict[StoreConnection, float] = {}
         """Since when, in the loop's time."""
         self._room = asyncio.Semaphore(CONNECTIONS)
-        self._partings: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         self._calls = 0
-        self._quiet = asyncio.Event()
-        self._quiet.set()
+        self._idle_now = asyncio.Event()
+        self._idle_now.set()
         self._closed = False
 
     async def read(self, work: Work[T]) -> T:
@@ -108,33 +112,32 @@ class Database:
         return await self._call(transacted)
 
     async def close(self) -> None:
-        """After the calls under way."""
+        """After the running calls."""
         self._closed = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CALL_SECONDS + CLOSE_SECONDS):
-                await self._quiet.wait()
-        self._part_from_idle()
-        if self._partings:
-            await asyncio.wait(self._partings)
+                await self._idle_now.wait()
+        self._close_idle()
+        if self._closing:
+            await asyncio.wait(self._closing)
 
     async def _call(self, work: Work[T]) -> T:
         if self._closed:
-            raise errors.closed(self.place.where)
+            raise errors.closed(self.location.where)
         self._calls += 1
-        self._quiet.clear()
+        self._idle_now.clear()
         began = self._now()
         try:
             async with asyncio.timeout(CALL_SECONDS), self._room:
                 return await self._tried(work)
         except TimeoutError as error:
-            self._part_from_idle(
-                before=began
-            )  # the server may have fallen silent on all that were not heard since
-            raise errors.explain(error, self.place.where) from error
+            # The server may have fallen silent on all connections that were idle since then.
+            self._close_idle(before=began)
+            raise errors.explain(error, self.location.where) from error
         finally:
             self._calls -= 1
             if not self._calls:
-                self._quiet.set()
+                self._idle_now.set()
 
     async def _tried(self, work: Work[T]) -> T:
         for last in (False,) * (_TRIES - 1) + (True,):
@@ -143,7 +146,7 @@ class Database:
                     return await work(session)
             except (OSError, *DRIVER_ERRORS) as error:
                 if last or not errors.is_passing(error):
-                    raise errors.explain(error, self.place.where) from error
+                    raise errors.explain(error, self.location.where) from error
         raise AssertionError
 
     @contextlib.asynccontextmanager
@@ -155,13 +158,13 @@ class Database:
             if errors.is_lost_statement(error):
                 session.keep_nothing()
             if errors.spares_connection(error):
-                self._back(session)
+                self._put_back(session)
             else:
-                self._part(session)
+                self._close_later(session)
                 if isinstance(error, Exception):
-                    self._part_from_idle()  # what ended one connection has mostly ended all
+                    self._close_idle()  # what ended one connection has mostly ended all
             raise
-        self._back(session)
+        self._put_back(session)
 
     def _idle(self) -> StoreConnection | None:
         while self._free:
@@ -171,41 +174,71 @@ class Database:
         return None
 
     async def _opened(self) -> StoreConnection:
-        session = StoreConnection(await self.place.connect(), self.place.names)
+        session = StoreConnection(await self.location.connect(), self.location.names, self.location.where)
         try:
             await self._verify(session)
             await session.keep_statements()
         except BaseException:
-            self._part(session)
+            self._close_later(session)
             raise
         return session
 
-    def _back(self, session: StoreConnection) -> None:
+    def _put_back(self, session: StoreConnection) -> None:
         if session.connection.is_closed() or session.connection.is_in_transaction():
-            self._part(session)
+            self._close_later(session)
         else:
             self._free[session] = self._now()
 
-    def _part_from_idle(self, before: float = math.inf) -> None:
+    def _close_idle(self, before: float = math.inf) -> None:
         """From those that are idle since before that."""
         for session in [one for one, since in self._free.items() if since < before]:
             del self._free[session]
-            self._part(session)
+            self._close_later(session)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def _part(self, session: StoreConnection) -> None:
-        """Let go of it beside everything else: a server that does not answer holds up nobody."""
-        parting = asyncio.get_running_loop().create_task(farewell(session.connection))
-        self._partings.add(parting)
-        parting.add_done_callback(self._partings.discard)
+    def _close_later(self, session: StoreConnection) -> None:
+        """In the background: a server that does not answer holds up nobody."""
+        closing = asyncio.get_running_loop().create_task(close_connection(session.connection))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
 
-async def farewell(connection: Connection) -> None:
-    """Let go of it. A statement under way is cancelled on the server, lest it holds locks there."""
+async def close_connection(connection: Connection) -> None:
+    """A running statement is cancelled on the server, lest it holds locks there."""
     try:
         async with asyncio.timeout(CLOSE_SECONDS):
             await connection.close()
     except (OSError, *DRIVER_ERRORS):
         connection.terminate()
+
+
+class HasDatabase(Protocol):
+    """A store: its methods are transactions on this database."""
+
+    _database: Database
+
+
+Query = Callable[Concatenate[StoreConnection, P], Awaitable[T]]
+Method = Callable[Concatenate[HasDatabase, P], Coroutine[Any, Any, T]]
+
+
+def reading(query: Query[P, T]) -> Method[P, T]:
+    """The query as a method of a store, without a transaction around."""
+
+    async def method(store: HasDatabase, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await store._database.read(lambda session: query(session, *args, **kwargs))  # noqa: SLF001
+
+    update_wrapper(method, query)
+    return method
+
+
+def writing(query: Query[P, T]) -> Method[P, T]:
+    """The same for a query that writes: one transaction."""
+
+    async def method(store: HasDatabase, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await store._database.write(lambda session: query(session, *args, **kwargs))  # noqa: SLF001
+
+    update_wrapper(method, query)
+    return method

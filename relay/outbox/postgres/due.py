@@ -1,24 +1,18 @@
-"""This file is which pending messages a tenant's worker reads next, and reading them.
+"""The pending messages that a tenant's worker reads next, on PostgreSQL.
 
 One limited sub-query a document, each along an index of pending rows, so that neither a million rows of a
-document that is not accepted nor a million in a lane that is held are walked through.
+document that is not accepted nor a million in a lane that is held are scanned.
 
-The orders and the `BETWEEN x AND x` are spelled so that only the meant index gives them: a column made
-constant by `=` drops out of the order, and the planner, its statistics a moment old, may then walk along the
+The orders and the `BETWEEN x AND x` are spelled so that only the intended index gives them: a column made
+constant by `=` drops out of the order, and the planner, its statistics a moment old, may then scan the
 primary key through a million delivered rows.
 """
 
 from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass
 
 from relay.core.model import DocumentName, LogicalId, Message, MessageId, OrderingKey, RowId, TenantId
 from relay.outbox.postgres.connection import Row, StoreConnection
-
-WINDOW = 4096
-"""Rows with a key that are looked through by id before going lane by lane."""
-
-LANES = 2048
-"""Lanes that are visited one by one, at most; more of them are walked through in the order of the ids."""
+from relay.outbox.values import LANES, WINDOW, PendingFilter
 
 _EVERYTHING = 2**31 - 1
 
@@ -40,19 +34,19 @@ _DOCUMENTS = f"{_NAMES} SELECT name FROM found WHERE name IS NOT NULL"  # noqa: 
 _IDS = f"""
 {_NAMES}, wanted AS MATERIALIZED (SELECT name FROM found WHERE name = ANY ($2::text[])),
 unkeyed AS (
-    SELECT part.id FROM wanted CROSS JOIN LATERAL (
+    SELECT found.id FROM wanted CROSS JOIN LATERAL (
         SELECT id FROM relay_outbox
         WHERE state = 'pending' AND upper(tenant_id) = $1 AND document_name = wanted.name
           AND ordering_key IS NULL AND NOT $4::bool AND id > $6 AND id <> ALL ($5::bigint[])
-        ORDER BY ordering_key, id LIMIT $7) part),
+        ORDER BY ordering_key, id LIMIT $7) found),
 keyed AS MATERIALIZED (
-    SELECT wanted.name, part.id FROM wanted CROSS JOIN LATERAL (
+    SELECT wanted.name, found.id FROM wanted CROSS JOIN LATERAL (
         SELECT id FROM (
             SELECT id, ordering_key FROM relay_outbox
             WHERE state = 'pending' AND ordering_key IS NOT NULL AND upper(tenant_id) = $1
               AND document_name BETWEEN wanted.name AND wanted.name AND id > $6
-            ORDER BY document_name, id LIMIT $8) looked_at
-        WHERE ordering_key <> ALL ($3::text[]) AND id <> ALL ($5::bigint[]) LIMIT $7) part)
+            ORDER BY document_name, id LIMIT $8) examined
+        WHERE ordering_key <> ALL ($3::text[]) AND id <> ALL ($5::bigint[]) LIMIT $7) found)
 SELECT ARRAY(SELECT id FROM (TABLE unkeyed UNION ALL SELECT id FROM keyed) ids ORDER BY id LIMIT $7) AS ids,
        ARRAY(SELECT name FROM wanted WHERE CASE
            WHEN (SELECT count(*) FROM keyed WHERE keyed.name = wanted.name) < $7 THEN EXISTS (
@@ -81,15 +75,15 @@ SELECT key FROM lanes
 """
 
 _IN_LANES = """
-SELECT part.id FROM unnest($3::text[]) AS lane(key) CROSS JOIN LATERAL (
+SELECT found.id FROM unnest($3::text[]) AS lane(key) CROSS JOIN LATERAL (
     SELECT id FROM relay_outbox
     WHERE state = 'pending' AND upper(tenant_id) = $1 AND document_name = $2
       AND ordering_key BETWEEN lane.key AND lane.key AND id > $5 AND id <> ALL ($4::bigint[])
-    ORDER BY ordering_key, id LIMIT $6) part
-ORDER BY part.id LIMIT $6
+    ORDER BY ordering_key, id LIMIT $6) found
+ORDER BY found.id LIMIT $6
 """
 
-# $1 ids, $2 bytes. The payload of a row that is larger by itself stays unread, and so do all rows
+# $1 ids, $2 bytes. The payload of a row that is larger than that stays unread, and so do all rows
 # behind those that fill the room; a smaller one behind them too, lest their order be lost.
 _MESSAGES = """
 SELECT id, upper(tenant_id) AS tenant_id, document_name, message_id, to_logical_id, ordering_key,
@@ -99,19 +93,9 @@ SELECT id, upper(tenant_id) AS tenant_id, document_name, message_id, to_logical_
        size, CASE WHEN size > $2::bigint THEN ''::bytea ELSE payload END AS payload
 FROM (SELECT *, sum(CASE WHEN size > $2 THEN 0 ELSE size END) OVER (ORDER BY id) AS filled
       FROM (SELECT *, octet_length(payload) AS size FROM relay_outbox
-            WHERE id = ANY ($1::bigint[])) asked) sized
+            WHERE id = ANY ($1::bigint[])) wanted) sized
 WHERE filled <= $2 AND state = 'pending' ORDER BY id
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Which rows of a document are meant: not those of `held` lanes, not the `known`, after `after`."""
-
-    held: frozenset[OrderingKey | None]
-    known: frozenset[RowId]
-    limit: int
-    after: int = 0
 
 
 async def documents(session: StoreConnection, tenant: TenantId) -> frozenset[DocumentName]:
@@ -120,42 +104,53 @@ async def documents(session: StoreConnection, tenant: TenantId) -> frozenset[Doc
 
 
 async def due(
-    session: StoreConnection, tenant: TenantId, accepted: Set[DocumentName], span: Span, max_bytes: int
+    session: StoreConnection,
+    tenant: TenantId,
+    accepted: Set[DocumentName],
+    pending: PendingFilter,
+    max_bytes: int,
 ) -> Sequence[Message]:
     """The pending messages of accepted documents in the order of their rows."""
-    ids = await pending_ids(session, tenant, accepted, span)
+    ids = await pending_ids(session, tenant, accepted, pending)
     return [_message(row) for row in await session.fetch(_MESSAGES, ids, max_bytes)] if ids else []
 
 
 async def pending_ids(
-    session: StoreConnection, tenant: TenantId, wanted: Iterable[DocumentName], span: Span
+    session: StoreConnection, tenant: TenantId, wanted: Iterable[DocumentName], pending: PendingFilter
 ) -> list[RowId]:
     """The lowest ids over all wanted documents, ascending."""
-    keys = [key for key in span.held if key is not None]
-    known, unkeyed_held = list(span.known), None in span.held
-    values = (keys, unkeyed_held, known, span.after, span.limit, min(WINDOW + span.limit, _EVERYTHING))
+    keys = [key for key in pending.held if key is not None]
+    known, unkeyed_held = list(pending.known), None in pending.held
+    values = (
+        keys,
+        unkeyed_held,
+        known,
+        pending.after,
+        pending.limit,
+        min(WINDOW + pending.limit, _EVERYTHING),
+    )
     found = await session.fetchrow(_IDS, tenant, list(wanted), *values)
     assert found is not None
     ids = set(found["ids"])
     for document in found["more"]:
-        ids.update(await _behind_the_window(session, tenant, document, span))
-    return [RowId(row) for row in sorted(ids)[: span.limit]]
+        ids.update(await _behind_the_window(session, tenant, document, pending))
+    return [RowId(row) for row in sorted(ids)[: pending.limit]]
 
 
 async def _behind_the_window(
-    session: StoreConnection, tenant: TenantId, document: str, span: Span
+    session: StoreConnection, tenant: TenantId, document: str, pending: PendingFilter
 ) -> list[int]:
     """Lane by lane, where a held lane has piled up; by id again, where there are too many lanes."""
     lanes = [row["key"] for row in await session.fetch(_LANES, tenant, document, LANES + 1)]
-    known = list(span.known)
+    known = list(pending.known)
     if len(lanes) > LANES:
-        keys = [key for key in span.held if key is not None]
-        values = (keys, True, known, span.after, span.limit, _EVERYTHING)
+        keys = [key for key in pending.held if key is not None]
+        values = (keys, True, known, pending.after, pending.limit, _EVERYTHING)
         found = await session.fetchrow(_IDS, tenant, [document], *values)
         assert found is not None
         return list(found["ids"])
-    free = [key for key in lanes if key not in span.held]
-    rows = await session.fetch(_IN_LANES, tenant, document, free, known, span.after, span.limit)
+    free = [key for key in lanes if key not in pending.held]
+    rows = await session.fetch(_IN_LANES, tenant, document, free, known, pending.after, pending.limit)
     return [row["id"] for row in rows]
 
 

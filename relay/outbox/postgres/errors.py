@@ -1,11 +1,8 @@
-"""This file is what PostgreSQL's errors mean to a person: what happened, where, and the mend."""
+"""What PostgreSQL's errors mean to an operator: what happened, where, and the hint."""
 
 import asyncpg
 
-from relay.core.ports import StoreError
-
-CALL_SECONDS = 30.0
-"""The longest that any call may take; a database that hangs must not hang the relay."""
+from relay.core.ports import CALL_SECONDS, StoreError
 
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -21,8 +18,8 @@ _BY_STATE = {
     "57014": "a statement was cancelled, perhaps by a statement_timeout; raise that of the relay's role",
     "55P03": "a row stayed locked; end the transaction that holds it",
     "55006": "a table is in use by a change of its structure; wait for its end",
-    "40P01": "it was in each other's way with another transaction; it is tried again",
-    "40001": "it was in each other's way with another transaction; it is tried again",
+    "40P01": "it collided with another transaction; it is retried",
+    "40001": "it collided with another transaction; it is retried",
     "57P01": "it ended the connection; it is being stopped or restarted, or an administrator did it",
     "57P02": "it crashed and restarts",
     "57P03": "it is starting, stopping or recovering",
@@ -38,7 +35,7 @@ _LASTING_BY_STATE = {
     "42703": "its outbox is of another version; bring it up to date with: relay outbox upgrade",
 }
 
-_UNREACHABLE = "check that it runs and that this machine reaches it; the relay goes on by itself"
+_UNREACHABLE = "check that it runs and that this machine reaches it; the relay resumes automatically"
 
 
 def is_passing(error: BaseException) -> bool:
@@ -61,7 +58,7 @@ def spares_connection(error: BaseException) -> bool:
 
 
 def is_of_a_standby(error: StoreError) -> bool:
-    """Whether it answered, but takes no writes: of several hosts the other one's trouble says more."""
+    """Whether it answered, but takes no writes: of several hosts the other one's error explains more."""
     return isinstance(error.__cause__, asyncpg.TargetServerAttributeNotMatched)
 
 
@@ -74,23 +71,24 @@ def explain(error: BaseException, where: str) -> StoreError:
             return StoreError(f"the outbox {where}: {_BY_STATE['25006']}")
         case asyncpg.PostgresError() if error.sqlstate in _LASTING_BY_STATE:
             return StoreError(
-                f"the outbox {where}: {_LASTING_BY_STATE[error.sqlstate]} ({_said(error)})", lasting=True
+                f"the outbox {where}: {_LASTING_BY_STATE[error.sqlstate]} ({_text_of(error)})", lasting=True
             )
         case asyncpg.PostgresError() if error.sqlstate in _BY_STATE:
-            return StoreError(f"the outbox {where}: {_BY_STATE[error.sqlstate]} ({_said(error)})")
+            return StoreError(f"the outbox {where}: {_BY_STATE[error.sqlstate]} ({_text_of(error)})")
         case asyncpg.PostgresError():
-            return StoreError(f"the outbox {where} could not do it: {_said(error)} ({error.sqlstate})")
+            return StoreError(f"the outbox {where} failed: {_text_of(error)} ({error.sqlstate})")
         case TimeoutError():
             return StoreError(
                 f"the outbox {where} did not answer within {CALL_SECONDS:g} s; look for a transaction "
-                "that holds locks, and at the network between; what was under way may be stored all the same"
+                "that holds locks, and at the network between; what was being written may be stored"
             )
         case ConnectionError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
             return StoreError(
-                f"the connection to the outbox {where} was lost or refused; {_UNREACHABLE} ({_said(error)})"
+                f"the connection to the outbox {where} was lost or refused; "
+                f"{_UNREACHABLE} ({_text_of(error)})"
             )
         case _:
-            return StoreError(f"the outbox {where} cannot be reached; {_UNREACHABLE} ({_said(error)})")
+            return StoreError(f"the outbox {where} cannot be reached; {_UNREACHABLE} ({_text_of(error)})")
 
 
 def unreadable_url(where: str) -> StoreError:
@@ -151,5 +149,5 @@ def too_old_server(where: str, version: int) -> StoreError:
     )
 
 
-def _said(error: BaseException) -> str:
+def _text_of(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__

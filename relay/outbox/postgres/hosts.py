@@ -1,4 +1,4 @@
-"""This file is the hosts that a URL names, each in a URL of its own, so that none takes the time of all."""
+"""The hosts that a URL names, each in a URL of its own, so that none takes the time of all."""
 
 from collections.abc import Sequence
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit

@@ -1,4 +1,4 @@
-"""This file is the outbox's tables on PostgreSQL: recognise them, create them, bring them up to date.
+"""Recognises, creates and upgrades the outbox's tables on PostgreSQL.
 
 The numbered `.sql` files beside it are the schema's versions; each is one transaction, and can be run again.
 """
@@ -11,7 +11,7 @@ import asyncpg
 
 from relay.outbox.postgres import errors
 from relay.outbox.postgres.connection import Connection, StoreConnection
-from relay.outbox.postgres.database import Place, farewell
+from relay.outbox.postgres.database import PostgresLocation, close_connection
 from relay.outbox.postgres.errors import DRIVER_ERRORS
 from relay.outbox.postgres.table_names import TableNames
 
@@ -45,66 +45,65 @@ def ddl(names: TableNames) -> str:
     )
 
 
-async def verify(place: Place, session: StoreConnection) -> None:
+async def verify(location: PostgresLocation, session: StoreConnection) -> None:
     """Raise StoreError unless this is an outbox that this relay can use."""
     try:
         found = await session.fetchrow(_FOUND)
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-        raise errors.missing(place.where) from None
+        raise errors.missing(location.where) from None
     version, works_with = (found["version"], found["works_with"]) if found is not None else (0, 0)
     if version < _newest():
-        raise errors.too_old(place.where, version, _newest())
+        raise errors.too_old(location.where, version, _newest())
     if works_with > _newest():
-        raise errors.too_new(place.where, version, _newest())
+        raise errors.too_new(location.where, version, _newest())
     assert found is not None
     if found["encoding"] != "UTF8":
-        raise errors.not_utf8(place.where, found["encoding"])
+        raise errors.not_utf8(location.where, found["encoding"])
 
 
-async def upgrade(place: Place) -> None:
+async def upgrade(location: PostgresLocation) -> None:
     """Create the tables or bring them to the newest version, a transaction each. Raises StoreError."""
-    connection = await place.connect()
+    connection = await location.connect()
     try:
         async with asyncio.timeout(_UPGRADE_SECONDS):
-            await _require_fit(place, connection)
+            await _require_fit(location, connection)
             for number, text in versions():
-                await _apply(place, connection, number, text)
+                await _apply(location, connection, number, text)
     except (OSError, *DRIVER_ERRORS) as error:
-        raise errors.explain(error, place.where) from error
+        raise errors.explain(error, location.where) from error
     finally:
-        await farewell(connection)
+        await close_connection(connection)
 
 
-async def _apply(place: Place, connection: Connection, number: int, text: str) -> None:
+async def _apply(location: PostgresLocation, connection: Connection, number: int, text: str) -> None:
     """Unless it is there."""
     async with connection.transaction():
-        await connection.execute(
-            "SET LOCAL lock_timeout = '20s'"
-        )  # applications queue behind a waiting change
+        # Applications queue behind a change of tables that waits for its lock.
+        await connection.execute("SET LOCAL lock_timeout = '20s'")
         await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
-        version = await _version(place, connection)
+        version = await _version(location, connection)
         if version > _newest():
-            raise errors.too_new(place.where, version, _newest())
+            raise errors.too_new(location.where, version, _newest())
         if number > version:
-            await connection.execute(_opening(place.names) + place.names.definition(text))
+            await connection.execute(_opening(location.names) + location.names.definition(text))
 
 
-async def _version(place: Place, connection: Connection) -> int:
-    names = place.names
+async def _version(location: PostgresLocation, connection: Connection) -> int:
+    names = location.names
     if not await connection.fetchval(_EXISTS, f"{names.prefix}schema", names.schema):
         return 0
     newest = await connection.fetchval(names.within("SELECT max(version) FROM relay_schema"))
     return int(newest or 0)
 
 
-async def _require_fit(place: Place, connection: Connection) -> None:
+async def _require_fit(location: PostgresLocation, connection: Connection) -> None:
     encoding, version = await connection.fetchrow(  # type: ignore[misc]  # there is always one
         "SELECT current_setting('server_encoding'), current_setting('server_version_num')::int"
     )
     if encoding != "UTF8":
-        raise errors.not_utf8(place.where, encoding)
+        raise errors.not_utf8(location.where, encoding)
     if version < _OLDEST_SERVER:
-        raise errors.too_old_server(place.where, version)
+        raise errors.too_old_server(location.where, version)
 
 
 def _opening(names: TableNames) -> str:

@@ -1,6 +1,6 @@
-"""This file is which rows operators mean: from a filter to row ids, each way along an index.
+"""From an operator's filter to row ids on PostgreSQL, each way along an index.
 
-PostgreSQL takes no orders about indexes, but an order of rows that only one index gives leaves it no choice.
+PostgreSQL takes no index hints, but an order of rows that only one index gives leaves it no choice.
 A column that is made constant by `=` drops out of the order, and what is left may be had along another index,
 perhaps through the whole table: hence `a <= x AND (a, id) > (x, after)`, which also begins right behind
 `after`; and `id + 0` where few rows are picked and then sorted. `(SELECT $1)` keeps the plan from resting on
@@ -8,15 +8,11 @@ what old statistics say of just this value; a condition that a null makes true i
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC
 
 from relay.core.admin import FIRST, Filter, MessageState, Moment
 from relay.core.model import OrderingKey, RowId, TenantId
-from relay.outbox.postgres.connection import StoreConnection
-
-_PAGE = 5_000
-"""Rows that are looked through at a time where all that are meant are wanted."""
+from relay.outbox.postgres.connection import StoreConnection, utc
+from relay.outbox.values import EXAMINED, RowPage, page_of
 
 EVERY_TENANT = ("", "~")
 """What all tenant ids lie between."""
@@ -49,15 +45,15 @@ AND document_name <= head.document AND (document_name, id) > (head.document, {af
 """
 """A head's rows with a key behind `after`; in the order of their ids by `ORDER BY document_name, id`."""
 
-STILL = """
+MATCHES = """
 ($3::bigint IS NULL OR id <= $3
     AND CASE state WHEN 'pending' THEN queued_at ELSE coalesce(settled_at, queued_at) END <= $4::timestamptz)
 AND ($5::text IS NULL OR strpos(reason, $5) > 0)
 """
 """Whether a row was there at the moment ($3 the last row, $4 the instant), and its reason contains $5."""
 
-_STILL = f"""
-SELECT id FROM relay_outbox WHERE id = ANY($1::bigint[]) AND state = ANY($2::text[]) AND {STILL} ORDER BY id
+_MATCHING = f"""
+SELECT id FROM relay_outbox WHERE id = ANY($1::bigint[]) AND state = ANY($2::text[]) AND {MATCHES} ORDER BY id
 """  # noqa: S608
 
 # The instant is that of the statement's arrival, before it looks at any row.
@@ -118,7 +114,7 @@ WHERE $1::text < $2::text AND ($3::text IS NULL OR document_name = $3)
 ORDER BY id LIMIT $5
 """
 
-_AHEAD = f"""
+_LANE_HEAD = f"""
 {HEADS}
 SELECT found.id FROM head CROSS JOIN LATERAL (
     SELECT id FROM relay_outbox
@@ -128,23 +124,15 @@ SELECT found.id FROM head CROSS JOIN LATERAL (
 ) found ORDER BY found.id LIMIT 1
 """  # noqa: S608
 
-_AHEAD_IN_COMMON_LANE = _AHEAD.format(lane="IS NULL")
-_AHEAD_KEYED = _AHEAD.format(lane="BETWEEN $4 AND $4")
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Rows that are meant, and the last that was looked at; None: no more are meant."""
-
-    ids: list[RowId]
-    last: RowId | None
+_LANE_HEAD_IN_COMMON_LANE = _LANE_HEAD.format(lane="IS NULL")
+_LANE_HEAD_KEYED = _LANE_HEAD.format(lane="BETWEEN $4 AND $4")
 
 
 async def moment(session: StoreConnection) -> Moment:
     """Now."""
     row = await session.fetchrow(_MOMENT)
     assert row is not None
-    return Moment(RowId(row[0]), row[1].astimezone(UTC))
+    return Moment(RowId(row[0]), utc(row[1]))
 
 
 async def first(
@@ -154,12 +142,12 @@ async def first(
     limit: int | None,
     after: RowId = FIRST,
 ) -> list[RowId]:
-    """The lowest ids behind `after` that are meant and in one of the states. `limit` None: all of them."""
+    """The lowest ids behind `after` that are selected and in one of the states. `limit` None: all of them."""
     found: list[RowId] = []
     last: RowId | None = after
     while last is not None and len(found) != limit:
-        left = _PAGE if limit is None else limit - len(found)
-        each = await page(session, wanted, states, left if is_plain(wanted) else max(left, _PAGE), last)
+        left = EXAMINED if limit is None else limit - len(found)
+        each = await page(session, wanted, states, left if is_plain(wanted) else max(left, EXAMINED), last)
         found += each.ids[:left]
         last = each.last
     return found
@@ -172,27 +160,25 @@ def is_plain(wanted: Filter) -> bool:
 
 async def page(
     session: StoreConnection, wanted: Filter, states: Sequence[MessageState], size: int, after: RowId
-) -> Page:
-    """Those of the next `size` rows behind `after` that are meant and in one of the states."""
-    looked_at = await next_page(session, wanted, states, size, after)
+) -> RowPage:
+    """Those of the next `size` rows behind `after` that are selected and in one of the states."""
+    examined = await next_page(session, wanted, states, size, after)
     if is_plain(wanted):
-        return looked_at
-    values = (looked_at.ids, list(states), *still(wanted))
-    return Page(await _ids(session, _STILL, *values), looked_at.last)
+        return examined
+    values = (examined.ids, list(states), *match_values(wanted))
+    return RowPage(await _ids(session, _MATCHING, *values), examined.last)
 
 
 async def next_page(
     session: StoreConnection, wanted: Filter, states: Sequence[MessageState], size: int, after: RowId
-) -> Page:
-    """The next rows behind `after` along the indexes: which of them are meant, STILL says."""
+) -> RowPage:
+    """The next rows behind `after` along the indexes: MATCHES decides which of them are selected."""
     ids = await select(session, wanted, states, size, after) if states else []
-    upto = None if wanted.moment is None else wanted.moment.upto
-    last = ids[-1] if len(ids) == size and (upto is None or ids[-1] < upto) else None
-    return Page(ids, last)
+    return page_of(ids, size, wanted.moment)
 
 
-def still(wanted: Filter) -> tuple[object, object, object]:
-    """The values of STILL."""
+def match_values(wanted: Filter) -> tuple[object, object, object]:
+    """The values of MATCHES."""
     then = wanted.moment
     return (None, None, wanted.reason) if then is None else (then.upto, then.at, wanted.reason)
 
@@ -204,7 +190,7 @@ async def select(
     limit: int | None,
     after: int = 0,
 ) -> list[RowId]:
-    """The lowest ids behind `after` that are meant and in one of the states. `limit` None: all of them."""
+    """The lowest ids behind `after` that are selected and in one of the states. `limit` None: all of them."""
     tenants = EVERY_TENANT if wanted.tenant is None else (wanted.tenant.upper(),) * 2
     values = (*tenants, wanted.document, after, limit)
     if wanted.ids:
@@ -220,13 +206,13 @@ async def select(
     return sorted(found)[:limit]
 
 
-async def ahead(
+async def lane_head(
     session: StoreConnection, tenant: TenantId, key: OrderingKey | None, before: RowId
 ) -> list[RowId]:
     """The lowest pending row of the tenant's lane, over all documents, if it is lower than `before`."""
     if key is None:
-        return await _ids(session, _AHEAD_IN_COMMON_LANE, tenant, tenant, before)
-    return await _ids(session, _AHEAD_KEYED, tenant, tenant, before, key)
+        return await _ids(session, _LANE_HEAD_IN_COMMON_LANE, tenant, tenant, before)
+    return await _ids(session, _LANE_HEAD_KEYED, tenant, tenant, before, key)
 
 
 async def _ids(session: StoreConnection, statement: str, *values: object) -> list[RowId]:

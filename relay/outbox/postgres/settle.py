@@ -1,8 +1,8 @@
-"""This file is what workers write: messages handed over, what became of them, old ones deleted."""
+"""What is written to messages on PostgreSQL: new ones, their settlements, retention."""
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -20,9 +20,7 @@ from relay.core.model import (
 from relay.core.ports import ConflictError, StoreError
 from relay.outbox.payload_digest import fingerprint
 from relay.outbox.postgres.connection import StoreConnection
-
-HISTORY_KEPT = 100
-"""Entries a message keeps; a message that waits for weeks must not fill the disk with its story."""
+from relay.outbox.values import HISTORY_KEPT
 
 _STATEMENT_BYTES = 8 * 1024 * 1024  # of payload in one INSERT; a larger one stands alone
 
@@ -45,19 +43,19 @@ FROM relay_outbox WHERE message_id = $1 AND upper(tenant_id) = $2
 # $1 rows, $2 their fences (null: whichever this relay has now), $3 its token (null: no leases in use).
 # A row is settled if its lease is still ours; the lock keeps it so until the commit.
 _MINE = """
-asked AS (SELECT * FROM unnest($1::bigint[], $2::bigint[]) AS pair (id, fence)),
+wanted AS (SELECT * FROM unnest($1::bigint[], $2::bigint[]) AS pair (id, fence)),
 mine AS MATERIALIZED (
     SELECT tenant_id, fence FROM relay_leases
     WHERE token = $3::text
       AND tenant_id IN (SELECT upper(tenant_id) FROM relay_outbox WHERE id = ANY ($1::bigint[]))
     ORDER BY tenant_id FOR SHARE),
 free AS MATERIALIZED (
-    SELECT asked.id FROM asked JOIN relay_outbox USING (id)
+    SELECT wanted.id FROM wanted JOIN relay_outbox USING (id)
     WHERE $3::text IS NULL OR EXISTS (
         SELECT FROM mine WHERE mine.tenant_id = upper(relay_outbox.tenant_id)
-            AND mine.fence = coalesce(asked.fence, mine.fence)))"""
+            AND mine.fence = coalesce(wanted.fence, mine.fence)))"""
 
-# Only messages with a story get its end written.
+# Only messages with a history get its end written.
 _DELIVERED = f"""
 WITH {_MINE}, done AS (
     UPDATE relay_outbox
@@ -69,9 +67,9 @@ WHERE EXISTS (SELECT FROM relay_history WHERE message_row = done.id)
 """  # noqa: S608
 
 # `octet_length` and `sha256` see the payload as it was: all of a SET is worked out before.
-_SHEDDING = "payload_size = octet_length(payload), payload = sha256(payload)"
+_PURGING = "payload_size = octet_length(payload), payload = sha256(payload)"
 
-_DELIVERED_SHEDDING = _DELIVERED.replace("not_before = NULL", f"not_before = NULL, {_SHEDDING}")
+_DELIVERED_PURGING = _DELIVERED.replace("not_before = NULL", f"not_before = NULL, {_PURGING}")
 
 _SETTLED = """
 SELECT id, settled_at FROM relay_outbox
@@ -80,43 +78,43 @@ WHERE state IN ('delivered', 'dropped') AND settled_at >= $1 AND (settled_at, id
 ORDER BY settled_at, id LIMIT $4
 """
 
-_SHED = f"""
-UPDATE relay_outbox SET {_SHEDDING}
+_PURGE = f"""
+UPDATE relay_outbox SET {_PURGING}
 WHERE id IN (SELECT id FROM relay_outbox
              WHERE id = ANY($1::bigint[]) AND state = 'delivered' AND payload_size IS NULL
              ORDER BY id FOR UPDATE SKIP LOCKED)
 """  # noqa: S608
 
 _RELEASED = f"""
-WITH {_MINE}, said AS (
+WITH {_MINE}, given AS (
     SELECT * FROM unnest($1::bigint[], $4::text[], $5::bool[], $6::float8[])
-        AS said (id, reason, counted, wait)),
+        AS given (id, reason, counted, wait)),
 done AS (
     UPDATE relay_outbox
-    SET reason = said.reason, attempts = attempts + said.counted::int,
-        not_before = CASE WHEN said.wait > 0 THEN clock_timestamp() + make_interval(secs => said.wait) END
-    FROM said
-    WHERE relay_outbox.id = said.id AND state = 'pending' AND said.id IN (SELECT id FROM free)
-    RETURNING said.*)
+    SET reason = given.reason, attempts = attempts + given.counted::int,
+        not_before = CASE WHEN given.wait > 0 THEN clock_timestamp() + make_interval(secs => given.wait) END
+    FROM given
+    WHERE relay_outbox.id = given.id AND state = 'pending' AND given.id IN (SELECT id FROM free)
+    RETURNING given.*)
 INSERT INTO relay_history (message_row, what, detail)
 SELECT id, CASE WHEN counted THEN 'counted' ELSE 'released' END, reason FROM done ORDER BY id
 """  # noqa: S608
 
 _PARKED = f"""
-WITH {_MINE}, said AS (SELECT * FROM unnest($1::bigint[], $4::text[]) AS said (id, reason)),
+WITH {_MINE}, given AS (SELECT * FROM unnest($1::bigint[], $4::text[]) AS given (id, reason)),
 done AS (
     UPDATE relay_outbox
-    SET state = 'parked', settled_at = clock_timestamp(), reason = said.reason, not_before = NULL
-    FROM said
-    WHERE relay_outbox.id = said.id AND state = 'pending' AND said.id IN (SELECT id FROM free)
-    RETURNING said.*)
+    SET state = 'parked', settled_at = clock_timestamp(), reason = given.reason, not_before = NULL
+    FROM given
+    WHERE relay_outbox.id = given.id AND state = 'pending' AND given.id IN (SELECT id FROM free)
+    RETURNING given.*)
 INSERT INTO relay_history (message_row, what, detail) SELECT id, 'parked', reason FROM done ORDER BY id
 """  # noqa: S608
 
-_FORGET = """
+_TRIM_HISTORY = """
 DELETE FROM relay_history WHERE id IN (
-    SELECT old.id FROM unnest($1::bigint[]) AS story (message_row) CROSS JOIN LATERAL (
-        SELECT id FROM relay_history WHERE message_row = story.message_row ORDER BY id DESC OFFSET $2) old)
+    SELECT old.id FROM unnest($1::bigint[]) AS given (message_row) CROSS JOIN LATERAL (
+        SELECT id FROM relay_history WHERE message_row = given.message_row ORDER BY id DESC OFFSET $2) old)
 """
 
 _PRUNE = """
@@ -126,8 +124,8 @@ DELETE FROM relay_outbox WHERE id IN (
     ORDER BY settled_at LIMIT $2 FOR UPDATE SKIP LOCKED)
 """
 
-# Deltas become one row a tenant; two relays that fold at once take different ones.
-_FOLD = """
+# Deltas become one row a tenant; two relays that merge at once take different ones.
+_MERGE_COUNTS = """
 WITH gone AS (
     DELETE FROM relay_counts WHERE ctid IN (
         SELECT ctid FROM relay_counts
@@ -138,7 +136,7 @@ INSERT INTO relay_counts (tenant_id, pending, delivered, parked, dropped)
 SELECT tenant_id, sum(pending), sum(delivered), sum(parked), sum(dropped) FROM gone GROUP BY tenant_id
 """
 
-_FOLDED_AT_ONCE = 100_000
+_MERGED_AT_ONCE = 100_000
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -146,35 +144,35 @@ Fences = Mapping[RowId, int]
 """The fence of the lease under which a row was read."""
 
 
-# --- handing over ---------------------------------------------------------------------------------
+# --- adding ---------------------------------------------------------------------------------------
 
 
 async def add(session: StoreConnection, drafts: Sequence[tuple[Draft, MessageId]]) -> Sequence[MessageId]:
     """Store them; those that are there already with the same content stay as they are."""
-    for part in _parts(drafts):
-        columns = zip(*(_values(draft, message_id) for draft, message_id in part), strict=True)
-        if await session.execute(_ADD, *map(list, columns)) < len(part):
-            for draft, message_id in part:
+    for batch in _batches(drafts):
+        columns = zip(*(_values(draft, message_id) for draft, message_id in batch), strict=True)
+        if await session.execute(_ADD, *map(list, columns)) < len(batch):
+            for draft, message_id in batch:
                 await _require_same(session, draft, message_id)
     return [message_id for _, message_id in drafts]
 
 
-def named(drafts: Sequence[Draft]) -> Sequence[tuple[Draft, MessageId]]:
-    """With the ids that they are stored under: minted once, whatever the transaction meets."""
+def with_message_ids(drafts: Sequence[Draft]) -> Sequence[tuple[Draft, MessageId]]:
+    """With the ids that they are stored under: minted once, even if the transaction is retried."""
     return [(draft, draft.message_id or classic_message_id(os.urandom(16))) for draft in drafts]
 
 
-def _parts(drafts: Sequence[tuple[Draft, MessageId]]) -> Iterator[Sequence[tuple[Draft, MessageId]]]:
-    part: list[tuple[Draft, MessageId]] = []
+def _batches(drafts: Sequence[tuple[Draft, MessageId]]) -> Iterator[Sequence[tuple[Draft, MessageId]]]:
+    batch: list[tuple[Draft, MessageId]] = []
     size = 0
     for draft, message_id in drafts:
-        if part and size + len(draft.payload) > _STATEMENT_BYTES:
-            yield part
-            part, size = [], 0
-        part.append((draft, message_id))
+        if batch and size + len(draft.payload) > _STATEMENT_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append((draft, message_id))
         size += len(draft.payload)
-    if part:
-        yield part
+    if batch:
+        yield batch
 
 
 def _values(draft: Draft, message_id: MessageId) -> tuple[Any, ...]:
@@ -186,7 +184,7 @@ def _values(draft: Draft, message_id: MessageId) -> tuple[Any, ...]:
 async def _require_same(session: StoreConnection, draft: Draft, message_id: MessageId) -> None:
     stored = await session.fetchrow(_STORED, message_id, draft.tenant_id.upper())
     if stored is None:
-        raise StoreError(f"message {message_id!r} was deleted at this very moment; hand it over again")
+        raise StoreError(f"message {message_id!r} was deleted at this very moment; enqueue it again")
     *content, payload, size, parameters = stored
     given = [draft.document_name, draft.to_logical_id, draft.ordering_key]
     is_same = content == given and json.loads(parameters) == dict(draft.parameters)
@@ -210,31 +208,40 @@ async def settle(
     *,
     purging: bool = False,
 ) -> None:
-    """Deliveries first, in one statement: they win over whatever else is said of the same message.
+    """Deliveries first, in one statement: they win over whatever else is settled for the same message.
 
-    `shedding`: their payloads go at once.
+    `purging`: their payloads go at once.
     """
     delivered = sorted({row for row, settlement in settlements if isinstance(settlement, Delivered)})
     if delivered:
-        statement = _DELIVERED_SHEDDING if purging else _DELIVERED
+        statement = _DELIVERED_PURGING if purging else _DELIVERED
         await session.execute(statement, delivered, [fences.get(row) for row in delivered], token)
     for each in _rounds(settlements):
-        released = [(row, said) for row, said in each.items() if isinstance(said, Released)]
-        parked = [(row, said) for row, said in each.items() if isinstance(said, Parked)]
+        released = {row: one for row, one in each.items() if isinstance(one, Released)}
+        parked = {row: one for row, one in each.items() if isinstance(one, Parked)}
         if released:
-            rows = [row for row, _ in released]
-            what = (
-                [said.reason for _, said in released],
-                [said.counted for _, said in released],
-                [said.wait for _, said in released],
+            values = (
+                [one.reason for one in released.values()],
+                [one.counted for one in released.values()],
+                [one.wait for one in released.values()],
             )
-            await session.execute(_RELEASED, rows, [fences.get(row) for row in rows], token, *what)
-            await forget(session, rows)
+            await _write(session, _RELEASED, released, token, fences, *values)
         if parked:
-            rows = [row for row, _ in parked]
-            reasons = [said.reason for _, said in parked]
-            await session.execute(_PARKED, rows, [fences.get(row) for row in rows], token, reasons)
-            await forget(session, rows)
+            reasons = [one.reason for one in parked.values()]
+            await _write(session, _PARKED, parked, token, fences, reasons)
+
+
+async def _write(
+    session: StoreConnection,
+    statement: str,
+    settled: Iterable[RowId],
+    token: str | None,
+    fences: Fences,
+    *values: object,
+) -> None:
+    rows = list(settled)
+    await session.execute(statement, rows, [fences.get(row) for row in rows], token, *values)
+    await trim_history(session, rows)
 
 
 def _rounds(settlements: Sequence[tuple[RowId, Settlement]]) -> Iterator[dict[RowId, Released | Parked]]:
@@ -249,39 +256,39 @@ def _rounds(settlements: Sequence[tuple[RowId, Settlement]]) -> Iterator[dict[Ro
     yield from rounds
 
 
-async def forget(session: StoreConnection, rows: Sequence[RowId]) -> None:
-    """Drop the oldest part of stories that grow too long."""
-    await session.execute(_FORGET, rows, HISTORY_KEPT)
+async def trim_history(session: StoreConnection, rows: Sequence[RowId]) -> None:
+    """Delete the oldest entries of histories that grow too long."""
+    await session.execute(_TRIM_HISTORY, rows, HISTORY_KEPT)
 
 
 # --- housekeeping ---------------------------------------------------------------------------------
 
 
 async def prune(session: StoreConnection, older_than: float, limit: int) -> int:
-    """Delete the longest settled ones, delivered and dropped; their stories go with them."""
+    """Delete the longest settled ones, delivered and dropped; their history goes with them."""
     return await session.execute(_PRUNE, older_than, limit)
 
 
 @dataclass(frozen=True, slots=True)
 class PayloadPurge:
-    """How far the payloads are gone: up to this row, in the order of settling. `looked_at`: in this batch."""
+    """How far payloads are purged: up to this row, in the order of settling. `examined`: in this batch."""
 
     settled_at: datetime = _NEVER
     row: int = 0
-    looked_at: int = 0
+    examined: int = 0
 
 
 async def purge_payloads(
     session: StoreConnection, before: PayloadPurge, older_than: float, limit: int
 ) -> PayloadPurge:
-    """Let go of the payloads of the next messages that were delivered so long ago."""
+    """Purge the payloads of the next messages that were delivered so long ago."""
     rows = await session.fetch(_SETTLED, before.settled_at, before.row, older_than, limit)
     if not rows:
         return PayloadPurge(before.settled_at, before.row)
-    await session.execute(_SHED, [row["id"] for row in rows])
+    await session.execute(_PURGE, [row["id"] for row in rows])
     return PayloadPurge(rows[-1]["settled_at"], rows[-1]["id"], len(rows))
 
 
-async def fold(session: StoreConnection) -> None:
+async def merge_counts(session: StoreConnection) -> None:
     """Make the counters few again."""
-    await session.execute(_FOLD, _FOLDED_AT_ONCE)
+    await session.execute(_MERGE_COUNTS, _MERGED_AT_ONCE)

@@ -1,6 +1,6 @@
-"""This file is what the outbox's tables are called in a database: their schema and their names' prefix.
+"""What the outbox's tables are called in a database: their schema and their names' prefix.
 
-Statements are written with plain names (`relay_outbox`); here they get the names that the settings say, since
+Statements are written with plain names (`relay_outbox`); here they get the configured names, since
 a `search_path` does not hold behind a pooler that shares connections.
 """
 
@@ -8,8 +8,7 @@ import re
 from dataclasses import dataclass, field
 
 from relay.core.ports import StoreError
-
-DEFAULT_PREFIX = "relay_"
+from relay.outbox.location import DEFAULT_PREFIX
 
 _NAME = re.compile(r"('?)\brelay_(?=\w)")
 _PREFIX = re.compile(r"[a-z_][a-z0-9_]{0,29}")

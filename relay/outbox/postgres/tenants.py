@@ -1,17 +1,14 @@
-"""This file is what is kept for tenants and relays: who has work, pauses, live states, heartbeats."""
+"""Tenants and relays on PostgreSQL: who has work, pauses, live states, heartbeats."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import get_args
 
 from relay.core.admin import RelayBeat
-from relay.core.model import DocumentName, StateName, TenantId, TenantState
-from relay.core.ports import Control, Notification
-from relay.outbox.postgres.connection import StoreConnection
-
-ALIVE_SECONDS = 15.0
-"""A relay whose heartbeat is older than this counts as gone; it beats at least three times in that time."""
+from relay.core.model import TenantId, TenantState
+from relay.core.ports import RELAY, Control, Notification
+from relay.outbox.postgres import audit
+from relay.outbox.postgres.connection import StoreConnection, utc
+from relay.outbox.values import ALIVE_SECONDS, Heartbeat, relay_beats, tenant_states
 
 _PENDING = """
 WITH RECURSIVE found(tenant) AS (
@@ -24,24 +21,24 @@ WITH RECURSIVE found(tenant) AS (
 ) SELECT tenant, NULL::bigint AS revision, NULL::text AS paused FROM found WHERE tenant IS NOT NULL
 """
 
-# $1 is 0: what has a value is planned anew each time, and kept (`session.py`).
-_SIGNALS = f"""
+# $1 is 0: what has a value is planned anew each time, and kept (`connection.py`).
+_NOTIFICATION = f"""
 {_PENDING} UNION ALL SELECT tenant_id, revision, paused FROM relay_tenants WHERE revision > $1
 """  # noqa: S608
 
 _BUMP = """
 INSERT INTO relay_tenants (tenant_id, revision)
-SELECT tenant, 1 FROM unnest($1::text[]) AS asked (tenant) ORDER BY tenant
+SELECT tenant, 1 FROM unnest($1::text[]) AS wanted (tenant) ORDER BY tenant
 ON CONFLICT (tenant_id) DO UPDATE SET revision = relay_tenants.revision + 1
 """
 
-_HINT = """
+_NOTIFY = """
 SELECT pg_notify('relay_outbox', $1) WHERE coalesce(current_setting('relay.notify', true), 'on') <> 'off'
 """
 
 _PAUSED = "UPDATE relay_tenants SET paused = $1 WHERE tenant_id = $2"
 
-# What was given over meanwhile is the next holder's to tell.
+# The state of a tenant that was released meanwhile is for the next holder to report.
 _REPORT = """
 INSERT INTO relay_tenants (
     tenant_id, relay, state, reason, since, next_try, kind, documents, kind_since)
@@ -56,7 +53,7 @@ ON CONFLICT (tenant_id) DO UPDATE SET
     documents = excluded.documents, kind_since = excluded.kind_since
 """
 
-# Where leases are in use, the holder's word counts: not that of a relay which gave the tenant back.
+# Where leases are in use, the holder's state counts: not that of a relay which released the tenant.
 _STATES = """
 SELECT known.tenant_id, known.state, known.reason, known.since, known.next_try, known.relay,
        CASE WHEN kind_since = since THEN kind END, CASE WHEN kind_since = since THEN documents END
@@ -78,7 +75,7 @@ _BEAT_AGAIN = """
 UPDATE relay_relays SET beat_at = clock_timestamp(), details = $3::text::json WHERE relay = $1 AND token = $2
 """
 
-_MET = "DELETE FROM relay_relays WHERE relay = $1"
+_REMOVE = "DELETE FROM relay_relays WHERE relay = $1"
 
 _FIRST_BEAT = "INSERT INTO relay_relays (relay, token, details) VALUES ($1, $2, $3::text::json)"
 
@@ -99,7 +96,7 @@ FROM relay_relays ORDER BY started_at, relay
 
 async def notification(session: StoreConnection) -> Notification:
     """Who has work, one step along the index for each, however many rows it has; and the controls."""
-    rows = await session.fetch(_SIGNALS, 0)
+    rows = await session.fetch(_NOTIFICATION, 0)
     return Notification(
         frozenset(TenantId(row["tenant"]) for row in rows if row["revision"] is None),
         {
@@ -115,24 +112,38 @@ async def pending(session: StoreConnection) -> frozenset[TenantId]:
     return frozenset(TenantId(row["tenant"]) for row in await session.fetch(_PENDING))
 
 
-# --- what persons decide --------------------------------------------------------------------------
+# --- pauses ---------------------------------------------------------------------------------------
 
 
 async def bump(session: StoreConnection, tenants: Sequence[TenantId]) -> None:
-    """Make the tenants' workers look again at everything they have read ahead."""
+    """Make the tenants' workers discard everything that they have prefetched."""
     await session.execute(_BUMP, sorted({tenant.upper() for tenant in tenants}))
-    await hint(session)
+    await notify(session)
 
 
-async def hint(session: StoreConnection, mark: str = "") -> None:
+async def notify(session: StoreConnection, mark: str = "") -> None:
     """Wake the relays at the commit."""
-    await session.execute(_HINT, mark)
+    await session.execute(_NOTIFY, mark)
 
 
-async def pause(session: StoreConnection, tenant: TenantId, reason: str | None) -> None:
-    """Until resumed; None resumes, also a tenant that is not paused: its worker, perhaps halted, sees it."""
+async def pause(session: StoreConnection, tenant: TenantId, reason: str, who: str = RELAY) -> None:
+    """Until resumed."""
     await bump(session, [tenant])
     await session.execute(_PAUSED, reason, tenant.upper())
+    await audit.note(session, who, "pause", tenant, reason=reason)
+
+
+async def resume(session: StoreConnection, tenant: TenantId, who: str) -> None:
+    """Also a tenant that is not paused: its worker, perhaps halted, sees the revision."""
+    await bump(session, [tenant])
+    await session.execute(_PAUSED, None, tenant.upper())
+    await audit.note(session, who, "resume", tenant)
+
+
+async def ask(session: StoreConnection, tenant: TenantId, who: str) -> None:
+    """The worker, perhaps waiting, sees the revision."""
+    await bump(session, [tenant])
+    await audit.note(session, who, "ask", tenant)
 
 
 async def write_nothing(session: StoreConnection) -> None:
@@ -162,52 +173,28 @@ async def report(session: StoreConnection, relay: str, token: str, reported: Seq
 
 async def states(session: StoreConnection) -> Mapping[TenantId, TenantState]:
     """Of relays that are alive; what a dead one wrote is no longer true."""
-    names: dict[str, StateName] = {name: name for name in get_args(StateName)}
-    return {
-        TenantId(tenant): TenantState(
-            TenantId(tenant),
-            names[state],
-            reason,
-            since,
-            next_try,
-            relay,
-            kind or "",
-            tuple(map(DocumentName, json.loads(documents or "[]"))),
-        )
-        for tenant, state, reason, since, next_try, relay, kind, documents in await session.fetch(
-            _STATES, ALIVE_SECONDS
-        )
-        if state in names
-    }
+    return tenant_states(map(tuple, await session.fetch(_STATES, ALIVE_SECONDS)), utc)
 
 
 # --- heartbeats -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """`again`: not this process' first. `met_another`: an earlier process of the same name did not leave."""
-
-    again: bool
-    met_another: bool = False
-
-
 async def beat(
     session: StoreConnection, relay: str, token: str, details: Mapping[str, str], before: str
-) -> Beat:
+) -> Heartbeat:
     """Write the heartbeat. States that were reported `before` it had a name get the name."""
     text = json.dumps(dict(details))
     if await session.execute(_BEAT_AGAIN, relay, token, text):
-        return Beat(again=True)
-    met_another = await session.execute(_MET, relay) > 0
+        return Heartbeat(again=True)
+    found = await session.execute(_REMOVE, relay) > 0
     await session.execute(_FIRST_BEAT, relay, token, text)
     if before != relay:
         await session.execute(_RENAME, relay, before)
-    return Beat(again=False, met_another=met_another)
+    return Heartbeat(again=False, found_unclean=found)
 
 
 async def leave(session: StoreConnection, relay: str, token: str) -> None:
-    """Take back the heartbeat and the live states, unless another process has taken over the name."""
+    """Remove the heartbeat and the live states, unless another process has taken over the name."""
     if await session.execute(_LEAVE, relay, token):
         await session.execute(_CLEAR_STATES, [relay])
 
@@ -222,7 +209,4 @@ async def sweep(session: StoreConnection, token: str) -> bool:
 
 async def relays(session: StoreConnection) -> Sequence[RelayBeat]:
     """Those that did not leave, by start."""
-    return [
-        RelayBeat(relay, json.loads(details), started, beaten, alive)
-        for relay, details, started, beaten, alive in await session.fetch(_RELAYS, ALIVE_SECONDS)
-    ]
+    return relay_beats(map(tuple, await session.fetch(_RELAYS, ALIVE_SECONDS)), utc)

@@ -1,19 +1,19 @@
-"""This file is the PostgreSQL outbox's rows as they are, to be copied into another outbox or out of one.
+"""The PostgreSQL outbox's rows as they are, to be copied into another outbox or out of one.
 
-For the tables' owner: a relay's own role may neither give ids nor see the sequence they come from.
+For the tables' owner: a relay's own role may neither give ids nor read the sequence they come from.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
-from datetime import datetime
 from typing import Any
 
-from asyncpg import InsufficientPrivilegeError, Record
+from asyncpg import InsufficientPrivilegeError
 
 from relay.core.ports import StoreError
-from relay.outbox.postgres.connection import StoreConnection
-from relay.outbox.postgres.database import Database
-from relay.outbox.transfer_rows import Decided, Entry, Row
+from relay.outbox.postgres.connection import Row, StoreConnection
+from relay.outbox.postgres.database import Database, reading, writing
+from relay.outbox.transfer_rows import StoredAuditEntry, StoredControl, StoredMessage
+from relay.outbox.values import History
 
 _COLUMNS = """
     id, tenant_id, document_name, message_id, to_logical_id, ordering_key, parameters, state, attempts,
@@ -27,14 +27,14 @@ SELECT {_COLUMNS} FROM (
 ) sized WHERE place = 1 OR upto <= $3 ORDER BY id
 """  # noqa: S608  # constants
 
-_PICK = f"SELECT {_COLUMNS} FROM relay_outbox WHERE id = ANY($1::bigint[]) ORDER BY id"  # noqa: S608  # constants
+_BY_IDS = f"SELECT {_COLUMNS} FROM relay_outbox WHERE id = ANY($1::bigint[]) ORDER BY id"  # noqa: S608  # constants
 
-_STORIES = """
+_HISTORIES = """
 SELECT message_row, at, replace(what, 'blamed', 'counted'), detail FROM relay_history
 WHERE message_row = ANY($1::bigint[]) ORDER BY message_row, id
 """
 
-_TAKE_IN = f"""
+_WRITE_ROWS = f"""
 INSERT INTO relay_outbox ({_COLUMNS}) OVERRIDING SYSTEM VALUE
 SELECT id, tenant_id, document_name, message_id, to_logical_id, ordering_key, parameters::json, state,
        attempts, not_before, reason, created_at, queued_at, settled_at, payload, payload_size
@@ -47,9 +47,9 @@ ON CONFLICT (id) DO UPDATE SET
     payload = excluded.payload, payload_size = excluded.payload_size
 """  # noqa: S608  # constants
 
-_FORGET_STORIES = "DELETE FROM relay_history WHERE message_row = ANY($1::bigint[])"
+_DELETE_HISTORIES = "DELETE FROM relay_history WHERE message_row = ANY($1::bigint[])"
 
-_TELL = """
+_ADD_HISTORY = """
 INSERT INTO relay_history (message_row, at, what, detail)
 SELECT message_row, at, what, detail
 FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[])
@@ -59,14 +59,14 @@ ORDER BY place
 
 _LAST = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM relay_outbox_id_seq"
 
-_SKIP_TO = """
+_SKIP_IDS = """
 SELECT setval(tableoid::regclass, $1) FROM relay_outbox_id_seq
 WHERE CASE WHEN is_called THEN last_value ELSE 0 END < $1
 """
 
-_DECIDED = "SELECT tenant_id, revision, paused FROM relay_tenants WHERE revision > 0 ORDER BY tenant_id"
+_CONTROLS = "SELECT tenant_id, revision, paused FROM relay_tenants WHERE revision > 0 ORDER BY tenant_id"
 
-_DECIDE = """
+_WRITE_CONTROLS = """
 INSERT INTO relay_tenants AS known (tenant_id, revision, paused)
 SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])
 ON CONFLICT (tenant_id) DO UPDATE SET
@@ -74,161 +74,123 @@ ON CONFLICT (tenant_id) DO UPDATE SET
 """
 
 
-_ENTRY = """
+_ENTRY_COLUMNS = """
     id, at, who, what, tenant_id, selection, reason, messages, outcome, ended_at, wanted, reached, moved_at
 """
 
-_ENTRIES = f"SELECT {_ENTRY} FROM relay_audit WHERE id > $1 ORDER BY id LIMIT $2"  # noqa: S608  # constants
+_AUDIT_PAGE = f"SELECT {_ENTRY_COLUMNS} FROM relay_audit WHERE id > $1 ORDER BY id LIMIT $2"  # noqa: S608  # constants
 
-_ENTER = f"""
-INSERT INTO relay_audit ({_ENTRY}) OVERRIDING SYSTEM VALUE
+_WRITE_AUDIT = f"""
+INSERT INTO relay_audit ({_ENTRY_COLUMNS}) OVERRIDING SYSTEM VALUE
 SELECT id, at, who, what, tenant_id, selection, reason, messages, outcome, ended_at, wanted::json, reached,
        moved_at
 FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
             $8::bigint[], $9::text[], $10::timestamptz[], $11::text[], $12::bigint[], $13::timestamptz[])
-    AS given ({_ENTRY})
+    AS given ({_ENTRY_COLUMNS})
 ON CONFLICT (id) DO UPDATE SET
     messages = excluded.messages, outcome = excluded.outcome, ended_at = excluded.ended_at,
     reached = excluded.reached, moved_at = excluded.moved_at
 """  # noqa: S608  # constants
 
-_SKIP_ENTRIES = """
+_SKIP_AUDIT_IDS = """
 SELECT setval(tableoid::regclass, $1) FROM relay_audit_id_seq
 WHERE CASE WHEN is_called THEN last_value ELSE 0 END < $1
 """
 
 
-class PostgresRows:
-    """`rows.Rows` on one database."""
+async def read_page(
+    session: StoreConnection, after: int, limit: int, max_bytes: int
+) -> Sequence[StoredMessage]:
+    """In the order of their ids."""
+    return await _with_histories(session, await session.fetch(_PAGE, after, limit, max_bytes))
+
+
+async def read_rows(session: StoreConnection, ids: Sequence[int]) -> Sequence[StoredMessage]:
+    """In the order of their ids."""
+    return await _with_histories(session, await session.fetch(_BY_IDS, list(ids)))
+
+
+async def _with_histories(session: StoreConnection, found: Sequence[Row]) -> Sequence[StoredMessage]:
+    histories: dict[int, History] = {}
+    for row, at, what, detail in await session.fetch(_HISTORIES, [values["id"] for values in found]):
+        histories[row] = (*histories.get(row, ()), (at, what, detail))
+    return [StoredMessage(*(*values, histories.get(values["id"], ()))) for values in found]
+
+
+async def write_rows(session: StoreConnection, rows: Sequence[StoredMessage]) -> None:
+    """With their histories."""
+    await session.execute(_WRITE_ROWS, *_transposed(row.columns for row in rows))
+    await session.execute(_DELETE_HISTORIES, [row.id for row in rows])
+    entries = [(row.id, at, what, detail) for row in rows for at, what, detail in row.history]
+    if entries:
+        await session.execute(_ADD_HISTORY, *_transposed(entries))
+
+
+async def last_id(session: StoreConnection) -> int:
+    """From the table's sequence."""
+    return int(await _as_owner(session, _LAST))
+
+
+async def skip_ids(session: StoreConnection, last: int) -> None:
+    """Moves the sequence."""
+    if last > 0:
+        await _as_owner(session, _SKIP_IDS, last)
+
+
+async def read_controls(session: StoreConnection) -> Sequence[StoredControl]:
+    """By tenant."""
+    return [StoredControl(*values) for values in await session.fetch(_CONTROLS)]
+
+
+async def write_controls(session: StoreConnection, controls: Sequence[StoredControl]) -> None:
+    """Greater revisions win."""
+    if controls:
+        await session.execute(_WRITE_CONTROLS, *_transposed(map(astuple, controls)))
+
+
+async def read_audit(session: StoreConnection, after: int, limit: int) -> Sequence[StoredAuditEntry]:
+    """By id."""
+    return [StoredAuditEntry(*values) for values in await session.fetch(_AUDIT_PAGE, after, limit)]
+
+
+async def write_audit(session: StoreConnection, entries: Sequence[StoredAuditEntry]) -> None:
+    """Each as a whole; moves the sequence too."""
+    await session.execute(_WRITE_AUDIT, *_transposed(map(astuple, entries)))
+    await _as_owner(session, _SKIP_AUDIT_IDS, entries[-1].id)
+
+
+async def _as_owner(session: StoreConnection, statement: str, *values: int) -> Any:
+    try:
+        return await session.fetchval(statement, *values)
+    except InsufficientPrivilegeError as error:
+        raise StoreError(
+            f"this role may not give ids in the outbox {session.where}; "
+            "copy as the role that owns the tables",
+            lasting=True,
+        ) from error
+
+
+def _transposed(rows: Iterable[Sequence[object]]) -> list[list[object]]:
+    """Rows to columns. PostgreSQL keeps no NUL; SQLite does, where ION's answer brought one into a reason."""
+    columns = zip(*rows, strict=True)
+    return [
+        [value.replace("\x00", "\ufffd") if isinstance(value, str) else value for value in column]
+        for column in columns
+    ]
+
+
+class PostgresTransfer:
+    """`transfer_rows.Transfer` on one database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def page(self, after: int, limit: int, max_bytes: int) -> Sequence[Row]:
-        """See rows.Rows."""
-
-        async def work(session: StoreConnection) -> Sequence[Row]:
-            return await _with_stories(session, await session.fetch(_PAGE, after, limit, max_bytes))
-
-        return await self._database.read(work)
-
-    async def pick(self, ids: Sequence[int]) -> Sequence[Row]:
-        """See rows.Rows."""
-
-        async def work(session: StoreConnection) -> Sequence[Row]:
-            return await _with_stories(session, await session.fetch(_PICK, list(ids)))
-
-        return await self._database.read(work)
-
-    async def take_in(self, rows: Sequence[Row]) -> None:
-        """See rows.Rows."""
-
-        async def work(session: StoreConnection) -> None:
-            await session.execute(_TAKE_IN, *_columns(_values(row) for row in rows))
-            await session.execute(_FORGET_STORIES, [row.id for row in rows])
-            told = [(row.id, at, what, _text(detail)) for row in rows for at, what, detail in row.history]
-            if told:
-                await session.execute(_TELL, *_columns(told))
-
-        await self._database.write(work)
-
-    async def last(self) -> int:
-        """See rows.Rows."""
-
-        async def work(session: StoreConnection) -> int:
-            return int(await self._as_owner(session, _LAST))
-
-        return await self._database.read(work)
-
-    async def skip_to(self, last: int) -> None:
-        """See rows.Rows."""
-
-        async def work(session: StoreConnection) -> None:
-            await self._as_owner(session, _SKIP_TO, last)
-
-        if last > 0:
-            await self._database.write(work)
-
-    async def decided(self) -> Sequence[Decided]:
-        """See rows.Rows."""
-
-        async def work(session: StoreConnection) -> Sequence[Decided]:
-            return [Decided(*values) for values in await session.fetch(_DECIDED)]
-
-        return await self._database.read(work)
-
-    async def decide(self, decided: Sequence[Decided]) -> None:
-        """See rows.Rows."""
-
-        async def work(session: StoreConnection) -> None:
-            values = ((one.tenant_id, one.revision, one.paused) for one in decided)
-            await session.execute(_DECIDE, *_columns(values))
-
-        if decided:
-            await self._database.write(work)
-
-    async def entries(self, after: int, limit: int) -> Sequence[Entry]:
-        """See rows.Rows."""
-
-        async def work(session: StoreConnection) -> Sequence[Entry]:
-            return [Entry(*values) for values in await session.fetch(_ENTRIES, after, limit)]
-
-        return await self._database.read(work)
-
-    async def enter(self, entries: Sequence[Entry]) -> None:
-        """See rows.Rows."""
-
-        async def work(session: StoreConnection) -> None:
-            columns = _columns(map(astuple, entries))
-            kept = ([_text(each) if isinstance(each, str) else each for each in column] for column in columns)
-            await session.execute(_ENTER, *kept)
-            await self._as_owner(session, _SKIP_ENTRIES, entries[-1].id)
-
-        await self._database.write(work)
-
-    async def _as_owner(self, session: StoreConnection, statement: str, *values: int) -> Any:
-        try:
-            return await session.fetchval(statement, *values)
-        except InsufficientPrivilegeError as error:
-            raise StoreError(
-                f"this role may not give ids in the outbox {self._database.place.where}; "
-                "copy as the role that owns the tables",
-                lasting=True,
-            ) from error
-
-
-async def _with_stories(session: StoreConnection, found: Sequence[Record]) -> Sequence[Row]:
-    stories: dict[int, list[tuple[datetime, str, str]]] = {}
-    for row, at, what, detail in await session.fetch(_STORIES, [values["id"] for values in found]):
-        stories.setdefault(row, []).append((at, what, detail))
-    return [Row(*(*values, tuple(stories.get(values["id"], ())))) for values in found]
-
-
-def _values(row: Row) -> tuple[object, ...]:
-    return (
-        row.id,
-        row.tenant_id,
-        row.document_name,
-        row.message_id,
-        row.to_logical_id,
-        row.ordering_key,
-        row.parameters,
-        row.state,
-        row.attempts,
-        row.not_before,
-        _text(row.reason),
-        row.created_at,
-        row.queued_at,
-        row.settled_at,
-        row.payload,
-        row.payload_size,
-    )
-
-
-def _columns(rows: Iterable[tuple[object, ...]]) -> list[list[object]]:
-    return [list(column) for column in zip(*rows, strict=True)]
-
-
-def _text(text: str | None) -> str | None:
-    """PostgreSQL keeps no NUL; SQLite does, and a far side's answer may have brought one into a reason."""
-    return None if text is None else text.replace("\x00", "\ufffd")
+    read_page = reading(read_page)
+    read_rows = reading(read_rows)
+    write_rows = writing(write_rows)
+    last_id = reading(last_id)
+    skip_ids = writing(skip_ids)
+    read_controls = reading(read_controls)
+    write_controls = writing(write_controls)
+    read_audit = reading(read_audit)
+    write_audit = writing(write_audit)

@@ -1,4 +1,4 @@
-"""This file is the way into the outbox on SQLite: open it, create it, bring it up to date."""
+"""Opens, creates and upgrades an outbox on SQLite."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from relay.outbox.sqlite import errors, schema
 from relay.outbox.sqlite.database import connect
-from relay.outbox.sqlite.file_lock import Lock
+from relay.outbox.sqlite.file_lock import FileLock
 from relay.outbox.sqlite.store import SqliteOutbox
 
 __all__ = ["SqliteOutbox", "open_file", "schema", "upgrade_file"]
@@ -15,7 +15,7 @@ __all__ = ["SqliteOutbox", "open_file", "schema", "upgrade_file"]
 
 async def open_file(path: Path, *, create: bool, exclusive: bool, purging: bool = False) -> SqliteOutbox:
     """Open it and bring its schema up to date. `exclusive`: as the one relay of the file."""
-    lock = Lock(path) if exclusive else None
+    lock = FileLock(path) if exclusive else None
     try:
         await asyncio.to_thread(upgrade_file, path, create=create, adopt=False)
     except BaseException:

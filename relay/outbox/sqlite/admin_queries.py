@@ -1,4 +1,4 @@
-"""This file is what operators look at: counts, messages, stories, and what a decision would change."""
+"""What operators read, on SQLite: counts, messages with their history, previews of bulk actions."""
 
 import json
 import sqlite3
@@ -6,16 +6,17 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import get_args
 
 from relay.core.admin import AGES, FIRST, Action, Count, Filter, MessageState, Preview, QueueAges, Record
-from relay.core.model import DocumentName, MessageId, OrderingKey, RowId, TenantId
+from relay.core.model import DocumentName, MessageId, RowId, TenantId
 from relay.outbox.bulk import states_of
 from relay.outbox.sqlite import due, selection, tenants
+from relay.outbox.sqlite.instants import parse_instant
 from relay.outbox.sqlite.json_rows import in_one_step, rows
+from relay.outbox.values import EXAMINED, History, message_record
 
-_OLDEST_LOOKED_AT = 5
+_OLDEST_EXAMINED = 5
 """Rows a document and lane kind; a retried one is queued anew at its old place and may hide older ones."""
 
 _IS_DUE = "(not_before IS NULL OR not_before <= strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))"
@@ -40,7 +41,7 @@ SELECT tenant, (
         SELECT queued_at FROM relay_outbox INDEXED BY relay_outbox_lanes
         WHERE state = 'pending' AND tenant_id = head.tenant AND document_name = head.document
           AND ordering_key IS NULL AND {_IS_DUE}
-        ORDER BY id LIMIT {_OLDEST_LOOKED_AT}))
+        ORDER BY id LIMIT {_OLDEST_EXAMINED}))
 FROM head
 UNION ALL
 SELECT tenant, (
@@ -48,7 +49,7 @@ SELECT tenant, (
         SELECT queued_at FROM relay_outbox INDEXED BY relay_outbox_keyed
         WHERE state = 'pending' AND ordering_key IS NOT NULL AND tenant_id = head.tenant
           AND document_name = head.document AND {_IS_DUE}
-        ORDER BY id LIMIT {_OLDEST_LOOKED_AT}))
+        ORDER BY id LIMIT {_OLDEST_EXAMINED}))
 FROM head
 """,  # noqa: S608  # constants
 )
@@ -64,7 +65,7 @@ FROM relay_outbox WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id
 """,
 )
 
-_AHEAD = """
+_LANE_HEAD = """
 SELECT id FROM relay_outbox INDEXED BY relay_outbox_lanes
 WHERE state = 'pending' AND tenant_id = ? AND document_name = ? AND ordering_key IS ? AND id < ?
 ORDER BY id LIMIT 1
@@ -105,9 +106,6 @@ ORDER BY id LIMIT :limit + 1
 """,
 )
 
-_PREVIEWED = 5_000
-"""Rows that are counted at a time."""
-
 _STATES: tuple[MessageState, ...] = get_args(MessageState)
 
 
@@ -125,8 +123,8 @@ def counts(connection: sqlite3.Connection) -> Mapping[TenantId, Count]:
     }
 
 
-def _oldest_due(connection: sqlite3.Connection, asked: Sequence[TenantId]) -> Mapping[TenantId, float]:
-    documents = due.documents_of(connection, asked)
+def _oldest_due(connection: sqlite3.Connection, of: Sequence[TenantId]) -> Mapping[TenantId, float]:
+    documents = due.documents_of(connection, of)
     heads = json.dumps([(tenant, name) for tenant, names in documents.items() for name in names])
     oldest: dict[TenantId, float] = {}
     for tenant, age in rows(connection, _OLDEST, (heads,)):
@@ -157,12 +155,14 @@ def show(connection: sqlite3.Connection, message_id: MessageId, tenant: TenantId
     return _records(connection, ids, with_history=True)
 
 
-def ahead(connection: sqlite3.Connection, record: Record) -> Record | None:
+def lane_head(connection: sqlite3.Connection, record: Record) -> Record | None:
     """The head of its lane, over all documents, if that is another message."""
     heads = [
         row
         for document in due.documents(connection, record.tenant_id)
-        for row in connection.execute(_AHEAD, (record.tenant_id, document, record.ordering_key, record.row))
+        for row in connection.execute(
+            _LANE_HEAD, (record.tenant_id, document, record.ordering_key, record.row)
+        )
     ]
     found = _records(connection, [RowId(row) for (row,) in sorted(heads)[:1]])
     return found[0] if found else None
@@ -174,17 +174,19 @@ def payload(connection: sqlite3.Connection, row: RowId, limit: int) -> bytes | N
     return None if found is None else bytes(found[0])
 
 
-def shape(connection: sqlite3.Connection, tenant: TenantId | None, limit: int) -> Sequence[QueueAges]:
+def queue_ages(connection: sqlite3.Connection, tenant: TenantId | None, limit: int) -> Sequence[QueueAges]:
     """By tenant and document, each along the indexes of pending rows."""
-    asked = sorted(tenants.pending(connection)) if tenant is None else [TenantId(tenant.upper())]
+    of = sorted(tenants.pending(connection)) if tenant is None else [TenantId(tenant.upper())]
     return [
-        _shape(connection, each, document, limit)
-        for each, documents in due.documents_of(connection, asked).items()
+        _ages_of(connection, each, document, limit)
+        for each, documents in due.documents_of(connection, of).items()
         for document in documents
     ]
 
 
-def _shape(connection: sqlite3.Connection, tenant: TenantId, document: DocumentName, limit: int) -> QueueAges:
+def _ages_of(
+    connection: sqlite3.Connection, tenant: TenantId, document: DocumentName, limit: int
+) -> QueueAges:
     values = {"tenant": tenant, "document": document, "limit": limit}
     ages = [age for (age,) in rows(connection, _AGES, values)]
     buckets = Counter(bisect_right(AGES, age) for age in ages[:limit])
@@ -192,14 +194,14 @@ def _shape(connection: sqlite3.Connection, tenant: TenantId, document: DocumentN
     return QueueAges(tenant, document, counts, more=len(ages) > limit)
 
 
-def preview(connection: sqlite3.Connection, what: Action, wanted: Filter, sample: int) -> Preview:
-    """What a decision would change, in one snapshot."""
+def preview(connection: sqlite3.Connection, what: Action, wanted: Filter, sample: int = 5) -> Preview:
+    """What a bulk action would change, in one snapshot."""
     moment = selection.moment(connection)
     frozen, states = replace(wanted, moment=moment), states_of(what, wanted)
     groups: Counter[tuple[TenantId, DocumentName, MessageState]] = Counter()
     last: RowId | None = FIRST
     while last is not None:
-        page = selection.page(connection, frozen, states, _PREVIEWED, last)
+        page = selection.page(connection, frozen, states, EXAMINED, last)
         for tenant, document, state, number in rows(connection, _GROUPS, (json.dumps(page.ids),)):
             groups[TenantId(tenant), DocumentName(document), state] += number
         last = page.last
@@ -212,29 +214,10 @@ def _records(
     connection: sqlite3.Connection, ids: Sequence[RowId], *, with_history: bool = False
 ) -> Sequence[Record]:
     return [
-        Record(
-            row=row[0],
-            tenant_id=row[1],
-            document_name=DocumentName(row[2]),
-            message_id=MessageId(row[3]),
-            to_logical_id=row[4],
-            ordering_key=None if row[5] is None else OrderingKey(row[5]),
-            parameters=json.loads(row[6]),
-            size=row[7],
-            state=row[8],
-            reason=row[9],
-            attempts=row[10],
-            not_before=None if row[11] is None else tenants.instant(row[11]),
-            created_at=tenants.instant(row[12]),
-            queued_at=tenants.instant(row[13]),
-            settled_at=None if row[14] is None else tenants.instant(row[14]),
-            history=_history(connection, row[0]) if with_history else (),
-        )
+        message_record(row, parse_instant, _history(connection, row[0]) if with_history else ())
         for row in rows(connection, _RECORDS, (json.dumps(ids),))
     ]
 
 
-def _history(connection: sqlite3.Connection, row: RowId) -> tuple[tuple[datetime, str, str], ...]:
-    return tuple(
-        (tenants.instant(at), what, detail) for at, what, detail in rows(connection, _HISTORY, (row,))
-    )
+def _history(connection: sqlite3.Connection, row: RowId) -> History:
+    return tuple((parse_instant(at), what, detail) for at, what, detail in rows(connection, _HISTORY, (row,)))

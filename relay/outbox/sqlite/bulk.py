@@ -1,17 +1,25 @@
-"""This file is what operators decide about messages: retry, park, drop, a chunk of rows at a time.
+"""Bulk actions of operators on SQLite: retry, park, drop, a chunk of rows at a time.
 
 Each chunk is a short transaction of its own, so that the relay's settlements and the applications' inserts
-get in between however many rows are meant.
+get in between however many rows are selected.
 """
 
 import json
-import sqlite3
 from collections.abc import Sequence
+from sqlite3 import Connection
 
-from relay.core.admin import BulkAction
-from relay.core.model import RowId
-from relay.outbox.bulk import DECISIONS, Done, states_of
-from relay.outbox.sqlite import selection, tenants
+from relay.core.admin import AuditEntry, BulkAction
+from relay.core.model import AuditId, RowId
+from relay.outbox.bulk import (
+    ACTIONS,
+    ChunkResult,
+    filter_json,
+    no_such_action,
+    parse_filter,
+    states_of,
+    summary,
+)
+from relay.outbox.sqlite import audit, selection, tenants
 
 CHUNK = 500
 """Rows in one transaction: some 20 ms, so that settlements and inserts get in between."""
@@ -29,7 +37,7 @@ SET state = :done, reason = :reason, not_before = NULL, settled_at = strftime('%
 WHERE id IN (SELECT value FROM json_each(:rows))
 """
 
-_TELL = """
+_ADD_HISTORY = """
 INSERT INTO relay_history (row, what, detail) SELECT value, :done, :reason FROM json_each(:rows)
 """
 
@@ -37,19 +45,71 @@ _TENANTS = """
 SELECT DISTINCT upper(tenant_id) FROM relay_outbox WHERE id IN (SELECT value FROM json_each(?))
 """
 
+_BEGIN = """
+INSERT INTO relay_audit (who, what, tenant_id, selection, reason, outcome, wanted)
+VALUES (?, ?, upper(?), ?, ?, 'running', ?)
+"""
 
-def chunk(connection: sqlite3.Connection, order: BulkAction, after: RowId) -> Done:
-    """Decide about the next rows behind `after`, and make their tenants' workers look again."""
-    states = states_of(order.what, order.wanted)
-    page = selection.page(connection, order.wanted, states, CHUNK, after)
+_RUNNING = "SELECT what, wanted, who, reason, reached, outcome FROM relay_audit WHERE id = ?"
+
+_ADVANCE = """
+UPDATE relay_audit
+SET messages = messages + :rows, reached = coalesce(:last, reached),
+    moved_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'),
+    outcome = CASE WHEN :last IS NULL THEN 'done' ELSE 'running' END,
+    ended_at = CASE WHEN :last IS NULL THEN strftime('%Y-%m-%dT%H:%M:%fZ', 'now') END
+WHERE id = :audit
+"""
+
+_CANCEL = """
+UPDATE relay_audit SET outcome = 'cancelled', ended_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
+WHERE id = ? AND outcome = 'running'
+RETURNING what, tenant_id
+"""
+
+
+def begin(connection: Connection, order: BulkAction) -> AuditId:
+    """Record it as running; its filter has a moment."""
+    wanted = order.wanted
+    values = (order.who, order.what, wanted.tenant, summary(wanted), order.reason, filter_json(wanted))
+    return AuditId(connection.execute(_BEGIN, values).lastrowid or 0)
+
+
+def advance(connection: Connection, audit_id: AuditId) -> AuditEntry:
+    """Apply it to the next chunk, unless it is over."""
+    row = connection.execute(_RUNNING, (audit_id,)).fetchone()
+    if row is None:
+        raise no_such_action(audit_id)
+    what, wanted, who, reason, reached, outcome = row
+    if outcome == "running":
+        done = apply_chunk(connection, BulkAction(what, parse_filter(wanted), who, reason), RowId(reached))
+        connection.execute(_ADVANCE, {"audit": audit_id, "rows": done.rows, "last": done.last})
+    entry = audit.entry(connection, audit_id)
+    assert entry is not None
+    return entry
+
+
+def cancel(connection: Connection, audit_id: AuditId, who: str) -> bool:
+    """Whether it was still running. Who cancelled it is an entry of its own."""
+    cancelled = connection.execute(_CANCEL, (audit_id,)).fetchone()
+    if cancelled is None:
+        return False
+    what, tenant = cancelled
+    audit.note(connection, who, "cancel", tenant, f"{what} {audit_id}")
+    return True
+
+
+def apply_chunk(connection: Connection, order: BulkAction, after: RowId) -> ChunkResult:
+    """Change the next rows behind `after`, and make their tenants' workers discard what they prefetched."""
+    page = selection.page(connection, order.wanted, states_of(order.what, order.wanted), CHUNK, after)
     if page.ids:
         _apply(connection, order, page.ids)
-    return Done(len(page.ids), page.last)
+    return ChunkResult(len(page.ids), page.last)
 
 
-def _apply(connection: sqlite3.Connection, order: BulkAction, rows: Sequence[RowId]) -> None:
-    values = {"rows": json.dumps(rows), "done": DECISIONS[order.what].done, "reason": order.reason}
+def _apply(connection: Connection, order: BulkAction, rows: Sequence[RowId]) -> None:
+    values = {"rows": json.dumps(rows), "done": ACTIONS[order.what].done, "reason": order.reason}
     connection.execute(_RETRY if order.what == "retry" else _SET_ASIDE, values)
-    connection.execute(_TELL, values)
+    connection.execute(_ADD_HISTORY, values)
     for (tenant,) in connection.execute(_TENANTS, (values["rows"],)).fetchall():
         tenants.bump(connection, tenant)

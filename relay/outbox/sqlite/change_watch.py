@@ -1,7 +1,7 @@
-"""This file is the look-out for changes by other connections: whether anything was committed since last time.
+"""Watches for commits of other connections.
 
-SQLite tells nobody of a commit, but a connection's `PRAGMA data_version` differs once another one has
-committed. Asking is a look into shared memory, some ten microseconds.
+SQLite sends no notification of a commit, but a connection's `PRAGMA data_version` differs once another one
+has committed. Reading it is an access to shared memory, some ten microseconds.
 """
 
 import asyncio
@@ -12,19 +12,19 @@ from pathlib import Path
 
 from relay.outbox.sqlite import database
 
-LOOK_SECONDS = 0.01
-"""Half of it on average, all of it at worst, is added to a message's way."""
+POLL_SECONDS = 0.01
+"""Half of it on average, all of it at worst, is added to a message's latency."""
 
-_IDENTITY_LOOKS = 100  # once a second: is it still the same file?
+_IDENTITY_POLLS = 100  # once a second: is it still the same file?
 _CLOSE_SECONDS = 1.0
 _REST_SECONDS = 1.0  # between two tries to open a file that cannot be opened
 
 
 class ChangeWatch:
-    """A small thread that looks, and wakes whoever waits for a change.
+    """A small thread that polls, and wakes whoever waits for a change.
 
     A change is never missed: the waiter reads the outbox after it was woken, and a commit that comes after
-    the thread's look is seen by its next one.
+    the thread's poll is found by its next one.
     """
 
     def __init__(self, path: Path, loop: asyncio.AbstractEventLoop) -> None:
@@ -32,7 +32,7 @@ class ChangeWatch:
         self._loop = loop
         self._stopping = threading.Event()
         self._changed = asyncio.Event()
-        self._changed.set()  # what was there before the first look is news too
+        self._changed.set()  # what was there before the first poll counts too
         self._thread = threading.Thread(target=self._run, name="outbox-watch", daemon=True)
         self._thread.start()
 
@@ -44,33 +44,31 @@ class ChangeWatch:
         self._changed.clear()
 
     def close(self) -> None:
-        """Ends within a look."""
+        """Ends within a poll."""
         self._stopping.set()
         self._thread.join(_CLOSE_SECONDS)  # a disk that hangs does not hold up the stop
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            with contextlib.suppress(
-                sqlite3.Error
-            ):  # the one who reads the outbox is told; here it is tried again
+            with contextlib.suppress(sqlite3.Error):  # reported where the outbox is read; here it is retried
                 self._watch_one_file()
-            self._tell()
+            self._wake()
             self._stopping.wait(_REST_SECONDS)
 
     def _watch_one_file(self) -> None:
         opened = database.identity(self._path)
         with contextlib.closing(database.connect(self._path)) as connection:
             last: int | None = None
-            looks = 0
-            while not self._stopping.wait(LOOK_SECONDS):
+            polls = 0
+            while not self._stopping.wait(POLL_SECONDS):
                 (version,) = connection.execute("PRAGMA data_version").fetchone()
                 if version != last:
                     last = version
-                    self._tell()
-                looks += 1
-                if looks % _IDENTITY_LOOKS == 0 and database.identity(self._path) != opened:
+                    self._wake()
+                polls += 1
+                if polls % _IDENTITY_POLLS == 0 and database.identity(self._path) != opened:
                     return
 
-    def _tell(self) -> None:
+    def _wake(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._changed.set)

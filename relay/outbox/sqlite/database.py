@@ -1,26 +1,25 @@
-"""This file is a SQLite file in use: one thread that writes, one that reads, each with its own connection.
+"""A SQLite file in use: one thread that writes, one that reads, each with its own connection.
 
-A connection that met an error which may last is closed; the next call opens a new one, so that the relay
-goes on by itself once the cause is mended.
+A connection whose error may last is closed; the next call opens a new one, so that the relay resumes
+automatically once the cause is fixed.
 """
 
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from functools import update_wrapper
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
-from relay.core.ports import StoreError
+from relay.core.ports import CALL_SECONDS, StoreError
 from relay.outbox.payload_digest import sha256
 from relay.outbox.sqlite import errors, schema
 
-CALL_SECONDS = 30.0
-"""The longest that any call may take; a disk that hangs must not hang the relay."""
-
 _JOURNAL_BYTES = 64 * 1024 * 1024  # a write-ahead log that grew in a burst shrinks to this
 
+P = ParamSpec("P")
 T = TypeVar("T")
 Identity = tuple[int, int]
 
@@ -38,7 +37,7 @@ def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
     connection.text_factory = lambda data: str(data, "utf-8", "replace")
     connection.create_function("sha256", 1, sha256, deterministic=True)
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA secure_delete = ON")  # what is let go leaves the file too
+    connection.execute("PRAGMA secure_delete = ON")  # a purged payload leaves the file too
     connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
     return connection
 
@@ -68,7 +67,7 @@ class Channel:
         return await self._within(lambda: self._transact(work))
 
     async def close(self) -> None:
-        """After the calls under way. A thread that a hanging disk holds is left to itself."""
+        """After the running calls. A thread that a hanging disk holds is left behind."""
         if self._closed:
             return
         self._closed = True
@@ -90,7 +89,7 @@ class Channel:
         except TimeoutError as error:
             raise StoreError(
                 f"the disk under the outbox {self._path} did not answer within {CALL_SECONDS:g} s; "
-                "check the file system; what was under way may be stored all the same"
+                "check the file system; what was being written may be stored"
             ) from error
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -105,7 +104,7 @@ class Channel:
         except BaseException:
             self._roll_back(reconnect=False)
             raise
-        self._require_same_file()  # it may have gone between the look before and the commit
+        self._require_same_file()  # it may have gone between the check before and the commit
         return result
 
     def _connected(self) -> sqlite3.Connection:
@@ -168,3 +167,33 @@ class Database:
             await self._reader.close()
         finally:
             await self._writer.close()
+
+
+class HasDatabase(Protocol):
+    """A store: its methods are transactions on this database."""
+
+    _database: Database
+
+
+Query = Callable[Concatenate[sqlite3.Connection, P], T]
+Method = Callable[Concatenate[HasDatabase, P], Coroutine[Any, Any, T]]
+
+
+def reading(query: Query[P, T]) -> Method[P, T]:
+    """The query as a method of a store: one snapshot."""
+
+    async def method(store: HasDatabase, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await store._database.read(lambda connection: query(connection, *args, **kwargs))  # noqa: SLF001
+
+    update_wrapper(method, query)
+    return method
+
+
+def writing(query: Query[P, T]) -> Method[P, T]:
+    """The same for a query that writes: one durable transaction."""
+
+    async def method(store: HasDatabase, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await store._database.write(lambda connection: query(connection, *args, **kwargs))  # noqa: SLF001
+
+    update_wrapper(method, query)
+    return method

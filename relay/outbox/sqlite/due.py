@@ -1,28 +1,22 @@
-"""This file is which pending messages a tenant's worker reads next, and reading them.
+"""The pending messages that a tenant's worker reads next, on SQLite.
 
 One limited sub-query a document, each along an index of pending rows, so that neither a million rows of a
-document that is not accepted nor a million in a lane that is held are walked through.
+document that is not accepted nor a million in a lane that is held are scanned.
 """
 
 import heapq
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from relay.core.model import DocumentName, LogicalId, Message, MessageId, OrderingKey, RowId, TenantId
 from relay.outbox.sqlite.json_rows import in_one_step, row_ids, rows
-
-WINDOW = 4096
-"""Rows with a key that are looked through by id before going lane by lane: about a millisecond's worth."""
-
-LANES = 2048
-"""Lanes that are visited one by one, at most; more of them are walked through in the order of the ids."""
+from relay.outbox.values import LANES, WINDOW, PendingFilter
 
 APART = 16_384
-"""Bytes of a payload above which it is read by itself: together they are held some times over."""
+"""Bytes of a payload above which it is read alone: together they are held some times over."""
 
 # `|| ''`: as text; whether JSON stays JSON through a statement depends on SQLite's version.
 _DOCUMENTS = in_one_step(
@@ -122,16 +116,6 @@ FROM (SELECT * FROM relay_outbox WHERE id IN (SELECT value FROM json_each(:ids))
 _PAYLOAD = "SELECT CAST(payload AS BLOB) FROM relay_outbox WHERE id = ?"
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Which rows of a document are meant: not those of `held` lanes, not the `known`, after `after`."""
-
-    held: frozenset[OrderingKey | None]
-    known: frozenset[RowId]
-    limit: int
-    after: int = 0
-
-
 def documents(connection: sqlite3.Connection, tenant: TenantId) -> frozenset[DocumentName]:
     """The document names of the tenant's pending rows."""
     return frozenset(documents_of(connection, [tenant])[tenant])
@@ -149,46 +133,48 @@ def due(
     connection: sqlite3.Connection,
     tenant: TenantId,
     accepted: Set[DocumentName],
-    span: Span,
+    pending: PendingFilter,
     max_bytes: int,
 ) -> Sequence[Message]:
     """The pending messages of accepted documents in the order of their rows."""
     wanted = documents(connection, tenant) & accepted
-    return _read(connection, pending_ids(connection, tenant, wanted, span), max_bytes)
+    return _read(connection, pending_ids(connection, tenant, wanted, pending), max_bytes)
 
 
 def pending_ids(
-    connection: sqlite3.Connection, tenant: TenantId, wanted: Iterable[DocumentName], span: Span
+    connection: sqlite3.Connection, tenant: TenantId, wanted: Iterable[DocumentName], pending: PendingFilter
 ) -> list[RowId]:
     """The lowest ids over all wanted documents, ascending."""
     values = {
         "tenant": tenant,
-        "held": json.dumps([key for key in span.held if key is not None]),
-        "known": json.dumps(list(span.known)),
-        "limit": span.limit,
-        "after": span.after,
+        "held": json.dumps([key for key in pending.held if key is not None]),
+        "known": json.dumps(list(pending.known)),
+        "limit": pending.limit,
+        "after": pending.after,
     }
-    parts: list[list[RowId]] = []
+    by_document: list[list[RowId]] = []
     for document in wanted:
         values["document"] = document
-        if None not in span.held:
-            parts.append(row_ids(connection, _WITHOUT_KEY, values))
-        parts.append(_keyed_ids(connection, values, span))
-    return list(islice(heapq.merge(*parts), span.limit))
+        if None not in pending.held:
+            by_document.append(row_ids(connection, _WITHOUT_KEY, values))
+        by_document.append(_keyed_ids(connection, values, pending))
+    return list(islice(heapq.merge(*by_document), pending.limit))
 
 
-def _keyed_ids(connection: sqlite3.Connection, values: dict[str, object], span: Span) -> list[RowId]:
+def _keyed_ids(
+    connection: sqlite3.Connection, values: dict[str, object], pending: PendingFilter
+) -> list[RowId]:
     """By id while few rows must be skipped; lane by lane where a held lane has piled up; else by id again."""
-    window = values | {"window": WINDOW + span.limit}
+    window = values | {"window": WINDOW + pending.limit}
     found = row_ids(connection, _KEYED, window)
-    if len(found) >= span.limit or connection.execute(_MORE_KEYED, window).fetchone() is None:
+    if len(found) >= pending.limit or connection.execute(_MORE_KEYED, window).fetchone() is None:
         return found
     lanes = rows(connection, _FREE_LANES, values | {"lanes": LANES + 1})
     if len(lanes) > LANES:
         return row_ids(connection, _KEYED, values | {"window": -1})
     free = [key for key, is_held in lanes if not is_held]
-    parts = [row_ids(connection, _IN_LANE, values | {"key": key}) for key in free]
-    return list(islice(heapq.merge(*parts), span.limit))
+    by_document = [row_ids(connection, _IN_LANE, values | {"key": key}) for key in free]
+    return list(islice(heapq.merge(*by_document), pending.limit))
 
 
 def _read(connection: sqlite3.Connection, ids: Sequence[RowId], max_bytes: int) -> Sequence[Message]:

@@ -1,4 +1,4 @@
-"""This file is what SQLite's errors mean to a person: what happened, where, and the mend."""
+"""What SQLite's errors mean to an operator: what happened, where, and the hint."""
 
 import os
 import sqlite3
@@ -62,18 +62,18 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
             )
         case sqlite3.SQLITE_ERROR if "no such" in str(error):
             return StoreError(
-                f"{path} lacks a part of the outbox ({error}); "
+                f"{path} lacks a table or column of the outbox ({error}); "
                 "restore a backup, or give the outbox another path in RELAY_OUTBOX__URL",
                 lasting=True,
             )
         case _:
-            return StoreError(f"the outbox {path} could not do it: {error}")
+            return StoreError(f"the call to the outbox {path} failed: {error}")
 
 
 def _full(path: Path) -> StoreError:
     return StoreError(
         f"the disk is full under the outbox {path}; free some space in {path.parent}; "
-        "nothing that was stored is lost, and a running relay goes on by itself"
+        "nothing that was stored is lost, and a running relay resumes automatically"
     )
 
 

@@ -1,4 +1,4 @@
-"""This file is the lock that keeps two relays off one SQLite file."""
+"""The lock that keeps two relays off one SQLite file."""
 
 import contextlib
 import fcntl
@@ -9,8 +9,8 @@ from relay.core.ports import StoreError
 from relay.outbox.sqlite import errors
 
 
-class Lock:
-    """An advisory lock on `<file>.lock`; the system lets go of it when the process ends, however it ends."""
+class FileLock:
+    """An advisory lock on `<file>.lock`; the system releases it when the process ends, however it ends."""
 
     def __init__(self, path: Path) -> None:
         """Raises StoreError where another relay holds it."""
@@ -21,12 +21,10 @@ class Lock:
             holder = os.pread(self._file, 20, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._file)
             raise StoreError(
-                f"another relay (process {holder}) carries the outbox {path}; stop it first, or give this "
+                f"another relay (process {holder}) uses the outbox {path}; stop it first, or give this "
                 "relay an outbox of its own in RELAY_OUTBOX__URL"
             ) from error
-        with contextlib.suppress(
-            OSError
-        ):  # the number is only for the message above; a full disk may refuse it
+        with contextlib.suppress(OSError):  # the number is only for the text above; a full disk may refuse it
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 

@@ -1,6 +1,6 @@
-"""This file is reading rows of the SQLite outbox in one step, however many there are.
+"""Reads rows of the SQLite outbox in one step, however many there are.
 
-For each row that it steps to, Python's driver lets go of the interpreter and has to win it back from the
+For each row that it steps to, Python's driver releases the interpreter's lock and has to win it back from the
 loop's thread. Beside a busy loop that takes up to milliseconds a row; as one JSON text, all rows cost it once
 (decision 0013).
 """

@@ -1,4 +1,4 @@
-"""This file is the outbox's tables on SQLite: recognise them, create them, bring them up to date.
+"""Recognises, creates and upgrades the outbox's tables on SQLite.
 
 The numbered `.sql` files beside it are the schema's versions. `relay_schema` holds those that a file has,
 so that the outbox can live in an application's own database, whose `user_version` stays the application's.

@@ -1,18 +1,16 @@
-"""This file is which rows operators mean: from a filter to row ids, each way along an index."""
+"""From an operator's filter to row ids on SQLite, each way along an index."""
 
 import json
 import sqlite3
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from relay.core.admin import FIRST, Filter, MessageState, Moment
 from relay.core.model import RowId
 from relay.outbox.sqlite import due, tenants
+from relay.outbox.sqlite.instants import format_instant, parse_instant
 from relay.outbox.sqlite.json_rows import in_one_step, row_ids
-
-_PAGE = 5_000
-"""Rows that are looked through at a time where all that are meant are wanted."""
+from relay.outbox.values import EXAMINED, PendingFilter, RowPage, page_of
 
 _BY_IDS = in_one_step(
     1,
@@ -55,7 +53,7 @@ ORDER BY id LIMIT :limit
 """,
 )
 
-_STILL = in_one_step(
+_MATCHING = in_one_step(
     1,
     """
 SELECT id FROM relay_outbox
@@ -72,24 +70,16 @@ _CLOCK = "SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 _NEWEST = "SELECT coalesce(max(id), 0) FROM relay_outbox"
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Rows that are meant, and the last that was looked at; None: no more are meant."""
-
-    ids: list[RowId]
-    last: RowId | None
-
-
 def moment(connection: sqlite3.Connection) -> Moment:
     """Now. What happened before has this instant or an earlier one; whatever comes later, a later one.
 
-    The clock has milliseconds, so the next one is waited for before the first look at a row.
+    The clock has milliseconds, so the next one is waited for before a row is read.
     """
     (at,) = connection.execute(_CLOCK).fetchone()
     while connection.execute(_CLOCK).fetchone() == (at,):
         time.sleep(0.0002)
     (upto,) = connection.execute(_NEWEST).fetchone()
-    return Moment(RowId(upto), tenants.instant(at))
+    return Moment(RowId(upto), parse_instant(at))
 
 
 def first(
@@ -99,12 +89,12 @@ def first(
     limit: int,
     after: RowId = FIRST,
 ) -> list[RowId]:
-    """The lowest ids behind `after` that are meant and in one of the states. `limit` -1: all of them."""
+    """The lowest ids behind `after` that are selected and in one of the states. `limit` -1: all of them."""
     found: list[RowId] = []
     last: RowId | None = after
     while last is not None and len(found) != limit:
-        left = limit - len(found) if limit >= 0 else _PAGE
-        size = left if wanted.moment is None and wanted.reason is None else max(left, _PAGE)
+        left = limit - len(found) if limit >= 0 else EXAMINED
+        size = left if wanted.moment is None and wanted.reason is None else max(left, EXAMINED)
         each = page(connection, wanted, states, size, last)
         found += each.ids[:left]
         last = each.last
@@ -113,26 +103,25 @@ def first(
 
 def page(
     connection: sqlite3.Connection, wanted: Filter, states: Sequence[MessageState], size: int, after: RowId
-) -> Page:
-    """Those of the next `size` rows behind `after` that are meant and in one of the states."""
+) -> RowPage:
+    """Those of the next `size` rows behind `after` that are selected and in one of the states."""
     ids = select(connection, wanted, states, size, after) if states else []
-    upto = None if wanted.moment is None else wanted.moment.upto
-    last = ids[-1] if len(ids) == size and (upto is None or ids[-1] < upto) else None
+    found = page_of(ids, size, wanted.moment)
     if wanted.moment is None and wanted.reason is None:
-        return Page(ids, last)
+        return found
     values = {
         "ids": json.dumps(ids),
-        "upto": upto,
-        "at": None if wanted.moment is None else tenants.instant_text(wanted.moment.at),
+        "upto": None if wanted.moment is None else wanted.moment.upto,
+        "at": None if wanted.moment is None else format_instant(wanted.moment.at),
         "reason": wanted.reason,
     }
-    return Page(row_ids(connection, _STILL, values), last)
+    return RowPage(row_ids(connection, _MATCHING, values), found.last)
 
 
 def select(
     connection: sqlite3.Connection, wanted: Filter, states: Sequence[MessageState], limit: int, after: int = 0
 ) -> list[RowId]:
-    """The lowest ids behind `after` that are meant and in one of the states; each way along an index."""
+    """The lowest ids behind `after` that are selected and in one of the states; each way along an index."""
     values = {
         "ids": json.dumps(wanted.ids),
         "tenant": wanted.tenant,
@@ -155,10 +144,10 @@ def select(
 
 
 def _pending(connection: sqlite3.Connection, wanted: Filter, limit: int, after: int) -> list[RowId]:
-    span = due.Span(frozenset(), frozenset(), limit, after)
-    asked = tenants.pending(connection) if wanted.tenant is None else [wanted.tenant]
+    pending = PendingFilter(frozenset(), frozenset(), limit, after)
+    of = tenants.pending(connection) if wanted.tenant is None else [wanted.tenant]
     found: list[RowId] = []
-    for tenant, documents in due.documents_of(connection, asked).items():
+    for tenant, documents in due.documents_of(connection, of).items():
         names = [name for name in documents if wanted.document in (None, name)]
-        found += due.pending_ids(connection, tenant, names, span)
+        found += due.pending_ids(connection, tenant, names, pending)
     return found

@@ -1,4 +1,4 @@
-"""This file is what workers write: messages handed over, what became of them, old ones deleted."""
+"""What is written to messages on SQLite: new ones, their settlements, retention."""
 
 import json
 import os
@@ -20,9 +20,7 @@ from relay.core.model import (
 from relay.core.ports import ConflictError
 from relay.outbox.payload_digest import fingerprint
 from relay.outbox.sqlite.json_rows import in_one_step, rows
-
-HISTORY_KEPT = 100
-"""Entries a message keeps; a message that waits for weeks must not fill the disk with its story."""
+from relay.outbox.values import HISTORY_KEPT
 
 _ADD = """
 INSERT INTO relay_outbox
@@ -36,8 +34,8 @@ SELECT document_name, to_logical_id, ordering_key, CAST(payload AS BLOB), payloa
 FROM relay_outbox WHERE message_id = ? AND tenant_id = ?
 """
 
-# Only messages with a story get its end written: a plain delivery costs one UPDATE.
-_TELL_DELIVERED = """
+# Only messages with a history get its end written: a plain delivery costs one UPDATE.
+_ADD_DELIVERED = """
 INSERT INTO relay_history (row, what, detail)
 SELECT id, 'delivered', '' FROM relay_outbox
 WHERE id IN (SELECT value FROM json_each(?1) WHERE value IN (SELECT row FROM relay_history))
@@ -50,7 +48,7 @@ SET state = 'delivered', settled_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), rea
 WHERE id IN (SELECT value FROM json_each(?1)) AND state <> 'delivered'
 """
 
-_SHED = """
+_PURGE = """
 UPDATE relay_outbox
 SET payload_size = length(CAST(payload AS BLOB)), payload = sha256(CAST(payload AS BLOB))
 WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'delivered' AND payload_size IS NULL
@@ -80,9 +78,9 @@ SET state = 'parked', settled_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), reason
 WHERE id = :row AND state = 'pending'
 """
 
-_TELL = "INSERT INTO relay_history (row, what, detail) VALUES (?, ?, ?)"
+_ADD_HISTORY = "INSERT INTO relay_history (row, what, detail) VALUES (?, ?, ?)"
 
-_FORGET = """
+_TRIM_HISTORY = """
 DELETE FROM relay_history WHERE id IN (
     SELECT id FROM relay_history WHERE row = ? ORDER BY id DESC LIMIT -1 OFFSET ?)
 """
@@ -118,16 +116,16 @@ def _add(connection: sqlite3.Connection, draft: Draft) -> MessageId:
 def settle(
     connection: sqlite3.Connection, settlements: Sequence[tuple[RowId, Settlement]], *, purging: bool = False
 ) -> None:
-    """Deliveries first, in one statement: they win over whatever else is said of the same message.
+    """Deliveries first, in one statement: they win over whatever else is settled for the same message.
 
-    `shedding`: their payloads go at once.
+    `purging`: their payloads go at once.
     """
     delivered = json.dumps([row for row, settlement in settlements if isinstance(settlement, Delivered)])
     if delivered != "[]":
-        connection.execute(_TELL_DELIVERED, (delivered,))
+        connection.execute(_ADD_DELIVERED, (delivered,))
         connection.execute(_DELIVERED, (delivered,))
         if purging:
-            connection.execute(_SHED, (delivered,))
+            connection.execute(_PURGE, (delivered,))
     for row, settlement in settlements:
         match settlement:
             case Delivered():
@@ -135,41 +133,41 @@ def settle(
             case Released(reason, counted, wait):
                 values = {"row": row, "reason": reason, "counted": int(counted), "wait": wait}
                 if connection.execute(_RELEASED, values).rowcount:
-                    tell(connection, row, "counted" if counted else "released", reason)
+                    add_history(connection, row, "counted" if counted else "released", reason)
             case Parked(reason):
                 if connection.execute(_PARKED, {"row": row, "reason": reason}).rowcount:
-                    tell(connection, row, "parked", reason)
+                    add_history(connection, row, "parked", reason)
             case _:
                 assert_never(settlement)
 
 
-def tell(connection: sqlite3.Connection, row: RowId, what: str, detail: str) -> None:
-    """Write into the message's story, and forget its oldest part where it grows too long."""
-    connection.execute(_TELL, (row, what, detail))
-    connection.execute(_FORGET, (row, HISTORY_KEPT))
+def add_history(connection: sqlite3.Connection, row: RowId, what: str, detail: str) -> None:
+    """Add an entry to the message's history, and delete its oldest ones where it grows too long."""
+    connection.execute(_ADD_HISTORY, (row, what, detail))
+    connection.execute(_TRIM_HISTORY, (row, HISTORY_KEPT))
 
 
 def prune(connection: sqlite3.Connection, older_than: float, limit: int) -> int:
-    """Delete the longest settled ones, delivered and dropped; their stories go with them."""
+    """Delete the longest settled ones, delivered and dropped; their history goes with them."""
     return connection.execute(_PRUNE, (older_than, limit)).rowcount
 
 
 @dataclass(frozen=True, slots=True)
 class PayloadPurge:
-    """How far the payloads are gone: up to this row, in the order of settling. `looked_at`: in this batch."""
+    """How far payloads are purged: up to this row, in the order of settling. `examined`: in this batch."""
 
     settled_at: str = ""
     row: int = 0
-    looked_at: int = 0
+    examined: int = 0
 
 
 def purge_payloads(
     connection: sqlite3.Connection, before: PayloadPurge, older_than: float, limit: int
 ) -> PayloadPurge:
-    """Let go of the payloads of the next messages that were delivered so long ago."""
+    """Purge the payloads of the next messages that were delivered so long ago."""
     found = rows(connection, _SETTLED, (before.settled_at, before.row, older_than, limit))
     if not found:
         return PayloadPurge(before.settled_at, before.row)
-    connection.execute(_SHED, (json.dumps([row for row, _ in found]),))
+    connection.execute(_PURGE, (json.dumps([row for row, _ in found]),))
     last, settled_at = found[-1]
     return PayloadPurge(settled_at, last, len(found))

@@ -1,19 +1,16 @@
-"""This file is what is kept for tenants and relays: who has work, pauses, live states, heartbeats."""
+"""Tenants and relays on SQLite: who has work, pauses, live states, heartbeats."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from sqlite3 import Connection
-from typing import get_args
 
 from relay.core.admin import RelayBeat
-from relay.core.model import DocumentName, StateName, TenantId, TenantState
-from relay.core.ports import Control, Notification
+from relay.core.model import TenantId, TenantState
+from relay.core.ports import RELAY, Control, Notification
+from relay.outbox.sqlite import audit
+from relay.outbox.sqlite.instants import format_instant, parse_instant
 from relay.outbox.sqlite.json_rows import in_one_step, rows
-
-ALIVE_SECONDS = 15.0
-"""A relay whose heartbeat is older than this counts as gone; it beats at least three times in that time."""
+from relay.outbox.values import ALIVE_SECONDS, Heartbeat, relay_beats, tenant_states
 
 _PENDING = in_one_step(
     1,
@@ -91,24 +88,32 @@ def pending(connection: Connection) -> frozenset[TenantId]:
     return frozenset(TenantId(tenant) for (tenant,) in rows(connection, _PENDING))
 
 
-# --- what persons decide --------------------------------------------------------------------------
+# --- pauses ---------------------------------------------------------------------------------------
 
 
 def bump(connection: Connection, tenant: TenantId) -> None:
-    """Make the tenant's worker look again at everything it has read ahead."""
+    """Make the tenant's worker discard everything that it has prefetched."""
     connection.execute(_BUMP, (tenant,))
 
 
-def pause(connection: Connection, tenant: TenantId, reason: str) -> None:
+def pause(connection: Connection, tenant: TenantId, reason: str, who: str = RELAY) -> None:
     """Until resumed."""
     bump(connection, tenant)
     connection.execute(_PAUSED, (reason, tenant))
+    audit.note(connection, who, "pause", tenant, reason=reason)
 
 
-def resume(connection: Connection, tenant: TenantId) -> None:
-    """Also for a tenant that is not paused: its worker, perhaps halted, sees the revision."""
+def resume(connection: Connection, tenant: TenantId, who: str) -> None:
+    """Also a tenant that is not paused: its worker, perhaps halted, sees the revision."""
     bump(connection, tenant)
     connection.execute(_PAUSED, (None, tenant))
+    audit.note(connection, who, "resume", tenant)
+
+
+def ask(connection: Connection, tenant: TenantId, who: str) -> None:
+    """The worker, perhaps waiting, sees the revision."""
+    bump(connection, tenant)
+    audit.note(connection, who, "ask", tenant)
 
 
 # --- live states ----------------------------------------------------------------------------------
@@ -124,8 +129,8 @@ def report(connection: Connection, relay: str, reported: Sequence[TenantState]) 
                 "relay": relay,
                 "state": state.state,
                 "reason": state.reason,
-                "since": instant_text(state.since),
-                "next_try": None if state.next_try is None else instant_text(state.next_try),
+                "since": format_instant(state.since),
+                "next_try": None if state.next_try is None else format_instant(state.next_try),
                 "kind": state.kind,
                 "documents": json.dumps(state.documents),
             }
@@ -136,49 +141,27 @@ def report(connection: Connection, relay: str, reported: Sequence[TenantState]) 
 
 def states(connection: Connection) -> Mapping[TenantId, TenantState]:
     """Of relays that are alive; what a dead one wrote is no longer true."""
-    names: dict[str, StateName] = {name: name for name in get_args(StateName)}
-    return {
-        TenantId(tenant): TenantState(
-            TenantId(tenant),
-            names[state],
-            reason,
-            instant(since),
-            None if next_try is None else instant(next_try),
-            relay,
-            kind,
-            tuple(map(DocumentName, json.loads(documents))),
-        )
-        for tenant, state, reason, since, next_try, relay, kind, documents in rows(
-            connection, _STATES, (ALIVE_SECONDS,)
-        )
-        if state in names
-    }
+    return tenant_states(rows(connection, _STATES, (ALIVE_SECONDS,)), parse_instant)
 
 
 # --- heartbeats -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """`again`: not this process' first. `met_another`: an earlier process of the same name did not leave."""
-
-    again: bool
-    met_another: bool = False
-
-
-def beat(connection: Connection, relay: str, token: str, details: Mapping[str, str], before: str) -> Beat:
+def beat(
+    connection: Connection, relay: str, token: str, details: Mapping[str, str], before: str
+) -> Heartbeat:
     """Write the heartbeat. States that were reported `before` it had a name get the name."""
     text = json.dumps(dict(details))
     if connection.execute(_BEAT_AGAIN, (text, relay, token)).rowcount:
-        return Beat(again=True)
-    met_another = connection.execute("DELETE FROM relay_relays WHERE relay = ?", (relay,)).rowcount > 0
+        return Heartbeat(again=True)
+    found = connection.execute("DELETE FROM relay_relays WHERE relay = ?", (relay,)).rowcount > 0
     connection.execute(_FIRST_BEAT, (relay, token, text))
     connection.execute("UPDATE relay_tenants SET relay = ? WHERE relay = ?", (relay, before))
-    return Beat(again=False, met_another=met_another)
+    return Heartbeat(again=False, found_unclean=found)
 
 
 def leave(connection: Connection, relay: str) -> None:
-    """Take back the heartbeat and the live states."""
+    """Remove the heartbeat and the live states."""
     connection.execute("DELETE FROM relay_relays WHERE relay = ?", (relay,))
     connection.execute(_CLEAR_STATES, (relay,))
 
@@ -193,20 +176,4 @@ def sweep(connection: Connection, token: str) -> bool:
 
 def relays(connection: Connection) -> Sequence[RelayBeat]:
     """Those that did not leave, by start."""
-    return [
-        RelayBeat(relay, json.loads(details), instant(started), instant(beaten), bool(alive))
-        for relay, details, started, beaten, alive in connection.execute(_RELAYS, (ALIVE_SECONDS,))
-    ]
-
-
-# --- instants -------------------------------------------------------------------------------------
-
-
-def instant(text: str) -> datetime:
-    """The outbox's text for an instant, as UTC."""
-    return datetime.fromisoformat(text).astimezone(UTC)
-
-
-def instant_text(when: datetime) -> str:
-    """The other way; milliseconds, as SQLite's clock gives them."""
-    return when.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return relay_beats(connection.execute(_RELAYS, (ALIVE_SECONDS,)), parse_instant)

@@ -1,0 +1,145 @@
+"""What the queries of both stores take and return, and how a stored row becomes a value of the domain."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast, get_args
+
+from relay.core.admin import AuditAction, AuditEntry, Moment, Outcome, Record, RelayBeat
+from relay.core.model import (
+    AuditId,
+    DocumentName,
+    LogicalId,
+    MessageId,
+    OrderingKey,
+    RowId,
+    StateName,
+    TenantId,
+    TenantState,
+)
+
+ALIVE_SECONDS = 15.0
+"""A relay whose heartbeat is older than this counts as gone; it beats at least three times in that time."""
+
+HISTORY_KEPT = 100
+"""Entries a message keeps; a message that waits for weeks must not fill the disk with its history."""
+
+WINDOW = 4096
+"""Rows with a key that are examined by id before going lane by lane: about a millisecond's worth."""
+
+LANES = 2048
+"""Lanes that are visited one by one, at most; more of them are scanned in the order of the ids."""
+
+EXAMINED = 5_000
+"""Rows that are examined at a time where all selected ones are wanted."""
+
+History = tuple[tuple[datetime, str, str], ...]
+"""When, what, detail."""
+
+Instant = Callable[[Any], datetime]
+"""Makes a UTC instant of what the driver returns for one."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingFilter:
+    """Which pending rows of a document: not those of `held` lanes, not the `known`, behind `after`."""
+
+    held: frozenset[OrderingKey | None]
+    known: frozenset[RowId]
+    limit: int
+    after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RowPage:
+    """Selected rows, and the last row that was examined; None: there are no more."""
+
+    ids: list[RowId]
+    last: RowId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """`again`: not this process' first. `found_unclean`: an earlier one of the same name did not leave."""
+
+    again: bool
+    found_unclean: bool = False
+
+
+def page_of(ids: list[RowId], size: int, moment: Moment | None) -> RowPage:
+    """What was found where `size` rows were asked for: there are more only if all of them were found."""
+    is_full = len(ids) == size and (moment is None or ids[-1] < moment.upto)
+    return RowPage(ids, ids[-1] if is_full else None)
+
+
+def message_record(row: Sequence[Any], instant: Instant, history: History = ()) -> Record:
+    """From the columns of `Record`, in their order."""
+    not_before, created_at, queued_at, settled_at = row[11:15]
+    return Record(
+        row=RowId(row[0]),
+        tenant_id=TenantId(row[1]),
+        document_name=DocumentName(row[2]),
+        message_id=MessageId(row[3]),
+        to_logical_id=LogicalId(row[4]),
+        ordering_key=None if row[5] is None else OrderingKey(row[5]),
+        parameters=json.loads(row[6]),
+        size=row[7],
+        state=row[8],
+        reason=row[9],
+        attempts=row[10],
+        not_before=None if not_before is None else instant(not_before),
+        created_at=instant(created_at),
+        queued_at=instant(queued_at),
+        settled_at=None if settled_at is None else instant(settled_at),
+        history=history,
+    )
+
+
+_OUTCOMES: dict[str, Outcome] = {name: name for name in get_args(Outcome)}
+
+
+def audit_entry(row: Sequence[Any], instant: Instant) -> AuditEntry:
+    """From the columns of `AuditEntry`, in their order."""
+    number, at, who, what, tenant, selection, reason, messages, outcome, ended_at = row
+    return AuditEntry(
+        AuditId(number),
+        instant(at),
+        who,
+        cast("AuditAction", what),  # the table admits others: what a later version writes is shown as it is
+        None if tenant is None else TenantId(tenant),
+        selection,
+        reason,
+        messages,
+        _OUTCOMES[outcome],
+        None if ended_at is None else instant(ended_at),
+    )
+
+
+_STATE_NAMES: dict[str, StateName] = {name: name for name in get_args(StateName)}
+
+
+def tenant_states(rows: Iterable[Sequence[Any]], instant: Instant) -> Mapping[TenantId, TenantState]:
+    """From tenant, state, reason, since, next try, relay, kind, documents; not those of unknown states."""
+    return {
+        TenantId(tenant): TenantState(
+            TenantId(tenant),
+            _STATE_NAMES[state],
+            reason,
+            instant(since),
+            None if next_try is None else instant(next_try),
+            relay,
+            kind or "",
+            tuple(map(DocumentName, json.loads(documents or "[]"))),
+        )
+        for tenant, state, reason, since, next_try, relay, kind, documents in rows
+        if state in _STATE_NAMES
+    }
+
+
+def relay_beats(rows: Iterable[Sequence[Any]], instant: Instant) -> Sequence[RelayBeat]:
+    """From the columns of `RelayBeat`, in their order."""
+    return [
+        RelayBeat(relay, json.loads(details), instant(started), instant(beaten), bool(alive))
+        for relay, details, started, beaten, alive in rows
+    ]
