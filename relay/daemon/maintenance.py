@@ -9,8 +9,9 @@ from functools import partial
 from relay.core.model import StateName, TenantId, TenantState
 from relay.core.ports import Mode, Outbox, Store
 from relay.delivery.waiting import nap
+from relay.observability.incidents import Incidents
 from relay.observability.liveness import Liveness
-from relay.observability.logs import Incidents, Log
+from relay.observability.logs import Log
 
 HEARTBEAT = "heartbeat"
 BEAT_SECONDS = 5.0

@@ -12,8 +12,9 @@ from relay.core.protocol import Policy
 from relay.core.retry import Schedule
 from relay.delivery.prefetch import OutboxRetry
 from relay.delivery.settler import Settler
+from relay.observability.incidents import Incidents, Tally
 from relay.observability.liveness import Component, Liveness
-from relay.observability.logs import Incidents, Log, Tally
+from relay.observability.logs import Log
 from relay.observability.metrics import Meter
 from relay.observability.tracing import Traces
 

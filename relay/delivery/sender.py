@@ -331,7 +331,7 @@ class Sender:
     def _note(self, answer: Answer) -> None:
         row = protocol.row_of(answer)
         incidents, detail = self._context.incidents, describe(answer)
-        incidents.report(row.name, detail=detail, fault=row.fault.value, hint=row.hint)
+        incidents.report(row.name, detail=detail, fault=row.fault, hint=row.hint)
 
     # --- documents --------------------------------------------------------------------------------
 
