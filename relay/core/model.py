@@ -114,7 +114,8 @@ StateName = Literal["initialising", "pinging", "sending", "backing-off", "halted
 class TenantState:
     """A tenant's live state, as its worker last reported it. Instants are UTC.
 
-    `relay`: the relay process that carries the tenant; the outbox knows it, whatever a report says.
+    `relay`: the relay process that owns the tenant; the outbox knows it, whatever a report says. `reason` is
+    the text for people, `kind` and `documents` the same as data.
     """
 
     tenant_id: TenantId
@@ -123,6 +124,8 @@ class TenantState:
     since: datetime
     next_try: datetime | None = None
     relay: str = ""
+    kind: str = ""
+    documents: tuple[DocumentName, ...] = ()
 
 
 # --- rules: what is wrong with a value, in words for the person who set it ------------------------

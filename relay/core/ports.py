@@ -103,7 +103,7 @@ class Outbox(Protocol):
         """Write what became of messages, all in one transaction, durable when it returns.
 
         Delivered wins over parked and dropped; a message that is delivered stays so; Released and Parked
-        touch only what is pending. Released: reason kept, `attempts` + 1 if blamed, `not_before` = the
+        touch only what is pending. Released: reason kept, `attempts` + 1 if counted, `not_before` = the
         store's now + `wait`.
         """
 

@@ -15,7 +15,7 @@ from relay.reports.wait_reasons import Around, Wait, waits
 
 _WORDS = {
     "released": "not delivered, back to waiting",
-    "blamed": "not delivered, counted as an attempt; it may have arrived all the same",
+    "counted": "not delivered, counted as an attempt; it may have arrived all the same",
     "parked": "parked",
     "delivered": "delivered",
     "retried": "back in the queue by hand",

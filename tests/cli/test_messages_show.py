@@ -68,7 +68,7 @@ def test_show_as_json_has_history_and_waits(person: "Person") -> None:
     settle(person, Released("HTTP 500", counted=True, wait=60))
     running(person, "sending")
     found = shown(person)
-    assert [(one["what"], one["detail"]) for one in found["history"]] == [("blamed", "HTTP 500")]
+    assert [(one["what"], one["detail"]) for one in found["history"]] == [("counted", "HTTP 500")]
     (wait,) = found["waits_for"]
     assert (wait["rule"], wait["next_try"]) == ("back-off", found["not_before"])
     assert found["attempts"] == 1

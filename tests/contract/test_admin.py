@@ -176,7 +176,7 @@ async def test_show_tells_the_story(store: Store) -> None:
     (record,) = await store.show(MessageId("m"), None)
     assert [(what, detail) for _, what, detail in record.history] == [
         ("released", "HTTP 412"),
-        ("blamed", "HTTP 500"),
+        ("counted", "HTTP 500"),
         ("parked", "HTTP 400"),
         ("retried", ""),
         ("dropped", "by mistake"),

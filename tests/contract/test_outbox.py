@@ -591,6 +591,17 @@ async def test_states_of_a_relay_that_is_not_alive_are_no_longer_true(
     assert beat.started_at > beat.beat_at
 
 
+async def test_a_live_state_says_as_data_what_it_waits_for(store: Store) -> None:
+    """The documents' names come back as they are, whatever is in them; the next report replaces them."""
+    documents = (DocumentName("Sync.A, B"), DocumentName("Größe 🚀"))
+    waiting = replace(live(ACME, "sending"), relay="relay-1", kind="not accepted", documents=documents)
+    await store.beat("relay-1", {})
+    await store.report([waiting])
+    assert await store.states() == {ACME: waiting}
+    await store.report([live(ACME, "idle")])
+    assert await store.states() == {ACME: replace(live(ACME, "idle"), relay="relay-1")}
+
+
 async def test_a_report_is_no_decision_of_a_person(store: Store) -> None:
     await store.beat("relay-1", {})
     await store.report([live(ACME, "sending")])

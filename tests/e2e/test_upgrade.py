@@ -137,7 +137,7 @@ async def test_an_outbox_is_upgraded_and_its_relays_are_replaced_while_messages_
             await house.until_it_sends(number)
 
         upgraded = await house.station.command("outbox", "upgrade")
-        assert (upgraded.code, await house.version()) == (0, 2), upgraded.err
+        assert (upgraded.code, await house.version()) == (0, 3), upgraded.err
         for number in olds:
             await house.until_it_sends(number)
 
@@ -178,7 +178,7 @@ async def test_a_relay_refuses_an_outbox_that_is_older_than_it_needs(house: Hous
     for command in (("run",), ("status",), ("messages", "list")):
         ran = await house.station.command(*command)
         assert ran.code == 2
-        assert "has schema version 1, this relay needs 2" in ran.err
+        assert "has schema version 1, this relay needs 3" in ran.err
         assert "bring it up to date with: relay outbox upgrade" in ran.err
     assert await house.version() == 1
 
@@ -202,4 +202,4 @@ async def test_a_file_is_brought_up_to_date_when_it_is_opened_and_its_messages_w
     assert [entry["what"] for entry in (await station.command("audit", "--json")).json] == ["park"]
     refused = await station.command("messages", "list", environment=older)
     assert refused.code == 2
-    assert "was made by a newer relay (schema version 2, this one knows up to 1)" in refused.err
+    assert "was made by a newer relay (schema version 3, this one knows up to 1)" in refused.err

@@ -57,7 +57,7 @@ def test_a_parked_message_says_how_it_goes_on() -> None:
 def test_what_is_in_the_history_is_told_once_with_its_detail() -> None:
     parked = told(state="parked", reason="HTTP 400", history=((NOW, "parked", "HTTP 400"),))
     assert [happening.text for happening in parked.happened] == ["handed over, 4 bytes", "parked: HTTP 400"]
-    counted = told(history=((NOW, "blamed", ""),))
+    counted = told(history=((NOW, "counted", ""),))
     assert counted.happened[-1].text.startswith("not delivered, counted as an attempt")
 
 

@@ -124,7 +124,11 @@ def test_a_document_that_is_not_accepted_is_told_with_the_mend() -> None:
 
 def test_its_own_delay_is_told_with_attempts_and_the_last_reason_until_it_is_over() -> None:
     record = replace(
-        RECORD, not_before=SOON, attempts=3, reason="HTTP 500", history=((AN_HOUR_AGO, "blamed", "HTTP 500"),)
+        RECORD,
+        not_before=SOON,
+        attempts=3,
+        reason="HTTP 500",
+        history=((AN_HOUR_AGO, "counted", "HTTP 500"),),
     )
     (wait,) = waits(record, FINE)
     assert (wait.rule, wait.next_try, wait.since) == ("back-off", SOON, AN_HOUR_AGO)

@@ -297,7 +297,7 @@ class MemoryOutbox:
             case Released(reason, counted, wait) if row.state == "pending":
                 row.reason, row.attempts = reason, row.attempts + counted
                 row.not_before = now + wait if wait > 0 else None
-                row.history.append((now, "blamed" if counted else "released", reason))
+                row.history.append((now, "counted" if counted else "released", reason))
             case Parked(reason) if row.state == "pending":
                 row.state, row.reason, row.not_before, row.settled_at = "parked", reason, None, now
                 row.history.append((now, "parked", reason))

@@ -46,7 +46,7 @@ FROM relay_outbox WHERE id = ANY($1::bigint[]) ORDER BY id
 """
 
 _HISTORY = """
-SELECT message_row, at, what, detail FROM relay_history
+SELECT message_row, at, replace(what, 'blamed', 'counted'), detail FROM relay_history
 WHERE message_row = ANY($1::bigint[]) ORDER BY message_row, id
 """
 

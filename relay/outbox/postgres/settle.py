@@ -90,16 +90,16 @@ WHERE id IN (SELECT id FROM relay_outbox
 _RELEASED = f"""
 WITH {_MINE}, said AS (
     SELECT * FROM unnest($1::bigint[], $4::text[], $5::bool[], $6::float8[])
-        AS said (id, reason, blamed, wait)),
+        AS said (id, reason, counted, wait)),
 done AS (
     UPDATE relay_outbox
-    SET reason = said.reason, attempts = attempts + said.blamed::int,
+    SET reason = said.reason, attempts = attempts + said.counted::int,
         not_before = CASE WHEN said.wait > 0 THEN clock_timestamp() + make_interval(secs => said.wait) END
     FROM said
     WHERE relay_outbox.id = said.id AND state = 'pending' AND said.id IN (SELECT id FROM free)
     RETURNING said.*)
 INSERT INTO relay_history (message_row, what, detail)
-SELECT id, CASE WHEN blamed THEN 'blamed' ELSE 'released' END, reason FROM done ORDER BY id
+SELECT id, CASE WHEN counted THEN 'counted' ELSE 'released' END, reason FROM done ORDER BY id
 """  # noqa: S608
 
 _PARKED = f"""

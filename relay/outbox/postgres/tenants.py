@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from relay.core.admin import RelayBeat
-from relay.core.model import StateName, TenantId, TenantState
+from relay.core.model import DocumentName, StateName, TenantId, TenantState
 from relay.core.ports import Control, Notification
 from relay.outbox.postgres.connection import StoreConnection
 
@@ -43,30 +43,34 @@ _PAUSED = "UPDATE relay_tenants SET paused = $1 WHERE tenant_id = $2"
 
 # What was given over meanwhile is the next holder's to tell.
 _REPORT = """
-INSERT INTO relay_tenants (tenant_id, relay, state, reason, since, next_try)
-SELECT tenant_id, $1, state, reason, since, next_try
-FROM unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[])
-    AS told (tenant_id, state, reason, since, next_try)
-WHERE NOT EXISTS (SELECT FROM relay_leases WHERE relay_leases.tenant_id = told.tenant_id AND token <> $7)
+INSERT INTO relay_tenants (
+    tenant_id, relay, state, reason, since, next_try, kind, documents, kind_since)
+SELECT tenant_id, $1, state, reason, since, next_try, kind, documents::json, since
+FROM unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::text[])
+    AS reported (tenant_id, state, reason, since, next_try, kind, documents)
+WHERE NOT EXISTS (SELECT FROM relay_leases WHERE relay_leases.tenant_id = reported.tenant_id AND token <> $9)
 ORDER BY tenant_id
 ON CONFLICT (tenant_id) DO UPDATE SET
     relay = excluded.relay, state = excluded.state, reason = excluded.reason,
-    since = excluded.since, next_try = excluded.next_try
+    since = excluded.since, next_try = excluded.next_try, kind = excluded.kind,
+    documents = excluded.documents, kind_since = excluded.kind_since
 """
 
 # Where leases are in use, the holder's word counts: not that of a relay which gave the tenant back.
 _STATES = """
-SELECT told.tenant_id, told.state, told.reason, told.since, told.next_try, told.relay
-FROM relay_tenants told JOIN relay_relays ON relay_relays.relay = told.relay
-    LEFT JOIN relay_leases lease ON lease.tenant_id = told.tenant_id
+SELECT known.tenant_id, known.state, known.reason, known.since, known.next_try, known.relay,
+       CASE WHEN kind_since = since THEN kind END, CASE WHEN kind_since = since THEN documents END
+FROM relay_tenants known JOIN relay_relays ON relay_relays.relay = known.relay
+    LEFT JOIN relay_leases lease ON lease.tenant_id = known.tenant_id
     LEFT JOIN relay_holders holder ON holder.token = lease.token
-WHERE told.state IS NOT NULL AND beat_at >= clock_timestamp() - make_interval(secs => $1)
-  AND (lease.tenant_id IS NULL OR holder.relay = told.relay)
-ORDER BY told.tenant_id
+WHERE known.state IS NOT NULL AND beat_at >= clock_timestamp() - make_interval(secs => $1)
+  AND (lease.tenant_id IS NULL OR holder.relay = known.relay)
+ORDER BY known.tenant_id
 """
 
 _CLEAR_STATES = """
-UPDATE relay_tenants SET relay = NULL, state = NULL, reason = NULL, since = NULL, next_try = NULL
+UPDATE relay_tenants SET relay = NULL, state = NULL, reason = NULL, since = NULL, next_try = NULL,
+    kind = NULL, documents = NULL, kind_since = NULL
 WHERE relay = ANY ($1::text[])
 """
 
@@ -150,6 +154,8 @@ async def report(session: StoreConnection, relay: str, token: str, reported: Seq
         [state.reason for state in last],
         [state.since for state in last],
         [state.next_try for state in last],
+        [state.kind for state in last],
+        [json.dumps(state.documents) for state in last],
         token,
     )
 
@@ -158,8 +164,19 @@ async def states(session: StoreConnection) -> Mapping[TenantId, TenantState]:
     """Of relays that are alive; what a dead one wrote is no longer true."""
     names: dict[str, StateName] = {name: name for name in get_args(StateName)}
     return {
-        TenantId(tenant): TenantState(TenantId(tenant), names[state], reason, since, next_try, relay)
-        for tenant, state, reason, since, next_try, relay in await session.fetch(_STATES, ALIVE_SECONDS)
+        TenantId(tenant): TenantState(
+            TenantId(tenant),
+            names[state],
+            reason,
+            since,
+            next_try,
+            relay,
+            kind or "",
+            tuple(map(DocumentName, json.loads(documents or "[]"))),
+        )
+        for tenant, state, reason, since, next_try, relay, kind, documents in await session.fetch(
+            _STATES, ALIVE_SECONDS
+        )
         if state in names
     }
 

@@ -30,8 +30,8 @@ SELECT {_COLUMNS} FROM (
 _PICK = f"SELECT {_COLUMNS} FROM relay_outbox WHERE id = ANY($1::bigint[]) ORDER BY id"  # noqa: S608  # constants
 
 _STORIES = """
-SELECT message_row, at, what, detail FROM relay_history WHERE message_row = ANY($1::bigint[])
-ORDER BY message_row, id
+SELECT message_row, at, replace(what, 'blamed', 'counted'), detail FROM relay_history
+WHERE message_row = ANY($1::bigint[]) ORDER BY message_row, id
 """
 
 _TAKE_IN = f"""

@@ -70,7 +70,9 @@ WHERE state = 'pending' AND tenant_id = ? AND document_name = ? AND ordering_key
 ORDER BY id LIMIT 1
 """
 
-_HISTORY = in_one_step(3, "SELECT at, what, detail FROM relay_history WHERE row = ? ORDER BY id")
+_HISTORY = in_one_step(
+    3, "SELECT at, replace(what, 'blamed', 'counted'), detail FROM relay_history WHERE row = ? ORDER BY id"
+)
 
 _GROUPS = in_one_step(
     4,

@@ -68,7 +68,7 @@ ORDER BY settled_at, id LIMIT ?
 
 _RELEASED = """
 UPDATE relay_outbox
-SET reason = :reason, attempts = attempts + :blamed,
+SET reason = :reason, attempts = attempts + :counted,
     not_before = CASE WHEN :wait > 0
         THEN strftime('%Y-%m-%dT%H:%M:%fZ', 'now', printf('+%.3f seconds', :wait)) END
 WHERE id = :row AND state = 'pending'
@@ -133,9 +133,9 @@ def settle(
             case Delivered():
                 pass
             case Released(reason, counted, wait):
-                values = {"row": row, "reason": reason, "blamed": int(counted), "wait": wait}
+                values = {"row": row, "reason": reason, "counted": int(counted), "wait": wait}
                 if connection.execute(_RELEASED, values).rowcount:
-                    tell(connection, row, "blamed" if counted else "released", reason)
+                    tell(connection, row, "counted" if counted else "released", reason)
             case Parked(reason):
                 if connection.execute(_PARKED, {"row": row, "reason": reason}).rowcount:
                     tell(connection, row, "parked", reason)

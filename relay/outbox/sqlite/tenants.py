@@ -8,7 +8,7 @@ from sqlite3 import Connection
 from typing import get_args
 
 from relay.core.admin import RelayBeat
-from relay.core.model import StateName, TenantId, TenantState
+from relay.core.model import DocumentName, StateName, TenantId, TenantState
 from relay.core.ports import Control, Notification
 from relay.outbox.sqlite.json_rows import in_one_step, rows
 
@@ -39,17 +39,18 @@ ON CONFLICT (tenant_id) DO UPDATE SET revision = revision + 1
 _PAUSED = "UPDATE relay_tenants SET paused = ? WHERE tenant_id = ?"
 
 _REPORT = """
-INSERT INTO relay_tenants (tenant_id, relay, state, reason, since, next_try)
-VALUES (upper(:tenant), :relay, :state, :reason, :since, :next_try)
+INSERT INTO relay_tenants (tenant_id, relay, state, reason, since, next_try, kind, documents)
+VALUES (upper(:tenant), :relay, :state, :reason, :since, :next_try, :kind, :documents)
 ON CONFLICT (tenant_id) DO UPDATE SET
     relay = excluded.relay, state = excluded.state, reason = excluded.reason,
-    since = excluded.since, next_try = excluded.next_try
+    since = excluded.since, next_try = excluded.next_try, kind = excluded.kind, documents = excluded.documents
 """
 
 _STATES = in_one_step(
-    6,
+    8,
     """
-SELECT upper(tenant_id), state, relay_tenants.reason, since, next_try, relay
+SELECT upper(tenant_id), state, relay_tenants.reason, since, next_try, relay,
+       coalesce(kind, ''), coalesce(documents, '[]')
 FROM relay_tenants JOIN relay_relays USING (relay)
 WHERE state IS NOT NULL AND beat_at >= strftime('%Y-%m-%dT%H:%M:%fZ', 'now', printf('-%.3f seconds', ?))
 ORDER BY tenant_id
@@ -57,7 +58,8 @@ ORDER BY tenant_id
 )
 
 _CLEAR_STATES = """
-UPDATE relay_tenants SET relay = NULL, state = NULL, reason = NULL, since = NULL, next_try = NULL
+UPDATE relay_tenants SET relay = NULL, state = NULL, reason = NULL, since = NULL, next_try = NULL,
+    kind = NULL, documents = NULL
 WHERE relay = ?
 """
 
@@ -124,6 +126,8 @@ def report(connection: Connection, relay: str, reported: Sequence[TenantState]) 
                 "reason": state.reason,
                 "since": instant_text(state.since),
                 "next_try": None if state.next_try is None else instant_text(state.next_try),
+                "kind": state.kind,
+                "documents": json.dumps(state.documents),
             }
             for state in reported
         ],
@@ -141,8 +145,12 @@ def states(connection: Connection) -> Mapping[TenantId, TenantState]:
             instant(since),
             None if next_try is None else instant(next_try),
             relay,
+            kind,
+            tuple(map(DocumentName, json.loads(documents))),
         )
-        for tenant, state, reason, since, next_try, relay in rows(connection, _STATES, (ALIVE_SECONDS,))
+        for tenant, state, reason, since, next_try, relay, kind, documents in rows(
+            connection, _STATES, (ALIVE_SECONDS,)
+        )
         if state in names
     }
 

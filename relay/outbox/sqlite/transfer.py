@@ -24,7 +24,8 @@ SELECT {_COLUMNS} FROM relay_outbox WHERE id IN (SELECT value FROM json_each(?))
 """  # noqa: S608  # constants
 
 _STORIES = """
-SELECT row, at, what, detail FROM relay_history WHERE row IN (SELECT value FROM json_each(?)) ORDER BY row, id
+SELECT row, at, replace(what, 'blamed', 'counted'), detail FROM relay_history
+WHERE row IN (SELECT value FROM json_each(?)) ORDER BY row, id
 """
 
 _TAKE_IN = """
