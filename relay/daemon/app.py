@@ -15,7 +15,7 @@ from functools import partial
 import relay
 from relay.config.settings import Settings, SettingsError
 from relay.core.fair_share import FairShare
-from relay.core.model import DocumentName, Problem, StateName, TenantId
+from relay.core.model import DocumentName, Problem, TenantId
 from relay.core.ports import Control, Store, StoreError
 from relay.core.protocol import Fault
 from relay.daemon.leases import LeaseHolder
@@ -272,15 +272,12 @@ class Relay:
             log=log,
             chance=random.random,
             holds=holds,
-            report=partial(self._report, tenant),
+            report=partial(self._states.report, tenant),
             stopping=stopping,
             traces=self._traces,
             liveness=liveness,
         )
         return Worker(profile.rules, context, control)
-
-    def _report(self, tenant: TenantId, state: StateName, reason: str, next_try: float | None) -> None:
-        self._states.report(tenant, state, reason, next_try)
 
     # --- new settings ------------------------------------------------------------------------------------
 

@@ -94,7 +94,7 @@ class House:
                 log=self.log,
                 chance=self.chance,
                 holds=lambda: True,
-                report=lambda *_: None,
+                report=lambda *_, **__: None,
                 stopping=stopping,
             )
             return Worker(

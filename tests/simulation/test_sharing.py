@@ -105,7 +105,7 @@ class Replica:
                 log=self.log,
                 chance=self.chance,
                 holds=lambda: self.supervisor.holds(tenant),
-                report=lambda *_: None,
+                report=lambda *_, **__: None,
                 stopping=stopping,
             )
             return Worker(TenantRules(tenant, schedule=SCHEDULE), context, control)
