@@ -36,7 +36,7 @@ class Event:
         out = io.StringIO()
         log = structlog.wrap_logger(
             structlog.PrintLogger(out),
-            processors=[*logs.chain(lambda: _WALL), logs.as_json],
+            processors=[*logs.processors(lambda: _WALL), logs.as_json],
             wrapper_class=structlog.make_filtering_bound_logger(0),
         )
         getattr(log.bind(**self.bound), self.level)(self.name, **self.facts)

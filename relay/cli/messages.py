@@ -65,7 +65,7 @@ def show(
     known, name = settings(), None if tenant is None else TenantId(tenant.upper())
     told = at_outbox(
         known.outbox,
-        lambda outbox: message.tell(
+        lambda outbox: message.read_messages(
             outbox, MessageId(message_id), name, configured(known), datetime.now(UTC)
         ),
     )
@@ -181,13 +181,13 @@ def _tell(story: "MessageReport") -> None:
         output.line(f"  ordering key {record.ordering_key}")
     for name, value in record.parameters.items():
         output.line(f"  {name} = {value}")
-    for happening in story.happened:
+    for happening in story.history:
         output.line(f"  {instant(happening.at) or ''}  {happening.text}")
-    output.line(story.now)
+    output.line(story.summary)
     if story.waits_for and story.relay is not None:
         output.line(f"Its tenant is carried by {story.relay}.")
     for wait in story.waits_for:
-        output.line(wait.sentence(story.around.now))
+        output.line(wait.sentence(story.context.now))
 
 
 def _summary(record: Record) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import typer
 
 from relay.cli import output
 from relay.cli.status import NOT_RUNNING
-from relay.reports.times import ahead, instant
+from relay.reports.times import instant, time_until
 
 
 def next_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -16,10 +16,12 @@ def next_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
     The soonest stands first, what needs a person last.
     """
     from relay.cli.common import at_outbox, configured, settings
-    from relay.reports.next_tries import next_tries
+    from relay.reports.next_tries import read_next_tries
 
     known = settings()
-    found = at_outbox(known.outbox, lambda outbox: next_tries(outbox, configured(known), datetime.now(UTC)))
+    found = at_outbox(
+        known.outbox, lambda outbox: read_next_tries(outbox, configured(known), datetime.now(UTC))
+    )
     if as_json:
         output.as_json(found.as_json())
         return
@@ -32,7 +34,7 @@ def next_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
         ("next try", "at", "tenant", "message", "rule", "reason"),
         [
             (
-                ahead(one.at, found.now) or "not by itself",
+                time_until(one.at, found.now) or "not by itself",
                 (instant(one.at) or "")[:19],
                 one.tenant_id,
                 one.message_id or "all",

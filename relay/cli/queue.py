@@ -8,7 +8,7 @@ from relay.cli import output
 from relay.core.model import TenantId
 
 if TYPE_CHECKING:
-    from relay.reports.queue_ages import Line
+    from relay.reports.queue_ages import QueueRow
 
 
 def queue(
@@ -24,20 +24,20 @@ def queue(
 ) -> None:
     """Show how many messages wait, by age; the longest queue first."""
     from relay.cli.common import at_outbox, settings
-    from relay.reports.queue_ages import ages, shape
+    from relay.reports.queue_ages import age_labels, read_queue
 
     name = None if tenant is None else TenantId(tenant.upper())
     lines = by or ("tenant" if tenant is None else "document")
-    found = at_outbox(settings().outbox, lambda outbox: shape(outbox, name, lines, limit))
+    found = at_outbox(settings().outbox, lambda outbox: read_queue(outbox, name, lines, limit))
     if as_json:
         output.as_json(found.as_json())
-    elif found.lines:
+    elif found.rows:
         output.line("waiting messages by age, up to")
-        rows = [_row("all", found.altogether), *(_row(line.name, line) for line in found.lines)]
-        output.table((lines, "total", *ages()), rows)
+        rows = [_row("all", found.total), *(_row(line.name, line) for line in found.rows)]
+        output.table((lines, "total", *age_labels()), rows)
     else:
         output.note("nothing waits")
 
 
-def _row(name: str, line: "Line") -> tuple[object, ...]:
+def _row(name: str, line: "QueueRow") -> tuple[object, ...]:
     return (name, f"{line.total}{'+' if line.more else ''}", *line.counts)

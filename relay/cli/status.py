@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relay.cli import output
-from relay.reports.times import ago, ahead, duration
+from relay.reports.times import duration, time_since, time_until
 
 if TYPE_CHECKING:
     from relay.config.settings import Settings
     from relay.core.admin import RelayBeat
-    from relay.reports.overview import Overview, Tenant
+    from relay.reports.overview import Overview, TenantStatus
 
 
 def status(
@@ -55,9 +55,9 @@ NOT_RUNNING = "no relay is running; start one with: relay run"
 def overview(known: "Settings") -> "Overview":
     """How everything is now."""
     from relay.cli.common import at_outbox, configured
-    from relay.reports.overview import look
+    from relay.reports.overview import read_overview
 
-    return at_outbox(known.outbox, lambda outbox: look(outbox, configured(known), datetime.now(UTC)))
+    return at_outbox(known.outbox, lambda outbox: read_overview(outbox, configured(known), datetime.now(UTC)))
 
 
 def _tell_running(relays: "Sequence[RelayBeat]", host: str | None) -> int:
@@ -93,18 +93,18 @@ def above(seen: "Overview") -> Sequence[str]:
 
 def _how(beat: "RelayBeat", seen: "Overview") -> str:
     if not beat.alive:
-        return f"silent for {ago(beat.beat_at, seen.at)}"
+        return f"silent for {time_since(beat.beat_at, seen.at)}"
     mode = f", by {beat.details['mode']}" if "mode" in beat.details else ""
     share = f", carries {seen.owned(beat.relay)} of the tenants" if len(seen.relays) > 1 else ""
-    return f"running for {ago(beat.started_at, seen.at)}{mode}{share}"
+    return f"running for {time_since(beat.started_at, seen.at)}{mode}{share}"
 
 
-def table(tenants: "Sequence[Tenant]", seen: "Overview") -> Sequence[Sequence[object]]:
+def table(tenants: "Sequence[TenantStatus]", seen: "Overview") -> Sequence[Sequence[object]]:
     """A row for each of them."""
     return [_row(tenant, seen.at) for tenant in tenants]
 
 
-def _row(tenant: "Tenant", now: datetime) -> tuple[object, ...]:
+def _row(tenant: "TenantStatus", now: datetime) -> tuple[object, ...]:
     count = tenant.count
     return (
         tenant.tenant_id,
@@ -113,7 +113,7 @@ def _row(tenant: "Tenant", now: datetime) -> tuple[object, ...]:
         count.delivered,
         count.parked,
         "" if count.oldest_due_seconds is None else duration(count.oldest_due_seconds),
-        ago(tenant.since, now),
-        ahead(tenant.next_try, now),
+        time_since(tenant.since, now),
+        time_until(tenant.next_try, now),
         f"{tenant.reason} ({tenant.code})" if tenant.code else tenant.reason,
     )

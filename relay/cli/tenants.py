@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from relay.cli import output
-from relay.reports.queue_ages import ages
-from relay.reports.times import ago, ahead
+from relay.reports.queue_ages import age_labels
+from relay.reports.times import time_since, time_until
 
 if TYPE_CHECKING:
     from relay.core.model import TenantId
@@ -55,15 +55,15 @@ def show(
     from relay.cli.common import at_outbox, configured, settings
     from relay.core.model import TenantId
     from relay.reports import tenant as view
-    from relay.reports.overview import look
+    from relay.reports.overview import read_overview
 
     known, name = settings(), TenantId(tenant.upper())
 
     async def work(outbox: "Store") -> "view.TenantReport":
-        seen = await look(outbox, configured(known), datetime.now(UTC))
+        seen = await read_overview(outbox, configured(known), datetime.now(UTC))
         if not seen.knows(name):
             _give_up(tenant, seen)
-        return await view.tell(outbox, name, seen)
+        return await view.read_tenant(outbox, name, seen)
 
     told = at_outbox(known.outbox, work)
     if as_json:
@@ -116,12 +116,12 @@ def _decided(given: str, decide: "Callable[[Store, TenantId], Awaitable[None]]")
     """Decide about a tenant that is configured here or known to the outbox; its name."""
     from relay.cli.common import at_outbox, configured, settings
     from relay.core.model import TenantId
-    from relay.reports.overview import look
+    from relay.reports.overview import read_overview
 
     known, name = settings(), TenantId(given.upper())
 
     async def work(outbox: "Store") -> None:
-        seen = await look(outbox, configured(known), datetime.now(UTC))
+        seen = await read_overview(outbox, configured(known), datetime.now(UTC))
         if not seen.knows(name):
             _give_up(given, seen)
         await decide(outbox, name)
@@ -136,10 +136,10 @@ def _give_up(given: str, seen: "Overview") -> NoReturn:
 
 
 def _tell(told: "TenantReport") -> None:
-    now, tenant = told.around.now, told.tenant
+    now, tenant = told.context.now, told.tenant
     count = tenant.count
     reason = f": {tenant.reason}" if tenant.reason else ""
-    since = f" for {ago(tenant.since, now)}" if tenant.since else ""
+    since = f" for {time_since(tenant.since, now)}" if tenant.since else ""
     owned = f", carried by {tenant.relay}" if tenant.relay else ""
     output.line(f"tenant {tenant.tenant_id} is {tenant.state}{since}{owned}{reason}")
     counted = (f"{getattr(count, state)} {state}" for state in ("pending", "delivered", "parked", "dropped"))
@@ -149,13 +149,13 @@ def _tell(told: "TenantReport") -> None:
     if told.documents:
         answers = {True: "yes", False: "no", None: "not known"}
         rows = [
-            (document.name, answers[document.accepted], sum(document.shape.counts), *document.shape.counts)
+            (document.name, answers[document.accepted], sum(document.ages.counts), *document.ages.counts)
             for document in told.documents
         ]
-        output.table(("document", "accepted", "waiting", *ages()), rows)
+        output.table(("document", "accepted", "waiting", *age_labels()), rows)
     for lane in told.lanes:
         key = "without a key" if lane.ordering_key is None else f"of key {lane.ordering_key}"
         output.line(
             f"the lane {key} is held by {lane.head.message_id}, tried again "
-            f"{ahead(lane.head.not_before, now)}: {lane.head.reason}; {lane.behind} behind it"
+            f"{time_until(lane.head.not_before, now)}: {lane.head.reason}; {lane.behind} behind it"
         )

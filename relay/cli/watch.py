@@ -20,7 +20,7 @@ from relay.cli.status import HEAD, above, table
 from relay.cli.tables import lay_out
 from relay.core.ports import StoreError
 from relay.observability.logs import printable
-from relay.reports.overview import Overview, look
+from relay.reports.overview import Overview, read_overview
 from relay.reports.times import instant
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def watch_status(known: "Settings") -> None:
 async def _seen(outbox: "Store", known: "Settings") -> Overview | str:
     """An outbox in passing trouble is said, and asked again."""
     try:
-        return await look(outbox, configured(known), datetime.now(UTC))
+        return await read_overview(outbox, configured(known), datetime.now(UTC))
     except StoreError as error:
         if error.lasting:
             raise
@@ -89,7 +89,7 @@ def _screen() -> Iterator[Show]:
 def _drawn(seen: Overview | str, width: int) -> Sequence[Text]:
     if isinstance(seen, str):
         return [Text(printable(seen))]
-    rows = [[printable(str(cell)) for cell in row] for row in table(seen.pressing, seen)]
+    rows = [[printable(str(cell)) for cell in row] for row in table(seen.by_urgency, seen)]
     return [
         Text(f"{instant(seen.at)}   q ends", style="dim"),
         *(Text(printable(text)) for text in above(seen)),

@@ -5,26 +5,11 @@ is asked again on the retry schedule. One that is listed as accepted and meets "
 that message's lane wait; the whole document only when another lane's message meets it too.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from relay.core.model import DocumentName
 from relay.core.poison import Lane, Unready
 from relay.core.retry import Schedule
-
-_WITHHELD = "waiting to be accepted by ION: "
-
-
-def withheld(documents: Iterable[DocumentName]) -> str:
-    """The reason that a tenant shows while messages wait for these to be accepted; nothing for none."""
-    names = ", ".join(sorted(documents))
-    return _WITHHELD + names if names else ""
-
-
-def withheld_in(reason: str) -> frozenset[DocumentName]:
-    """The documents that such a reason names; none where it is another reason."""
-    if not reason.startswith(_WITHHELD):
-        return frozenset()
-    return frozenset(map(DocumentName, reason.removeprefix(_WITHHELD).split(", ")))
 
 
 class Documents:

@@ -110,12 +110,17 @@ StateName = Literal["initialising", "pinging", "sending", "backing-off", "halted
 """What `relay status` shows for a tenant."""
 
 
+NOT_ACCEPTED, BACK_OFF = "not-accepted", "back-off"
+"""Wait reasons that follow from no answer: documents that ION does not accept; a message's own back-off."""
+
+
 @dataclass(frozen=True, slots=True)
 class TenantState:
     """A tenant's live state, as its worker last reported it. Instants are UTC.
 
-    `relay`: the relay process that owns the tenant; the outbox knows it, whatever a report says. `reason` is
-    the text for people, `kind` and `documents` the same as data.
+    `relay`: the relay process that owns the tenant; the outbox knows it, whatever a report says. Why it is in
+    this state is data: `kind` is the name of a row of `protocol.ROWS`, `NOT_ACCEPTED`, `BACK_OFF` or empty,
+    `documents` are those that wait to be accepted, and `reason` is an answer or an operator's text, verbatim.
     """
 
     tenant_id: TenantId

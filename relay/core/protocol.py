@@ -129,6 +129,9 @@ class Fault(Enum):
     CREDENTIALS = "the credentials'"
     CONFIGURATION = "the configuration's"
     ION = "ION's or the network's"
+    OUTBOX = "the outbox's"
+    COLLECTOR = "the collector's"
+    CALLER = "the caller's"
 
 
 @dataclass(frozen=True, slots=True)

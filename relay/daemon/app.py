@@ -15,8 +15,9 @@ from functools import partial
 import relay
 from relay.config.settings import Settings, SettingsError
 from relay.core.fair_share import FairShare
-from relay.core.model import DocumentName, Problem, StateName, TenantId
+from relay.core.model import DocumentName, Problem, TenantId
 from relay.core.ports import Control, Store, StoreError
+from relay.core.protocol import Fault
 from relay.daemon.leases import LeaseHolder
 from relay.daemon.maintenance import HEARTBEAT, Maintenance, TenantStates
 from relay.daemon.signals import ProcessSignals
@@ -33,8 +34,8 @@ from relay.delivery.waiting import nap
 from relay.delivery.worker import Worker
 from relay.ion.client import IonClient
 from relay.observability import logs, tracing
+from relay.observability.incidents import Incidents, Tally
 from relay.observability.liveness import Liveness, worker_of
-from relay.observability.logs import Incidents, Tally
 from relay.observability.metrics import Meters
 from relay.observability.tracing import Traces
 from relay.reports.overview import Configured
@@ -230,7 +231,7 @@ class Relay:
             self._span_incidents.resolved()
             return
         hint = "check the collector and the variable; RELAY_LOG__LEVEL=debug shows what it answers"
-        self._span_incidents.report("traces", detail=why_not, fault="the collector's", hint=hint)
+        self._span_incidents.report("traces", detail=why_not, fault=Fault.COLLECTOR, hint=hint)
 
     async def _tick(self) -> None:
         """Show that the loop goes round, and by how much it is late."""
@@ -271,15 +272,12 @@ class Relay:
             log=log,
             chance=random.random,
             holds=holds,
-            report=partial(self._report, tenant),
+            report=partial(self._states.report, tenant),
             stopping=stopping,
             traces=self._traces,
             liveness=liveness,
         )
         return Worker(profile.rules, context, control)
-
-    def _report(self, tenant: TenantId, state: StateName, reason: str, next_try: float | None) -> None:
-        self._states.report(tenant, state, reason, next_try)
 
     # --- new settings ------------------------------------------------------------------------------------
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from relay.core.model import StateName, TenantId, TenantState
+from relay.core.model import DocumentName, StateName, TenantId, TenantState
 from relay.core.ports import Housekeeping, Mode, Store
 from relay.delivery.waiting import nap
+from relay.observability.incidents import Incidents
 from relay.observability.liveness import Liveness
-from relay.observability.logs import Incidents, Log
+from relay.observability.logs import Log
 
 HEARTBEAT = "heartbeat"
 BEAT_SECONDS = 5.0
@@ -34,15 +35,25 @@ class TenantStates:
         self._unwritten: set[TenantId] = set()
         self._changed = asyncio.Event()
 
-    def report(self, tenant: TenantId, state: StateName, reason: str, next_try: float | None) -> None:
+    def report(
+        self,
+        tenant: TenantId,
+        state: StateName,
+        reason: str,
+        next_try: float | None,
+        *,
+        kind: str = "",
+        documents: tuple[DocumentName, ...] = (),
+    ) -> None:
         """What the tenant does now. `next_try`: in the loop's time."""
         before = self._current.get(tenant)
-        if before is not None and (before.state, before.reason) == (state, reason) and next_try is None:
+        known = None if before is None else (before.state, before.reason, before.kind, before.documents)
+        if known == (state, reason, kind, documents) and next_try is None:
             return
         wall = self._wall()
         since = before.since if before is not None and _is_one_spell(before.state, state) else wall
         due = None if next_try is None else wall + timedelta(seconds=next_try - _now())
-        self._current[tenant] = TenantState(tenant, state, reason, since, due)
+        self._current[tenant] = TenantState(tenant, state, reason, since, due, kind=kind, documents=documents)
         self._unwritten.add(tenant)
         self._changed.set()
 

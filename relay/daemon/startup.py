@@ -9,7 +9,8 @@ from relay.daemon.systemd import SystemdNotifier
 from relay.daemon.wiring import schedule_of
 from relay.delivery.settler import report_outbox_incident
 from relay.delivery.waiting import nap
-from relay.observability.logs import Incidents, Log
+from relay.observability.incidents import Incidents
+from relay.observability.logs import Log
 from relay.outbox import open_outbox
 
 

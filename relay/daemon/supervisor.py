@@ -15,8 +15,9 @@ from relay.daemon.leases import LeaseHolder
 from relay.delivery.settler import Settler, report_outbox_incident
 from relay.delivery.waiting import nap
 from relay.delivery.worker import Worker
+from relay.observability.incidents import Incidents
 from relay.observability.liveness import Liveness
-from relay.observability.logs import Incidents, Log
+from relay.observability.logs import Log
 
 _LONGEST_SILENCE = 15.0
 """Seconds after which the outbox is asked who has work even without a hint."""

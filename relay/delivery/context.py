@@ -4,16 +4,18 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
+from typing import Protocol
 
 from relay.core.fair_share import FairShare
-from relay.core.model import Ordering, StateName, TenantId
+from relay.core.model import DocumentName, Ordering, StateName, TenantId
 from relay.core.ports import Ion, Outbox
 from relay.core.protocol import Policy
 from relay.core.retry import Schedule
 from relay.delivery.prefetch import OutboxRetry
 from relay.delivery.settler import Settler
+from relay.observability.incidents import Incidents, Tally
 from relay.observability.liveness import Component, Liveness
-from relay.observability.logs import Incidents, Log, Tally
+from relay.observability.logs import Log
 from relay.observability.metrics import Meter
 from relay.observability.tracing import Traces
 
@@ -34,6 +36,21 @@ class TenantRules:
     grace: float = 25.0
 
 
+class StateReport(Protocol):
+    """Shows the tenant's live state to operators. `next_try`: in the loop's time."""
+
+    def __call__(
+        self,
+        state: StateName,
+        reason: str,
+        next_try: float | None,
+        *,
+        kind: str = "",
+        documents: tuple[DocumentName, ...] = (),
+    ) -> None:
+        """The tenant is in this state from now on; `kind` and `documents` as in `TenantState`."""
+
+
 @dataclass(frozen=True, slots=True)
 class TenantContext:
     """What a tenant's worker works with. `chance`: in [0, 1).
@@ -42,7 +59,6 @@ class TenantContext:
     `shares`: of all posts under way of the process.
     `liveness`: where it says that it gets on.
     `traces`: where spans go; None: nobody asked for them.
-    `report(state, reason, next try in the loop's time)` shows the tenant's live state to operators.
     """
 
     outbox: Outbox
@@ -56,7 +72,7 @@ class TenantContext:
     log: Log
     chance: Callable[[], float]
     holds: Callable[[], bool]
-    report: Callable[[StateName, str, float | None], None]
+    report: StateReport
     stopping: asyncio.Event
     traces: Traces | None = None
     liveness: Component = field(default_factory=lambda: Liveness().part("tenant", inf))

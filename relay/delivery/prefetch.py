@@ -15,7 +15,7 @@ from relay.core.ports import Outbox, StoreError
 from relay.core.retry import Schedule
 from relay.delivery.settler import report_outbox_incident
 from relay.delivery.waiting import nap
-from relay.observability.logs import Incidents
+from relay.observability.incidents import Incidents
 
 T = TypeVar("T")
 

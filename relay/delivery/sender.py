@@ -11,10 +11,12 @@ from dataclasses import replace
 from functools import partial
 
 from relay.core import protocol
-from relay.core.accepted_documents import Documents, withheld
+from relay.core.accepted_documents import Documents
 from relay.core.fair_share import TenantShare
 from relay.core.lanes import Lanes, SlowStart
 from relay.core.model import (
+    BACK_OFF,
+    NOT_ACCEPTED,
     Delivered,
     DocumentName,
     Message,
@@ -331,7 +333,7 @@ class Sender:
     def _note(self, answer: Answer) -> None:
         row = protocol.row_of(answer)
         incidents, detail = self._context.incidents, describe(answer)
-        incidents.report(row.name, detail=detail, fault=row.fault.value, hint=row.hint)
+        incidents.report(row.name, detail=detail, fault=row.fault, hint=row.hint)
 
     # --- documents --------------------------------------------------------------------------------
 
@@ -397,17 +399,19 @@ class Sender:
             await asyncio.gather(*jobs, return_exceptions=True)
 
     def _tell(self) -> None:
-        waiting = withheld(self._prefetch.unaccepted)
+        documents = tuple(sorted(self._prefetch.unaccepted))
+        kind = NOT_ACCEPTED if documents else ""
         if self._slots or self._lanes.ready:
-            self._context.report("sending", waiting, None)
+            self._context.report("sending", "", None, kind=kind, documents=documents)
         elif self._prefetch.reading:
             return
         elif self._lanes.holding or self._documents.holding:
-            self._context.report("sending", waiting or "a message waits its own delay", self._next_timer())
+            following = self._next_timer()
+            self._context.report("sending", "", following, kind=kind or BACK_OFF, documents=documents)
         else:
             self.idle = True
             self._context.incidents.resolved()
-            self._context.report("idle", waiting, self._next_timer())
+            self._context.report("idle", "", self._next_timer(), kind=kind, documents=documents)
 
     def _next_timer(self) -> float | None:
         """The next instant at which something can become possible by itself."""

@@ -10,10 +10,11 @@ from collections.abc import Callable, Set
 
 from relay.core.model import Message, Parked, RowId, Settlement, TenantId
 from relay.core.ports import Outbox, StoreError
+from relay.core.protocol import Fault
 from relay.core.retry import Schedule
 from relay.delivery.waiting import nap
+from relay.observability.incidents import Incidents
 from relay.observability.liveness import Liveness
-from relay.observability.logs import Incidents
 from relay.observability.metrics import Meters
 
 GROUP = 128
@@ -32,7 +33,7 @@ _HURRIED_SECONDS = 0.25
 def report_outbox_incident(incidents: Incidents, detail: str) -> None:
     """The outbox did not do it: whoever meets it says it in the same words, so that it is one trouble."""
     hint = "mend the cause; the relay tries again by itself, nothing is lost"
-    incidents.report("outbox", detail=detail, fault="the outbox's", hint=hint)
+    incidents.report("outbox", detail=detail, fault=Fault.OUTBOX, hint=hint)
 
 
 Settled = Callable[[Message, Settlement], None]

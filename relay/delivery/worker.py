@@ -134,7 +134,7 @@ class Worker:
         row = protocol.row_of(answer)
         if row is not protocol.OK:
             detail = describe(answer)
-            self._context.incidents.report(row.name, detail=detail, fault=row.fault.value, hint=row.hint)
+            self._context.incidents.report(row.name, detail=detail, fault=row.fault, hint=row.hint)
 
     async def _pause(self, state: Pause) -> State:
         schedule, failures = self._rules.schedule, state.then.streak.failures

@@ -1,22 +1,18 @@
-"""This file is the code of each trouble, by which a line of the log leads to its page of the run book.
+"""Error codes: each links a line of the log to a page of the run book.
 
-Codes are for ever: one that was given out is never given to another trouble, and none is renumbered. The
-tens group them: 10x ION's answers, 11x credentials, 12x messages, 13x the outbox, 14x sharing tenants, 15x
-the relay itself, 16x settings, 17x standing still. The pages are `relay/observability/runbook/RELAY-1xx.md`.
+A code keeps its meaning for ever: it is never reused and never renumbered. The tens group them: 10x ION's
+answers, 11x credentials, 12x messages, 13x the outbox, 14x sharing tenants, 15x the relay itself, 16x
+settings, 17x stalled delivery. The pages are `relay/observability/runbook/RELAY-1xx.md`.
 """
 
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from relay.core import protocol
-from relay.core.model import StateName
-from relay.core.replies import Reply, TokenRefused, TokenUnavailable, Versions, describe
-
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A trouble that a person can look up; `kinds` of `incident.opened` and `events` that tell of it."""
+    """An error to look up; `kinds` of incident and `events` of the log that carry it."""
 
     code: str
     title: str
@@ -29,7 +25,7 @@ NOT_ACCEPTED   = Code("RELAY-108", "Documents wait to be accepted by ION", event
 PARKED         = Code("RELAY-123", "Messages are parked", events=("message.parked", "messages.parked"))
 PAUSED         = Code("RELAY-124", "A tenant is paused", events=("tenant.paused",))
 OUTBOX         = Code("RELAY-131", "The outbox cannot be used", kinds=("outbox",))
-IGNORED        = Code("RELAY-161", "A setting is read by nobody", events=("setting.ignored",))
+IGNORED        = Code("RELAY-161", "A setting is not used", events=("setting.ignored",))
 WRONG_SETTINGS = Code("RELAY-162", "The settings are wrong", events=("settings.refused",))
 UNCONFIGURED   = Code("RELAY-163", "Messages wait for an unconfigured tenant", events=("tenant.missed",))
 NO_RELAY       = Code("RELAY-173", "No relay is running")
@@ -38,7 +34,7 @@ CODES = (
     Code("RELAY-101", "ION asks to wait", kinds=("busy",)),
     Code("RELAY-102", "ION fails", kinds=("broken",)),
     Code("RELAY-103", "ION does not answer", kinds=("silent",)),
-    Code("RELAY-104", "The ION URL leads to something else", kinds=("unexpected",)),
+    Code("RELAY-104", "The ION URL leads to another service", kinds=("unexpected",)),
     Code("RELAY-105", "ION does not know the tenant or the logical id", kinds=("misconfigured",)),
     Code("RELAY-106", "The connection point is not ready", kinds=("not-ready",)),
     Code("RELAY-107", "This ION does not speak IMS v3", kinds=("no-v3",)),
@@ -53,16 +49,16 @@ CODES = (
     Code("RELAY-122", "A message is too large for ION", kinds=("too-large",)),
     PARKED,
     PAUSED,
-    Code("RELAY-125", "What is left cannot go without a person", events=("tenant.stuck",)),
+    Code("RELAY-125", "The remaining messages need an operator", events=("tenant.stuck",)),
     OUTBOX,
     Code("RELAY-141", "A tenant's lease was lost", events=("tenant.lost",)),
     Code("RELAY-151", "The relay before this one was killed", events=("relay.recovered",)),
     Code("RELAY-152", "The relay ended before everything was settled", events=("relay.ended",)),
     Code("RELAY-153", "The grace ran out with posts in flight", events=("relay.cut",)),
     Code("RELAY-154", "The time for emptying the outbox is up", events=("relay.gave_up",)),
-    Code("RELAY-155", "A part of the relay crashed", events=("component.crashed",)),
+    Code("RELAY-155", "A component of the relay crashed", events=("component.crashed",)),
     Code("RELAY-156", "The relay's loop is blocked", events=("loop.blocked",)),
-    Code("RELAY-157", "A part of the relay is stuck", events=("component.stuck",)),
+    Code("RELAY-157", "A component of the relay is stuck", events=("component.stuck",)),
     IGNORED,
     WRONG_SETTINGS,
     UNCONFIGURED,
@@ -72,58 +68,32 @@ CODES = (
     NO_RELAY,
 )
 # fmt: on
-"""In the order of their numbers; those without kinds and events are told by alerts alone."""
+"""In the order of their numbers; those without kinds and events are used by alerts alone."""
 
 _BY_KIND = {kind: code.code for code in CODES for kind in code.kinds}
 _BY_EVENT = {event: code.code for code in CODES for event in code.events}
 _BY_CODE = {code.code: code for code in CODES}
-_REPLY = re.compile(r"HTTP (\d{3})(?: \(IMS code (\d{1,9})\))?(?::|$)", re.ASCII)
-_TOLD_AS = {
-    protocol.TOKEN_REFUSED.name: describe(TokenRefused("")),
-    protocol.TOKEN_FAILED.name: describe(TokenUnavailable("")),
-    protocol.NO_V3.name: describe(Versions(())).removesuffix("none"),
-}
 _NUMBER = re.compile(r"(?:RELAY-?)?(\d{3})", re.ASCII | re.IGNORECASE)
 
 
 def of_kind(kind: str) -> str | None:
-    """The code of a kind of trouble."""
+    """The code of a kind of incident."""
     return _BY_KIND.get(kind)
 
 
 def of_line(event: str, kind: object = None) -> str | None:
-    """The code of a warning or an error in the log: of its event, or of a trouble's kind."""
+    """The code of a warning or an error in the log: of its event, or of the incident's kind."""
     return _BY_EVENT.get(event) or _BY_KIND.get(str(kind))
 
 
-def of_state(state: StateName, reason: str) -> str | None:
-    """The code of what a tenant's live state tells; None where nothing is wrong or it is left open."""
-    match state:
-        case "paused":
-            return PAUSED.code
-        case "backing-off" | "halted":
-            return _of_answer(reason)
-        case _:
-            return None
-
-
-def _of_answer(reason: str) -> str | None:
-    """Of an answer that is known by its description (`answers.describe`) alone."""
-    reply = _REPLY.match(reason)
-    if reply is not None:
-        code = None if reply[2] is None else int(reply[2])
-        return of_kind(protocol.row_of(Reply(int(reply[1]), "", code)).name)
-    return next((of_kind(kind) for kind, words in _TOLD_AS.items() if reason.startswith(words)), None)
-
-
 def find(text: str) -> Code | None:
-    """The code that a person means by `RELAY-101`, `relay-101` or `101`."""
+    """The code that is written as `RELAY-101`, `relay-101` or `101`."""
     number = _NUMBER.fullmatch(text.strip())
     return None if number is None else _BY_CODE.get(f"RELAY-{number[1]}")
 
 
 def nearest(text: str) -> list[Code]:
-    """What a person may have meant: by the name of a kind or an event, or by a code that is much like it."""
+    """The codes that resemble the text: by the name of a kind or an event, or by number."""
     name = text.strip()
     named = _BY_KIND.get(name) or _BY_EVENT.get(name)
     if named is not None:

@@ -1,5 +1,5 @@
-"""This package is what operators are told, shared by the command line and the page.
+"""What operators read, for the command line and the page.
 
-One file a question. Each reads the outbox, is handed the time and the configured tenants, and
-answers with frozen values that know `as_json()`; nothing here prints, or knows of settings or HTML.
+A file for each question. Functions read the outbox, take the time and the configured tenants as arguments,
+and return frozen values with `as_json()`; nothing here prints, or depends on settings or HTML.
 """

@@ -1,10 +1,10 @@
-"""This file is which messages wait for a delay of their own, and the lanes they hold.
+"""Messages that wait for their own back-off, and the lanes that they block.
 
-It looks at a tenant's messages from the lowest id on, and not at all of them, as a queue may have a million:
-the head of a lane is older than what it holds.
+Reads a tenant's messages from the lowest id on, and not all of them, as a queue may have a million: the head
+of a lane is older than the messages behind it.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,13 +13,13 @@ from relay.core.admin import Admin, Filter, Record
 from relay.core.model import DocumentName, Ordering, OrderingKey, TenantId
 from relay.reports.times import instant
 
-LOOKED_AT = 200
-"""Messages of a tenant that are looked at."""
+READ_LIMIT = 200
+"""Messages of a tenant that are read."""
 
 
 @dataclass(frozen=True, slots=True)
-class HeldLane:
-    """A lane that its head holds; `behind`: how many, of those looked at, wait for it.
+class BlockedLane:
+    """A lane whose head waits for its back-off; `behind`: how many of the messages read are behind it.
 
     `ordering_key` None: the messages without a key, or all where the tenant is one lane.
     """
@@ -29,7 +29,7 @@ class HeldLane:
     behind: int
 
     def as_json(self) -> dict[str, Any]:
-        """The head is told by its message id."""
+        """As in `lanes`; the head is named by its message id."""
         return {
             "ordering_key": self.ordering_key,
             "message_id": self.head.message_id,
@@ -41,24 +41,28 @@ class HeldLane:
         }
 
 
-def delayed(record: Record, now: datetime) -> bool:
-    """Whether its own delay still runs."""
+def is_backing_off(record: Record, now: datetime) -> bool:
+    """Whether the message waits for its own back-off."""
     return record.not_before is not None and record.not_before > now
 
 
-def held_lanes(
-    records: Sequence[Record], ordering: Ordering, not_accepted: Set[DocumentName], now: datetime
-) -> Sequence[HeldLane]:
-    """Among these pending messages, in the order of their rows; what is not accepted holds no lane."""
+def blocked_lanes(
+    records: Sequence[Record], ordering: Ordering, not_accepted: Collection[DocumentName], now: datetime
+) -> Sequence[BlockedLane]:
+    """The blocked lanes of these pending messages, by row; a document that is not accepted blocks no lane."""
     if ordering == "none":
         return []
     lanes: dict[OrderingKey | None, list[Record]] = {}
     for record in records:
         if record.document_name not in not_accepted:
             lanes.setdefault(record.ordering_key if ordering == "key" else None, []).append(record)
-    return [HeldLane(key, lane[0], len(lane) - 1) for key, lane in lanes.items() if delayed(lane[0], now)]
+    return [
+        BlockedLane(key, lane[0], len(lane) - 1)
+        for key, lane in lanes.items()
+        if is_backing_off(lane[0], now)
+    ]
 
 
-async def first_waiting(outbox: Admin, tenant: TenantId) -> Sequence[Record]:
+async def read_first_pending(outbox: Admin, tenant: TenantId) -> Sequence[Record]:
     """The tenant's first pending messages."""
-    return await outbox.find(Filter(tenant, state="pending"), LOOKED_AT)
+    return await outbox.find(Filter(tenant, state="pending"), READ_LIMIT)

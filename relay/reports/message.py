@@ -1,31 +1,30 @@
-"""This file is one message's story: what happened to it, how it stands, and what it waits for now."""
+"""The report on one message: its history, its state, and what it waits for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, assert_never
 
-from relay.core.accepted_documents import withheld_in
 from relay.core.admin import Filter, Record
 from relay.core.model import MessageId, Ordering, TenantId
 from relay.observability import error_codes
-from relay.reports.overview import Configured, Overview, Source, look
+from relay.reports.overview import Configured, Overview, ReportStore, read_overview
 from relay.reports.times import instant
-from relay.reports.wait_reasons import Around, Wait, waits
+from relay.reports.wait_reasons import WaitContext, WaitReason, message_wait_reasons
 
-_WORDS = {
+_EVENT_TEXTS = {
     "released": "not delivered, back to waiting",
-    "counted": "not delivered, counted as an attempt; it may have arrived all the same",
+    "counted": "not delivered, counted as an attempt; it may have arrived nevertheless",
     "parked": "parked",
     "delivered": "delivered",
-    "retried": "back in the queue by hand",
-    "dropped": "dropped by hand",
+    "retried": "retried by an operator",
+    "dropped": "dropped by an operator",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
-    """One thing that happened to a message; `at` None: the outbox does not know when."""
+class HistoryEntry:
+    """One event in a message's life; `at` None: the outbox does not know when."""
 
     at: datetime | None
     text: str
@@ -33,24 +32,25 @@ class Happening:
 
 @dataclass(frozen=True, slots=True)
 class MessageReport:
-    """A message with its surroundings."""
+    """A message, and what is known about its tenant and its lane."""
 
     record: Record
-    around: Around
+    context: WaitContext
 
     @property
-    def happened(self) -> Sequence[Happening]:
-        """What happened so far, the first first."""
+    def history(self) -> Sequence[HistoryEntry]:
+        """What happened so far, the oldest entry first."""
         record = self.record
-        told = [Happening(record.created_at, f"handed over, {record.size} bytes")]
-        told += [Happening(at, _said(_WORDS.get(what, what), detail)) for at, what, detail in record.history]
+        entries = [HistoryEntry(record.created_at, f"enqueued, {record.size} bytes")]
+        for at, what, detail in record.history:
+            entries.append(HistoryEntry(at, _with_detail(_EVENT_TEXTS.get(what, what), detail)))
         if record.state not in ("pending", *(what for _, what, _ in record.history)):
-            told.append(Happening(record.settled_at, _said(record.state, record.reason)))
-        return told
+            entries.append(HistoryEntry(record.settled_at, _with_detail(record.state, record.reason)))
+        return entries
 
     @property
-    def now(self) -> str:
-        """How it stands, in one sentence, with what a person can do."""
+    def summary(self) -> str:
+        """Its state in one sentence, with what an operator can do."""
         record = self.record
         match record.state:
             case "pending":
@@ -59,25 +59,25 @@ class MessageReport:
                 return "It was delivered: ION took custody."
             case "parked":
                 return (
-                    f"It is parked: {record.reason}. Mend the cause, then: relay messages retry "
-                    f"{record.message_id}; or give it up: relay messages drop {record.message_id}; "
+                    f"It is parked: {record.reason}. Fix the cause, then: relay messages retry "
+                    f"{record.message_id}; or drop it: relay messages drop {record.message_id}; "
                     f"see: relay explain {error_codes.PARKED.code}"
                 )
             case "dropped":
-                again = f"It comes back with: relay messages retry {record.message_id}"
+                again = f"To enqueue it again: relay messages retry {record.message_id}"
                 return f"It was dropped: {record.reason}. {again}"
             case _:
                 assert_never(record.state)
 
     @property
     def relay(self) -> str | None:
-        """The relay process that carries its tenant; None where none does."""
-        return None if self.around.state is None else self.around.state.relay
+        """The relay process that owns its tenant; None where none does."""
+        return None if self.context.state is None else self.context.state.relay
 
     @property
-    def waits_for(self) -> Sequence[Wait]:
-        """What it waits for, the outermost first; empty unless it is pending."""
-        return waits(self.record, self.around)
+    def waits_for(self) -> Sequence[WaitReason]:
+        """What it waits for, its tenant's reason first; empty unless it is pending."""
+        return message_wait_reasons(self.record, self.context)
 
     def as_json(self) -> dict[str, Any]:
         """As `relay messages show --json` prints it."""
@@ -106,38 +106,25 @@ class MessageReport:
         }
 
 
-def _said(what: str, detail: str | None) -> str:
+def _with_detail(what: str, detail: str | None) -> str:
     return f"{what}: {detail}" if detail else what
 
 
-async def tell(
-    outbox: Source, message_id: MessageId, tenant: TenantId | None, configured: Configured, now: datetime
+async def read_messages(
+    outbox: ReportStore, message_id: MessageId, tenant: TenantId | None, configured: Configured, now: datetime
 ) -> Sequence[MessageReport]:
-    """The story of every message of this id: several where tenants use the same, none where there is none."""
+    """The report on every message of this id: several tenants may use the same one."""
     records = await outbox.show(message_id, tenant)
-    overview = await look(outbox, configured, now)
-    return [MessageReport(record, await _around(record, outbox, overview)) for record in records]
+    overview = await read_overview(outbox, configured, now)
+    return [MessageReport(record, await _context(record, outbox, overview)) for record in records]
 
 
-async def _around(record: Record, outbox: Source, overview: Overview) -> Around:
-    around = surroundings(record.tenant_id, overview)
-    return replace(around, head=await _head(record, outbox, around.ordering or "key"))
+async def _context(record: Record, outbox: ReportStore, overview: Overview) -> WaitContext:
+    context = overview.wait_context(record.tenant_id)
+    return replace(context, head=await _head(record, outbox, context.ordering or "key"))
 
 
-def surroundings(tenant: TenantId, overview: Overview) -> Around:
-    """What the outbox knows about the tenant that a message may wait for."""
-    state = overview.states.get(tenant)
-    return Around(
-        now=overview.at,
-        ordering=overview.configured.get(tenant),
-        state=state,
-        paused=overview.paused(tenant),
-        running=overview.running,
-        not_accepted=withheld_in(state.reason) if state else frozenset(),
-    )
-
-
-async def _head(record: Record, outbox: Source, ordering: Ordering) -> Record | None:
+async def _head(record: Record, outbox: ReportStore, ordering: Ordering) -> Record | None:
     if record.state != "pending" or ordering == "none":
         return None
     if ordering == "key":

@@ -1,4 +1,4 @@
-"""This file is the next tries: of which tenant or message, when, and why not before. The soonest first."""
+"""The next tries: of which tenant or message, when, and why not before; the soonest first."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,16 +7,15 @@ from typing import Any
 
 from relay.core.model import MessageId, TenantId
 from relay.observability import error_codes
-from relay.reports.delays import delayed, first_waiting
-from relay.reports.message import surroundings
-from relay.reports.overview import Configured, Source, look
+from relay.reports.delays import is_backing_off, read_first_pending
+from relay.reports.overview import Configured, Overview, ReportStore, read_overview
 from relay.reports.times import instant
-from relay.reports.wait_reasons import Around, Rule, Wait, holding
+from relay.reports.wait_reasons import Rule, WaitReason, tenant_wait_reason
 
 
 @dataclass(frozen=True, slots=True)
 class NextTry:
-    """One try. `at` None: not by itself. `message_id` None: of the tenant's ION, for all of its messages."""
+    """One try. `at` None: not until an operator acts. `message_id` None: all messages of the tenant."""
 
     at: datetime | None
     tenant_id: TenantId
@@ -40,7 +39,7 @@ class NextTry:
 
 @dataclass(frozen=True, slots=True)
 class NextTries:
-    """All of them; `running`: whether a relay is there to try."""
+    """All next tries; `running`: whether a relay is running."""
 
     now: datetime
     running: bool
@@ -51,14 +50,13 @@ class NextTries:
         return {"running": self.running, "tries": [one.as_json() for one in self.tries]}
 
 
-async def next_tries(outbox: Source, configured: Configured, now: datetime) -> NextTries:
-    """Of tenants whose messages wait, and of those among their first that wait a delay of their own."""
-    overview = await look(outbox, configured, now)
+async def read_next_tries(outbox: ReportStore, configured: Configured, now: datetime) -> NextTries:
+    """Tries of tenants with waiting messages, and of those of their first messages that back off."""
+    overview = await read_overview(outbox, configured, now)
     found: list[NextTry] = []
     for tenant in (tenant for tenant, count in overview.counts.items() if count.pending):
-        around = surroundings(tenant, overview)
-        wait = holding(tenant, around)
-        found += _of_tenant(tenant, wait, around)
+        wait = tenant_wait_reason(tenant, overview.wait_context(tenant))
+        found += _of_tenant(tenant, wait, overview)
         if wait is None or wait.rule in ("backing-off", "opening"):  # else no message is tried at all
             found += await _of_messages(tenant, outbox, now)
     return NextTries(now, overview.running, sorted(found, key=_soonest))
@@ -68,19 +66,20 @@ def _soonest(one: NextTry) -> tuple[bool, float, TenantId]:
     return one.at is None, one.at.timestamp() if one.at else 0.0, one.tenant_id
 
 
-def _of_tenant(tenant: TenantId, wait: Wait | None, around: Around) -> Iterator[NextTry]:
-    reason = around.state.reason if around.state else ""
+def _of_tenant(tenant: TenantId, wait: WaitReason | None, overview: Overview) -> Iterator[NextTry]:
+    state, reason = overview.states.get(tenant), overview.live_reason(tenant)
     if wait is not None:
-        at = around.now if wait.rule == "opening" else wait.next_try
-        yield NextTry(at, tenant, None, wait.rule, around.paused or reason or wait.text, wait.code)
-    elif around.not_accepted:
-        following = around.state.next_try if around.state else None
-        yield NextTry(following, tenant, None, "not-accepted", reason, error_codes.NOT_ACCEPTED.code)
+        at = overview.at if wait.rule == "opening" else wait.next_try
+        text = overview.paused(tenant) or reason or wait.text
+        yield NextTry(at, tenant, None, wait.rule, text, wait.code)
+    elif state is not None and state.documents:
+        code = error_codes.NOT_ACCEPTED.code
+        yield NextTry(state.next_try, tenant, None, "not-accepted", reason, code)
 
 
-async def _of_messages(tenant: TenantId, outbox: Source, now: datetime) -> Sequence[NextTry]:
+async def _of_messages(tenant: TenantId, outbox: ReportStore, now: datetime) -> Sequence[NextTry]:
     return [
         NextTry(record.not_before, tenant, record.message_id, "back-off", record.reason or "")
-        for record in await first_waiting(outbox, tenant)
-        if delayed(record, now)
+        for record in await read_first_pending(outbox, tenant)
+        if is_backing_off(record, now)
     ]

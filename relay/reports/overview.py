@@ -1,4 +1,4 @@
-"""This file is how every tenant is, and which relays live, as the outbox has it; no relay need be running."""
+"""The state of every tenant and of every relay, as the outbox has it; no relay need be running."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,32 +6,32 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Protocol
 
-from relay.core.accepted_documents import withheld_in
 from relay.core.admin import Admin, Count, RelayBeat
 from relay.core.model import Ordering, TenantId, TenantState
 from relay.core.ports import Control, Notification
 from relay.observability import error_codes
 from relay.reports.times import instant
+from relay.reports.wait_reasons import WaitContext, state_code, state_reason
 
 UNCONFIGURED, STOPPED, PAUSED, IDLE = "unconfigured", "stopped", "paused", "idle"
-"""What a tenant is where no relay says it: not in the settings, without a relay, paused by a person."""
+"""States that no relay reports: not in the settings, without a relay, paused by an operator."""
 
 Configured = Mapping[TenantId, Ordering]
-"""The tenants of the settings, and how each keeps its order."""
+"""The tenants of the settings, and the ordering of each."""
 
 
-class Source(Admin, Protocol):
-    """What an outbox must know to be told about; `ports.Store` does."""
+class ReportStore(Admin, Protocol):
+    """What reports read; every `ports.Store` is one."""
 
     async def notification(self) -> Notification:
-        """See ports.Outbox."""
+        """As in `ports.Outbox`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tenant:
-    """How one tenant is. `state`: a `model.StateName`, or else `stopped` or `unconfigured`.
+class TenantStatus:
+    """The state of one tenant. `state`: a `model.StateName`, or else `stopped` or `unconfigured`.
 
-    `relay`: the relay process that carries it; None where none does.
+    `relay`: the relay process that owns it; None where none does.
     `code`: the run book's, where what is known says exactly which.
     """
 
@@ -66,9 +66,9 @@ class Tenant:
 
 @dataclass(frozen=True)
 class Overview:
-    """What the outbox says about tenants and relays at one moment, beside what is configured.
+    """What the outbox has about tenants and relays at one moment, beside what is configured.
 
-    What follows from it is worked out once: many pages may be made from one look.
+    Derived values are computed once: many pages may be made from one overview.
     """
 
     at: datetime
@@ -84,12 +84,27 @@ class Overview:
         return any(beat.alive for beat in self.relays)
 
     def paused(self, tenant: TenantId) -> str | None:
-        """The reason for which a person, or the relay, paused the tenant; None: it is not paused."""
+        """Why an operator, or the relay, paused the tenant; None: it is not paused."""
         control = self.controls.get(tenant)
         return None if control is None else control.paused
 
+    def live_reason(self, tenant: TenantId) -> str:
+        """The reason of the state that a relay reports, in words; empty where there is none."""
+        live = self.states.get(tenant)
+        return "" if live is None else state_reason(live.kind, live.reason, live.documents)
+
+    def wait_context(self, tenant: TenantId) -> WaitContext:
+        """What the outbox has about the tenant that a message may wait for."""
+        return WaitContext(
+            now=self.at,
+            ordering=self.configured.get(tenant),
+            state=self.states.get(tenant),
+            paused=self.paused(tenant),
+            running=self.running,
+        )
+
     def names(self) -> Sequence[TenantId]:
-        """Every tenant that is configured, or of which the outbox has anything."""
+        """Every tenant that is configured, or that the outbox has something about."""
         return sorted({*self.configured, *self.counts, *self.states, *self.controls})
 
     def knows(self, tenant: TenantId) -> bool:
@@ -97,24 +112,24 @@ class Overview:
         return tenant in self.names()
 
     def owned(self, relay: str) -> int:
-        """How many tenants this relay process carries."""
+        """How many tenants this relay process owns."""
         return sum(state.relay == relay for state in self.states.values())
 
     @cached_property
-    def tenants(self) -> Sequence[Tenant]:
-        """Every tenant that is configured, has messages or is carried, by name."""
+    def tenants(self) -> Sequence[TenantStatus]:
+        """Every tenant that is configured, has messages or is owned by a relay, by name."""
         return [self.tenant(name) for name in sorted({*self.configured, *self.counts, *self.states})]
 
     @cached_property
-    def pressing(self) -> Sequence[Tenant]:
-        """The same by need: what waits for a person; trouble and parked messages; what waits; the rest."""
-        return sorted(self.tenants, key=_need)
+    def by_urgency(self) -> Sequence[TenantStatus]:
+        """The same by urgency: what needs an operator; failures and parked messages; what waits; the rest."""
+        return sorted(self.tenants, key=_urgency)
 
-    def tenant(self, tenant: TenantId) -> Tenant:
-        """One tenant, also one of which nothing is known."""
+    def tenant(self, tenant: TenantId) -> TenantStatus:
+        """One tenant, also one that nothing is known about."""
         live = self.states.get(tenant)
         state, reason = self._state(tenant)
-        return Tenant(
+        return TenantStatus(
             tenant,
             state,
             reason,
@@ -128,17 +143,16 @@ class Overview:
 
     def _code(self, live: TenantState | None, state: str) -> str | None:
         if live is not None:
-            withheld = error_codes.NOT_ACCEPTED.code if withheld_in(live.reason) else None
-            return error_codes.of_state(live.state, live.reason) or withheld
+            return state_code(live)
         if state == STOPPED:
             return None if self.running else error_codes.NO_RELAY.code
         return {PAUSED: error_codes.PAUSED.code, UNCONFIGURED: error_codes.UNCONFIGURED.code}.get(state)
 
     def _state(self, tenant: TenantId) -> tuple[str, str]:
-        """The state, live if a relay says it, and the reason."""
+        """The state, as a relay reports it or else by what the outbox has, and the reason."""
         live, paused = self.states.get(tenant), self.paused(tenant)
         if live is not None:
-            return live.state, live.reason
+            return live.state, self.live_reason(tenant)
         if paused is not None:
             return PAUSED, paused
         if tenant not in self.configured:
@@ -147,7 +161,7 @@ class Overview:
             return STOPPED, "no relay is running"
         if not self.counts.get(tenant, Count()).pending:
             return IDLE, ""
-        return STOPPED, "no relay that runs carries it so far"
+        return STOPPED, "no running relay owns it yet"
 
     def as_json(self) -> dict[str, Any]:
         """As `relay status --json` prints it."""
@@ -157,19 +171,19 @@ class Overview:
         }
 
 
-_NEED = {"halted": 0, PAUSED: 0, UNCONFIGURED: 0, STOPPED: 0, "backing-off": 1}
+_URGENCY = {"halted": 0, PAUSED: 0, UNCONFIGURED: 0, STOPPED: 0, "backing-off": 1}
 
 
-def _need(tenant: Tenant) -> tuple[int, float, TenantId]:
+def _urgency(tenant: TenantStatus) -> tuple[int, float, TenantId]:
     count = tenant.count
-    waits = _NEED.get(tenant.state, 2) if count.pending else 3
+    rank = _URGENCY.get(tenant.state, 2) if count.pending else 3
     if count.parked:
-        waits = min(waits, 1)
-    return waits, -(count.oldest_due_seconds or 0.0), tenant.tenant_id
+        rank = min(rank, 1)
+    return rank, -(count.oldest_due_seconds or 0.0), tenant.tenant_id
 
 
 def relay_json(beat: RelayBeat) -> dict[str, Any]:
-    """One relay process; what it says of itself stands beside what the outbox knows."""
+    """One relay process: what the outbox knows, and the details that the relay reports."""
     return {
         "relay": beat.relay,
         "alive": beat.alive,
@@ -179,8 +193,8 @@ def relay_json(beat: RelayBeat) -> dict[str, Any]:
     }
 
 
-async def look(outbox: Source, configured: Configured, now: datetime) -> Overview:
-    """Read it all."""
+async def read_overview(outbox: ReportStore, configured: Configured, now: datetime) -> Overview:
+    """Read everything that an overview holds."""
     return Overview(
         now,
         configured,

@@ -1,4 +1,4 @@
-"""This file is the shape of the queue: how many messages wait, by age, and by tenant or document."""
+"""Waiting messages by age, and by tenant or document."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from relay.core.model import TenantId
 
 By = Literal["tenant", "document"]
 
-LOOKED_AT = 10_000
-"""So many messages of each tenant's document are counted, those with the lowest ids."""
+COUNT_LIMIT = 10_000
+"""Messages that are counted of each document of a tenant, those with the lowest ids."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """The messages of one tenant or document by age; `more`: at least so many, not all were counted."""
+class QueueRow:
+    """The messages of one tenant or document by age; `more`: there are more than were counted."""
 
     name: str
     counts: tuple[int, ...]
@@ -27,21 +27,21 @@ class Line:
         return sum(self.counts)
 
     def as_json(self) -> dict[str, Any]:
-        """The counts have an edge of `ages_seconds` each, and the last is what is older."""
+        """A count for each limit in `ages_seconds`, and a last one for older messages."""
         return {"total": self.total, "counts": list(self.counts), "more": self.more}
 
 
 @dataclass(frozen=True, slots=True)
-class QueueShape:
-    """The whole table: the longest queue first."""
+class QueueReport:
+    """The whole table, the longest queue first."""
 
     by: By
-    lines: Sequence[Line]
+    rows: Sequence[QueueRow]
 
     @property
-    def altogether(self) -> Line:
-        """All lines together."""
-        return _together("", self.lines)
+    def total(self) -> QueueRow:
+        """The sum of all rows."""
+        return _sum("", self.rows)
 
     def as_json(self) -> dict[str, Any]:
         """As `relay queue --json` prints it."""
@@ -49,17 +49,17 @@ class QueueShape:
         return {
             "by": self.by,
             "ages_seconds": list(map(int, AGES)),
-            **self.altogether.as_json(),
-            "lines": [{name: line.name, **line.as_json()} for line in self.lines],
+            **self.total.as_json(),
+            "lines": [{name: row.name, **row.as_json()} for row in self.rows],
         }
 
 
-def ages() -> Sequence[str]:
-    """The heads of the age columns: younger than that, and the last for what is older."""
-    return [*map(_edge, AGES), "older"]
+def age_labels() -> Sequence[str]:
+    """The heads of the age columns: up to that age, and the last for older messages."""
+    return [*map(_age_label, AGES), "older"]
 
 
-def _edge(seconds: float) -> str:
+def _age_label(seconds: float) -> str:
     name, size = next((name, size) for name, size in _UNITS if seconds >= size)
     return f"{seconds / size:.0f} {name}"
 
@@ -67,21 +67,21 @@ def _edge(seconds: float) -> str:
 _UNITS = (("day", 86400), ("h", 3600), ("min", 60))
 
 
-def fold(shapes: Iterable[QueueAges], by: By) -> QueueShape:
-    """One line a tenant, or a document of whatever tenant."""
-    lines: dict[str, list[Line]] = {}
-    for shape in shapes:
-        name = shape.tenant if by == "tenant" else shape.document
-        lines.setdefault(name, []).append(Line(name, shape.counts, shape.more))
-    folded = (_together(name, parts) for name, parts in lines.items())
-    return QueueShape(by, sorted(folded, key=lambda line: (-line.total, line.name)))
+def group(found: Iterable[QueueAges], by: By) -> QueueReport:
+    """A row for each tenant, or for each document of all tenants."""
+    groups: dict[str, list[QueueRow]] = {}
+    for one in found:
+        name = one.tenant if by == "tenant" else one.document
+        groups.setdefault(name, []).append(QueueRow(name, one.counts, one.more))
+    rows = (_sum(name, members) for name, members in groups.items())
+    return QueueReport(by, sorted(rows, key=lambda row: (-row.total, row.name)))
 
 
-def _together(name: str, lines: Sequence[Line]) -> Line:
-    counts = tuple(sum(line.counts[place] for line in lines) for place in range(len(AGES) + 1))
-    return Line(name, counts, any(line.more for line in lines))
+def _sum(name: str, rows: Sequence[QueueRow]) -> QueueRow:
+    counts = tuple(sum(row.counts[place] for row in rows) for place in range(len(AGES) + 1))
+    return QueueRow(name, counts, any(row.more for row in rows))
 
 
-async def shape(outbox: Admin, tenant: TenantId | None, by: By, limit: int = LOOKED_AT) -> QueueShape:
-    """Of one tenant, or of all."""
-    return fold(await outbox.queue_ages(tenant, limit), by)
+async def read_queue(outbox: Admin, tenant: TenantId | None, by: By, limit: int) -> QueueReport:
+    """The queue of one tenant, or of all; `limit`: messages to count of each document of a tenant."""
+    return group(await outbox.queue_ages(tenant, limit), by)

@@ -1,4 +1,4 @@
-"""This file is why one tenant waits: its state, its documents, and its lanes that are held and by what."""
+"""Why one tenant waits: its state, its documents, and its blocked lanes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,19 +6,18 @@ from typing import Any
 
 from relay.core.admin import QueueAges
 from relay.core.model import DocumentName, Ordering, TenantId
-from relay.reports import delays
-from relay.reports.message import surroundings
-from relay.reports.overview import Overview, Source, Tenant
-from relay.reports.queue_ages import LOOKED_AT
-from relay.reports.wait_reasons import Around, Wait, holding, withheld
+from relay.reports.delays import BlockedLane, blocked_lanes, read_first_pending
+from relay.reports.overview import Overview, ReportStore, TenantStatus
+from relay.reports.queue_ages import COUNT_LIMIT
+from relay.reports.wait_reasons import WaitContext, WaitReason, not_accepted, tenant_wait_reason
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
-    """A document with waiting messages. `accepted` None: not known now, since ION is not being sent to."""
+class WaitingDocument:
+    """A document with waiting messages. `accepted` None: not known while nothing is sent to ION."""
 
     name: DocumentName
-    shape: QueueAges
+    ages: QueueAges
     accepted: bool | None
 
     def as_json(self) -> dict[str, Any]:
@@ -26,34 +25,34 @@ class Document:
         return {
             "document_name": self.name,
             "accepted": self.accepted,
-            "total": sum(self.shape.counts),
-            "counts": list(self.shape.counts),
-            "more": self.shape.more,
+            "total": sum(self.ages.counts),
+            "counts": list(self.ages.counts),
+            "more": self.ages.more,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class TenantReport:
-    """A tenant, and everything that its messages wait for, as the outbox knows it."""
+    """A tenant, and everything that its messages wait for, as the outbox has it."""
 
-    tenant: Tenant
-    around: Around
-    documents: Sequence[Document]
-    lanes: Sequence[delays.HeldLane]
+    tenant: TenantStatus
+    context: WaitContext
+    documents: Sequence[WaitingDocument]
+    lanes: Sequence[BlockedLane]
 
     @property
     def ordering(self) -> Ordering | None:
-        """How it keeps its order; None: it is not configured here."""
-        return self.around.ordering
+        """The tenant's ordering; None: it is not configured here."""
+        return self.context.ordering
 
     @property
-    def waits_for(self) -> Sequence[Wait]:
-        """What holds its messages back, the outermost first; empty where nothing waits."""
+    def waits_for(self) -> Sequence[WaitReason]:
+        """What keeps its messages waiting, the tenant's own reason first; empty where nothing waits."""
         if not self.tenant.count.pending:
             return []
-        outer = holding(self.tenant.tenant_id, self.around)
+        outer = tenant_wait_reason(self.tenant.tenant_id, self.context)
         inner = [
-            withheld(document.name, self.around.state)
+            not_accepted(document.name, self.context.state)
             for document in self.documents
             if document.accepted is False
         ]
@@ -71,23 +70,23 @@ class TenantReport:
         }
 
 
-async def tell(outbox: Source, tenant: TenantId, overview: Overview) -> TenantReport:
-    """The story of a tenant that the overview knows."""
-    around = surroundings(tenant, overview)
-    records = await delays.first_waiting(outbox, tenant)
+async def read_tenant(outbox: ReportStore, tenant: TenantId, overview: Overview) -> TenantReport:
+    """The report on a tenant that is in the overview."""
+    context = overview.wait_context(tenant)
+    records = await read_first_pending(outbox, tenant)
     return TenantReport(
         overview.tenant(tenant),
-        around,
+        context,
         [
-            Document(shape.document, shape, _accepted(shape.document, around))
-            for shape in await outbox.queue_ages(tenant, LOOKED_AT)
+            WaitingDocument(ages.document, ages, _accepted(ages.document, context))
+            for ages in await outbox.queue_ages(tenant, COUNT_LIMIT)
         ],
-        delays.held_lanes(records, around.ordering or "key", around.not_accepted, overview.at),
+        blocked_lanes(records, context.ordering or "key", context.not_accepted, overview.at),
     )
 
 
-def _accepted(document: DocumentName, around: Around) -> bool | None:
-    if document in around.not_accepted:
+def _accepted(document: DocumentName, context: WaitContext) -> bool | None:
+    if document in context.not_accepted:
         return False
-    sends = around.state is not None and around.state.state in ("sending", "idle")
-    return True if sends else None
+    is_sending = context.state is not None and context.state.state in ("sending", "idle")
+    return True if is_sending else None

@@ -1,4 +1,4 @@
-"""This file is how instants and durations are told, to people and to programs."""
+"""Instants and durations as text, for people and for programs."""
 
 from datetime import UTC, datetime
 from typing import overload
@@ -11,7 +11,7 @@ def instant(when: None) -> None: ...
 @overload
 def instant(when: datetime | None) -> str | None: ...
 def instant(when: datetime | None) -> str | None:
-    """UTC, to the second's thousandth, as JSON gives it."""
+    """ISO 8601 in UTC with milliseconds, as in JSON."""
     if when is None:
         return None
     return when.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -25,13 +25,13 @@ def duration(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
-def ago(when: datetime | None, now: datetime) -> str:
-    """How long since."""
+def time_since(when: datetime | None, now: datetime) -> str:
+    """The time that has passed since; empty for None."""
     return "" if when is None else duration((now - when).total_seconds())
 
 
-def ahead(when: datetime | None, now: datetime) -> str:
-    """How long until."""
+def time_until(when: datetime | None, now: datetime) -> str:
+    """`in 5 min`, or `now` where it has passed; empty for None."""
     if when is None:
         return ""
     seconds = (when - now).total_seconds()

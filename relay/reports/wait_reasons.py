@@ -1,17 +1,18 @@
-"""This file is why a message or a tenant waits: by which rule, since when, until when.
+"""Why a message or a tenant waits: by which rule, since when, until when, and in words for people.
 
-Pure: what is known, and when "now" is, are arguments.
+Pure: what is known, and the current time, are arguments. Wait reasons are data everywhere else; only this
+module words them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, assert_never
 
 from relay.core.admin import Record
-from relay.core.model import DocumentName, Ordering, TenantId, TenantState
+from relay.core.model import BACK_OFF, DocumentName, Ordering, TenantId, TenantState
 from relay.observability import error_codes
-from relay.reports.times import ago, ahead, instant
+from relay.reports.times import instant, time_since, time_until
 
 Rule = Literal[
     "unconfigured", "paused", "no-relay", "halted", "backing-off", "opening", "not-accepted", "back-off",
@@ -20,11 +21,11 @@ Rule = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Around:
-    """What is known about a tenant, and about a message's surroundings there.
+class WaitContext:
+    """What is known about a tenant, and about the lane of one of its messages.
 
-    `ordering` None: the tenant is not configured here. `paused`: the reason, if a person paused it.
-    `running`: whether a relay is. `head`: the message that the lane must carry first.
+    `ordering` None: the tenant is not configured here. `paused`: the reason, if an operator paused it.
+    `running`: whether a relay is running. `head`: the message that comes first in the lane.
     """
 
     now: datetime
@@ -33,12 +34,16 @@ class Around:
     paused: str | None
     running: bool
     head: Record | None = None
-    not_accepted: frozenset[DocumentName] = frozenset()
+
+    @property
+    def not_accepted(self) -> Collection[DocumentName]:
+        """The documents that have messages and are not accepted by ION."""
+        return self.state.documents if self.state else ()
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
-    """One thing it waits for: by which rule, in words, since when, when it is tried next.
+class WaitReason:
+    """One thing that a message waits for: the rule, the text, since when, and when it is tried next.
 
     `code`: the run book's, where what is known says exactly which.
     """
@@ -59,100 +64,120 @@ class Wait:
             "code": self.code,
         }
 
-    def sentence(self, now: datetime, who: str = "It waits for") -> str:
-        """For a person."""
+    def sentence(self, now: datetime, subject: str = "It waits for") -> str:
+        """The whole wait reason as one line of text."""
         since = f"; since {instant(self.since)}" if self.since else ""
         following = (
-            f"; next try {ahead(self.next_try, now)} ({instant(self.next_try)})" if self.next_try else ""
+            f"; next try {time_until(self.next_try, now)} ({instant(self.next_try)})" if self.next_try else ""
         )
         page = f"; see: relay explain {self.code}" if self.code else ""
-        return f"{who}: {self.text}{since}{following}{page}"
+        return f"{subject}: {self.text}{since}{following}{page}"
 
 
-def waits(record: Record, around: Around) -> list[Wait]:
-    """What a pending message waits for, the outermost first; empty for any other message."""
+def state_reason(kind: str, reason: str, documents: Collection[DocumentName]) -> str:
+    """The reason that a tenant's live state carries, in words; empty where there is none."""
+    if documents:
+        return f"waiting to be accepted by ION: {', '.join(documents)}"
+    return "a message waits for its back-off" if kind == BACK_OFF else reason
+
+
+def state_code(state: TenantState) -> str | None:
+    """The run book's code of a tenant's live state; None where nothing fails."""
+    match state.state:
+        case "paused":
+            return error_codes.PAUSED.code
+        case "backing-off" | "halted":
+            return error_codes.of_kind(state.kind)
+        case _:
+            return error_codes.NOT_ACCEPTED.code if state.documents else None
+
+
+def message_wait_reasons(record: Record, context: WaitContext) -> list[WaitReason]:
+    """What a pending message waits for, its tenant's reason first; empty for any other message."""
     if record.state != "pending":
         return []
-    outer = holding(record.tenant_id, around)
+    outer = tenant_wait_reason(record.tenant_id, context)
     if outer is not None and outer.rule == "unconfigured":
         outer = replace(outer, since=record.queued_at)
-    inner = list(_message(record, around))
+    inner = list(_own_reasons(record, context))
     if outer is not None:
         return [outer, *inner]
-    return inner or [Wait("next", "nothing: it is under way or goes next", record.queued_at)]
+    return inner or [WaitReason("next", "nothing: it is in flight or next", record.queued_at)]
 
 
-def holding(tenant: TenantId, around: Around) -> Wait | None:
-    """What holds all of the tenant's messages back; None: nothing does."""
-    state = around.state
-    if around.ordering is None:
-        text = f"no tenant {tenant} is configured here; set RELAY_TENANTS__{tenant}__LOGICAL_ID and the rest"
-        return Wait("unconfigured", text, code=error_codes.UNCONFIGURED.code)
-    if around.paused is not None:
-        text = f"the tenant is paused: {around.paused}; end it with: relay tenants resume {tenant}"
+def tenant_wait_reason(tenant: TenantId, context: WaitContext) -> WaitReason | None:
+    """What keeps all of the tenant's messages waiting; None: nothing does."""
+    state = context.state
+    if context.ordering is None:
+        name = f"RELAY_TENANTS__{tenant}__LOGICAL_ID"
+        text = f"tenant {tenant} is not configured here; set {name} and its credentials"
+        return WaitReason("unconfigured", text, code=error_codes.UNCONFIGURED.code)
+    if context.paused is not None:
         since = state.since if state and state.state == "paused" else None
-        return Wait("paused", text, since, code=error_codes.PAUSED.code)
-    if not around.running:
-        return Wait(
-            "no-relay", "no relay is running; start one with: relay run", code=error_codes.NO_RELAY.code
-        )
+        return _paused(tenant, context.paused, since)
+    if not context.running:
+        text = "no relay is running; start one with: relay run"
+        return WaitReason("no-relay", text, code=error_codes.NO_RELAY.code)
     if state is None:
         text = (
-            f"no relay that runs carries {tenant} so far; where several share the outbox, one takes it "
-            "within seconds, or once the lease of one that died has ended; if it lasts, let them read "
-            "their settings again"
+            f"no running relay owns {tenant} yet; where several share the outbox, one acquires it within "
+            "seconds, or when the lease of a crashed one expires; if it lasts, reload their settings"
         )
-        return Wait("no-relay", text)
-    return _live(state, around)
+        return WaitReason("no-relay", text)
+    return _live_reason(state, context.now)
 
 
-def _live(state: TenantState, around: Around) -> Wait | None:
-    since, code = f"for {ago(state.since, around.now)}", error_codes.of_state(state.state, state.reason)
+def _paused(tenant: TenantId, reason: str, since: datetime | None) -> WaitReason:
+    text = f"the tenant is paused: {reason}; end it with: relay tenants resume {tenant}"
+    return WaitReason("paused", text, since, code=error_codes.PAUSED.code)
+
+
+def _live_reason(state: TenantState, now: datetime) -> WaitReason | None:
+    reason, code = state_reason(state.kind, state.reason, state.documents), state_code(state)
     match state.state:
         case "halted":
-            text = f"the tenant is halted {since}: {state.reason}; correct it, or: relay tenants resume"
-            return Wait("halted", f"{text} {state.tenant_id}", state.since, state.next_try, code)
-        case "paused":
             text = (
-                f"the tenant is paused: {state.reason}; end it with: relay tenants resume {state.tenant_id}"
+                f"the tenant is halted for {time_since(state.since, now)}: {reason}; correct it, or: "
+                f"relay tenants resume {state.tenant_id}"
             )
-            return Wait("paused", text, state.since, code=code)
+            return WaitReason("halted", text, state.since, state.next_try, code)
+        case "paused":
+            return _paused(state.tenant_id, reason, state.since)
         case "backing-off":
-            text = f"the tenant's ION is in trouble, and tried again after growing pauses: {state.reason}"
-            return Wait("backing-off", text, state.since, state.next_try, code)
+            text = f"ION fails for this tenant, and is tried again after growing pauses: {reason}"
+            return WaitReason("backing-off", text, state.since, state.next_try, code)
         case "initialising" | "pinging":
-            return Wait("opening", "the tenant's ION is being asked whether it is ready", state.since)
+            return WaitReason("opening", "the relay is checking whether ION is ready", state.since)
         case "sending" | "idle":
             return None
         case _:
             assert_never(state.state)
 
 
-def withheld(document: DocumentName, state: TenantState | None) -> Wait:
-    """That ION does not accept the document."""
+def not_accepted(document: DocumentName, state: TenantState | None) -> WaitReason:
+    """The wait reason of a document that ION does not accept."""
     text = (
         f"{document} is not accepted by ION; add it to the connection point in ION Desk "
-        '("sent by application"); the relay asks again by itself'
+        '("sent by application"); the relay checks again automatically'
     )
     since, next_try = (state.since, state.next_try) if state else (None, None)
-    return Wait("not-accepted", text, since, next_try, error_codes.NOT_ACCEPTED.code)
+    return WaitReason("not-accepted", text, since, next_try, error_codes.NOT_ACCEPTED.code)
 
 
-def _message(record: Record, around: Around) -> Iterator[Wait]:
-    if record.document_name in around.not_accepted:
-        yield withheld(record.document_name, around.state)
-    if record.not_before is not None and record.not_before > around.now:
-        text = f"its own delay after {record.attempts} attempts"
-        text = text if record.attempts else "its own delay"
+def _own_reasons(record: Record, context: WaitContext) -> Iterator[WaitReason]:
+    if record.document_name in context.not_accepted:
+        yield not_accepted(record.document_name, context.state)
+    if record.not_before is not None and record.not_before > context.now:
+        attempts = f" after {record.attempts} attempts" if record.attempts else ""
         since = record.history[-1][0] if record.history else None
-        yield Wait("back-off", f"{text}, the last: {record.reason}", since, record.not_before)
-    if around.head is not None and around.ordering != "none":
-        head = around.head
-        lane = "" if around.ordering == "tenant" else _lane(record)
-        text = f"message {head.message_id} is before it in its lane{lane}"
-        yield Wait(
-            "lane", text + (f" ({head.reason})" if head.reason else ""), record.queued_at, head.not_before
-        )
+        text = f"its own back-off{attempts}, the last: {record.reason}"
+        yield WaitReason("back-off", text, since, record.not_before)
+    head = context.head
+    if head is not None and context.ordering != "none":
+        lane = "" if context.ordering == "tenant" else _lane(record)
+        cause = f" ({head.reason})" if head.reason else ""
+        text = f"message {head.message_id} is before it in its lane{lane}{cause}"
+        yield WaitReason("lane", text, record.queued_at, head.not_before)
 
 
 def _lane(record: Record) -> str:

@@ -15,7 +15,7 @@ from relay.core.ports import Store
 from relay.ion.inbound_auth import InboundVerifier
 from relay.ion.oauth import Secret
 from relay.observability import logs
-from relay.observability.logs import Incidents
+from relay.observability.incidents import Incidents
 from relay.observability.metrics import Meters
 from relay.outbox import open_outbox
 from relay.web import health, inbound, metrics_endpoint, routes
@@ -69,7 +69,7 @@ def _application(
         glance = OverviewCache(hall, vitals.configured, rates)
         look = Look(glance.seen, hall.store, meters, owned)
         metrics_endpoint.routes(app, look, MetricsEndpoint(meters), access)
-        library = Library(hall, vitals.configured, vitals.accepted, glance, rates, logs.lately)
+        library = Library(hall, vitals.configured, vitals.accepted, glance, rates, logs.recent_lines)
         routes.routes(app, library, access)
         return app
 

@@ -16,8 +16,9 @@ from typing import Literal
 from aiohttp import web
 
 from relay.core.model import TenantId
+from relay.core.protocol import Fault
 from relay.ion.inbound_auth import Call, InboundVerifier, Refused
-from relay.observability.logs import Incidents
+from relay.observability.incidents import Incidents
 from relay.web.login_throttle import LoginThrottle
 
 _CALL = re.compile(r"/(?P<tenant>[A-Za-z0-9_]{1,22})/service/(?P<what>ping|versions|protocol)(\?.*)?")
@@ -107,7 +108,7 @@ class _Inbound:
         self._at.incidents.report(
             "inbound",
             detail=f"a call from {caller} was refused: {refused.detail}",
-            fault="the caller's",
+            fault=Fault.CALLER,
             hint="check the consumer key and secret at ION's connection point, its URL, and both clocks",
         )
         if self._quiet is not None:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from relay.core.ports import StoreError
 from relay.reports import times
-from relay.reports.overview import Overview, Tenant
+from relay.reports.overview import Overview, TenantStatus
 from relay.web.pages import Library
 
 _SECONDS = 2.0
@@ -78,7 +78,7 @@ def _cells(seen: Overview) -> dict[str, str]:
     return cells
 
 
-def _of_tenant(one: Tenant, seen: Overview) -> dict[str, Any]:
+def _of_tenant(one: TenantStatus, seen: Overview) -> dict[str, Any]:
     oldest = one.count.oldest_due_seconds
     return {
         "state": one.state,
@@ -86,7 +86,7 @@ def _of_tenant(one: Tenant, seen: Overview) -> dict[str, Any]:
         "delivered": f"{one.count.delivered:,}",
         "parked": f"{one.count.parked:,}",
         "oldest": "" if oldest is None else times.duration(oldest),
-        "since": times.ago(one.since, seen.at),
-        "next": times.ahead(one.next_try, seen.at),
+        "since": times.time_since(one.since, seen.at),
+        "next": times.time_until(one.next_try, seen.at),
         "reason": one.reason,
     }

@@ -17,7 +17,6 @@ from prometheus_client import exposition as text
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from relay import __version__
-from relay.core.accepted_documents import withheld_in
 from relay.core.admin import Count
 from relay.core.model import TenantId, TenantState
 from relay.core.ports import Mode, Store, StoreError
@@ -131,7 +130,7 @@ def _why(state: TenantState | None, *, configured: bool) -> str:
     if state is None:
         return "its-turn" if configured else "no-relay"
     if state.state in ("sending", "idle"):
-        return "not-accepted" if withheld_in(state.reason) else "its-turn"
+        return "not-accepted" if state.documents else "its-turn"
     return state.state
 
 

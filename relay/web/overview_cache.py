@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from relay.reports.overview import Configured, Overview, look
+from relay.reports.overview import Configured, Overview, read_overview
 from relay.web.delivery_rates import DeliveryRates
 from relay.web.store_access import StoreAccess
 
@@ -27,7 +27,9 @@ class OverviewCache:
             time = asyncio.get_running_loop().time
             began = time()
             if self._seen is None or began >= self._kept_until:
-                self._seen = await look(await self._hall.store(), self._configured(), datetime.now(UTC))
+                self._seen = await read_overview(
+                    await self._hall.store(), self._configured(), datetime.now(UTC)
+                )
                 self._kept_until = began + max(KEPT_SECONDS, KEPT_SHARE * (time() - began))
                 self._rates.saw(self._seen.counts)
             return self._seen

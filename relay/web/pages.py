@@ -18,8 +18,8 @@ from relay.core.model import AuditId, DocumentName, MessageId, RowId, TenantId
 from relay.core.ports import StoreError
 from relay.reports import message as message_report
 from relay.reports import tenant, times
-from relay.reports.overview import Configured, Tenant
-from relay.reports.queue_ages import ages
+from relay.reports.overview import Configured, TenantStatus
+from relay.reports.queue_ages import age_labels
 from relay.web.access_control import MARK, MAY_LEAVE, SESSION, Handler
 from relay.web.delivery_rates import DeliveryRates
 from relay.web.overview_cache import OverviewCache
@@ -60,7 +60,7 @@ class Pages:
     async def overview(self, request: web.Request) -> web.Response:
         """All tenants, those in trouble first."""
         seen = await self._of.glance.seen()
-        ordered = seen.pressing
+        ordered = seen.by_urgency
         every = "all" in request.query
         shown = ordered if every else ordered[:TENANTS_SHOWN]
         rows = [(one, self._of.rates.line(one.tenant_id)) for one in shown]
@@ -79,14 +79,14 @@ class Pages:
         seen = await self._of.glance.seen()
         if not seen.knows(name):
             raise web.HTTPNotFound(text=f"nothing is known of a tenant {name}")
-        told = await tenant.tell(await self._of.hall.store(), name, seen)
+        told = await tenant.read_tenant(await self._of.hall.store(), name, seen)
         return page(
             request,
             "tenant.html",
             told=told,
             tenant=told.tenant,
-            ages=ages(),
-            most=max((max(one.shape.counts) for one in told.documents), default=0),
+            ages=age_labels(),
+            most=max((max(one.ages.counts) for one in told.documents), default=0),
             line=self._of.rates.line(name),
             said=self._of.said(name),
             accepted=await self._accepted(name),
@@ -128,7 +128,7 @@ class Pages:
         store = await self._of.hall.store()
         asked, name = MessageId(str(query.get("id", ""))), TenantId(str(query.get("tenant", "")).upper())
         now = datetime.now(UTC)
-        stories = await message_report.tell(store, asked, name, self._of.configured(), now)
+        stories = await message_report.read_messages(store, asked, name, self._of.configured(), now)
         if not stories:
             raise web.HTTPNotFound(text=f"there is no message {asked} of tenant {name}")
         return {"story": stories[0], "record": stories[0].record, "now": now}
@@ -146,7 +146,7 @@ class Pages:
         return page(request, "entry.html", entry=entry)
 
 
-def _total(tenants: Sequence[Tenant]) -> dict[str, int]:
+def _total(tenants: Sequence[TenantStatus]) -> dict[str, int]:
     counts = [one.count for one in tenants]
     return {
         state: sum(getattr(count, state) for count in counts) for state in ("pending", "delivered", "parked")
@@ -203,8 +203,8 @@ def furnish(app: web.Application) -> None:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "ago": times.ago,
-        "ahead": times.ahead,
+        "ago": times.time_since,
+        "ahead": times.time_until,
         "duration": times.duration,
         "instant": times.instant,
         "number": lambda value: f"{value:,}",

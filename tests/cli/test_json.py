@@ -12,7 +12,6 @@ import typer.main
 from typer.core import TyperGroup
 
 from relay.cli import command_line
-from relay.core.accepted_documents import withheld
 from relay.core.model import DocumentName, Parked, Released, RowId, TenantId, TenantState
 
 if TYPE_CHECKING:
@@ -46,8 +45,8 @@ def prepare(person: "Person") -> None:
         await outbox.settle([(RowId(1), upset), (RowId(4), bad)])
         details = {"host": "host", "pid": "1", "version": "0", "mode": "poll"}
         await outbox.beat("host-1", details)
-        reason, soon = withheld([DocumentName("Sync.Shipment")]), now + timedelta(minutes=5)
-        await outbox.report([TenantState(TenantId("ACME"), "sending", reason, now, soon)])
+        documents, soon = (DocumentName("Sync.Shipment"),), now + timedelta(minutes=5)
+        await outbox.report([TenantState(TenantId("ACME"), "sending", "", now, soon, documents=documents)])
 
     person.runs(
         *("enqueue", "--tenant", "ACME", "--document", "Sync.SalesOrder", "--message-id", "m1"),

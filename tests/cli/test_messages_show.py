@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from relay.core.accepted_documents import withheld
 from relay.core.model import (
     Delivered,
     DocumentName,
@@ -34,10 +33,10 @@ def shown(person: "Person", message_id: str = "m1") -> Any:
     return person.runs("messages", "show", message_id, "--json").json
 
 
-def running(person: "Person", state: StateName, reason: str = "") -> None:
+def running(person: "Person", state: StateName, *documents: DocumentName) -> None:
     async def work(outbox: "Store") -> None:
         await outbox.beat("host-1", {})
-        await outbox.report([TenantState(TenantId("ACME"), state, reason, AN_HOUR_AGO)])
+        await outbox.report([TenantState(TenantId("ACME"), state, "", AN_HOUR_AGO, documents=documents)])
 
     person.at_outbox(work)
 
@@ -98,9 +97,9 @@ def test_show_knows_one_lane_for_the_whole_tenant(person: "Person") -> None:
 
 def test_show_knows_from_the_relays_state_that_a_document_is_not_accepted(person: "Person") -> None:
     person.hands_over("m1")
-    running(person, "idle", withheld([DocumentName("Sync.Other"), DocumentName("Sync.SalesOrder")]))
+    running(person, "idle", DocumentName("Sync.Other"), DocumentName("Sync.SalesOrder"))
     assert [wait["rule"] for wait in shown(person)["waits_for"]] == ["not-accepted"]
-    running(person, "idle", withheld([DocumentName("Sync.Other")]))
+    running(person, "idle", DocumentName("Sync.Other"))
     assert [wait["rule"] for wait in shown(person)["waits_for"]] == ["next"]
 
 

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from relay.core.accepted_documents import withheld
 from relay.core.model import DocumentName, Released, RowId, StateName, TenantId, TenantState
 
 if TYPE_CHECKING:
@@ -17,13 +16,19 @@ SOON, LATER = (datetime.now(UTC) + timedelta(minutes=minutes) for minutes in (30
 
 
 def relay_says(
-    person: "Person", state: StateName, reason: str = "", next_try: datetime | None = None
+    person: "Person",
+    state: StateName,
+    reason: str = "",
+    next_try: datetime | None = None,
+    documents: tuple[DocumentName, ...] = (),
 ) -> None:
     """A relay process beats and reports what ACME does."""
 
     async def work(outbox: "Store") -> None:
         await outbox.beat("host-1", {"host": "host"})
-        await outbox.report([TenantState(TenantId("ACME"), state, reason, SINCE, next_try)])
+        await outbox.report(
+            [TenantState(TenantId("ACME"), state, reason, SINCE, next_try, documents=documents)]
+        )
 
     person.at_outbox(work)
 
@@ -142,7 +147,7 @@ def test_while_a_tenant_sends_nothing_no_message_of_its_is_tried(person: "Person
 
 def test_a_document_that_is_not_accepted_is_asked_for_again(person: "Person") -> None:
     person.hands_over("m1")
-    relay_says(person, "idle", withheld([DocumentName("Sync.SalesOrder")]), SOON)
+    relay_says(person, "idle", "", SOON, (DocumentName("Sync.SalesOrder"),))
     (one,) = person.runs("next", "--json").json["tries"]
     assert (one["rule"], one["code"]) == ("not-accepted", "RELAY-108")
     assert one["at"] == SOON.isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -162,7 +167,7 @@ def test_a_tenant_tells_its_state_its_documents_and_its_held_lanes(person: "Pers
     person.hands_over("m1", "m2")
     person.hands_over("m3", document="Sync.Shipment")
     blame(person)
-    relay_says(person, "sending", withheld([DocumentName("Sync.Shipment")]), SOON)
+    relay_says(person, "sending", "", SOON, (DocumentName("Sync.Shipment"),))
     found = person.runs("tenants", "show", "acme", "--json").json
     assert (found["state"], found["relay"], found["ordering"]) == ("sending", "host-1", "key")
     assert [(one["document_name"], one["accepted"], one["total"]) for one in found["documents"]] == [

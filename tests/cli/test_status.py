@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from relay.core.accepted_documents import withheld
 from relay.core.model import DocumentName, StateName, TenantId, TenantState
 from relay.core.ports import Store
 
@@ -23,6 +22,8 @@ def relay_says(
     reason: str = "",
     next_try: datetime | None = None,
     *,
+    kind: str = "",
+    documents: tuple[DocumentName, ...] = (),
     name: str = "host-1",
     host: str = "host",
 ) -> None:
@@ -30,7 +31,8 @@ def relay_says(
 
     async def work(outbox: Store) -> None:
         await outbox.beat(name, {"host": host, "pid": "1", "version": "0"})
-        await outbox.report([TenantState(TenantId("ACME"), state, reason, SINCE, next_try)])
+        found = TenantState(TenantId("ACME"), state, reason, SINCE, next_try, kind=kind, documents=documents)
+        await outbox.report([found])
 
     person.at_outbox(work)
 
@@ -77,16 +79,16 @@ def test_the_code_is_told_where_it_is_exact(person: "Person") -> None:
 
     person.hands_over("m1")
     assert code() == "RELAY-173"
-    cases: list[tuple[StateName, str, str | None]] = [
-        ("idle", "", None),
-        ("sending", withheld([DocumentName("Sync.Other")]), "RELAY-108"),
-        ("halted", "HTTP 403: no", "RELAY-112"),
-        ("backing-off", "something else", None),
+    cases: list[tuple[StateName, str, tuple[DocumentName, ...], str | None]] = [
+        ("idle", "", (), None),
+        ("sending", "", (DocumentName("Sync.Other"),), "RELAY-108"),
+        ("halted", "forbidden", (), "RELAY-112"),
+        ("backing-off", "", (), None),
     ]
-    for state, reason, expected in cases:
-        relay_says(person, state, reason)
+    for state, kind, documents, expected in cases:
+        relay_says(person, state, "HTTP 503", kind=kind, documents=documents)
         assert code() == expected, state
-    relay_says(person, "halted", "HTTP 403: no")
+    relay_says(person, "halted", "HTTP 403: no", kind="forbidden")
     assert "HTTP 403: no (RELAY-112)\n" in person.runs("status").out
 
 

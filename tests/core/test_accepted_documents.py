@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.core.accepted_documents import Documents, withheld, withheld_in
+from relay.core.accepted_documents import Documents
 from relay.core.model import DocumentName
 from relay.core.retry import Schedule
 
@@ -90,13 +90,3 @@ def test_a_persons_change_lets_go_and_asks_at_once(documents):
     documents.waiting(frozenset({ORDER}), 5.0)
     documents.revised()
     assert documents.is_ask_due(5.0)
-
-
-# --- in words -------------------------------------------------------------------------------------
-
-
-def test_a_tenants_reason_names_what_waits_to_be_accepted_and_can_be_read_again():
-    assert withheld(BOTH) == "waiting to be accepted by ION: Sync.SalesOrder, Sync.Shipment"
-    assert withheld_in(withheld(BOTH)) == BOTH
-    assert withheld([]) == ""
-    assert withheld_in("") == withheld_in("HTTP 503, waiting") == frozenset()

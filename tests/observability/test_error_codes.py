@@ -1,12 +1,8 @@
-"""Codes: stable for ever, one a trouble, and found from what a line, a state or a person says."""
-
-from typing import get_args
+"""Error codes: stable for ever, one for each error, found by a line of the log or by an operator's input."""
 
 import pytest
 
 from relay.core import protocol
-from relay.core.model import StateName
-from relay.core.replies import Answer, Reply, TokenRefused, TokenUnavailable, Versions, describe
 from relay.observability import error_codes
 
 GIVEN = {
@@ -46,17 +42,17 @@ GIVEN = {
     "RELAY-172": (),
     "RELAY-173": (),
 }
-"""What was given out; a line here may gain a name, and is never changed or taken away."""
+"""Released codes; a line here may gain a name, and is never changed or removed."""
 
 
-def test_a_code_that_was_given_out_keeps_its_meaning() -> None:
+def test_a_released_code_keeps_its_meaning() -> None:
     found = {code.code: code.kinds + code.events for code in error_codes.CODES}
     assert {code: set(names) - set(found.get(code, ())) for code, names in GIVEN.items()} == {
         code: set() for code in GIVEN
     }
 
 
-def test_a_code_a_title_a_kind_and_an_event_stand_once_and_in_order() -> None:
+def test_codes_titles_kinds_and_events_are_unique_and_in_order() -> None:
     numbers = [code.code for code in error_codes.CODES]
     assert numbers == sorted(set(numbers))
     for names in (
@@ -66,7 +62,7 @@ def test_a_code_a_title_a_kind_and_an_event_stand_once_and_in_order() -> None:
         assert len(names) == len(set(names))
 
 
-def test_every_trouble_that_an_answer_brings_has_a_code() -> None:
+def test_every_answer_that_opens_an_incident_has_a_code() -> None:
     assert [row.name for row in protocol.ROWS if error_codes.of_kind(row.name) is None] == ["ok"]
 
 
@@ -85,41 +81,15 @@ def test_a_line_has_the_code_of_its_event_or_of_its_kind(
     assert error_codes.of_line(event, kind) == code
 
 
-ANSWERS: list[Answer] = [
-    *(Reply(status, "why: so", code) for status in range(300, 600) for code in (None, 418, 7)),
-    Reply(503),
-    TokenRefused("invalid_client"),
-    TokenUnavailable("HTTP 500"),
-    Versions(("v1", "v2")),
-    Versions(()),
-]
-
-
-@pytest.mark.parametrize("state", ["backing-off", "halted"])
-def test_a_tenants_state_has_the_code_of_the_answer_that_its_reason_describes(state: StateName) -> None:
-    for answer in ANSWERS:
-        assert error_codes.of_state(state, describe(answer)) == error_codes.of_kind(
-            protocol.row_of(answer).name
-        )
-
-
-def test_a_reason_that_leaves_it_open_and_a_state_without_trouble_have_no_code() -> None:
-    assert error_codes.of_state("backing-off", "no answer within 60 s") is None
-    assert error_codes.of_state("backing-off", "HTTP 5033") is None
-    fine = set(get_args(StateName)) - {"backing-off", "halted", "paused"}
-    assert {error_codes.of_state(state, "HTTP 503") for state in fine} == {None}
-    assert error_codes.of_state("paused", "anything") == "RELAY-124"
-
-
 @pytest.mark.parametrize("text", ["RELAY-101", "relay-101", "101", " relay101 "])
-def test_a_person_may_write_a_code_in_short(text: str) -> None:
+def test_a_code_may_be_abbreviated(text: str) -> None:
     found = error_codes.find(text)
     assert found is not None
     assert found.code == "RELAY-101"
 
 
 @pytest.mark.parametrize("text", ["", "100", "1", "RELAY-1011", "busy"])
-def test_what_is_no_code_is_none(text: str) -> None:
+def test_text_that_is_no_code_is_none(text: str) -> None:
     assert error_codes.find(text) is None
 
 
@@ -132,10 +102,10 @@ def test_what_is_no_code_is_none(text: str) -> None:
         ("bussy", "RELAY-101"),
     ],
 )
-def test_the_nearest_is_offered(text: str, first: str) -> None:
+def test_similar_codes_are_offered(text: str, first: str) -> None:
     assert error_codes.nearest(text)[0].code == first
 
 
-def test_nothing_is_offered_where_nothing_is_near() -> None:
+def test_nothing_is_offered_where_nothing_is_similar() -> None:
     assert error_codes.nearest("zzzzzz") == []
     assert 1 <= len(error_codes.nearest("RELAY-110")) <= 3

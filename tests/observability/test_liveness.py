@@ -24,7 +24,7 @@ def test_a_part_is_late_once_its_time_is_over():
     clock.now += 1
     (late,) = liveness.late()
     assert (late.part, late.seconds, late.allowed) == ("settler", 6, 5)
-    assert str(late) == "ledger stands still for 6 s"
+    assert str(late) == "settler stands still for 6 s"
 
 
 def test_a_part_that_gets_on_or_rests_is_never_late():

@@ -1,17 +1,15 @@
-"""The log: its form, and how it says much in few lines."""
+"""The log: its format, its levels, and text that cannot forge a line."""
 
 import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
 
-from relay.core.model import DocumentName, Message, MessageId, RowId, TenantId
-from relay.core.protocol import Fault
 from relay.observability import logs
 
 
@@ -21,20 +19,23 @@ class _Terminal(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def _undone() -> Iterator[None]:
+def _restored() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
+    own_level = logging.getLogger("relay").level
     yield
     structlog.reset_defaults()
     logging.captureWarnings(capture=False)
-    root.handlers[:], root.level = handlers, level
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.getLogger("relay").setLevel(own_level)
 
 
 def lines_of(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-EVIL = 'he said "hi"\nline two\r\t\x1b[31mred\x9b \u2028 \u202e \ud800 Grüße 你好'
+HOSTILE = 'he said "hi"\nline two\r\t\x1b[31mred\x9b \u2028 \u202e \ud800 Grüße 你好'
 
 
 def fail(text: str) -> None:
@@ -54,8 +55,8 @@ def test_json_lines_carry_timestamp_level_event_tenant_first() -> None:
     assert (line["level"], line["event"], line["tenant"]) == ("warning", "message.parked", "ACME")
 
 
-def test_a_new_level_and_form_hold_for_loggers_that_were_there_before() -> None:
-    """A reload changes what every part of the relay says."""
+def test_a_new_level_and_format_apply_to_existing_loggers() -> None:
+    """A reload changes what every component of the relay logs."""
     before, after = io.StringIO(), io.StringIO()
     logs.configure("warning", "json", before)
     log = logs.logger(tenant="ACME")
@@ -69,7 +70,7 @@ def test_a_new_level_and_form_hold_for_loggers_that_were_there_before() -> None:
     assert not line.startswith("{")
 
 
-def test_json_is_the_default_where_nobody_watches_and_the_console_on_a_terminal() -> None:
+def test_the_default_is_the_console_on_a_terminal_and_json_elsewhere() -> None:
     piped, terminal = io.StringIO(), _Terminal()
     logs.configure(stream=piped)
     logs.logger().info("relay.started")
@@ -89,14 +90,14 @@ def test_a_piped_console_has_no_colour() -> None:
     assert "tenant=ACME detail='two words' n=None" in stream.getvalue()
 
 
-def test_what_needs_a_person_carries_its_code_and_nothing_else_does() -> None:
+def test_warnings_and_errors_carry_their_code_and_other_lines_none() -> None:
     stream = io.StringIO()
     logs.configure("debug", "json", stream)
     log = logs.logger()
     log.error("incident.ongoing", kind="outbox")
     log.warning("relay.ended")
     log.info("relay.ended")
-    log.warning("nobody.knows", kind="nothing")
+    log.warning("never.seen", kind="nothing")
     assert [line.get("code") for line in lines_of(stream)] == ["RELAY-131", "RELAY-152", None, None]
 
 
@@ -110,11 +111,11 @@ def test_the_console_shows_the_code_at_the_end_of_the_line() -> None:
         logs.logger().exception("component.crashed", component="settler")
     lines = stream.getvalue().splitlines()
     assert lines[0].endswith("detail='HTTP 503' code=RELAY-101")
-    assert lines[1].endswith("part=ledger code=RELAY-155")
+    assert lines[1].endswith("component=settler code=RELAY-155")
     assert lines[2].startswith("    Traceback")
 
 
-def test_lines_below_the_level_are_not_said() -> None:
+def test_lines_below_the_level_are_not_written() -> None:
     stream = io.StringIO()
     logs.configure("warning", "json", stream)
     logs.logger().info("a.happened")
@@ -124,11 +125,11 @@ def test_lines_below_the_level_are_not_said() -> None:
 
 @pytest.mark.parametrize("form", ["json", "console"])
 @pytest.mark.parametrize("where", ["value", "event", "nested", "exception"])
-def test_what_a_far_side_wrote_cannot_begin_a_line_or_move_the_cursor(form: logs.Form, where: str) -> None:
+def test_text_from_a_server_cannot_begin_a_line_or_move_the_cursor(form: logs.Format, where: str) -> None:
     stream = io.StringIO()
     logs.configure("info", form, stream)
     log = logs.logger()
-    forged = EVIL + "\n2026-01-01T00:00:00Z [info     ] all.fine"
+    forged = HOSTILE + "\n2026-01-01T00:00:00Z [info     ] all.fine"
     match where:
         case "value":
             log.info("x.happened", detail=forged)
@@ -148,11 +149,11 @@ def test_what_a_far_side_wrote_cannot_begin_a_line_or_move_the_cursor(form: logs
         assert written.count("\n") == 1
 
 
-def test_json_gives_back_exactly_what_was_said() -> None:
+def test_json_round_trips_every_character() -> None:
     stream = io.StringIO()
     logs.configure("info", "json", stream)
-    logs.logger().info("x.happened", detail=EVIL)
-    assert lines_of(stream)[0]["detail"] == EVIL
+    logs.logger().info("x.happened", detail=HOSTILE)
+    assert lines_of(stream)[0]["detail"] == HOSTILE
     assert "Grüße 你好" in stream.getvalue()
 
 
@@ -169,14 +170,14 @@ def test_an_exception_is_one_field_with_its_traceback() -> None:
     assert line["exception"].endswith("ValueError: boo")
 
 
-def test_a_value_without_end_is_cut() -> None:
+def test_a_very_long_value_is_cut() -> None:
     stream = io.StringIO()
     logs.configure("info", "json", stream)
     logs.logger().info("x.happened", detail="x" * 100_000)
     assert len(stream.getvalue()) < 2200
 
 
-def test_libraries_speak_in_the_same_form_from_warning_on() -> None:
+def test_libraries_log_in_the_same_format_from_warning_on() -> None:
     stream = io.StringIO()
     logs.configure("info", "json", stream)
     logging.getLogger("aiohttp.client").info("chatter")
@@ -189,7 +190,7 @@ def test_libraries_speak_in_the_same_form_from_warning_on() -> None:
     assert "ValueError: v" in line["exception"]
 
 
-def test_at_debug_all_of_the_libraries_is_heard() -> None:
+def test_at_debug_libraries_log_everything() -> None:
     stream = io.StringIO()
     logs.configure("debug", "json", stream)
     logging.getLogger("asyncio").debug("Using selector: EpollSelector")
@@ -206,7 +207,7 @@ def test_python_warnings_go_to_the_log() -> None:
     assert "careful" in lines_of(stream)[0]["event"]
 
 
-def test_configuring_twice_says_nothing_twice() -> None:
+def test_configuring_twice_writes_nothing_twice() -> None:
     stream = io.StringIO()
     logs.configure("info", "json", io.StringIO())
     logs.configure("info", "json", stream)
@@ -219,7 +220,7 @@ class _Broken(io.StringIO):
         raise BrokenPipeError
 
 
-def test_a_log_that_cannot_be_written_stops_nobody() -> None:
+def test_a_log_that_cannot_be_written_raises_nothing() -> None:
     logs.configure("info", "json", _Broken())
     logs.logger().info("a.happened")
     closed = io.StringIO()
@@ -228,210 +229,28 @@ def test_a_log_that_cannot_be_written_stops_nobody() -> None:
     logs.logger().info("b.happened")
 
 
-def test_a_stream_that_knows_only_ascii_still_gets_the_line() -> None:
+def test_an_ascii_stream_still_gets_the_line() -> None:
     raw = io.BytesIO()
     logs.configure("info", "json", io.TextIOWrapper(raw, encoding="ascii"))
     logs.logger().info("x.happened", detail="Grüße")
     assert json.loads(raw.getvalue())["detail"] == "Grüße"
 
 
-# --- troubles -----------------------------------------------------------------------------------------
+def test_a_librarys_bad_call_is_reported_and_raises_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    logging.getLogger().handlers.clear()  # pytest's own handlers raise
+    logs.configure("info", "json", stream)
+    logging.getLogger("aiohttp").warning("%d requests", "many")
+    assert stream.getvalue() == ""
+    assert "--- Logging error ---" in capsys.readouterr().err
 
 
-class _Bell:
-    """A clock and its timers, by hand."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.due: dict[int, tuple[float, Callable[[], None]]] = {}
-        self._last = 0
-
-    def call_later(self, seconds: float, ring: Callable[[], None]) -> "_Ring":
-        self._last += 1
-        self.due[self._last] = (self.now + seconds, ring)
-        return _Ring(self, self._last)
-
-    def pass_to(self, now: float) -> None:
-        while self.due:
-            at, (when, ring) = min(self.due.items(), key=lambda item: item[1][0])
-            if when > now:
-                break
-            del self.due[at]
-            self.now = when
-            ring()
-        self.now = now
-
-
-class _Ring:
-    def __init__(self, bell: _Bell, number: int) -> None:
-        self._bell, self._number = bell, number
-
-    def cancel(self) -> None:
-        self._bell.due.pop(self._number, None)
-
-
-class _Scene:
-    def __init__(self, level: str = "info", tenant: str | None = "ACME") -> None:
-        self.stream, self.bell = io.StringIO(), _Bell()
-        logs.configure(level, "json", self.stream)
-        self.incidents = logs.Incidents(
-            logs.logger(), tenant, lambda: self.bell.now, 60, self.bell.call_later
-        )
-        self.tally = logs.Tally(logs.logger(), 60, self.bell.call_later)
-
-    def met(self, kind: str = "busy", fault: str = Fault.ION.value, detail: str = "HTTP 503") -> None:
-        self.incidents.report(kind, detail=detail, fault=fault, hint="wait")
-
-    def said(self) -> list[dict[str, Any]]:
-        lines = lines_of(self.stream)
-        self.stream.seek(0)
-        self.stream.truncate()
-        for line in lines:
-            del line["timestamp"]
-        return lines
-
-
-def test_a_trouble_opens_is_summarised_on_the_timer_and_is_resolved() -> None:
-    scene = _Scene()
-    scene.met()
-    assert scene.said() == [
-        {
-            "level": "warning",
-            "event": "incident.opened",
-            "tenant": "ACME",
-            "kind": "busy",
-            "detail": "HTTP 503",
-        }
-        | {"fault": "ION's or the network's", "hint": "wait", "code": "RELAY-101"}
-    ]
-    scene.bell.now = 5
-    scene.met(detail="HTTP 503 again")
-    scene.bell.pass_to(60)
-    assert scene.said() == [
-        {
-            "level": "error",
-            "event": "incident.ongoing",
-            "tenant": "ACME",
-            "kind": "busy",
-            "count": 1,
-            "total": 2,
-        }
-        | {"seconds": 60.0, "first": "HTTP 503", "last": "HTTP 503 again"}
-        | {"fault": "ION's or the network's", "hint": "wait", "code": "RELAY-101"}
-    ]
-    scene.bell.pass_to(72.5)
-    assert scene.incidents.open
-    scene.incidents.resolved()
-    assert not scene.incidents.open
-    assert scene.said() == [
-        {"level": "info", "event": "incident.resolved", "tenant": "ACME", "seconds": 72.5, "count": 2}
-        | {"kinds": ["busy"], "last": "HTTP 503 again"}
-    ]
-    assert not scene.bell.due
-
-
-def test_what_a_person_must_mend_opens_as_an_error() -> None:
-    scene = _Scene()
-    scene.met("forbidden", fault=Fault.CREDENTIALS.value)
-    assert scene.said()[0]["level"] == "error"
-
-
-def test_a_trouble_that_lasts_is_told_once_a_period_by_itself() -> None:
-    scene = _Scene()
-    scene.met()
-    scene.bell.pass_to(600)
-    assert [line["event"] for line in scene.said()] == ["incident.opened"] + ["incident.ongoing"] * 10
-    assert len(scene.bell.due) == 1
-
-
-def test_resolving_without_trouble_says_nothing_and_sets_no_timer() -> None:
-    scene = _Scene()
-    scene.incidents.resolved()
-    assert scene.said() == []
-    assert not scene.bell.due
-
-
-def test_a_flood_that_comes_and_goes_ends_with_the_timer_and_no_timer_remains() -> None:
-    scene = _Scene()
-    for second in range(30):
-        scene.bell.pass_to(second)
-        scene.met()
-        scene.incidents.resolved()
-    assert len(scene.said()) == 10
-    scene.bell.pass_to(1000)
-    assert [line["event"] for line in scene.said()] == ["incident.ongoing", "incident.resolved"]
-    assert not scene.bell.due
-
-
-def test_closing_leaves_no_timer() -> None:
-    scene = _Scene()
-    scene.met()
-    scene.incidents.close()
-    assert not scene.bell.due
-    scene.incidents.close()
-
-
-def test_the_process_own_troubles_name_no_tenant() -> None:
-    scene = _Scene(tenant=None)
-    scene.met("outbox")
-    assert "tenant" not in scene.said()[0]
-
-
-# --- deliveries ---------------------------------------------------------------------------------------
-
-
-def message(number: int, tenant: str = "ACME", document: str = "Sync.SalesOrder") -> Message:
-    return Message(
-        RowId(number), TenantId(tenant), DocumentName(document), MessageId(f"m{number}"), b"<x/>", 4
-    )
-
-
-def test_deliveries_are_one_line_a_minute_and_tenant_at_info() -> None:
-    scene = _Scene()
-    for number in range(5):
-        scene.tally.delivered(message(number))
-    scene.tally.delivered(message(5, document="Sync.Shipment"))
-    scene.tally.delivered(message(6, tenant="OTHER"))
-    assert scene.said() == []
-    scene.bell.pass_to(60)
-    assert scene.said() == [
-        {"level": "info", "event": "messages.delivered", "tenant": "ACME", "count": 6}
-        | {"documents": {"Sync.SalesOrder": 5, "Sync.Shipment": 1}},
-        {"level": "info", "event": "messages.delivered", "tenant": "OTHER", "count": 1}
-        | {"documents": {"Sync.SalesOrder": 1}},
-    ]
-
-
-def test_while_nothing_is_delivered_there_is_no_timer_and_no_line() -> None:
-    scene = _Scene()
-    assert not scene.bell.due
-    scene.tally.delivered(message(1))
-    scene.bell.pass_to(600)
-    assert len(scene.said()) == 1
-    assert not scene.bell.due
-
-
-def test_at_debug_each_delivery_is_a_line() -> None:
-    scene = _Scene("debug")
-    scene.tally.delivered(message(1))
-    scene.tally.delivered(message(2), 0.01234567)
-    expected = {
-        "level": "debug",
-        "event": "message.delivered",
-        "tenant": "ACME",
-        "document": "Sync.SalesOrder",
-    }
-    assert scene.said() == [
-        expected | {"message_id": "m1", "bytes": 4},
-        expected | {"message_id": "m2", "bytes": 4, "seconds": 0.0123},
-    ]
-
-
-def test_flushing_says_what_the_last_minute_brought_and_leaves_no_timer() -> None:
-    scene = _Scene()
-    scene.tally.delivered(message(1))
-    scene.tally.flush()
-    assert [line["count"] for line in scene.said()] == [1]
-    assert not scene.bell.due
-    scene.tally.flush()
-    assert scene.said() == []
+def test_recent_lines_of_a_tenant_are_the_newest_first_and_only_what_was_written() -> None:
+    logs.configure("info", "json", io.StringIO())
+    log = logs.logger(tenant="RECENT")
+    for number in range(3):
+        log.info("x.happened", number=number)
+    log.debug("x.happened", number=3)
+    logs.logger(tenant="OTHER").info("x.happened")
+    assert [line["number"] for line in logs.recent_lines("RECENT")] == [2, 1, 0]
+    assert len(logs.recent_lines("RECENT", limit=2)) == 2

@@ -1,4 +1,4 @@
-"""Lanes that are held: by the delay of their head, and by nothing else."""
+"""Blocked lanes: by the back-off of their head, and by nothing else."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,7 @@ import pytest
 
 from relay.core.admin import Record
 from relay.core.model import DocumentName, MessageId, OrderingKey, RowId, TenantId
-from relay.reports.delays import HeldLane, held_lanes
+from relay.reports.delays import BlockedLane, blocked_lanes
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 SOON = NOW + timedelta(minutes=1)
@@ -40,22 +40,22 @@ def record(
 HEAD = record(1, K, SOON)
 
 
-def test_a_head_whose_delay_runs_holds_those_behind_it_and_no_other_lane() -> None:
+def test_a_head_that_backs_off_blocks_its_lane_and_no_other() -> None:
     records = [HEAD, record(2, L), record(3, K), record(4, None), record(5, K)]
-    assert held_lanes(records, "key", set(), NOW) == [HeldLane(K, HEAD, 2)]
-    assert held_lanes(records, "tenant", set(), NOW) == [HeldLane(None, HEAD, 4)]
-    assert held_lanes(records, "none", set(), NOW) == []
+    assert blocked_lanes(records, "key", set(), NOW) == [BlockedLane(K, HEAD, 2)]
+    assert blocked_lanes(records, "tenant", set(), NOW) == [BlockedLane(None, HEAD, 4)]
+    assert blocked_lanes(records, "none", set(), NOW) == []
 
 
-def test_a_delay_that_is_over_holds_nothing() -> None:
-    assert held_lanes([replace(HEAD, not_before=NOW), record(3, K)], "key", set(), NOW) == []
+def test_a_back_off_that_is_over_blocks_nothing() -> None:
+    assert blocked_lanes([replace(HEAD, not_before=NOW), record(3, K)], "key", set(), NOW) == []
 
 
-def test_one_that_is_not_the_head_holds_nothing() -> None:
-    assert held_lanes([record(0, K), HEAD], "key", set(), NOW) == []
+def test_a_message_that_is_not_the_head_blocks_nothing() -> None:
+    assert blocked_lanes([record(0, K), HEAD], "key", set(), NOW) == []
 
 
 @pytest.mark.parametrize("until", [None, SOON])
-def test_a_message_whose_document_is_not_accepted_holds_no_lane(until: datetime | None) -> None:
+def test_a_message_whose_document_is_not_accepted_blocks_no_lane(until: datetime | None) -> None:
     records = [record(0, K, until, SHIPMENT), HEAD, record(2, K)]
-    assert held_lanes(records, "key", {SHIPMENT}, NOW) == [HeldLane(K, HEAD, 1)]
+    assert blocked_lanes(records, "key", {SHIPMENT}, NOW) == [BlockedLane(K, HEAD, 1)]

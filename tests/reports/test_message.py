@@ -1,4 +1,4 @@
-"""One message's story: what happened to it, how it stands, what a person can do."""
+"""The report on one message: its history, its state, and what an operator can do."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -8,8 +8,8 @@ import pytest
 
 from relay.core.admin import MessageState, Record
 from relay.core.model import DocumentName, MessageId, RowId, TenantId
-from relay.reports.message import Happening, MessageReport
-from relay.reports.wait_reasons import Around
+from relay.reports.message import HistoryEntry, MessageReport
+from relay.reports.wait_reasons import WaitContext
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 
@@ -32,36 +32,36 @@ RECORD = Record(
 )
 
 
-def told(**changed: Any) -> MessageReport:
-    """The story of such a message, whose tenant is not configured."""
-    around = Around(NOW, ordering=None, state=None, paused=None, running=False)
-    return MessageReport(replace(RECORD, **changed), around)
+def report(**changed: Any) -> MessageReport:
+    """The report on such a message, whose tenant is not configured."""
+    context = WaitContext(NOW, ordering=None, state=None, paused=None, running=False)
+    return MessageReport(replace(RECORD, **changed), context)
 
 
 @pytest.mark.parametrize("state", ["delivered", "parked", "dropped"])
-def test_what_is_settled_waits_for_nothing(state: MessageState) -> None:
-    story = told(state=state, reason="HTTP 400", settled_at=NOW)
-    assert story.waits_for == []
-    assert story.happened[-1] == Happening(NOW, f"{state}: HTTP 400")
+def test_a_settled_message_waits_for_nothing(state: MessageState) -> None:
+    found = report(state=state, reason="HTTP 400", settled_at=NOW)
+    assert found.waits_for == []
+    assert found.history[-1] == HistoryEntry(NOW, f"{state}: HTTP 400")
 
 
-def test_a_parked_message_says_how_it_goes_on() -> None:
-    parked = told(state="parked", reason="HTTP 400").now
+def test_the_summary_names_the_command_that_fits_the_state() -> None:
+    parked = report(state="parked", reason="HTTP 400").summary
     assert "parked: HTTP 400" in parked
     assert "relay messages retry m7" in parked
     assert "relay messages drop m7" in parked
-    assert "relay messages retry m7" in told(state="dropped", reason="x").now
-    assert "ION took custody" in told(state="delivered").now
+    assert "relay messages retry m7" in report(state="dropped", reason="x").summary
+    assert "ION took custody" in report(state="delivered").summary
 
 
-def test_what_is_in_the_history_is_told_once_with_its_detail() -> None:
-    parked = told(state="parked", reason="HTTP 400", history=((NOW, "parked", "HTTP 400"),))
-    assert [happening.text for happening in parked.happened] == ["handed over, 4 bytes", "parked: HTTP 400"]
-    counted = told(history=((NOW, "counted", ""),))
-    assert counted.happened[-1].text.startswith("not delivered, counted as an attempt")
+def test_an_event_in_the_history_is_listed_once_with_its_detail() -> None:
+    parked = report(state="parked", reason="HTTP 400", history=((NOW, "parked", "HTTP 400"),))
+    assert [entry.text for entry in parked.history] == ["enqueued, 4 bytes", "parked: HTTP 400"]
+    counted = report(history=((NOW, "counted", ""),))
+    assert counted.history[-1].text.startswith("not delivered, counted as an attempt")
 
 
-def test_a_parked_message_leads_to_the_page_of_parked_messages_and_no_other_does() -> None:
-    parked = told(state="parked", reason="HTTP 400")
-    assert parked.now.endswith("; see: relay explain RELAY-123")
-    assert (parked.as_json()["code"], told().as_json()["code"]) == ("RELAY-123", None)
+def test_a_parked_message_has_the_code_of_parked_messages_and_no_other_has() -> None:
+    parked = report(state="parked", reason="HTTP 400")
+    assert parked.summary.endswith("; see: relay explain RELAY-123")
+    assert (parked.as_json()["code"], report().as_json()["code"]) == ("RELAY-123", None)

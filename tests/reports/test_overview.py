@@ -1,4 +1,4 @@
-"""How every tenant is: the order in which a person should look."""
+"""The state of every tenant, in the order in which an operator should look."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +24,7 @@ def waiting(seconds: float | None) -> Count:
     return Count(pending=1, oldest_due_seconds=seconds)
 
 
-def test_what_needs_a_person_comes_first_then_trouble_then_what_waits_longest() -> None:
+def test_what_needs_an_operator_comes_first_then_failures_then_the_longest_wait() -> None:
     seen = overview(
         A=("idle", Count()),
         B=("sending", waiting(5)),
@@ -34,11 +34,11 @@ def test_what_needs_a_person_comes_first_then_trouble_then_what_waits_longest() 
         F=("paused", Count()),
         G=("idle", waiting(None)),
     )
-    assert [tenant.tenant_id for tenant in seen.pressing] == ["E", "D", "C", "B", "G", "A", "F"]
+    assert [tenant.tenant_id for tenant in seen.by_urgency] == ["E", "D", "C", "B", "G", "A", "F"]
     assert [tenant.tenant_id for tenant in seen.tenants] == sorted("ABCDEFG")
 
 
-def test_a_tenant_of_which_only_a_decision_is_known_is_known() -> None:
+def test_a_tenant_with_nothing_but_an_operators_change_is_known() -> None:
     seen = Overview(NOW, {}, {}, {}, {TenantId("X"): Control(1, None)}, [])
     assert (seen.knows(TenantId("X")), seen.knows(TenantId("Y"))) == (True, False)
     assert seen.tenants == []

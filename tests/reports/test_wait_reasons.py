@@ -1,4 +1,4 @@
-"""Why a message waits: by which rule, in words with the mend, since when, and when it is tried next."""
+"""Why a message waits: by which rule, in words with a hint, since when, and when it is tried next."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -6,9 +6,21 @@ from typing import get_args
 
 import pytest
 
+from relay.core import protocol
 from relay.core.admin import Record
-from relay.core.model import DocumentName, MessageId, OrderingKey, RowId, StateName, TenantId, TenantState
-from relay.reports.wait_reasons import Around, waits
+from relay.core.model import (
+    BACK_OFF,
+    NOT_ACCEPTED,
+    DocumentName,
+    MessageId,
+    OrderingKey,
+    RowId,
+    StateName,
+    TenantId,
+    TenantState,
+)
+from relay.observability import error_codes
+from relay.reports.wait_reasons import Rule, WaitContext, message_wait_reasons, state_code, state_reason
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 AN_HOUR_AGO, SOON = NOW - timedelta(hours=1), NOW + timedelta(minutes=5)
@@ -30,17 +42,23 @@ RECORD = Record(
     queued_at=AN_HOUR_AGO,
     settled_at=None,
 )
-FINE = Around(
+FINE = WaitContext(
     NOW, "key", TenantState(TenantId("ACME"), "sending", "", AN_HOUR_AGO), None, running=True, head=None
 )
 
 
-def live(state: StateName, reason: str = "HTTP 503") -> Around:
-    return replace(FINE, state=TenantState(TenantId("ACME"), state, reason, AN_HOUR_AGO, SOON))
+def live(state: StateName, reason: str = "HTTP 503", kind: str = "busy") -> WaitContext:
+    return replace(FINE, state=TenantState(TenantId("ACME"), state, reason, AN_HOUR_AGO, SOON, kind=kind))
 
 
-def rules(record: Record, around: Around) -> list[str]:
-    return [wait.rule for wait in waits(record, around)]
+def unaccepted(*documents: str, state: StateName = "idle") -> WaitContext:
+    names = tuple(map(DocumentName, documents))
+    found = TenantState(TenantId("ACME"), state, "", AN_HOUR_AGO, SOON, kind=NOT_ACCEPTED, documents=names)
+    return replace(FINE, state=found)
+
+
+def rules(record: Record, context: WaitContext) -> list[Rule]:
+    return [wait.rule for wait in message_wait_reasons(record, context)]
 
 
 def test_where_nothing_is_in_its_way_it_goes_next() -> None:
@@ -48,7 +66,7 @@ def test_where_nothing_is_in_its_way_it_goes_next() -> None:
 
 
 @pytest.mark.parametrize(
-    ("around", "rule", "told"),
+    ("context", "rule", "text"),
     [
         (replace(FINE, ordering=None), "unconfigured", "RELAY_TENANTS__ACME__LOGICAL_ID"),
         (
@@ -57,34 +75,34 @@ def test_where_nothing_is_in_its_way_it_goes_next() -> None:
             "change night; end it with: relay tenants resume ACME",
         ),
         (replace(FINE, running=False, state=None), "no-relay", "start one with: relay run"),
-        (replace(FINE, state=None), "no-relay", "no relay that runs carries ACME"),
+        (replace(FINE, state=None), "no-relay", "no running relay owns ACME yet"),
         (
-            live("halted", "HTTP 403"),
+            live("halted", "HTTP 403", "forbidden"),
             "halted",
             "halted for 60 min: HTTP 403; correct it, or: relay tenants resume ACME",
         ),
         (live("paused"), "paused", "relay tenants resume ACME"),
         (live("backing-off"), "backing-off", "after growing pauses: HTTP 503"),
-        (live("initialising"), "opening", "asked whether it is ready"),
-        (live("pinging"), "opening", "asked whether it is ready"),
+        (live("initialising"), "opening", "checking whether ION is ready"),
+        (live("pinging"), "opening", "checking whether ION is ready"),
     ],
 )
-def test_what_holds_the_whole_tenant_is_told_first(around: Around, rule: str, told: str) -> None:
+def test_the_wait_reason_of_the_whole_tenant_comes_first(context: WaitContext, rule: str, text: str) -> None:
     record = replace(RECORD, not_before=SOON, reason="HTTP 500", attempts=1)
-    first, second = waits(record, around)
+    first, second = message_wait_reasons(record, context)
     assert first.rule == rule
-    assert told in first.text
+    assert text in first.text
     assert second.rule == "back-off"
 
 
-def test_every_live_state_has_its_words() -> None:
+def test_every_live_state_has_a_wait_reason() -> None:
     for state in get_args(StateName):
-        assert waits(RECORD, live(state))
+        assert message_wait_reasons(RECORD, live(state))
 
 
 @pytest.mark.parametrize("state", ["halted", "backing-off"])
-def test_the_tenants_next_try_and_since_when_are_told(state: StateName) -> None:
-    (wait,) = waits(RECORD, live(state))
+def test_a_tenants_wait_reason_has_since_and_next_try(state: StateName) -> None:
+    (wait,) = message_wait_reasons(RECORD, live(state))
     assert (wait.since, wait.next_try) == (AN_HOUR_AGO, SOON)
     assert wait.sentence(NOW).endswith(
         "; since 2026-01-02T11:00:00.000Z; next try in 5 min (2026-01-02T12:05:00.000Z)"
@@ -93,36 +111,39 @@ def test_the_tenants_next_try_and_since_when_are_told(state: StateName) -> None:
 
 
 @pytest.mark.parametrize(
-    ("around", "code"),
+    ("context", "code"),
     [
         (FINE, None),
         (replace(FINE, ordering=None), "RELAY-163"),
         (replace(FINE, paused="change night"), "RELAY-124"),
         (replace(FINE, running=False, state=None), "RELAY-173"),
         (replace(FINE, state=None), None),
-        (replace(FINE, not_accepted=frozenset({RECORD.document_name})), "RELAY-108"),
-        (live("halted", "HTTP 403"), "RELAY-112"),
+        (unaccepted("Sync.SalesOrder"), "RELAY-108"),
+        (live("halted", "HTTP 403", "forbidden"), "RELAY-112"),
         (live("paused"), "RELAY-124"),
-        (live("backing-off", "HTTP 429: slow down"), "RELAY-101"),
-        (live("backing-off", "the connection was cut"), None),
+        (live("backing-off", "HTTP 429: slow down", "busy"), "RELAY-101"),
+        (live("backing-off", "the connection was cut", "silent"), "RELAY-103"),
+        (live("backing-off", "HTTP 503", kind=""), None),
         (live("pinging"), None),
     ],
 )
-def test_a_wait_has_the_code_of_the_run_book_where_it_is_exact(around: Around, code: str | None) -> None:
-    (wait,) = waits(RECORD, around)
+def test_a_wait_has_the_code_of_the_run_book_where_it_is_exact(
+    context: WaitContext, code: str | None
+) -> None:
+    (wait,) = message_wait_reasons(RECORD, context)
     assert (wait.code, wait.as_json()["code"]) == (code, code)
     assert ("relay explain" in wait.sentence(NOW)) == (code is not None)
 
 
-def test_a_document_that_is_not_accepted_is_told_with_the_mend() -> None:
-    around = replace(live("idle"), not_accepted=frozenset({DocumentName("Sync.SalesOrder")}))
-    (wait,) = waits(RECORD, around)
+def test_a_document_that_is_not_accepted_has_a_hint() -> None:
+    context = unaccepted("Sync.SalesOrder")
+    (wait,) = message_wait_reasons(RECORD, context)
     assert wait.rule == "not-accepted"
     assert "add it to the connection point in ION Desk" in wait.text
-    assert rules(replace(RECORD, document_name=DocumentName("Other")), around) == ["next"]
+    assert rules(replace(RECORD, document_name=DocumentName("Other")), context) == ["next"]
 
 
-def test_its_own_delay_is_told_with_attempts_and_the_last_reason_until_it_is_over() -> None:
+def test_a_back_off_shows_attempts_and_the_last_reason_until_it_is_over() -> None:
     record = replace(
         RECORD,
         not_before=SOON,
@@ -130,21 +151,55 @@ def test_its_own_delay_is_told_with_attempts_and_the_last_reason_until_it_is_ove
         reason="HTTP 500",
         history=((AN_HOUR_AGO, "counted", "HTTP 500"),),
     )
-    (wait,) = waits(record, FINE)
+    (wait,) = message_wait_reasons(record, FINE)
     assert (wait.rule, wait.next_try, wait.since) == ("back-off", SOON, AN_HOUR_AGO)
-    assert wait.text == "its own delay after 3 attempts, the last: HTTP 500"
+    assert wait.text == "its own back-off after 3 attempts, the last: HTTP 500"
     assert rules(replace(record, not_before=AN_HOUR_AGO), FINE) == ["next"]
-    (wait,) = waits(replace(record, attempts=0, history=()), FINE)
-    assert wait.text == "its own delay, the last: HTTP 500"
+    (wait,) = message_wait_reasons(replace(record, attempts=0, history=()), FINE)
+    assert wait.text == "its own back-off, the last: HTTP 500"
 
 
-def test_the_message_before_it_in_its_lane_is_named_with_its_own_trouble() -> None:
+def test_the_message_before_it_in_its_lane_is_named_with_its_reason() -> None:
     head = replace(RECORD, message_id=MessageId("m1"), not_before=SOON, reason="HTTP 500")
-    (wait,) = waits(replace(RECORD, ordering_key=OrderingKey("K")), replace(FINE, head=head))
+    (wait,) = message_wait_reasons(replace(RECORD, ordering_key=OrderingKey("K")), replace(FINE, head=head))
     assert (wait.rule, wait.next_try) == ("lane", SOON)
     assert wait.text == "message m1 is before it in its lane, the key K (HTTP 500)"
-    (wait,) = waits(RECORD, replace(FINE, head=head))
+    (wait,) = message_wait_reasons(RECORD, replace(FINE, head=head))
     assert "the messages without a key" in wait.text
-    (wait,) = waits(RECORD, replace(FINE, head=replace(head, reason=None), ordering="tenant"))
+    (wait,) = message_wait_reasons(RECORD, replace(FINE, head=replace(head, reason=None), ordering="tenant"))
     assert wait.text == "message m1 is before it in its lane"
     assert rules(RECORD, replace(FINE, head=head, ordering="none")) == ["next"]
+
+
+def test_a_document_name_with_a_comma_is_not_split() -> None:
+    context = unaccepted("A, B", "C")
+    comma = replace(RECORD, document_name=DocumentName("A, B"))
+    assert rules(comma, context) == ["not-accepted"]
+    assert rules(replace(RECORD, document_name=DocumentName("A")), context) == ["next"]
+
+
+def test_a_live_states_reason_is_worded_from_its_data() -> None:
+    assert state_reason("", "HTTP 503", ()) == "HTTP 503"
+    documents = (DocumentName("Sync.SalesOrder"), DocumentName("Sync.Shipment"))
+    assert state_reason(NOT_ACCEPTED, "", documents) == (
+        "waiting to be accepted by ION: Sync.SalesOrder, Sync.Shipment"
+    )
+    assert state_reason(BACK_OFF, "", ()) == "a message waits for its back-off"
+
+
+@pytest.mark.parametrize("row", protocol.ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("state", ["backing-off", "halted"])
+def test_a_failing_state_has_the_code_of_its_kind(state: StateName, row: protocol.Row) -> None:
+    found = live(state, kind=row.name).state
+    assert found is not None
+    assert state_code(found) == error_codes.of_kind(row.name)
+
+
+def test_a_state_in_which_nothing_fails_has_no_code() -> None:
+    for state in set(get_args(StateName)) - {"backing-off", "halted", "paused"}:
+        found = live(state).state
+        assert found is not None
+        assert state_code(found) is None
+    found = live("paused", "anything").state
+    assert found is not None
+    assert state_code(found) == "RELAY-124"

@@ -13,7 +13,7 @@ from typing import Any
 
 from relay.core import protocol
 from relay.core.fair_share import FairShare
-from relay.core.model import DocumentName, Draft, Message, OrderingKey, RowId, Settlement, TenantId
+from relay.core.model import DocumentName, Draft, Message, OrderingKey, RowId, Settlement, StateName, TenantId
 from relay.core.ports import Control
 from relay.core.protocol import Opening, Posting
 from relay.core.replies import Accepted, Answer, Reply, Versions
@@ -23,9 +23,11 @@ from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.prefetch import OutboxRetry
 from relay.delivery.settler import Settler
 from relay.delivery.worker import Worker
-from relay.observability.logs import Incidents, Tally, logger
+from relay.observability.incidents import Incidents, Tally
+from relay.observability.logs import logger
 from relay.observability.metrics import Meters
 from relay.observability.tracing import Traces
+from relay.reports.wait_reasons import state_reason
 from tests.support.memory import MemoryOutbox
 from tests.support.scripted import Call, ScriptedEndpoint
 
@@ -135,11 +137,22 @@ class World:
             log=self.log,
             chance=self.chance,
             holds=lambda: self.supervisor.holds(ACME),
-            report=lambda state, reason, _: self.states.append((self.now(), state, reason)),
+            report=self._report,
             stopping=stopping,
             traces=self.traces,
         )
         return Worker(self.rules, context, control)
+
+    def _report(
+        self,
+        state: StateName,
+        reason: str,
+        next_try: float | None,
+        *,
+        kind: str = "",
+        documents: tuple[DocumentName, ...] = (),
+    ) -> None:
+        self.states.append((self.now(), state, state_reason(kind, reason, documents)))
 
     async def start(self) -> None:
         """Carry ACME's messages."""

@@ -16,7 +16,8 @@ from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.prefetch import OutboxRetry
 from relay.delivery.settler import Settler
 from relay.delivery.worker import Worker
-from relay.observability.logs import Incidents, Tally, logger
+from relay.observability.incidents import Incidents, Tally
+from relay.observability.logs import logger
 from relay.observability.metrics import Meters
 from tests.contract.stores import drop
 from tests.simulation.harness import EPOCH, FINE, ORDER
@@ -93,7 +94,7 @@ class House:
                 log=self.log,
                 chance=self.chance,
                 holds=lambda: True,
-                report=lambda *_: None,
+                report=lambda *_, **__: None,
                 stopping=stopping,
             )
             return Worker(

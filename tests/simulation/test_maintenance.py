@@ -7,8 +7,9 @@ import pytest
 from relay.core.admin import Filter
 from relay.core.model import Delivered, DocumentName, Draft, MessageId, TenantId
 from relay.daemon.maintenance import Maintenance, MaintenanceRules
+from relay.observability.incidents import Incidents
 from relay.observability.liveness import Liveness
-from relay.observability.logs import Incidents, logger
+from relay.observability.logs import logger
 from tests.contract.stores import drop
 from tests.support.memory import MemoryOutbox
 from tests.support.virtual import run

@@ -17,7 +17,8 @@ from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.prefetch import OutboxRetry
 from relay.delivery.settler import Settler
 from relay.delivery.worker import Worker
-from relay.observability.logs import Incidents, Tally, logger
+from relay.observability.incidents import Incidents, Tally
+from relay.observability.logs import logger
 from relay.observability.metrics import Meters
 from tests.simulation.harness import EPOCH, FINE, ORDER
 from tests.support.memory import MemoryOutbox, Shelf
@@ -104,7 +105,7 @@ class Replica:
                 log=self.log,
                 chance=self.chance,
                 holds=lambda: self.supervisor.holds(tenant),
-                report=lambda *_: None,
+                report=lambda *_, **__: None,
                 stopping=stopping,
             )
             return Worker(TenantRules(tenant, schedule=SCHEDULE), context, control)

@@ -12,7 +12,6 @@ from aiohttp import web
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from relay.core.accepted_documents import withheld
 from relay.core.model import (
     Delivered,
     DocumentName,
@@ -66,7 +65,7 @@ def reach(store: Away):
 
 def see(store: Away):
     async def seen() -> overview.Overview:
-        return await overview.look(store, {}, datetime.now(UTC))
+        return await overview.read_overview(store, {}, datetime.now(UTC))
 
     return seen
 
@@ -79,9 +78,15 @@ async def fill(store: Away) -> None:
     await store.settle([(rows[MessageId("a")], Delivered()), (rows[MessageId("b")], Parked("HTTP 400"))])
 
 
-async def tell(store: Away, tenant: TenantId, state: StateName, reason: str = "") -> None:
+async def tell(
+    store: Away,
+    tenant: TenantId,
+    state: StateName,
+    reason: str = "",
+    documents: tuple[DocumentName, ...] = (),
+) -> None:
     await store.beat("relay", {})
-    await store.report([TenantState(tenant, state, reason, datetime.now(UTC))])
+    await store.report([TenantState(tenant, state, reason, datetime.now(UTC), documents=documents)])
 
 
 async def look(store: Away, meters: Meters, *tenants: TenantId) -> Look:
@@ -144,16 +149,17 @@ async def test_what_comes_into_the_outbox_after_the_first_look_was_handed_over(s
         ("halted", "HTTP 401", "halted"),
         ("backing-off", "HTTP 503", "backing-off"),
         ("sending", "", "its-turn"),
-        ("idle", withheld(frozenset({ORDER})), "not-accepted"),
+        ("idle", (ORDER,), "not-accepted"),
         (None, "", "its-turn"),
     ],
 )
 async def test_what_waits_is_shown_by_its_reason(
-    store: Away, state: StateName | None, reason: str, shown: str
+    store: Away, state: StateName | None, reason: str | tuple[DocumentName, ...], shown: str
 ) -> None:
     await fill(store)
     if state is not None:
-        await tell(store, ACME, state, reason)
+        documents = reason if isinstance(reason, tuple) else ()
+        await tell(store, ACME, state, "" if documents else str(reason), documents)
     meters = Meters()
     await look(store, meters)
     assert read(meters, "relay_waiting_messages")[ACME, shown] == 2
