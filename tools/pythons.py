@@ -4,8 +4,8 @@
 
 Without a version it takes each Python from 3.11 on that is on the PATH or among pyenv's versions, one of each
 minor version. Each has a virtual environment of its own, `.venvs/VERSION`, with the locked packages. The step
-is `tests`, the whole test suite, unless another is named, such as `unit`. Prints a line a version; ends with 1
-if the step failed on one, or if a version that was asked for was not found.
+is `tests`, the whole test suite, unless another is named, such as `unit`. Prints a line a version; ends with
+1 if the step failed on one, or if a version that was asked for was not found.
 """
 
 import argparse
