@@ -1,12 +1,12 @@
-"""An order service on SQLAlchemy 2 and PostgreSQL that hands over in the transaction that stores the order.
+"""An order service with SQLAlchemy 2 and PostgreSQL that enqueues in the transaction that stores the order.
 
     pip install "sqlalchemy[asyncio]" asyncpg
     RELAY_OUTBOX__URL=postgresql://owner@localhost/shop relay outbox upgrade
     python examples/order_service.py postgresql://shop@localhost/shop SO-100001 SO-100002
 
 Either both rows are stored or neither is: no order without its message, no message without its order.
-Nothing of the relay is imported: the outbox is a table, and the right to INSERT is all that this service
-needs there. The relay runs elsewhere, in as many replicas as one likes, with the same RELAY_OUTBOX__URL.
+The service imports nothing of the relay: the outbox is a table, and INSERT is the only privilege that it needs
+there. The relay runs elsewhere, in any number of replicas, with the same RELAY_OUTBOX__URL.
 """
 
 import argparse
@@ -21,19 +21,19 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 DOCUMENT = Path(__file__).parent / "documents" / "Sync.SalesOrder.xml"
 
-HAND_OVER = text(
+ENQUEUE = text(
     "INSERT INTO relay_outbox (tenant_id, document_name, payload) "
     "VALUES (:tenant, 'Sync.SalesOrder', :payload)"
 )
-"""The payload is bytes. In SQL alone it is convert_to('<SyncSalesOrder …/>', 'UTF8')."""
+"""The payload is bytes. In plain SQL: convert_to('<SyncSalesOrder …/>', 'UTF8')."""
 
 
 class Table(DeclarativeBase):
     """The service's own tables."""
 
 
-class BulkAction(Table):
-    """What the service is about."""
+class Order(Table):
+    """An order."""
 
     __tablename__ = "orders"
 
@@ -42,7 +42,7 @@ class BulkAction(Table):
 
 
 def engine_of(url: str) -> AsyncEngine:
-    """Connections to `postgresql://…` in all of libpq's forms, as the relay takes them too."""
+    """Connections to `postgresql://…`, in every form that libpq and the relay accept."""
 
     async def connect() -> "asyncpg.Connection[asyncpg.Record]":
         return await asyncpg.connect(url, timeout=10, command_timeout=30)
@@ -51,15 +51,15 @@ def engine_of(url: str) -> AsyncEngine:
 
 
 async def place_order(session: AsyncSession, tenant: str, number: str) -> None:
-    """Within the caller's transaction: the order, and the message that tells ION of it."""
+    """Within the caller's transaction, store the order and enqueue its message."""
     payload = DOCUMENT.read_text(encoding="utf-8").replace("SO-100001", escape(number)).encode()
-    session.add(BulkAction(number=number))
-    await session.flush()  # an order that is refused needs no message
-    await session.execute(HAND_OVER, {"tenant": tenant, "payload": payload})
+    session.add(Order(number=number))
+    await session.flush()  # an order that is refused gets no message
+    await session.execute(ENQUEUE, {"tenant": tenant, "payload": payload})
 
 
 async def serve(url: str, tenant: str, numbers: list[str], every: float) -> None:
-    """Place one order after the other, so many seconds apart, each in a transaction of its own."""
+    """Place the orders one by one, `every` seconds apart, each in a transaction of its own."""
     engine = engine_of(url)
     try:
         async with engine.begin() as connection:

@@ -52,7 +52,7 @@ def call(folder: Path, *words: str, environment: Mapping[str, str] | None = None
 
 def test_the_sql_hands_three_messages_over_and_a_second_time_only_two(outbox: Path) -> None:
     """The one with an id of its own is not there twice."""
-    text = (EXAMPLES / "hand_over.sql").read_text()
+    text = (EXAMPLES / "enqueue.sql").read_text()
     with closing(sqlite3.connect(outbox, isolation_level=None)) as connection:
         connection.executescript(text)
         connection.executescript(text)
@@ -66,7 +66,7 @@ def test_the_sql_hands_three_messages_over_and_a_second_time_only_two(outbox: Pa
 
 
 def test_the_application_stores_order_and_message_together(outbox: Path) -> None:
-    code, out, err = call(outbox.parent, str(EXAMPLES / "hand_over.py"), "shop.db", "SO-100777")
+    code, out, err = call(outbox.parent, str(EXAMPLES / "enqueue.py"), "shop.db", "SO-100777")
     assert (code, err) == (0, "")
     ((message_id, key, payload),) = rows(outbox, "SELECT message_id, ordering_key, payload FROM relay_outbox")
     assert (out.strip(), key) == (message_id, "SO-100777")
@@ -78,14 +78,14 @@ def test_the_application_stores_order_and_message_together(outbox: Path) -> None
 
 def test_an_order_that_is_refused_leaves_no_message(outbox: Path) -> None:
     """The same number twice: the second transaction is rolled back as a whole."""
-    words = (str(EXAMPLES / "hand_over.py"), "shop.db", "SO-100777")
+    words = (str(EXAMPLES / "enqueue.py"), "shop.db", "SO-100777")
     assert [call(outbox.parent, *words)[0] for _ in range(2)] == [0, 1]
     assert rows(outbox, "SELECT count(*) FROM relay_outbox") == [(1,)]
 
 
 def test_a_message_that_is_refused_leaves_no_order(outbox: Path) -> None:
     """A key that the outbox refuses: the order is rolled back with it."""
-    code, _, err = call(outbox.parent, str(EXAMPLES / "hand_over.py"), "shop.db", "x" * 251)
+    code, _, err = call(outbox.parent, str(EXAMPLES / "enqueue.py"), "shop.db", "x" * 251)
     assert code == 1
     assert "ordering_key_is_null_or_1_to_250_printable_characters" in err
     assert rows(outbox, "SELECT count(*) FROM orders") == [(0,)]

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     path
     for path in (
-        ROOT / "README.md",
+        *ROOT.glob("*.md"),
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("relay/observability/runbook/*.md"),
         *ROOT.glob("deploy/**/*.md"),

@@ -1,16 +1,16 @@
--- Hand messages over with plain SQL, here from the sqlite3 shell; any language does the same.
+-- Enqueue messages with plain SQL, here from the sqlite3 shell; the same works from any language.
 --
---     relay outbox upgrade                     (once: makes relay.db, or adds the outbox to your own database)
+--     relay outbox upgrade                     (once: creates relay.db, or adds the outbox to your own database)
 --     sqlite3 relay.db < examples/hand_over.sql
 --
--- Everything but these three columns has a default. What cannot be sent is refused at the INSERT.
+-- All other columns have a default. A row that breaks a limit is refused at the INSERT.
 
 BEGIN IMMEDIATE;
 
 INSERT INTO relay_outbox (tenant_id, document_name, payload)
 VALUES ('ACME_PRD', 'Sync.SalesOrder', '<SyncSalesOrder xmlns="http://schema.infor.com/InforOAGIS/2"/>');
 
--- With more said: messages of one ordering_key keep their order; parameters are IMS properties, as JSON.
+-- Messages of one ordering_key are delivered in order; parameters are IMS properties, as JSON.
 INSERT INTO relay_outbox (tenant_id, document_name, ordering_key, parameters, payload)
 VALUES (
     'GLOBEX_TST',
@@ -20,8 +20,8 @@ VALUES (
     '{"orderNumber": "PO-200001", "lines": []}'
 );
 
--- With an id of your own: the same id again is refused by the UNIQUE constraint, so nothing is sent twice
--- because a program ran twice. ON CONFLICT DO NOTHING makes that run a quiet one.
+-- With a message id of your own a program that runs twice enqueues once: the UNIQUE constraint refuses the same
+-- id, and with ON CONFLICT DO NOTHING the second INSERT has no effect.
 INSERT INTO relay_outbox (tenant_id, document_name, message_id, payload)
 VALUES ('ACME_PRD', 'Sync.SalesOrder', 'orders-2025-100002-v1', '<SyncSalesOrder xmlns="http://schema.infor.com/InforOAGIS/2"/>')
 ON CONFLICT DO NOTHING;

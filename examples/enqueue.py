@@ -1,14 +1,14 @@
-"""An application that changes its own data and hands the message over in one transaction.
+"""Store an order and enqueue its message in one transaction, with SQLite.
 
     python examples/hand_over.py shop.db SO-100001
 
-Either both are stored or neither is: no order without its message, no message without its order. The database
-is the application's own; the relay's tables are added to it once, and the relay is pointed at it:
+Either both rows are stored or neither is: no order without its message, no message without its order. The
+database is the application's own; the relay's tables are added to it once, and the relay uses it as its outbox:
 
     RELAY_OUTBOX__URL=sqlite:///shop.db relay outbox upgrade
     RELAY_OUTBOX__URL=sqlite:///shop.db relay run
 
-Nothing of the relay is imported here: the outbox is a table.
+The program imports nothing of the relay: the outbox is a table.
 """
 
 import sqlite3
@@ -21,7 +21,7 @@ DOCUMENT = Path(__file__).parent / "documents" / "Sync.SalesOrder.xml"
 
 
 def place_order(connection: sqlite3.Connection, number: str) -> str:
-    """Store the order and its message; the message's id, under which ION will know it."""
+    """Store the order and its message; return the message id, under which ION will know it."""
     payload = DOCUMENT.read_text(encoding="utf-8").replace("SO-100001", escape(number)).encode()
     with connection:  # commits, or rolls both back
         connection.execute("INSERT INTO orders (number, status) VALUES (?, 'open')", (number,))
