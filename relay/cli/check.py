@@ -10,7 +10,7 @@ from relay.cli import output
 
 if TYPE_CHECKING:
     from relay.config.settings import Settings
-    from relay.core.model import Problem
+    from relay.core.validation import Problem
     from relay.daemon.preflight import Step
 
 _NAMED = 50

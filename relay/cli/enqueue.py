@@ -11,19 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from relay.cli import output
-from relay.core.model import (
-    DEFAULT_TO,
-    DocumentName,
-    Draft,
-    LogicalId,
-    MessageId,
-    OrderingKey,
-    Problem,
-    TenantId,
-    document_name_advice,
-    draft_problems,
-    parameter_problems,
-)
+from relay.core.model import DEFAULT_TO, DocumentName, Draft, LogicalId, MessageId, OrderingKey, TenantId
+from relay.core.validation import Problem, document_name_advice, draft_problems, parameter_problems
 
 if TYPE_CHECKING:
     from relay.config.settings import Settings

@@ -13,17 +13,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, NoReturn
 
-from relay.core.model import (
-    DEFAULT_TO,
-    DocumentName,
-    Draft,
-    LogicalId,
-    MessageId,
-    OrderingKey,
-    Problem,
-    TenantId,
-    draft_problems,
-)
+from relay.core.model import DEFAULT_TO, DocumentName, Draft, LogicalId, MessageId, OrderingKey, TenantId
+from relay.core.validation import Problem, draft_problems
 
 _TEXTS = (
     "tenant_id",

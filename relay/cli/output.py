@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TextIO
 
 import typer
 
-from relay.core.model import Problem
+from relay.core.validation import Problem
 from relay.observability.logs import printable
 from relay.reports.times import instant
 

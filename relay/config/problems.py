@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from relay.core.model import Problem, tenant_id_problem
+from relay.core.validation import Problem, tenant_id_problem
 
 Where = tuple[str, ...]
 

@@ -19,7 +19,8 @@ from pydantic import (
 
 from relay import outbox
 from relay.config import problems
-from relay.core.model import Ordering, Problem, logical_id_problem
+from relay.core.model import Ordering
+from relay.core.validation import Problem, logical_id_problem
 
 # --- kinds of values ----------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ from relay.config.sections import (
 )
 from relay.config.sources import ANY, Shape, Tree, Where
 from relay.config.tenants_dir import NOTHING, Folder
-from relay.core.model import Problem
+from relay.core.validation import Problem
 
 # --- the settings -------------------------------------------------------------------------------------
 

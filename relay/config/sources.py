@@ -16,7 +16,7 @@ from typing import Any
 from dotenv import dotenv_values
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
-from relay.core.model import Problem
+from relay.core.validation import Problem
 
 PREFIX = "RELAY_"
 CONFIG = "RELAY_CONFIG"

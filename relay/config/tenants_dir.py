@@ -26,7 +26,7 @@ from relay.config.sources import (
     tidy,
     unknown_keys,
 )
-from relay.core.model import Problem
+from relay.core.validation import Problem
 
 ENDING = ".toml"
 

@@ -15,9 +15,10 @@ from functools import partial
 import relay
 from relay.config.settings import Settings, SettingsError
 from relay.core.fair_share import FairShare
-from relay.core.model import DocumentName, Problem, TenantId
+from relay.core.model import DocumentName, TenantId
 from relay.core.ports import Control, Store, StoreError
 from relay.core.protocol import Fault
+from relay.core.validation import Problem
 from relay.daemon.leases import LeaseHolder
 from relay.daemon.maintenance import HEARTBEAT, Maintenance, TenantStates
 from relay.daemon.signals import ProcessSignals

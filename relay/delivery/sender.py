@@ -21,15 +21,14 @@ from relay.core.model import (
     DocumentName,
     Message,
     Parked,
-    Problem,
     Released,
     RowId,
     Settlement,
-    parameter_problems,
 )
 from relay.core.poison import CountedAttempts, Lane, PoisonDetector
 from relay.core.protocol import Posting, Send, State
 from relay.core.replies import Answer, describe
+from relay.core.validation import Problem, parameter_problems
 from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.prefetch import LIMIT, Prefetch
 from relay.delivery.waiting import nap

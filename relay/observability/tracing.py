@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from relay import __version__
 from relay.core import protocol
-from relay.core.model import TRACEPARENT, Message, Problem
+from relay.core.model import TRACEPARENT, Message
 from relay.core.replies import Answer, Reply
+from relay.core.validation import Problem
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

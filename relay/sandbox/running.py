@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from relay.core.model import logical_id_problem, tenant_id_problem
+from relay.core.validation import logical_id_problem, tenant_id_problem
 from relay.sandbox.connect import export_lines, kept_credentials
 from relay.sandbox.faults import FaultError
 from relay.sandbox.server import Sandbox

@@ -10,8 +10,8 @@ from aiohttp import web
 from relay.config import problems
 from relay.config.sections import InboundSettings, WebSettings
 from relay.config.settings import Settings, SettingsError
-from relay.core.model import Problem
 from relay.core.ports import Store
+from relay.core.validation import Problem
 from relay.ion.inbound_auth import InboundVerifier
 from relay.ion.oauth import Secret
 from relay.observability import logs

@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from relay.config.settings import SettingsError
-from relay.core.model import Problem
+from relay.core.validation import Problem
 
 HEAD_SECONDS = 10.0
 """A new connection has so long to send the head of its first request."""

@@ -109,10 +109,10 @@ def test_another_content_under_the_same_id_is_refused_by_name(person: "Person") 
         ((*LIKE, "--key", "", "-"), b"x", "ordering_key: "),
         ((*LIKE, "--to", "infor.m3", "-"), b"x", "to_logical_id: 'infor.m3' does not begin with lid://"),
         ((*LIKE, "--parameter", "variationId", "-"), b"x", "write NAME=VALUE"),
-        ((*LIKE, "--parameter", "variationId=three", "-"), b"x", "parameters.variationId: is wrong; give a whole number"),
-        ((*LIKE, "--parameter", "variationId=-1", "-"), b"x", "give a whole number"),
-        ((*LIKE, "--parameter", "batchAbortIndicator=1", "-"), b"x", "give true or false"),
-        ((*LIKE, "--parameter", "location=" + "x" * 23, "-"), b"x", "give a text of 1 to 22 characters"),
+        ((*LIKE, "--parameter", "variationId=three", "-"), b"x", "parameters.variationId: is not valid; use an integer"),
+        ((*LIKE, "--parameter", "variationId=-1", "-"), b"x", "use an integer"),
+        ((*LIKE, "--parameter", "batchAbortIndicator=1", "-"), b"x", "use true or false"),
+        ((*LIKE, "--parameter", "location=" + "x" * 23, "-"), b"x", "use a string of 1 to 22 characters"),
         ((*LIKE, "--parameter", "messageId=m", "-"), b"x", "is not a parameter; use message_id"),
         ((*LIKE, "--parameter", "varationId=3", "-"), b"x", "is not an IMS property"),
         ((*LIKE, "--parameter", "location=a", "--parameter", "location=b", "-"), b"x", "is there twice"),
@@ -140,7 +140,7 @@ def test_one_bad_file_keeps_the_good_ones_out_and_is_named(person: "Person") -> 
 def test_a_name_against_the_guides_advice_is_sent_and_noted(person: "Person") -> None:
     ran = person.runs("enqueue", "--tenant", "ACME", "--document", "Acknowledging.X", "-", given=b"x")
     assert ran.code == 0
-    assert "longer than the advised 11 characters" in ran.err
+    assert "longer than the recommended 11 characters" in ran.err
 
 
 def test_no_secret_of_the_settings_is_in_a_refusal(person: "Person") -> None:
@@ -235,13 +235,13 @@ def test_nothing_to_hand_over_is_fine_and_said(person: "Person") -> None:
         (ndjson(message(tenant_id="OTHER")), "tenant_id: 'OTHER' is not configured; configured are: ACME, GLOBEX"),
         (ndjson(message(tenant_id=1)), "tenant_id: is not a text"),
         (ndjson(message(message_id=None)), "message_id: is not a text; leave it out"),
-        (ndjson(message(message_id="")), "message_id: '' cannot be used; use 1 to 250"),
+        (ndjson(message(message_id="")), "message_id: '' is not valid; use 1 to 250"),
         (ndjson(message(message_id="m" * 251)), "message_id: has 251 characters; use 1 to 250"),
         (ndjson(message(document_name="D" * 101)), "document_name: has 101 characters; use 1 to 100"),
         (ndjson(message(to_logical_id="x")), "to_logical_id: 'x' does not begin with lid://"),
         (ndjson(message(parameters=[])), "parameters: is not an object"),
-        (ndjson(message(parameters={"variationId": "3"})), "parameters.variationId: is wrong; give a whole number"),
-        (ndjson(message(parameters={"variationId": True})), "parameters.variationId: is wrong"),
+        (ndjson(message(parameters={"variationId": "3"})), "parameters.variationId: is not valid; use an integer"),
+        (ndjson(message(parameters={"variationId": True})), "parameters.variationId: is not valid"),
         (ndjson(message(messageid="m")), "messageid: is not known; did you mean message_id?"),
         (ndjson(message(zzz="m")), "zzz: is not known; known are tenant_id"),
     ],

@@ -8,8 +8,9 @@ import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from relay.core.model import DocumentName, Message, MessageId, Problem, RowId, TenantId
+from relay.core.model import DocumentName, Message, MessageId, RowId, TenantId
 from relay.core.replies import Answer, Reply
+from relay.core.validation import Problem
 from relay.observability.tracing import Traces, opened
 from tests.support.collector import collector
 

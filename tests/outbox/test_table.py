@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from relay.core.model import (
+from relay.core.validation import (
     MAX_DOCUMENT_NAME,
     MAX_LOGICAL_ID,
     MAX_MESSAGE_ID,
