@@ -1,20 +1,20 @@
-"""This file is how a storm of equal errors becomes one line now, summaries later, and one line at the end.
+"""Aggregation of repeated errors: one line when an incident opens, summaries while it lasts, one at its end.
 
-Pure: `now` (seconds of any steady clock) is an argument, and what comes out are the lines to say. A trouble
-lasts from the first error until `resolved`; errors of several kinds within it are one trouble.
+Pure: `now` (seconds of any monotonic clock) is an argument, and the result is the lines to log. An incident
+lasts from the first error until `resolved`; errors of several kinds in that time are one incident.
 """
 
 from collections import deque
 from dataclasses import dataclass
 
-_AT_ONCE = 5
-"""So many openings within one summary period are said at once; what comes beyond is left to the timer, so
-that a trouble which comes and goes every second doesn't flood the log either."""
+_MAX_OPENINGS = 5
+"""Openings reported at once within one summary period; the timer reports further ones, so that an incident that
+opens and resolves every second does not flood the log either."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A new kind of error; its equals are only counted from now on."""
+    """The first error of a kind; later ones of the same kind are only counted."""
 
     kind: str
     detail: str
@@ -22,10 +22,10 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Ongoing:
-    """What came of one kind since its last line: `count` (may be 0), `total` in this trouble.
+    """Errors of one kind since its last line: `count` (may be 0), and `total` in this incident.
 
-    `first` and `last` are samples: the first error of this kind in the trouble, and the latest. `seconds`:
-    how long the trouble has lasted so far.
+    `first` and `last` are samples: the first error of this kind in the incident, and the latest. `seconds`:
+    the incident's duration so far.
     """
 
     kind: str
@@ -38,7 +38,7 @@ class Ongoing:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The trouble is over: how long it lasted, how many errors it brought, their kinds, the last sample."""
+    """The end of an incident: its duration, its number of errors, their kinds, and the last sample."""
 
     seconds: float
     count: int
@@ -51,7 +51,7 @@ Line = Opened | Ongoing | Resolved
 
 @dataclass(slots=True)
 class _Kind:
-    unsaid: int
+    unreported: int
     total: int
     first: str
     last: str
@@ -62,80 +62,80 @@ class _Incident:
     began: float
     kinds: dict[str, _Kind]
     latest: str
-    said: bool = False
+    is_reported: bool = False
     ended: float | None = None
-    """Set where the trouble ended before any line told of it: the timer will."""
+    """Set where the incident ended before any line reported it: the timer will."""
 
 
 class ErrorDigest:
-    """The errors of one tenant, folded. `next_tick` is when `tick` wants to be called next, or None."""
+    """Aggregates the errors of one tenant. `next_tick`: when `tick` must be called next, or None."""
 
     def __init__(self, summary_seconds: float) -> None:
         self._period = summary_seconds
-        self._openings: deque[float] = deque(maxlen=_AT_ONCE)
-        self._trouble: _Incident | None = None
+        self._openings: deque[float] = deque(maxlen=_MAX_OPENINGS)
+        self._incident: _Incident | None = None
         self.next_tick: float | None = None
 
     @property
     def open(self) -> bool:
-        """Whether a trouble lasts now."""
-        return self._trouble is not None and self._trouble.ended is None
+        """Whether an incident is open."""
+        return self._incident is not None and self._incident.ended is None
 
     def report(self, now: float, kind: str, detail: str) -> tuple[Line, ...]:
-        """An error happened. A line only for a kind that is new in this trouble."""
-        trouble = self._trouble
-        if trouble is None:
-            trouble = self._trouble = _Incident(now, {}, kind)
+        """Record an error. Only the first of its kind in this incident gives a line."""
+        incident = self._incident
+        if incident is None:
+            incident = self._incident = _Incident(now, {}, kind)
             self.next_tick = now + self._period
-        trouble.ended, trouble.latest = None, kind
-        known = trouble.kinds.get(kind)
+        incident.ended, incident.latest = None, kind
+        known = incident.kinds.get(kind)
         if known is not None:
-            known.unsaid, known.total, known.last = known.unsaid + 1, known.total + 1, detail
+            known.unreported, known.total, known.last = known.unreported + 1, known.total + 1, detail
             return ()
         at_once = self._may_open(now)
-        trouble.kinds[kind] = _Kind(0 if at_once else 1, 1, detail, detail)
+        incident.kinds[kind] = _Kind(0 if at_once else 1, 1, detail, detail)
         if not at_once:
             return ()
-        trouble.said = True
+        incident.is_reported = True
         self._openings.append(now)
         return (Opened(kind, detail),)
 
     def tick(self, now: float) -> tuple[Line, ...]:
-        """The timer: every kind that has news; a trouble without news still says that it lasts."""
-        trouble = self._trouble
-        if trouble is None or self.next_tick is None or now < self.next_tick:
+        """Summarise every kind with new errors; an incident without any is still reported as ongoing."""
+        incident = self._incident
+        if incident is None or self.next_tick is None or now < self.next_tick:
             return ()
         lines: tuple[Line, ...] = tuple(
-            _summary(trouble, kind, now) for kind, known in trouble.kinds.items() if known.unsaid
+            _summarise(incident, kind, now) for kind, known in incident.kinds.items() if known.unreported
         )
-        if trouble.ended is not None:
-            return lines + self._close(trouble, trouble.ended)
-        trouble.said = True
+        if incident.ended is not None:
+            return lines + self._close(incident, incident.ended)
+        incident.is_reported = True
         self.next_tick = max(self.next_tick + self._period, now)
-        return lines or (_summary(trouble, trouble.latest, now),)
+        return lines or (_summarise(incident, incident.latest, now),)
 
     def resolved(self, now: float) -> tuple[Line, ...]:
-        """It works again. One closing line for the whole trouble; none where there was none."""
-        trouble = self._trouble
-        if trouble is None or trouble.ended is not None:
+        """End the incident: one line for all of it; none where none was open."""
+        incident = self._incident
+        if incident is None or incident.ended is not None:
             return ()
-        if not trouble.said:
-            trouble.ended = now
+        if not incident.is_reported:
+            incident.ended = now
             return ()
-        return self._close(trouble, now)
+        return self._close(incident, now)
 
     def _may_open(self, now: float) -> bool:
-        return len(self._openings) < _AT_ONCE or now - self._openings[0] >= self._period
+        return len(self._openings) < _MAX_OPENINGS or now - self._openings[0] >= self._period
 
-    def _close(self, trouble: _Incident, at: float) -> tuple[Line, ...]:
-        self._trouble = self.next_tick = None
-        count = sum(known.total for known in trouble.kinds.values())
-        last = trouble.kinds[trouble.latest].last
-        return (Resolved(at - trouble.began, count, tuple(trouble.kinds), last),)
+    def _close(self, incident: _Incident, at: float) -> tuple[Line, ...]:
+        self._incident = self.next_tick = None
+        count = sum(known.total for known in incident.kinds.values())
+        last = incident.kinds[incident.latest].last
+        return (Resolved(at - incident.began, count, tuple(incident.kinds), last),)
 
 
-def _summary(trouble: _Incident, kind: str, now: float) -> Ongoing:
-    known = trouble.kinds[kind]
-    count, known.unsaid = known.unsaid, 0
-    seconds = (now if trouble.ended is None else trouble.ended) - trouble.began
+def _summarise(incident: _Incident, kind: str, now: float) -> Ongoing:
+    known = incident.kinds[kind]
+    count, known.unreported = known.unreported, 0
+    seconds = (now if incident.ended is None else incident.ended) - incident.began
     return Ongoing(kind, count, known.total, known.first, known.last, seconds)

@@ -1,8 +1,8 @@
-"""This file is who may have the next post, where all tenants together may have only so many under way.
+"""Fair sharing of the process-wide limit on concurrent posts among tenants.
 
-Pure. A place that comes free goes to the waiting tenant with the fewest posts under way, the longest waiting
-first; a part of the places is kept back for tenants that have none. So few tenants may have many each, many
-at work come to the same number each, and one message of a tenant never waits behind another's million.
+Pure. A free slot goes to the waiting tenant with the fewest posts in flight, the longest waiting first; a
+quarter of the slots is reserved for tenants that have none. So a few tenants may have many slots each, many
+busy tenants converge on the same number each, and one message never waits behind another tenant's million.
 """
 
 import heapq
@@ -10,60 +10,61 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 
-_KEPT_BACK = 4
-"""A quarter of the places is for first posts alone: tenants whose ION hangs must not stop the others."""
+_RESERVED_FRACTION = 4
+"""One slot in four is for first posts only: tenants whose ION does not respond must not block the others."""
 
 
 @dataclass(slots=True, eq=False)
 class TenantShare:
-    """One tenant's places. `wake` is called when it was granted one after it had to wait.
+    """One tenant's slots. `wake` is called when it was granted a slot that it had to wait for.
 
-    `granted`: a place is kept for it, until it begins a post or rests. `since`: its turn, while it waits.
+    `granted`: a slot is reserved for it, until it begins a post or rests. `since`: its place in the queue
+    while it waits.
     """
 
     wake: Callable[[], None]
-    under_way: int = 0
+    in_flight: int = 0
     granted: bool = False
     since: int | None = None
 
 
 class FairShare:
-    """All places of a process. `most`: posts under way at a time."""
+    """All slots of a process. `limit`: maximum number of posts in flight."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._taken = 0  # under way, and granted
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken = 0  # in flight, and granted
         self._queue: list[tuple[int, int, TenantShare]] = []
         self._turns = count()
 
-    def resize(self, most: int) -> None:
-        """Another number from now on; what is under way goes on."""
-        self._most = most
+    def resize(self, limit: int) -> None:
+        """Change the limit; posts in flight are not affected."""
+        self._limit = limit
         self._grant()
 
     def begin(self, share: TenantShare) -> bool:
-        """Take a place for a post; False: there is none, it waits for one from now on."""
+        """Take a slot for a post. False: there is none, and the tenant is now queued for one."""
         if share.granted:
             share.granted = False
-        elif share.since is None and self._has_room_for(share.under_way):
+        elif share.since is None and self._has_room_for(share.in_flight):
             self._taken += 1
         else:
             if share.since is None:
-                self._queue_up(share)
+                self._push(share)
             return False
-        share.under_way += 1
+        share.in_flight += 1
         return True
 
     def end(self, share: TenantShare) -> None:
-        """A post landed, or did not go: its place is free."""
-        share.under_way -= 1
+        """Free the slot of a post that was answered, or was not sent."""
+        share.in_flight -= 1
         self._taken -= 1
-        if share.since is not None:  # it has fewer under way now, and just had its turn among those
-            self._queue_up(share)
+        if share.since is not None:  # it has fewer in flight now, and goes behind those that have as many
+            self._push(share)
         self._grant()
 
     def rest(self, share: TenantShare) -> None:
-        """It wants no further place now."""
+        """The tenant needs no further slot for now."""
         share.since = None
         if share.granted:
             share.granted = False
@@ -71,25 +72,25 @@ class FairShare:
             self._grant()
 
     def leave(self, share: TenantShare) -> None:
-        """Nothing of it is under way any more, however that came."""
-        self._taken -= share.under_way
-        share.under_way = 0
+        """Free all of the tenant's slots, however its posts ended."""
+        self._taken -= share.in_flight
+        share.in_flight = 0
         self.rest(share)
         self._grant()
 
-    def _has_room_for(self, under_way: int) -> bool:
-        kept_back = 0 if under_way == 0 else min(max(self._most // _KEPT_BACK, 1), self._most - 1)
-        return self._taken < self._most - kept_back
+    def _has_room_for(self, in_flight: int) -> bool:
+        reserved = 0 if in_flight == 0 else min(max(self._limit // _RESERVED_FRACTION, 1), self._limit - 1)
+        return self._taken < self._limit - reserved
 
-    def _queue_up(self, share: TenantShare) -> None:
+    def _push(self, share: TenantShare) -> None:
         share.since = next(self._turns)
-        heapq.heappush(self._queue, (share.under_way, share.since, share))
+        heapq.heappush(self._queue, (share.in_flight, share.since, share))
 
     def _grant(self) -> None:
         while self._queue:
-            under_way, since, share = self._queue[0]
+            in_flight, since, share = self._queue[0]
             is_current = share.since == since
-            if is_current and not self._has_room_for(under_way):
+            if is_current and not self._has_room_for(in_flight):
                 return
             heapq.heappop(self._queue)
             if is_current:

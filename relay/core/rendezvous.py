@@ -1,7 +1,7 @@
-"""This file is which of several relays carries which tenant: rendezvous hashing, agreed on without a word.
+"""Rendezvous hashing: which replica should own a tenant, without any coordination.
 
-Pure. Every relay that knows the same relays names the same one; when one comes or goes, only its own share
-moves (Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998).
+Pure. All replicas that know the same replicas choose the same one; when one joins or leaves, only its own
+tenants move (Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998).
 """
 
 from collections.abc import Iterable
@@ -10,10 +10,10 @@ from hashlib import blake2b
 from relay.core.model import TenantId
 
 
-def owner_of(tenant: TenantId, relays: Iterable[str]) -> str:
-    """The relay that should carry this tenant: the one with the highest weight. At least one must live."""
-    return max(relays, key=lambda relay: (_weight(tenant, relay), relay))
+def owner_of(tenant: TenantId, replicas: Iterable[str]) -> str:
+    """The replica with the highest weight for this tenant. Needs at least one replica."""
+    return max(replicas, key=lambda replica: (_weight(tenant, replica), replica))
 
 
-def _weight(tenant: TenantId, relay: str) -> bytes:
-    return blake2b(f"{relay}\0{tenant}".encode(), digest_size=8).digest()
+def _weight(tenant: TenantId, replica: str) -> bytes:
+    return blake2b(f"{replica}\0{tenant}".encode(), digest_size=8).digest()

@@ -1,4 +1,4 @@
-"""This file is what the far side can answer, as values: nothing it does is ever an exception.
+"""What ION can answer, as values: nothing that ION or the network does is an exception.
 
 Pure. What an answer *means* is decided in `protocol.py` alone.
 """
@@ -11,7 +11,7 @@ from relay.core.model import DocumentName
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An HTTP answer. `code`: IMS's internal code. `retry_after`: seconds the far side asked for."""
+    """An HTTP response. `code`: IMS's internal code. `retry_after`: seconds, as the server requested."""
 
     status: int
     detail: str = ""
@@ -21,35 +21,35 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """A readable answer to versions: the supported ones, e.g. `("v1", "v2", "v3")`."""
+    """A readable response to versions: the supported ones, e.g. `("v1", "v2", "v3")`."""
 
     supported: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A readable answer to acceptedDocuments: the names that ION takes from this logical id."""
+    """A readable response to acceptedDocuments: the names that ION accepts from this logical id."""
 
     documents: frozenset[DocumentName]
 
 
 @dataclass(frozen=True, slots=True)
 class NoReply:
-    """No answer, a cut one, a time-out, or nonsense: a post may have arrived all the same."""
+    """No response, a truncated one, a time-out, or not HTTP: a post may have arrived nevertheless."""
 
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRefused:
-    """The token service says that the credentials are wrong."""
+    """The token service rejected the credentials, or they cannot be read."""
 
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
 class TokenUnavailable:
-    """The token service could not be asked, or failed."""
+    """The token service could not be reached, or failed."""
 
     detail: str
     retry_after: float | None = None
@@ -59,7 +59,7 @@ Answer = Reply | Versions | Accepted | NoReply | TokenRefused | TokenUnavailable
 
 
 def describe(answer: Answer) -> str:
-    """What happened, in words for a log line or a status; no payload, no secret."""
+    """The answer as text for a log line or a status; no payload, no secret."""
     match answer:
         case Reply(status, detail, code):
             internal = f" (IMS code {code})" if code is not None else ""

@@ -25,11 +25,11 @@ class TenantRules:
     """How a tenant's messages are carried. Durations in seconds."""
 
     tenant_id: TenantId
+    schedule: Schedule
     ordering: Ordering = "key"
     max_in_flight: int = 8
     max_message_bytes: int = 6_000_000
     policy: Policy = field(default_factory=Policy)
-    schedule: Schedule = field(default_factory=Schedule)
     park_after: float | None = None
     idle: float = 60.0
     probe: float = 900.0

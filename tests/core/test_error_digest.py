@@ -1,4 +1,4 @@
-"""A storm of equal errors: one line now, summaries on a timer, one line at the end."""
+"""Repeated errors: one line when an incident opens, summaries on a timer, one line at its end."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,19 +12,19 @@ def opened_at(now: float, kind: str = "busy", detail: str = "HTTP 503") -> Error
     return digest
 
 
-def test_a_new_trouble_opens_with_one_line_and_its_equals_are_only_counted() -> None:
+def test_an_incident_opens_with_one_line_and_further_errors_are_only_counted() -> None:
     digest = opened_at(10)
     assert digest.open
     assert [digest.report(10 + i, "busy", f"HTTP 503: {i}") for i in range(1000)] == [()] * 1000
 
 
-def test_another_kind_within_the_trouble_opens_too() -> None:
+def test_another_kind_within_the_incident_is_reported_too() -> None:
     digest = opened_at(10)
     assert digest.report(11, "silent", "no answer") == (Opened("silent", "no answer"),)
     assert digest.report(12, "busy", "HTTP 503") == ()
 
 
-def test_the_timer_tells_the_count_since_the_last_line_the_total_both_samples_and_the_seconds() -> None:
+def test_a_summary_has_the_count_since_the_last_line_the_total_both_samples_and_the_seconds() -> None:
     digest = opened_at(10, detail="first")
     digest.report(20, "busy", "second")
     digest.report(30, "busy", "third")
@@ -35,7 +35,7 @@ def test_the_timer_tells_the_count_since_the_last_line_the_total_both_samples_an
     assert digest.tick(131) == (Ongoing("busy", 1, 4, "first", "fourth", 121),)
 
 
-def test_before_its_time_and_without_trouble_the_timer_says_nothing() -> None:
+def test_before_its_time_and_without_an_incident_the_timer_reports_nothing() -> None:
     assert ErrorDigest(60).tick(1000) == ()
     assert ErrorDigest(60).next_tick is None
     digest = opened_at(10)
@@ -43,13 +43,13 @@ def test_before_its_time_and_without_trouble_the_timer_says_nothing() -> None:
     assert digest.tick(69.9) == ()
 
 
-def test_a_trouble_without_news_still_says_that_it_lasts() -> None:
+def test_an_incident_without_new_errors_is_still_reported_as_ongoing() -> None:
     digest = opened_at(0, detail="only")
     assert digest.tick(60) == (Ongoing("busy", 0, 1, "only", "only", 60),)
     assert digest.tick(120) == (Ongoing("busy", 0, 1, "only", "only", 120),)
 
 
-def test_only_kinds_with_news_are_summarised() -> None:
+def test_only_kinds_with_new_errors_are_summarised() -> None:
     digest = opened_at(0)
     digest.report(1, "silent", "no answer")
     digest.report(2, "silent", "cut")
@@ -64,7 +64,7 @@ def test_a_late_timer_does_not_catch_up_with_a_burst() -> None:
     assert digest.next_tick == 660
 
 
-def test_one_closing_line_for_the_whole_trouble_with_duration_count_and_kinds() -> None:
+def test_one_closing_line_for_the_whole_incident_with_duration_count_and_kinds() -> None:
     digest = opened_at(10)
     digest.report(11, "silent", "no answer")
     digest.report(15, "busy", "HTTP 503 again")
@@ -75,11 +75,11 @@ def test_one_closing_line_for_the_whole_trouble_with_duration_count_and_kinds() 
     assert digest.tick(100) == ()
 
 
-def test_without_trouble_nothing_is_resolved() -> None:
+def test_without_an_incident_nothing_is_resolved() -> None:
     assert ErrorDigest(60).resolved(5) == ()
 
 
-def test_a_second_trouble_opens_anew_and_counts_anew() -> None:
+def test_a_second_incident_opens_and_counts_from_zero() -> None:
     digest = opened_at(0)
     digest.report(1, "busy", "x")
     digest.resolved(2)
@@ -87,7 +87,7 @@ def test_a_second_trouble_opens_anew_and_counts_anew() -> None:
     assert digest.resolved(11) == (Resolved(1, 1, ("busy",), "y"),)
 
 
-def come_and_go(digest: ErrorDigest, times: int, every: float = 1) -> list[Line]:
+def open_and_resolve(digest: ErrorDigest, times: int, every: float = 1) -> list[Line]:
     lines: list[Line] = []
     for i in range(times):
         lines += digest.report(i * every, "busy", f"error {i}")
@@ -95,9 +95,9 @@ def come_and_go(digest: ErrorDigest, times: int, every: float = 1) -> list[Line]
     return lines
 
 
-def test_a_trouble_that_comes_and_goes_is_left_to_the_timer_after_five_openings() -> None:
+def test_an_incident_that_opens_and_resolves_repeatedly_is_left_to_the_timer_after_five_openings() -> None:
     digest = ErrorDigest(60)
-    assert len(come_and_go(digest, 20)) == 10
+    assert len(open_and_resolve(digest, 20)) == 10
     assert not digest.open
     assert digest.next_tick == 65  # the sixth began at 5
     assert digest.tick(65) == (
@@ -107,18 +107,18 @@ def test_a_trouble_that_comes_and_goes_is_left_to_the_timer_after_five_openings(
     assert digest.next_tick is None
 
 
-def test_a_trouble_left_to_the_timer_that_lasts_is_told_by_it_and_closed_once() -> None:
+def test_an_incident_left_to_the_timer_is_reported_by_it_and_closed_once() -> None:
     digest = ErrorDigest(60)
-    come_and_go(digest, 5)
+    open_and_resolve(digest, 5)
     assert digest.report(5, "busy", "stays") == ()
     assert digest.open
     assert digest.tick(65) == (Ongoing("busy", 1, 1, "stays", "stays", 60),)
     assert digest.resolved(66) == (Resolved(61, 1, ("busy",), "stays"),)
 
 
-def test_once_the_period_has_passed_openings_are_said_at_once_again() -> None:
+def test_after_the_period_openings_are_reported_at_once_again() -> None:
     digest = ErrorDigest(60)
-    come_and_go(digest, 5)
+    open_and_resolve(digest, 5)
     assert digest.report(60, "busy", "later") == (Opened("busy", "later"),)
 
 
@@ -126,12 +126,12 @@ def test_once_the_period_has_passed_openings_are_said_at_once_again() -> None:
 def test_a_twelve_second_outage_brings_at_most_eight_lines_and_exactly_one_end(
     errors: list[tuple[str, float]],
 ) -> None:
-    digest, now, said = ErrorDigest(60), 0.0, 0
+    digest, now, lines = ErrorDigest(60), 0.0, 0
     for kind, after in errors:
-        now = 0 if not said else min(now + after, 12)
-        said += len(digest.report(now, kind, "x"))
+        now = 0 if not lines else min(now + after, 12)
+        lines += len(digest.report(now, kind, "x"))
     ends = digest.resolved(12)
-    assert 1 <= said <= 8
+    assert 1 <= lines <= 8
     assert ends == (Resolved(12, len(errors), tuple(dict.fromkeys(kind for kind, _ in errors)), "x"),)
 
 
@@ -139,8 +139,8 @@ Steps = st.lists(st.tuples(st.sampled_from(["a", "b", "end", "tick"]), st.floats
 
 
 @given(Steps)
-def test_no_error_is_ever_lost_and_every_trouble_ends_once(steps: list[tuple[str, float]]) -> None:
-    digest, now, met = ErrorDigest(60), 0.0, 0
+def test_no_error_is_ever_lost_and_every_incident_ends_once(steps: list[tuple[str, float]]) -> None:
+    digest, now, errors = ErrorDigest(60), 0.0, 0
     lines: list[Line] = []
     for what, after in steps:
         now += after
@@ -149,10 +149,10 @@ def test_no_error_is_ever_lost_and_every_trouble_ends_once(steps: list[tuple[str
         elif what == "tick":
             lines += digest.tick(now)
         else:
-            met += 1
+            errors += 1
             lines += digest.report(now, what, "x")
     lines += digest.resolved(now)
     lines += digest.tick(now + 60)
-    assert sum(line.count for line in lines if isinstance(line, Resolved)) == met
+    assert sum(line.count for line in lines if isinstance(line, Resolved)) == errors
     assert digest.next_tick is None
     assert digest.tick(now + 1000) == ()

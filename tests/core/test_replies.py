@@ -1,4 +1,4 @@
-"""What the far side can answer, and how it is put into words."""
+"""What ION can answer, and the text for each answer."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ from relay.core.replies import (
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("answer", "text"),
     [
         (Reply(202), "HTTP 202"),
         (Reply(400, "no documentName"), "HTTP 400: no documentName"),
@@ -40,11 +40,11 @@ from relay.core.replies import (
     ],
     ids=repr,
 )
-def test_each_answer_is_described_in_the_words_of_a_log_line(answer: Answer, words: str) -> None:
-    assert describe(answer) == words
+def test_each_answer_is_described_for_a_log_line(answer: Answer, text: str) -> None:
+    assert describe(answer) == text
 
 
-def test_only_the_status_must_be_known_of_a_reply() -> None:
+def test_a_reply_needs_only_its_status() -> None:
     assert Reply(200) == Reply(200, detail="", code=None, retry_after=None)
     assert TokenUnavailable("down") == TokenUnavailable("down", retry_after=None)
 
@@ -63,7 +63,7 @@ answers = st.one_of(
 
 
 @given(answers)
-def test_answers_are_values_that_nothing_can_change_and_nothing_of_the_detail_is_lost(answer: Answer) -> None:
+def test_answers_are_immutable_values_and_their_detail_is_kept(answer: Answer) -> None:
     assert answer == dataclasses.replace(answer)
     assert hash(answer) == hash(dataclasses.replace(answer))
     field = dataclasses.fields(answer)[0].name

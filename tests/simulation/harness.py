@@ -95,7 +95,7 @@ class World:
     """One tenant's relay and its ION."""
 
     answer: Answerer
-    rules: TenantRules = field(default_factory=lambda: TenantRules(ACME))
+    rules: TenantRules = field(default_factory=lambda: TenantRules(ACME, Schedule(1.0, 300.0)))
     latency: float = 0.01
     seed: int = 0
     traces: Traces | None = None
