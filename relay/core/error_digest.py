@@ -8,8 +8,8 @@ from collections import deque
 from dataclasses import dataclass
 
 _MAX_OPENINGS = 5
-"""Openings reported at once within one summary period; the timer reports further ones, so that an incident that
-opens and resolves every second does not flood the log either."""
+"""Openings reported at once within one summary period; the timer reports further ones, so that an incident
+that opens and resolves every second does not flood the log either."""
 
 
 @dataclass(frozen=True, slots=True)

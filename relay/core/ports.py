@@ -4,7 +4,7 @@ Each port is pinned by a suite that every implementation passes (`tests/contract
 """
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from relay.core.admin import Admin
@@ -188,8 +188,16 @@ class Leases(Protocol):
         """Release them, so that another may take them at once. Releasing what is not held is no error."""
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedPost:
+    """The body of a post, ready to be sent: its `Content-Type` and its bytes."""
+
+    content_type: str
+    data: bytes = field(repr=False)
+
+
 class Ion(Protocol):
-    """A tenant's ION. Never raises for what the far side does; every call is bounded in time and bytes."""
+    """A tenant's ION. Never raises for what ION or the network does; bounds each call in time and bytes."""
 
     async def ping(self) -> Answer:
         """GET ping."""
@@ -200,10 +208,10 @@ class Ion(Protocol):
     async def accepted_documents(self) -> Accepted | Answer:
         """GET acceptedDocuments of this tenant's logical id."""
 
-    async def pack(self, message: Message) -> "EncodedPost":
-        """The post's body, built (and compressed) ahead of its launch; large ones off the loop."""
+    async def encode(self, message: Message) -> EncodedPost:
+        """The body of the message's post, built and compressed before it is sent; large ones off the loop."""
 
-    async def post(self, parcel: "EncodedPost", traceparent: str | None = None) -> Answer:
+    async def post(self, encoded: EncodedPost, traceparent: str | None = None) -> Answer:
         """POST it, once. Also waits for the tenant's rate limit. `traceparent`: its span."""
 
     def credentials_changed(self) -> bool:
@@ -211,10 +219,6 @@ class Ion(Protocol):
 
     async def close(self) -> None:
         """Close the session."""
-
-
-class EncodedPost(Protocol):
-    """A message ready for the wire; what is in it is the endpoint's own affair."""
 
 
 Mode = Literal["notify", "poll"]

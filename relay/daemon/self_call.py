@@ -12,7 +12,7 @@ from relay.core.model import TenantId
 from relay.core.replies import NoReply, Reply
 from relay.ion.credentials import OAuth1Source
 from relay.ion.oauth import CredentialError, Signer
-from relay.ion.transport import Exchange
+from relay.ion.transport import Transport
 
 _SECONDS = 10.0
 _LONGEST = 4096
@@ -27,12 +27,12 @@ async def ping(settings: Settings, tenant: TenantId, source: OAuth1Source) -> st
         signer = Signer(source.read(), "GET", url)
     except CredentialError as error:
         return str(error)
-    exchange = Exchange(_SECONDS, _SECONDS, _SECONDS)
+    transport = Transport(_SECONDS, _SECONDS, _SECONDS)
     header = {"Authorization": signer.header(secrets.token_hex(16), int(time.time()))}
     try:
-        answer = await exchange.get(URL(url, encoded=True), lambda: header, _LONGEST)
+        answer = await transport.get(URL(url, encoded=True), lambda: header, _LONGEST)
     finally:
-        await exchange.close()
+        await transport.close()
     if isinstance(answer, NoReply):
         return f"{answer.detail}; is a relay running there?"
     said = answer.body.decode("utf-8", "replace")[:200]

@@ -11,7 +11,7 @@ from relay.core.protocol import Policy
 from relay.core.retry import Schedule
 from relay.daemon.maintenance import MaintenanceRules
 from relay.delivery.context import TenantRules
-from relay.ion.client import Connection
+from relay.ion.client import IonConnection
 from relay.ion.credentials import CredentialSource, IonApiFile, OAuth1Source
 from relay.ion.oauth import Secret
 
@@ -23,7 +23,7 @@ class TenantProfile:
     """All that a tenant's worker and endpoint are built from; equal profiles need no restart."""
 
     rules: TenantRules
-    connection: Connection
+    connection: IonConnection
     summary_seconds: float
     tokens_a_day: int | None
 
@@ -81,8 +81,8 @@ def _rules(settings: Settings, name: TenantId, tenant: TenantSettings) -> Tenant
     )
 
 
-def _connection(settings: Settings, name: TenantId, tenant: TenantSettings) -> Connection:
-    return Connection(
+def _connection(settings: Settings, name: TenantId, tenant: TenantSettings) -> IonConnection:
+    return IonConnection(
         tenant_id=name,
         logical_id=LogicalId(tenant.logical_id),
         ion_url=tenant.ion_url,

@@ -230,15 +230,15 @@ class Sender:
         """The answer; None if it did not go, because trouble or the stop came first."""
         answer: Answer | None = None
         try:
-            parcel = await self._context.ion.pack(message)
+            encoded = await self._context.ion.encode(message)
             if not self._is_ending() and self._context.holds():
                 if message.attempts or message.row in self._sent:
                     self._context.meter.sent_again()
                 ion, traces = self._context.ion, self._context.traces
                 if traces is None:
-                    answer = await ion.post(parcel)
+                    answer = await ion.post(encoded)
                 else:
-                    answer = await traces.around(message, partial(ion.post, parcel))
+                    answer = await traces.around(message, partial(ion.post, encoded))
         finally:
             self._shares.end(self._share)
             if answer is None:

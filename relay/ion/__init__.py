@@ -1,1 +1,1 @@
-"""This package is ION as the relay sees it: bytes (wire), credentials (oauth), HTTP (endpoint)."""
+"""ION over HTTP: a client of the four IMS calls, its transport, authentication, and the bytes on the wire."""

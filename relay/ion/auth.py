@@ -1,8 +1,9 @@
-"""This file is what a tenant's credentials make possible: where to go, and how to prove oneself."""
+"""The URLs of ION's messaging service, and the `Authorization` header of each request."""
 
 import base64
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,77 +13,81 @@ from relay.core.model import LogicalId
 from relay.core.replies import TokenRefused
 from relay.ion import wire
 from relay.ion.credentials import CredentialSource
-from relay.ion.oauth import CredentialError, IonApi, OAuth1Keys, Signer, Token
+from relay.ion.oauth import CredentialError, Credentials, IonApi, OAuth1Keys, Signer, Token
 
-_SHORTEST_CANARY = 4
-"""Characters; hiding shorter secrets would make every text unreadable."""
+_MIN_REDACTED = 4
+"""Characters; redacting shorter secrets would make every text unreadable."""
+
+IonCall = Literal["ping", "versions", "acceptedDocuments", "post"]
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """One of the service's calls: its URL, exactly as it goes out, and who signs it (OAuth 1 only)."""
+class Endpoint:
+    """One of the service's calls: its URL, exactly as it is sent, and its signer (OAuth 1 only)."""
 
     url: URL
     signer: Signer | None
 
-    def authorisation(self, token: Token | None) -> str:
+    def authorization(self, token: Token | None) -> str:
         """The `Authorization` header of one request."""
         if token is not None:
-            return f"Bearer {token.text.reveal()}"
+            return f"Bearer {token.value.reveal()}"
         assert self.signer is not None, "either a token or a signature"
         return self.signer.header(secrets.token_hex(16), int(time.time()))
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """The four calls with these credentials. `canaries`: texts that are sent and must never be shown."""
+class ServiceAddress:
+    """The service's endpoints with these credentials.
 
-    credentials: OAuth1Keys | IonApi
-    ping: Target
-    versions: Target
-    accepted: Target
-    post: Target
-    canaries: tuple[str, ...] = field(repr=False)
+    `secrets`: texts that are sent to the service or the token service, and must never be shown.
+    """
+
+    credentials: Credentials
+    endpoints: Mapping[IonCall, Endpoint]
+    secrets: tuple[str, ...] = field(repr=False)
 
 
-def open_access(
+def open_address(
     source: CredentialSource, ion_url: str | None, logical_id: LogicalId
-) -> Access | TokenRefused:
-    """Read the credentials; what cannot be used is as good as refused, and says why."""
+) -> ServiceAddress | TokenRefused:
+    """Read the credentials. Unusable ones count as refused, with the reason."""
     try:
         credentials = source.read()
-        return _access(credentials, ion_url or _service_url(credentials), logical_id)
+        return _address(credentials, ion_url or _service_url(credentials), logical_id)
     except CredentialError as error:
         return TokenRefused(wire.one_line(str(error)))
     except ValueError:
         return TokenRefused("the ION URL cannot be used; check the setting, or the .ionapi file's iu")
 
 
-def _service_url(credentials: OAuth1Keys | IonApi) -> str:
+def _service_url(credentials: Credentials) -> str:
     if isinstance(credentials, IonApi):
         return credentials.service_url
     raise CredentialError("OAuth 1 keys need an ION URL; set the tenant's ION_URL")
 
 
-def _access(credentials: OAuth1Keys | IonApi, base: str, logical_id: LogicalId) -> Access:
-    def target(method: Literal["GET", "POST"], url: str) -> Target:
+def _address(credentials: Credentials, base: str, logical_id: LogicalId) -> ServiceAddress:
+    def endpoint(method: Literal["GET", "POST"], url: str) -> Endpoint:
         signer = Signer(credentials, method, url) if isinstance(credentials, OAuth1Keys) else None
-        return Target(URL(url, encoded=True), signer)
+        return Endpoint(URL(url, encoded=True), signer)
 
-    return Access(
+    return ServiceAddress(
         credentials,
-        target("GET", wire.ping_url(base)),
-        target("GET", wire.versions_url(base)),
-        target("GET", wire.accepted_documents_url(base, logical_id)),
-        target("POST", wire.multipart_message_url(base)),
-        tuple(text for text in _sent_secrets(credentials) if len(text) >= _SHORTEST_CANARY),
+        {
+            "ping": endpoint("GET", wire.ping_url(base)),
+            "versions": endpoint("GET", wire.versions_url(base)),
+            "acceptedDocuments": endpoint("GET", wire.accepted_documents_url(base, logical_id)),
+            "post": endpoint("POST", wire.multipart_message_url(base)),
+        },
+        tuple(text for text in _sent_secrets(credentials) if len(text) >= _MIN_REDACTED),
     )
 
 
-def _sent_secrets(credentials: OAuth1Keys | IonApi) -> tuple[str, ...]:
+def _sent_secrets(credentials: Credentials) -> tuple[str, ...]:
     if isinstance(credentials, OAuth1Keys):
         return (credentials.consumer_secret.reveal(),)
     secret = credentials.client_secret.reveal()
-    pair = base64.b64encode(f"{credentials.client_id}:{secret}".encode()).decode("ascii")
+    basic = base64.b64encode(f"{credentials.client_id}:{secret}".encode()).decode("ascii")
     account = (credentials.account_key, credentials.account_secret)
-    return (pair, secret, *(part.reveal() for part in account if part is not None))
+    return (basic, secret, *(text.reveal() for text in account if text is not None))

@@ -1,4 +1,4 @@
-"""This file is where a tenant's credentials come from: files on disk, re-read when they change, or settings.
+"""Sources of a tenant's credentials: files, which are read again when they change, and settings.
 
 Reading is synchronous: the files are small, and they are read at the first call and after a change only.
 """
@@ -8,101 +8,113 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from relay.ion.oauth import CredentialError, IonApi, OAuth1Keys, Secret, SignatureMethod, parse_ionapi
+from typing_extensions import override
 
-_LARGEST_FILE = 64 * 1024
+from relay.ion.oauth import (
+    CredentialError,
+    Credentials,
+    IonApi,
+    OAuth1Keys,
+    Secret,
+    SignatureMethod,
+    parse_ionapi,
+)
 
-Stamp = tuple[tuple[int, int, int, int] | None, ...]
-"""Of each file: when its content and its permissions changed (ns), size and inode; None: not there."""
+_MAX_FILE_BYTES = 64 * 1024
+
+Fingerprint = tuple[tuple[int, int, int, int] | None, ...]
+"""Of each file: when its content and its metadata changed (ns), size and inode; None: it does not exist."""
 
 
 class CredentialSource(Protocol):
-    """Where credentials are read from. `paths`: the files that `read` reads, if any."""
+    """Where credentials are read from."""
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The files whose change means new credentials."""
+        """The files that `read` reads, if any; when one changes, there are new credentials."""
         ...
 
-    def read(self) -> OAuth1Keys | IonApi:
+    def read(self) -> Credentials:
         """The credentials as they are now. Raises CredentialError."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class IonApiFile:
+class IonApiFile(CredentialSource):
     """OAuth 2 from an `.ionapi` file, downloaded from ION API."""
 
     path: Path
 
     @property
+    @override
     def paths(self) -> tuple[Path, ...]:
-        """The one file."""
         return (self.path,)
 
+    @override
     def read(self) -> IonApi:
-        """Read and check it."""
         try:
-            return parse_ionapi(_text(self.path))
+            return parse_ionapi(_read_text(self.path))
         except CredentialError as error:
             raise CredentialError(f"{self.path}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
-class OAuth1Source:
-    """OAuth 1.0a keys, each given directly or as the file that holds it alone."""
+class OAuth1Source(CredentialSource):
+    """OAuth 1.0a keys; each is a value, or the path of a file that contains nothing else.
+
+    `method`: how the relay signs with them; it need not be set for the keys that ION signs with.
+    """
 
     consumer_key: str | Path
     consumer_secret: Secret | Path
     method: SignatureMethod = "HMAC-SHA256"
 
     @property
+    @override
     def paths(self) -> tuple[Path, ...]:
-        """Those of the two that are files."""
-        given = (self.consumer_key, self.consumer_secret)
-        return tuple(part for part in given if isinstance(part, Path))
+        return tuple(key for key in (self.consumer_key, self.consumer_secret) if isinstance(key, Path))
 
+    @override
     def read(self) -> OAuth1Keys:
-        """Read the files, if any."""
         key, secret = self.consumer_key, self.consumer_secret
         return OAuth1Keys(
-            _one_text(key) if isinstance(key, Path) else key,
-            Secret(_one_text(secret)) if isinstance(secret, Path) else secret,
+            _read_line(key) if isinstance(key, Path) else key,
+            Secret(_read_line(secret)) if isinstance(secret, Path) else secret,
             self.method,
         )
 
 
-def _one_text(path: Path) -> str:
+def _read_line(path: Path) -> str:
     try:
-        text = _text(path).strip()
+        text = _read_text(path).strip()
     except CredentialError as error:
         raise CredentialError(f"{path}: {error}") from None
     if not text or not text.isprintable():
-        raise CredentialError(f"{path}: holds no single line of text; write the key alone into it")
+        raise CredentialError(f"{path}: does not contain a single line of text; write only the key into it")
     return text
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
+            content = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise CredentialError(f"cannot be read: {reason}; check the path and its permissions") from None
-    if len(content) > _LARGEST_FILE:
-        raise CredentialError(f"is larger than {_LARGEST_FILE} bytes; this is not a credential file")
+    if len(content) > _MAX_FILE_BYTES:
+        raise CredentialError(f"is larger than {_MAX_FILE_BYTES} bytes; this is not a credential file")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise CredentialError("is not a UTF-8 text; download or write it again") from None
+        raise CredentialError("is not UTF-8 text; download or write it again") from None
 
 
-def stamp(paths: Iterable[Path]) -> Stamp:
-    """What tells a changed file from an unchanged one, without reading it."""
-    return tuple(_stamp_of(path) for path in paths)
+def fingerprint(paths: Iterable[Path]) -> Fingerprint:
+    """Differs once one of the files has changed; does not read them."""
+    return tuple(_fingerprint_of(path) for path in paths)
 
 
-def _stamp_of(path: Path) -> tuple[int, int, int, int] | None:
+def _fingerprint_of(path: Path) -> tuple[int, int, int, int] | None:
     try:
         found = path.stat()
     except OSError:

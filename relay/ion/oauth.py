@@ -1,6 +1,6 @@
-"""This file is what proves to ION who we are: signatures, token requests, when a token is too old.
+"""OAuth 1.0a signatures, OAuth 2 token requests and responses, and `.ionapi` files.
 
-Pure: nonce, time and file contents are handed in. OAuth 1.0a two-legged (RFC 5849) for ION reached
+Pure: nonce, time and file contents are arguments. OAuth 1.0a two-legged (RFC 5849) for ION reached
 directly, OAuth 2 (RFC 6749) from an `.ionapi` file for the API gateway.
 """
 
@@ -25,11 +25,11 @@ from oauthlib.oauth2 import BackendApplicationClient, LegacyApplicationClient
 
 
 class CredentialError(Exception):
-    """Credentials cannot be read or are not usable. The text says which, why, and the mend; no secret."""
+    """Credentials cannot be read or used. The text says which, why, and how to fix it; no secret."""
 
 
 class Secret:
-    """A text that cannot be printed by accident; `reveal()` where it is used."""
+    """A text that is never printed by accident; `reveal()` returns it."""
 
     __slots__ = ("_text",)
 
@@ -37,7 +37,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text itself: for the wire, never for a log."""
+        """The text itself: for a request, never for a log."""
         return self._text
 
     def __str__(self) -> str:
@@ -74,31 +74,31 @@ class OAuth1Keys:
 
     consumer_key: str
     consumer_secret: Secret
-    method: SignatureMethod = "HMAC-SHA256"
+    method: SignatureMethod
 
 
 class Signer:
-    """Signs requests of one method to one URL; what is the same in all of them is hashed once.
+    """Signs requests of one method to one URL; the constant beginning of the base string is hashed once.
 
     The URL's path is signed as it is sent, percent-escapes included; the body is never signed. The base
-    string is oauthlib's; only the nonce and the time are put into their places here.
+    string is oauthlib's; only the nonce and the timestamp are inserted here.
     """
 
     def __init__(self, keys: OAuth1Keys, http_method: Literal["GET", "POST"], url: str) -> None:
-        holes = {"oauth_nonce": "nonce-goes-here", "oauth_timestamp": "timestamp-goes-here"}
+        placeholders = {"oauth_nonce": "nonce-goes-here", "oauth_timestamp": "timestamp-goes-here"}
         fixed = {
             "oauth_version": "1.0",
             "oauth_signature_method": keys.method,
             "oauth_consumer_key": keys.consumer_key,
         }
         query = collect_parameters(uri_query=urlsplit(url).query)
-        pairs = [*query, *fixed.items(), *holes.items()]
+        pairs = [*query, *fixed.items(), *placeholders.items()]
         normalized = normalize_parameters(pairs)  # type: ignore[arg-type]  # the stub errs: it takes pairs
         base_string = signature_base_string(http_method, base_string_uri(url), normalized)
-        begin, rest = _cut(base_string, "oauth_nonce%3D", holes["oauth_nonce"])
-        self._between, self._end = _cut(rest, "oauth_timestamp%3D", holes["oauth_timestamp"])
+        begin, rest = _split_at(base_string, "oauth_nonce%3D", placeholders["oauth_nonce"])
+        self._middle, self._end = _split_at(rest, "oauth_timestamp%3D", placeholders["oauth_timestamp"])
         key = f"{escape(keys.consumer_secret.reveal())}&"
-        self._begun = hmac.new(key.encode(), begin.encode(), _DIGESTS[keys.method])
+        self._prefix_hmac = hmac.new(key.encode(), begin.encode(), _DIGESTS[keys.method])
         self._header = ", ".join(f'{name}="{escape(value)}"' for name, value in fixed.items())
 
     def header(self, nonce: str, timestamp: int) -> str:
@@ -112,13 +112,13 @@ class Signer:
 
     def signature(self, nonce: str, timestamp: int) -> str:
         """The signature alone, in base64."""
-        whole = self._begun.copy()
-        whole.update(f"{nonce}{self._between}{timestamp}{self._end}".encode())
-        return base64.b64encode(whole.digest()).decode("ascii")
+        mac = self._prefix_hmac.copy()
+        mac.update(f"{nonce}{self._middle}{timestamp}{self._end}".encode())
+        return base64.b64encode(mac.digest()).decode("ascii")
 
 
-def _cut(text: str, name: str, hole: str) -> tuple[str, str]:
-    before, _, after = text.partition(name + hole)
+def _split_at(text: str, name: str, placeholder: str) -> tuple[str, str]:
+    before, _, after = text.partition(name + placeholder)
     return before + name, after
 
 
@@ -127,7 +127,7 @@ def _cut(text: str, name: str, hole: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class IonApi:
-    """An `.ionapi` file, as far as the relay needs it. Without an account it is a client_credentials one.
+    """The fields of an `.ionapi` file that the relay needs. No account: the grant is client_credentials.
 
     `gateway`: the API gateway's base (`iu`); `token_url`: `pu` + `ot`.
     """
@@ -146,21 +146,21 @@ class IonApi:
         return f"{self.gateway}/{self.tenant}/IONSERVICES/api/ion/messaging/service"
 
 
-_AGAIN = "download the .ionapi file again in ION API"
+_HINT = "download the .ionapi file again in ION API"
 
 
 def parse_ionapi(text: str) -> IonApi:
-    """Read an `.ionapi` file's text; unknown keys are passed over. Raises CredentialError."""
+    """Read the text of an `.ionapi` file; unknown keys are ignored. Raises CredentialError."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        raise CredentialError(f"the .ionapi file is not JSON; {_AGAIN}") from None
+        raise CredentialError(f"the .ionapi file is not JSON; {_HINT}") from None
     if not isinstance(found, dict):
-        raise CredentialError(f"the .ionapi file is not a JSON object; {_AGAIN}")
+        raise CredentialError(f"the .ionapi file is not a JSON object; {_HINT}")
     key, secret = _optional(found, "saak"), _optional(found, "sask")
     if (key is None) != (secret is None):
-        lacking = "saak" if key is None else "sask"
-        raise CredentialError(f'the .ionapi file lacks "{lacking}" of its service account; {_AGAIN}')
+        missing = "saak" if key is None else "sask"
+        raise CredentialError(f'the .ionapi file lacks "{missing}" of its service account; {_HINT}')
     return IonApi(
         tenant=_required(found, "ti"),
         client_id=_required(found, "ci"),
@@ -175,7 +175,7 @@ def parse_ionapi(text: str) -> IonApi:
 def _required(found: Mapping[str, Any], name: str) -> str:
     value = _optional(found, name)
     if value is None:
-        raise CredentialError(f'the .ionapi file lacks "{name}"; {_AGAIN}')
+        raise CredentialError(f'the .ionapi file lacks "{name}"; {_HINT}')
     return value
 
 
@@ -184,20 +184,20 @@ def _optional(found: Mapping[str, Any], name: str) -> str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str) or not value.isprintable():
-        raise CredentialError(f'"{name}" in the .ionapi file is not a text; {_AGAIN}')
+        raise CredentialError(f'"{name}" in the .ionapi file is not a string; {_HINT}')
     return value
 
 
 def _secure(found: Mapping[str, Any], name: str) -> str:
-    """Credentials and messages never travel unencrypted, except within this machine."""
+    """Credentials and messages are never sent unencrypted, except within this machine."""
     value = _required(found, name)
     if not is_secure(value):
-        raise CredentialError(f'"{name}" in the .ionapi file is not an https URL; {_AGAIN}')
+        raise CredentialError(f'"{name}" in the .ionapi file is not an https URL; {_HINT}')
     return value
 
 
 def is_secure(url: str) -> bool:
-    """Whether this is a usable URL that is https, or http to this very machine."""
+    """Whether this is a valid URL with https, or with http to this machine."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -213,19 +213,22 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+Credentials = OAuth1Keys | IonApi
+
+
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """A POST to the token service. Headers and form hold secrets and are not shown."""
+    """A POST to the token service. Headers and form contain secrets and are not shown."""
 
     url: str
     headers: Mapping[str, str] = field(repr=False)
     form: bytes = field(repr=False)
 
 
-def token_request(api: IonApi, *, basic: bool = False, scope: str | None = None) -> TokenRequest:
-    """Ask for a token: password grant for a service account, client_credentials otherwise.
+def token_request(api: IonApi, *, basic: bool, scope: str | None) -> TokenRequest:
+    """The password grant for a service account, client_credentials otherwise.
 
-    `basic`: the client's credentials go as HTTP Basic instead of in the form.
+    `basic`: the client's credentials are sent as HTTP Basic instead of in the form.
     """
     secret = api.client_secret.reveal()
     client = {} if basic else {"client_secret": secret}
@@ -243,64 +246,64 @@ def token_request(api: IonApi, *, basic: bool = False, scope: str | None = None)
         )
     headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
     if basic:
-        pair = base64.b64encode(f"{api.client_id}:{secret}".encode()).decode("ascii")
-        headers["Authorization"] = f"Basic {pair}"
+        userpass = base64.b64encode(f"{api.client_id}:{secret}".encode()).decode("ascii")
+        headers["Authorization"] = f"Basic {userpass}"
     return TokenRequest(api.token_url, headers, form.encode("ascii"))
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An access token and its life in seconds, counted from before it was asked for."""
+    """An access token and its lifetime in seconds, counted from before it was requested."""
 
-    text: Secret
-    life: float
+    value: Secret
+    lifetime: float
 
 
-LIFE_UNSAID = 3600.0
-"""Seconds a token is taken to live when the token service does not say: half of what is usual."""
+ASSUMED_LIFETIME = 3600.0
+"""Seconds, where the token service sends no usable `expires_in`: half of the usual lifetime."""
 
-_LONGEST_LIFE = 24 * 3600.0
-_LONGEST_TOKEN = 6000
+_MAX_LIFETIME = 24 * 3600.0
+_MAX_TOKEN_LENGTH = 6000
 _RENEW_AT = 0.9
 
 
-def read_token(reply: bytes) -> Token | str:
-    """The token in the token service's answer, or what is wrong with that answer."""
-    found = _object(reply)
+def read_token(body: bytes) -> Token | str:
+    """The token in the token service's response, or what is wrong with that response."""
+    found = _parse_object(body)
     text = found.get("access_token")
     if not isinstance(text, str) or not text:
-        return "the answer holds no access_token"
-    if len(text) > _LONGEST_TOKEN or not all("!" <= letter <= "~" for letter in text):
+        return "the answer has no access_token"
+    if len(text) > _MAX_TOKEN_LENGTH or not all("!" <= letter <= "~" for letter in text):
         return "the access_token cannot be sent in a header"
-    return Token(Secret(text), _life(found.get("expires_in")))
+    return Token(Secret(text), _lifetime(found.get("expires_in")))
 
 
-def _life(said: object) -> float:
-    """`expires_in` as a number or a text; where it is missing or absurd, a cautious guess."""
-    if isinstance(said, bool) or not isinstance(said, int | float | str):
-        return LIFE_UNSAID
+def _lifetime(expires_in: object) -> float:
+    """A number or a string; if it is missing or invalid, a cautious assumption."""
+    if isinstance(expires_in, bool) or not isinstance(expires_in, int | float | str):
+        return ASSUMED_LIFETIME
     try:
-        life = float(said)
+        lifetime = float(expires_in)
     except (ValueError, OverflowError):
-        return LIFE_UNSAID
-    return min(life, _LONGEST_LIFE) if life > 0 else LIFE_UNSAID
+        return ASSUMED_LIFETIME
+    return min(lifetime, _MAX_LIFETIME) if lifetime > 0 else ASSUMED_LIFETIME
 
 
-def read_refusal(reply: bytes) -> str:
-    """What the token service says about a refusal (RFC 6749, section 5.2); empty if nothing readable."""
-    found = _object(reply)
-    said = [found.get("error"), found.get("error_description")]
-    return ": ".join(text[:600] for text in said if isinstance(text, str) and text)
+def read_token_error(body: bytes) -> str:
+    """The error in the token service's response (RFC 6749, section 5.2); empty if it is not readable."""
+    found = _parse_object(body)
+    texts = [found.get("error"), found.get("error_description")]
+    return ": ".join(text[:600] for text in texts if isinstance(text, str) and text)
 
 
-def _object(reply: bytes) -> dict[str, Any]:
+def _parse_object(body: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(reply)
+        found = json.loads(body)
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def due_for_renewal(fetched_at: float, life: float, now: float) -> bool:
-    """Whether nine tenths of a token's life are over: it is renewed before it expires."""
-    return now >= fetched_at + _RENEW_AT * life
+def is_due_for_renewal(fetched_at: float, lifetime: float, now: float) -> bool:
+    """Whether nine tenths of a token's lifetime are over: it is renewed before it expires."""
+    return now >= fetched_at + _RENEW_AT * lifetime

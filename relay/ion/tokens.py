@@ -1,7 +1,7 @@
-"""This file is a tenant's access token: fetched once however many wait, renewed before it expires.
+"""Cache of a tenant's access token: fetched once for all callers, and renewed before it expires.
 
-Token services count: on one licence tier 100 tokens a client a day. So nothing here fetches in a loop, and
-a fetch that somebody began is finished for everybody, also when whoever began it no longer waits.
+Token services have quotas: 100 tokens a client a day on one licence tier. So nothing here fetches in a loop,
+and a fetch is completed for all callers, even if the one that started it was cancelled.
 """
 
 import asyncio
@@ -9,97 +9,97 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from relay.core.replies import TokenRefused, TokenUnavailable
-from relay.ion.oauth import Token, due_for_renewal
+from relay.ion.oauth import Token, is_due_for_renewal
 
-Fetched = Token | TokenRefused | TokenUnavailable
+TokenResult = Token | TokenRefused | TokenUnavailable
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    """`look_at`: when a failed renewal is tried again (0: it did not fail). Instants on the cache's clock."""
+class _CachedToken:
+    """`renew_at`: when a failed renewal is tried again (0: none failed). Instants on the cache's clock."""
 
     token: Token
     fetched_at: float
-    look_at: float = 0.0
+    renew_at: float = 0.0
 
-    def is_good(self, now: float) -> bool:
-        return now < self.look_at or not due_for_renewal(self.fetched_at, self.token.life, now)
+    def is_fresh(self, now: float) -> bool:
+        return now < self.renew_at or not is_due_for_renewal(self.fetched_at, self.token.lifetime, now)
 
-    def is_alive(self, now: float) -> bool:
-        return now < self.fetched_at + self.token.life
+    def is_valid(self, now: float) -> bool:
+        return now < self.fetched_at + self.token.lifetime
 
 
 class TokenCache:
     """Holds one token. `fetch` never raises and is bounded in time; `now` is a monotonic clock in seconds."""
 
-    def __init__(self, fetch: Callable[[], Awaitable[Fetched]], now: Callable[[], float]) -> None:
+    def __init__(self, fetch: Callable[[], Awaitable[TokenResult]], now: Callable[[], float]) -> None:
         self._fetch, self._now = fetch, now
-        self._held: _Held | None = None
-        self._fetching: asyncio.Task[Fetched] | None = None
-        self._tasks: set[asyncio.Task[Fetched]] = set()
+        self._entry: _CachedToken | None = None
+        self._fetching: asyncio.Task[TokenResult] | None = None
+        self._tasks: set[asyncio.Task[TokenResult]] = set()
 
     @property
     def cached(self) -> Token | None:
-        """The token that is held, due for renewal or not."""
-        return self._held.token if self._held is not None else None
+        """The cached token, due for renewal or not."""
+        return self._entry.token if self._entry is not None else None
 
     @property
-    def good(self) -> Token | None:
-        """The token that is held and not yet due for renewal."""
-        held = self._held
-        return held.token if held is not None and held.is_good(self._now()) else None
+    def fresh(self) -> Token | None:
+        """The cached token, unless it is due for renewal."""
+        entry = self._entry
+        return entry.token if entry is not None and entry.is_fresh(self._now()) else None
 
     @property
     def must_fetch(self) -> bool:
-        """Whether the next `get` begins a fetch."""
-        return self._fetching is None and self.good is None
+        """Whether the next `get` starts a fetch."""
+        return self._fetching is None and self.fresh is None
 
-    async def get(self) -> Fetched:
-        """The good token, or what one fetch brought to all who wait for it."""
-        good = self.good
-        if good is not None:
-            return good
+    async def get(self) -> TokenResult:
+        """The fresh token, or the result of one fetch that all callers share."""
+        fresh = self.fresh
+        if fresh is not None:
+            return fresh
         if self._fetching is None:
             self._fetching = asyncio.create_task(self._renew())
             self._tasks.add(self._fetching)
             self._fetching.add_done_callback(self._tasks.discard)
         return await asyncio.shield(self._fetching)
 
-    def refuse(self, token: Token) -> None:
-        """The far side refused this token; a newer one, if there is one by now, stays."""
+    def invalidate(self, token: Token) -> None:
+        """Drop this token, which the server rejected; a newer one stays."""
         if self.cached is token:
-            self._held = None
+            self._entry = None
 
-    def forget(self) -> None:
-        """The credentials changed: what is held, or under way for those who wait, is not for anybody else."""
-        self._held = self._fetching = None
+    def clear(self) -> None:
+        """The credentials changed: later callers get neither the cached token nor that of a running fetch."""
+        self._entry = self._fetching = None
 
     async def close(self) -> None:
-        """Cut the fetches under way."""
+        """Cancel running fetches."""
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self.forget()
+        self.clear()
 
-    async def _renew(self) -> Fetched:
-        asked_at = self._now()
+    async def _renew(self) -> TokenResult:
+        requested_at = self._now()
         try:
-            fetched = await self._fetch()
+            result = await self._fetch()
         finally:
-            is_wanted = self._fetching is asyncio.current_task()
-            if is_wanted:
+            is_current = self._fetching is asyncio.current_task()
+            if is_current:
                 self._fetching = None
-        return self._keep(fetched, asked_at) if is_wanted else fetched
+        return self._store(result, requested_at) if is_current else result
 
-    def _keep(self, fetched: Fetched, asked_at: float) -> Fetched:
+    def _store(self, result: TokenResult, requested_at: float) -> TokenResult:
         now = self._now()
-        match fetched:
+        match result:
             case Token():
-                self._held = _Held(fetched, asked_at)
-            case TokenUnavailable() if self._held is not None and self._held.is_alive(now):
-                # renewed early on purpose: what is held still lives, so half of the rest may pass first
-                rest = self._held.fetched_at + self._held.token.life - now
-                self._held = replace(self._held, look_at=now + rest / 2)
-                return self._held.token
-        return fetched
+                self._entry = _CachedToken(result, requested_at)
+            case TokenUnavailable() if self._entry is not None and self._entry.is_valid(now):
+                # renewal starts early so that it may fail: wait half of the remaining lifetime, try again
+                remaining = self._entry.fetched_at + self._entry.token.lifetime - now
+                self._entry = replace(self._entry, renew_at=now + remaining / 2)
+                return self._entry.token
+        return result

@@ -1,8 +1,8 @@
-"""This file is one request and what came back; the only module of the relay's that knows the HTTP client.
+"""HTTP transport: one request, and its response or the reason why there is none.
 
-Whatever the far side or the network does becomes a value. Every exchange is bounded in time by time-outs
-inside the client (cutting requests from outside leaves connections behind in some clients), and in bytes
-by how much of a reply is read.
+The only module that imports the HTTP client. Whatever the server or the network does becomes a value. Every
+request is bounded in time by the client's own time-outs (cancelling requests from outside leaves connections
+behind in some clients), and in bytes by how much of a response is read.
 """
 
 import errno
@@ -21,33 +21,32 @@ from yarl import URL
 from relay.core.replies import NoReply
 from relay.ion.wire import one_line
 
-_KEEP_ALIVE = 15.0
-"""Seconds an idle connection is kept: shorter than servers do, so that a post rarely meets a closed one."""
+_KEEP_ALIVE_SECONDS = 15.0
+"""For idle connections: shorter than servers use, so that a post rarely meets a closed one."""
 
-_IN_CHUNKS = 1024 * 1024
-"""Bytes of body from which the client writes it in chunks, so that a large one does not hold the loop."""
-
+_CHUNKED_FROM = 1024 * 1024
+"""Bytes of body from which the client writes it in chunks, so that a large one does not block the loop."""
 
 Headers = Callable[[], Mapping[str, str]]
-"""Made anew for each request: a signature serves once."""
+"""Made anew for each request: a signature is valid once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
-    """An HTTP reply as it came. `whole`: its body was not longer than what is read of it."""
+class Response:
+    """An HTTP response. `is_complete`: the body was not longer than the limit for reading it."""
 
     status: int
     body: bytes = field(repr=False)
-    whole: bool
+    is_complete: bool
     retry_after: str | None = None
     location: str | None = None
 
 
-class Exchange:
+class Transport:
     """One session, opened by the first request. It may be used again after `close`.
 
-    TLS certificates are verified always, redirects are not followed, cookies are not kept, proxies of the
-    environment are not used, and nothing is decompressed.
+    TLS certificates are always verified; redirects, cookies, the proxies of the environment and content
+    encodings are ignored.
     """
 
     def __init__(
@@ -58,90 +57,90 @@ class Exchange:
         rate_limit: float | None = None,
         may_send: Callable[[], bool] | None = None,
     ) -> None:
-        """Wait `connect` s for a connection, `read` s for the next bytes, `total` s for all of it.
+        """Time-outs in seconds: `connect` for a connection, `read` for the next bytes, `total` for all of it.
 
-        `may_send` is asked when the first byte of a post is about to be written: a process that was frozen
-        between its decision to post and here must not post any more.
+        `may_send` is called when the first byte of a post is about to be written: a process that was frozen
+        between its decision to post and this moment must not post any more.
         """
         self._may_send = may_send
-        silence = read if read < total else None  # the total watches it too
+        read_timeout = read if read < total else None  # otherwise the total time-out covers it
         self._total = total
-        self._bounds = aiohttp.ClientTimeout(total, connect, silence, connect)
+        self._timeout = aiohttp.ClientTimeout(total, connect, read_timeout, connect)
         self._throttler = _throttler(rate_limit)
         self._session: aiohttp.ClientSession | None = None
         self._connector: _Connector | None = None
 
-    async def get(self, url: URL, headers: Headers, limit: int) -> Received | NoReply:
-        """GET; once more, at once, where a connection that had been kept broke: that is no trouble yet.
+    async def get(self, url: URL, headers: Headers, limit: int) -> Response | NoReply:
+        """GET; repeated once, at once, if a kept-alive connection broke: that is not a failure of ION yet.
 
-        aiohttp would do so by itself, but with the same headers and also on a new connection: ION would
-        refuse the nonce that it has seen, and an outage would be asked twice each time.
+        aiohttp would repeat it too, but with the same headers and also on a new connection: ION would refuse
+        the nonce that it has seen, and an outage would get two requests each time.
         """
         began = time.monotonic()
         connector = self._connector
         made = connector.made if connector is not None else 0
-        answer = await self._once("GET", url, headers(), limit, self._bounds)
-        if not isinstance(answer, _Broken):
-            return answer
+        result = await self._request("GET", url, headers(), limit, self._timeout)
+        if not isinstance(result, _ConnectionLost):
+            return result
         if connector is not None and connector is self._connector and connector.made == made:
-            rest = self._within(max(0.001, self._total - (time.monotonic() - began)))
-            answer = await self._once("GET", url, headers(), limit, rest)
-        return NoReply(answer.why) if isinstance(answer, _Broken) else answer
+            remaining = self._timeout_of(max(0.001, self._total - (time.monotonic() - began)))
+            result = await self._request("GET", url, headers(), limit, remaining)
+        return NoReply(result.detail) if isinstance(result, _ConnectionLost) else result
 
     async def post(
         self, url: URL, headers: Mapping[str, str], limit: int, data: bytes, total: float | None = None
-    ) -> Received | NoReply:
-        """POST, once, whatever happens. `total`: seconds, where less than usual."""
-        bounds = self._bounds if total is None else self._within(total)
-        answer = await self._once("POST", url, headers, limit, bounds, data)
-        return NoReply(answer.why) if isinstance(answer, _Broken) else answer
+    ) -> Response | NoReply:
+        """POST, never repeated. `total`: its own time-out in seconds."""
+        timeout = self._timeout if total is None else self._timeout_of(total)
+        result = await self._request("POST", url, headers, limit, timeout, data)
+        return NoReply(result.detail) if isinstance(result, _ConnectionLost) else result
 
     async def close(self) -> None:
-        """Close all connections; requests under way end without a reply."""
+        """Close all connections; running requests end without a reply."""
         session, self._session, self._connector = self._session, None, None
         if session is not None:
             await session.close()
 
-    async def _once(
+    async def _request(
         self,
         method: Literal["GET", "POST"],
         url: URL,
         headers: Mapping[str, str],
         limit: int,
-        bounds: aiohttp.ClientTimeout,
+        timeouts: aiohttp.ClientTimeout,
         data: bytes | None = None,
-    ) -> "Received | NoReply | _Broken":
+    ) -> "Response | NoReply | _ConnectionLost":
         if self._throttler is not None:
             await self._throttler.acquire()  # type: ignore[no-untyped-call]
-        session = self._session or self._open()
-        content = None if data is None else self._content(data)
+        session = self._session or self._open_session()
+        content = None if data is None else self._payload(data)
         try:
             async with session.request(
                 method,
                 url,
                 headers=headers,
                 data=content,
-                timeout=bounds,
+                timeout=timeouts,
                 allow_redirects=False,
-                middlewares=_ONCE if method == "GET" else (),
+                middlewares=_NO_RETRY if method == "GET" else (),
             ) as response:
-                return await _received(response, limit)
-        except _BrokenError as error:
-            return _Broken(_why(error.cause, url, bounds))
+                return await _read_response(response, limit)
+        except _ConnectionLostError as error:
+            return _ConnectionLost(_describe_error(error.cause, url, timeouts))
         except (aiohttp.ClientError, OSError, UnicodeError) as error:  # a time-out is an OSError
-            return NoReply(_why(error, url, bounds))
+            return NoReply(_describe_error(error, url, timeouts))
 
-    def _content(self, data: bytes) -> bytes | BytesIO | aiohttp.Payload:
+    def _payload(self, data: bytes) -> bytes | BytesIO | aiohttp.Payload:
         if self._may_send is not None:
             return _guarded(data, self._may_send)
-        return BytesIO(data) if len(data) > _IN_CHUNKS else data
+        return BytesIO(data) if len(data) > _CHUNKED_FROM else data
 
-    def _within(self, total: float) -> aiohttp.ClientTimeout:
-        usual = self._bounds
+    def _timeout_of(self, total: float) -> aiohttp.ClientTimeout:
+        usual = self._timeout
         return aiohttp.ClientTimeout(total, usual.connect, usual.sock_read, usual.sock_connect)
 
-    def _open(self) -> aiohttp.ClientSession:
-        self._connector = _Connector(limit=0, keepalive_timeout=_KEEP_ALIVE)
+    def _open_session(self) -> aiohttp.ClientSession:
+        self._connector = _Connector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS)
         self._session = aiohttp.ClientSession(
             connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -151,23 +150,23 @@ class Exchange:
         return self._session
 
 
-# --- a connection that broke before the first byte of an answer --------------------------------------
+# --- a connection that broke before the first byte of a response --------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Broken:
-    why: str
+class _ConnectionLost:
+    detail: str
 
 
-class _BrokenError(aiohttp.ClientError):
-    """Not one of those that the client answers by sending the request again."""
+class _ConnectionLostError(aiohttp.ClientError):
+    """Not one of the errors after which the client repeats a request."""
 
     def __init__(self, cause: aiohttp.ClientError) -> None:
         super().__init__(str(cause))
         self.cause = cause
 
 
-async def _once_only(
+async def _no_retry(
     request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
     try:
@@ -175,14 +174,14 @@ async def _once_only(
     except aiohttp.ClientConnectorError:
         raise
     except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-        raise _BrokenError(error) from error
+        raise _ConnectionLostError(error) from error
 
 
-_ONCE = (_once_only,)
+_NO_RETRY = (_no_retry,)
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Counts the connections it makes: a request during which none was made went over a kept one."""
+    """Counts the connections it makes: a request during which none was made used a kept-alive one."""
 
     made = 0
 
@@ -191,98 +190,98 @@ class _Connector(aiohttp.TCPConnector):
         return await super()._create_connection(*args, **kwargs)
 
 
-# --- a post that must not begin any more ---------------------------------------------------------------
+# --- a post that must no longer be sent ---------------------------------------------------------------
 
 
-class _Guard(aiohttp.Payload):
-    """Asks before its first byte is written; headers and body go out together, so nothing was sent before."""
+class _Guarded(aiohttp.Payload):
+    """Calls `may_send` before its first byte; headers are sent with the body, so nothing was sent before."""
 
     may_send: Callable[[], bool]
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         if not self.may_send():
-            raise OSError("not sent: this relay does not hold the tenant any more")
+            raise OSError("not sent: this relay does not own the tenant any more")
         await super().write_with_length(writer, content_length)
 
 
-class _GuardedBytes(_Guard, aiohttp.BytesPayload):
-    """A body in one piece."""
+class _GuardedBytes(_Guarded, aiohttp.BytesPayload):
+    """A body that is written at once."""
 
 
-class _GuardedLarge(_Guard, aiohttp.BytesIOPayload):
+class _GuardedLarge(_Guarded, aiohttp.BytesIOPayload):
     """A body that is written in chunks."""
 
 
-def _guarded(data: bytes, may_send: Callable[[], bool]) -> _Guard:
-    payload = _GuardedLarge(BytesIO(data)) if len(data) > _IN_CHUNKS else _GuardedBytes(data)
+def _guarded(data: bytes, may_send: Callable[[], bool]) -> _Guarded:
+    payload = _GuardedLarge(BytesIO(data)) if len(data) > _CHUNKED_FROM else _GuardedBytes(data)
     payload.may_send = may_send
     return payload
 
 
-# --- pieces -------------------------------------------------------------------------------------------
+# --- helpers -------------------------------------------------------------------------------------------
 
 
 def _throttler(rate_limit: float | None) -> Throttler | None:
-    """Waits until the next request may go; the limit holds on average also where it is no whole number."""
+    """Delays requests to the limit, which holds on average also if it is not an integer."""
     if rate_limit is None:
         return None
     burst = max(1, int(rate_limit))
     return Throttler(rate_limit=burst, period=burst / rate_limit)
 
 
-async def _received(response: aiohttp.ClientResponse, limit: int) -> Received:
-    """Read at most `limit` bytes of the body; the client drops a connection whose answer was not read out."""
+async def _read_response(response: aiohttp.ClientResponse, limit: int) -> Response:
+    """Read at most `limit` bytes of the body; the client closes a connection whose response was not read."""
     length = response.content_length
     if length is not None and length <= limit:
-        body, whole = await response.content.read(), True
+        body, is_complete = await response.content.read(), True
     else:
-        body = await _begin(response.content, limit + 1)
-        whole = len(body) <= limit
-    headers = response.headers
-    return Received(response.status, body[:limit], whole, headers.get("Retry-After"), headers.get("Location"))
+        body = await _read_at_most(response.content, limit + 1)
+        is_complete = len(body) <= limit
+    retry_after, location = (response.headers.get(name) for name in ("Retry-After", "Location"))
+    return Response(response.status, body[:limit], is_complete, retry_after, location)
 
 
-async def _begin(content: aiohttp.StreamReader, most: int) -> bytes:
-    pieces: list[bytes] = []
-    while most > 0 and (piece := await content.read(most)):
-        pieces.append(piece)
-        most -= len(piece)
-    return b"".join(pieces)
+async def _read_at_most(content: aiohttp.StreamReader, limit: int) -> bytes:
+    chunks: list[bytes] = []
+    while limit > 0 and (chunk := await content.read(limit)):
+        chunks.append(chunk)
+        limit -= len(chunk)
+    return b"".join(chunks)
 
 
-def _why(error: Exception, url: URL, bounds: aiohttp.ClientTimeout) -> str:
-    """Why there is no reply, in words for a person: no path, no header, nothing of a body."""
-    place = f"{url.host}:{url.port}"
+def _describe_error(error: Exception, url: URL, timeouts: aiohttp.ClientTimeout) -> str:
+    """Why there is no reply, for operators: no path, no header, nothing of a body."""
+    server = f"{url.host}:{url.port}"
     match error:
         case aiohttp.ConnectionTimeoutError():
-            return f"no connection to {place} within {bounds.connect:g} s"
+            return f"no connection to {server} within {timeouts.connect:g} s"
         case aiohttp.SocketTimeoutError():
-            return f"no answer from {place} within {bounds.sock_read:g} s"
+            return f"no answer from {server} within {timeouts.sock_read:g} s"
         case TimeoutError():
-            return f"no answer from {place} within {bounds.total:g} s"
+            return f"no answer from {server} within {timeouts.total:g} s"
         case aiohttp.ClientConnectorCertificateError(certificate_error=cause):
             reason = getattr(cause, "verify_message", None) or cause
-            return one_line(f"the certificate of {place} is not trusted: {reason}")
+            return one_line(f"the certificate of {server} is not trusted: {reason}")
         case aiohttp.ClientConnectorDNSError():
             return one_line(f"cannot resolve {url.host}")
         case aiohttp.ClientConnectorSSLError(os_error=cause):
-            return one_line(f"no TLS with {place}: {getattr(cause, 'reason', None) or cause}")
+            return one_line(f"no TLS with {server}: {getattr(cause, 'reason', None) or cause}")
         case aiohttp.ClientConnectorError(os_error=cause):
-            return one_line(f"cannot connect to {place}: {_reason(cause)}")
+            return one_line(f"cannot connect to {server}: {_error_text(cause)}")
         case aiohttp.ServerDisconnectedError():
-            return f"{place} closed the connection without an answer"
+            return f"{server} closed the connection without an answer"
         case aiohttp.ClientPayloadError():
-            return f"the answer of {place} was cut"
+            return f"the answer of {server} was cut"
         case aiohttp.ClientResponseError():
-            return f"what {place} answers is not HTTP"
+            return f"the answer of {server} is not HTTP"
         case aiohttp.InvalidURL() | UnicodeError():
             return one_line(f"the URL of {url.host} cannot be used")
-        case _:  # its own words may hold the URL
-            reason = f": {_reason(error)}" if isinstance(error, OSError) and error.errno else ""
-            return one_line(f"the connection to {place} broke{reason}")
+        case _:  # its own text may contain the URL
+            reason = f": {_error_text(error)}" if isinstance(error, OSError) and error.errno else ""
+            return one_line(f"the connection to {server} broke{reason}")
 
 
-def _reason(error: OSError) -> str:
-    """The system's words where there are any: the client's own repeat the address."""
+def _error_text(error: OSError) -> str:
+    """The system's text if there is one: the client's own repeats the address."""
     known = error.errno is not None and error.errno in errno.errorcode
     return os.strerror(error.errno or 0) if known else error.strerror or str(error)

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from relay.core.model import TenantId
 from relay.core.protocol import Fault
-from relay.ion.inbound_auth import Call, InboundVerifier, Refused
+from relay.ion.inbound_auth import InboundVerifier, RefusalReason, Refused, SignedRequest
 from relay.observability.incidents import Incidents
 from relay.web.login_throttle import LoginThrottle
 
@@ -36,7 +36,7 @@ _ANSWERS = {
     },
 }
 
-_STATUS: dict[Literal["nobody", "foreign", "crowd"], int] = {"nobody": 401, "foreign": 403, "crowd": 429}
+_STATUS: dict[RefusalReason, int] = {"unauthenticated": 401, "wrong-tenant": 403, "too-many-calls": 429}
 _HEADERS = {401: {"WWW-Authenticate": 'OAuth realm="ion-relay"'}, 429: {"Retry-After": "60"}}
 _RETRY_SECONDS = 10
 _QUIET_SECONDS = 60.0
@@ -89,8 +89,8 @@ class _Inbound:
     def _refused(self, request: web.Request, tenant: TenantId) -> Refused | None:
         base = self._at.base_url or f"{request.scheme}://{request.host}"
         method: Literal["GET", "HEAD"] = "HEAD" if request.method == "HEAD" else "GET"
-        call = Call(method, base + request.raw_path, request.headers.get("Authorization", ""))
-        return self._at.doorman.admit(call, tenant, self._at.wall())
+        call = SignedRequest(method, base + request.raw_path, request.headers.get("Authorization", ""))
+        return self._at.doorman.verify(call, tenant, self._at.wall())
 
     def _turn_away(self, refused: Refused, caller: str) -> web.Response:
         """Who fails too often is told no more; ION, perhaps behind the same proxy, is let in even so."""

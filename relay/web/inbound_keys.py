@@ -7,7 +7,7 @@ from pathlib import Path
 from relay.config.settings import Settings
 from relay.core.model import TenantId
 from relay.daemon.wiring import inbound_sources
-from relay.ion.credentials import OAuth1Source, stamp
+from relay.ion.credentials import OAuth1Source, fingerprint
 from relay.ion.inbound_auth import Key
 from relay.ion.oauth import CredentialError
 from relay.observability import logs
@@ -45,7 +45,7 @@ class InboundKeys:
         if is_new:
             self._settings, self._sources = settings, inbound_sources(settings)
             self._files = [path for source in self._sources.values() for path in source.paths]
-        seen = stamp(self._files)
+        seen = fingerprint(self._files)
         if is_new or seen != self._stamp:
             self._stamp, self._keys = seen, dict(self._read())
 

@@ -1,16 +1,17 @@
-"""This file is the two endpoints behind one contract: the scripted one, and the real one with the sandbox.
+"""The two implementations of the port `Ion`: the scripted one, and the real client with the ION simulator.
 
-A case stages what the far side does to the next calls, in words that both can play.
+A case stages what ION does to the next calls, in terms that both understand.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from relay.config.sections import HttpSettings
 from relay.core.model import DocumentName, LogicalId, Message, MessageId, RowId, TenantId
 from relay.core.ports import Ion
 from relay.core.replies import Answer, NoReply, Reply
-from relay.ion.client import Connection, IonClient
+from relay.ion.client import IonClient, IonConnection
 from relay.ion.credentials import CredentialSource, IonApiFile, OAuth1Source
 from relay.ion.oauth import Secret
 from relay.sandbox import Sandbox, SandboxTenant
@@ -41,85 +42,85 @@ def message(number: int, payload: bytes = b"<SyncShipment/>", parameters: str = 
     )
 
 
-async def ask(endpoint: Ion, call: Call) -> Answer:
-    """One call, whatever it is; a post is that of message 1."""
+async def ask(client: Ion, call: Call) -> Answer:
+    """Make this call; a post is that of message 1."""
     match call:
         case "ping":
-            return await endpoint.ping()
+            return await client.ping()
         case "versions":
-            return await endpoint.versions()
+            return await client.versions()
         case "accepted_documents":
-            return await endpoint.accepted_documents()
+            return await client.accepted_documents()
         case "post":
-            return await endpoint.post(await endpoint.pack(message(1)))
+            return await client.post(await client.encode(message(1)))
 
 
-class EndpointCase(Protocol):
-    """An endpoint and its far side."""
+class IonCase(Protocol):
+    """A client and its ION."""
 
     @property
-    def endpoint(self) -> Ion:
-        """What a worker has."""
+    def client(self) -> Ion:
+        """The port, as a worker uses it."""
         ...
 
     def stage_status(self, call: Call, status: int, code: int, text: str, retry_after: int | None) -> None:
-        """The next call of this kind is refused so."""
+        """The next call of this kind gets this error."""
         ...
 
     def stage_cut(self, call: Call) -> None:
-        """All calls of this kind are cut before they are answered."""
+        """The connections of all calls of this kind break before the response."""
         ...
 
     def stage_truncated(self, call: Call) -> None:
-        """The next answer of this kind is a success whose body ends too early."""
+        """The next response of this kind is a success with a truncated body."""
         ...
 
     def stage_nonsense(self, call: Call, kind: str) -> None:
-        """The next answer of this kind is a success with a body that says nothing."""
+        """The next response of this kind is a success with an unreadable body."""
         ...
 
     def stage_slow(self, call: Call, seconds: float) -> None:
-        """Calls of this kind are answered after so long."""
+        """Calls of this kind are answered after this time."""
         ...
 
     def taken(self) -> Sequence[str]:
-        """The ids of the messages that the far side took and said so."""
+        """The ids of the messages that ION accepted with a 2xx."""
         ...
 
 
 class ScriptedCase:
-    """The scripted endpoint; what is staged is what the port's documentation says."""
+    """The scripted client; what is staged follows the port's documentation."""
 
     def __init__(self) -> None:
-        self.endpoint = ScriptedEndpoint(DOCUMENTS)
+        self.client = ScriptedEndpoint(DOCUMENTS)
 
     def stage_status(self, call: Call, status: int, code: int, text: str, retry_after: int | None) -> None:
-        self.endpoint.queue(
+        self.client.queue(
             call, Reply(status, text, code, None if retry_after is None else float(retry_after))
         )
 
     def stage_cut(self, call: Call) -> None:
-        self.endpoint.queue(call, *[NoReply("closed the connection without an answer")] * 2)
+        self.client.queue(call, *[NoReply("closed the connection without an answer")] * 2)
 
     def stage_truncated(self, call: Call) -> None:
-        self.endpoint.queue(call, NoReply("the answer was cut"))
+        self.client.queue(call, NoReply("the answer was cut"))
 
     def stage_nonsense(self, call: Call, kind: str) -> None:
         body_matters = call in ("versions", "accepted_documents")
-        self.endpoint.queue(call, NoReply(f"{kind}: nonsense") if body_matters else Reply(200))
+        self.client.queue(call, NoReply(f"{kind}: nonsense") if body_matters else Reply(200))
 
     def stage_slow(self, call: Call, seconds: float) -> None:
-        self.endpoint.delay = lambda asked, _: seconds if asked == call else 0.0
+        self.client.delay = lambda asked, _: seconds if asked == call else 0.0
 
     def taken(self) -> Sequence[str]:
-        return [taken.message_id for taken in self.endpoint.taken]
+        return [taken.message_id for taken in self.client.taken]
 
 
 class SandboxCase:
-    """The real endpoint and the ION simulator."""
+    """The real client and the ION simulator."""
 
-    def __init__(self, sandbox: Sandbox, endpoint: IonClient) -> None:
-        self.sandbox, self.endpoint = sandbox, endpoint
+    def __init__(self, sandbox: Sandbox, client: IonClient) -> None:
+        self.sandbox, self.client = sandbox, client
 
     def stage_status(self, call: Call, status: int, code: int, text: str, retry_after: int | None) -> None:
         fields: dict[str, Any] = {"status": status, "code": code, "error": text}
@@ -161,6 +162,17 @@ def oauth1_source(sandbox: Sandbox) -> OAuth1Source:
     return OAuth1Source(credentials.consumer_key, Secret(credentials.consumer_secret))
 
 
-def connection(source: CredentialSource, **changes: Any) -> Connection:
-    """To this suite's tenant's ION."""
-    return Connection(TENANT, LOGICAL_ID, source, **changes)
+def connection(source: CredentialSource, **changes: Any) -> IonConnection:
+    """To the ION of this suite's tenant, with default settings apart from these changes."""
+    http = HttpSettings()
+    defaults: dict[str, Any] = {
+        "ion_url": None,
+        "connect_seconds": http.connect_seconds,
+        "read_seconds": http.read_seconds,
+        "total_seconds": http.total_seconds,
+        "rate_limit": None,
+        "deflate_from": http.deflate_from_bytes,
+        "token_basic": False,
+        "token_scope": None,
+    }
+    return IonConnection(TENANT, LOGICAL_ID, source, **{**defaults, **changes})

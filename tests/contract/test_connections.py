@@ -1,4 +1,4 @@
-"""The real endpoint and a network that does its worst: what the sandbox cannot stage, byte by byte."""
+"""The real client and a hostile network: faults that the simulator cannot stage, byte by byte."""
 
 import asyncio
 import os
@@ -46,7 +46,7 @@ Connect = Callable[..., IonClient]
 
 @pytest.fixture
 async def connect() -> AsyncIterator[Connect]:
-    """Endpoints to a port, with OAuth 1 keys; closed at the end."""
+    """Clients of a port, with OAuth 1 keys; closed at the end."""
     made: list[IonClient] = []
 
     def to(port: int, scheme: str = "http", **changes: Any) -> IonClient:
@@ -56,8 +56,8 @@ async def connect() -> AsyncIterator[Connect]:
         return made[-1]
 
     yield to
-    for endpoint in made:
-        await endpoint.close()
+    for client in made:
+        await client.close()
 
 
 async def fine(line: Line, asked: ProcessSignals) -> None:
@@ -66,15 +66,15 @@ async def fine(line: Line, asked: ProcessSignals) -> None:
 
 
 def is_fine(answer: Answer) -> bool:
-    """What normal operation answers."""
+    """Whether it is an answer of normal operation."""
     return isinstance(answer, Versions | Accepted) or (isinstance(answer, Reply) and answer.status == 200)
 
 
-# --- connections that are kept -----------------------------------------------------------------------
+# --- kept-alive connections --------------------------------------------------------------------------
 
 
 def stale(first: int = 1) -> Callable[[Line, ProcessSignals], Any]:
-    """The first connection answers `first` requests and then breaks without a word; the others are fine."""
+    """The first connection breaks after `first` requests without a response; the others are fine."""
     served = 0
 
     async def handler(line: Line, asked: ProcessSignals) -> None:
@@ -89,33 +89,33 @@ def stale(first: int = 1) -> Callable[[Line, ProcessSignals], Any]:
 
 
 @pytest.mark.parametrize("call", GETS)
-async def test_a_get_on_a_kept_connection_that_broke_is_repeated_at_once_and_signed_anew(
+async def test_a_get_on_a_broken_kept_alive_connection_is_repeated_at_once_with_a_new_signature(
     connect: Connect, call: Call
 ) -> None:
-    """ION refuses a nonce that it has seen; the same request again would look like a wrong key."""
+    """ION refuses a nonce that it has seen; the same signature again would look like a wrong key."""
     async with RawServer(stale()) as server:
-        endpoint = connect(server.port)
-        assert is_fine(await ask(endpoint, "ping"))
-        assert is_fine(await ask(endpoint, call))
+        client = connect(server.port)
+        assert is_fine(await ask(client, "ping"))
+        assert is_fine(await ask(client, call))
         assert [asked.on_line for asked in server.asked] == [0, 0, 1]
         signatures = {asked.headers["authorization"] for asked in server.asked}
         assert len(signatures) == 3
 
 
-async def test_a_post_on_a_kept_connection_that_broke_is_never_sent_twice(connect: Connect) -> None:
+async def test_a_post_on_a_broken_kept_alive_connection_is_never_repeated(connect: Connect) -> None:
     async with RawServer(stale()) as server:
-        endpoint = connect(server.port)
-        assert is_fine(await ask(endpoint, "ping"))
-        answer = await ask(endpoint, "post")
+        client = connect(server.port)
+        assert is_fine(await ask(client, "ping"))
+        answer = await ask(client, "post")
         assert isinstance(answer, NoReply)
         assert [asked.method for asked in server.asked] == ["GET", "POST"]
-        assert is_fine(await ask(endpoint, "ping"))
+        assert is_fine(await ask(client, "ping"))
         assert [asked.method for asked in server.asked] == ["GET", "POST", "GET"]
 
 
 @pytest.mark.parametrize("call", CALLS)
 async def test_on_a_new_connection_nothing_is_repeated(connect: Connect, call: Call) -> None:
-    """An outage is asked once for each try, not twice."""
+    """During an outage each attempt is one request, not two."""
     async with RawServer(stale(first=0)) as server:
         answer = await ask(connect(server.port), call)
         assert answer == NoReply(f"127.0.0.1:{server.port} closed the connection without an answer")
@@ -130,56 +130,56 @@ async def test_a_get_is_repeated_once_only(connect: Connect) -> None:
             line.hang_up()
 
     async with RawServer(breaks) as server:
-        endpoint = connect(server.port)
-        assert is_fine(await ask(endpoint, "ping"))
-        assert isinstance(await ask(endpoint, "ping"), NoReply)
+        client = connect(server.port)
+        assert is_fine(await ask(client, "ping"))
+        assert isinstance(await ask(client, "ping"), NoReply)
         assert len(server.asked) == 3
 
 
-async def test_a_connection_that_the_far_side_closed_is_not_used_again(connect: Connect) -> None:
+async def test_a_connection_that_the_server_closed_is_not_used_again(connect: Connect) -> None:
     async def answers_once(line: Line, asked: ProcessSignals) -> None:
         await fine(line, asked)
         await line.finish()
 
     async with RawServer(answers_once) as server:
-        endpoint = connect(server.port)
-        assert is_fine(await ask(endpoint, "ping"))
+        client = connect(server.port)
+        assert is_fine(await ask(client, "ping"))
         await server.until(lambda: not server.lines)
-        assert is_fine(await ask(endpoint, "post"))
+        assert is_fine(await ask(client, "post"))
         assert [asked.on_line for asked in server.asked] == [0, 1]
 
 
 async def test_an_idle_connection_is_closed(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "_KEEP_ALIVE", 0.05)
+    monkeypatch.setattr(transport, "_KEEP_ALIVE_SECONDS", 0.05)
     async with RawServer(fine) as server:
         assert is_fine(await ask(connect(server.port), "ping"))
         assert server.lines
         await server.until(lambda: not server.lines)
 
 
-def test_an_endpoint_is_made_without_a_loop_and_without_a_connection() -> None:
+def test_a_client_is_made_without_a_loop_and_without_a_connection() -> None:
     """A tenant that never has a message costs nothing."""
-    endpoint = IonClient(connection(OAuth1Source("key", Secret("s")), ion_url="http://127.0.0.1:1/s"))
-    assert not endpoint.credentials_changed()
-    asyncio.run(endpoint.close())
+    client = IonClient(connection(OAuth1Source("key", Secret("s")), ion_url="http://127.0.0.1:1/s"))
+    assert not client.credentials_changed()
+    asyncio.run(client.close())
 
 
 # --- time ------------------------------------------------------------------------------------------
 
 
 async def silent(line: Line, _: ProcessSignals) -> None:
-    """Take the request and say nothing."""
+    """Accept the request and do not respond."""
     await line.until_gone()
 
 
 @pytest.mark.parametrize("call", CALLS)
-async def test_silence_is_no_reply_after_the_total_time(connect: Connect, call: Call) -> None:
+async def test_silence_is_no_reply_after_the_total_timeout(connect: Connect, call: Call) -> None:
     async with RawServer(silent) as server:
         answer = await ask(connect(server.port, total_seconds=0.05), call)
         assert answer == NoReply(f"no answer from 127.0.0.1:{server.port} within 0.05 s")
 
 
-async def test_a_body_that_stops_is_no_reply_after_the_reading_time(connect: Connect) -> None:
+async def test_a_body_that_stops_is_no_reply_after_the_read_timeout(connect: Connect) -> None:
     async def stops(line: Line, _: ProcessSignals) -> None:
         await line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome")
         await line.until_gone()
@@ -189,7 +189,7 @@ async def test_a_body_that_stops_is_no_reply_after_the_reading_time(connect: Con
         assert answer == NoReply(f"no answer from 127.0.0.1:{server.port} within 0.05 s")
 
 
-async def test_a_body_that_drips_for_ever_ends_with_the_total_time(connect: Connect) -> None:
+async def test_a_body_that_never_ends_is_no_reply_after_the_total_timeout(connect: Connect) -> None:
     async def drips(line: Line, _: ProcessSignals) -> None:
         await line.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         while True:
@@ -201,15 +201,15 @@ async def test_a_body_that_drips_for_ever_ends_with_the_total_time(connect: Conn
         assert answer == NoReply(f"no answer from 127.0.0.1:{server.port} within 0.1 s")
 
 
-async def test_a_handshake_that_does_not_come_is_no_connection(connect: Connect) -> None:
+async def test_a_missing_tls_handshake_is_no_connection(connect: Connect) -> None:
     async with RawServer(fine, mute=True) as server:
-        endpoint = connect(server.port, "https", connect_seconds=0.05)
-        answer = await ask(endpoint, "ping")
+        client = connect(server.port, "https", connect_seconds=0.05)
+        answer = await ask(client, "ping")
         assert answer == NoReply(f"no connection to 127.0.0.1:{server.port} within 0.05 s")
         await server.until(lambda: not server.lines)
 
 
-async def test_a_closed_port_is_no_reply_with_the_systems_words(connect: Connect) -> None:
+async def test_a_closed_port_is_no_reply_with_the_systems_error(connect: Connect) -> None:
     async with RawServer(fine) as server:
         port = server.port
     assert await ask(connect(port), "post") == NoReply(
@@ -244,7 +244,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("call", CALLS)
-async def test_a_certificate_that_nobody_vouches_for_is_refused(
+async def test_an_untrusted_certificate_is_refused(
     connect: Connect, certificate: tuple[Path, Path], call: Call
 ) -> None:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -257,23 +257,24 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(
         assert server.asked == []
 
 
-async def test_the_same_certificate_is_taken_where_the_machine_trusts_it(
+async def test_the_same_certificate_is_accepted_where_the_machine_trusts_it(
     certificate: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """So the refusal is about trust, and an on-premises ION with a CA of its own needs SSL_CERT_FILE only."""
+    """So the refusal is about trust, and an on-premises ION with its own CA only needs SSL_CERT_FILE."""
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(*certificate)
     program = tmp_path / "ping.py"
     program.write_text(
         "import asyncio, sys\n"
         "from relay.ion.credentials import OAuth1Source\n"
-        "from relay.ion.client import Connection, IonClient\n"
+        "from relay.ion.client import IonClient\n"
         "from relay.ion.oauth import Secret\n"
+        "from tests.contract.ion_clients import connection\n"
         "async def main():\n"
         "    keys = OAuth1Source('key', Secret('s'))\n"
-        "    endpoint = IonClient(Connection('T', 'lid://a.b.c', keys, sys.argv[1]))\n"
-        "    print(await endpoint.ping())\n"
-        "    await endpoint.close()\n"
+        "    client = IonClient(connection(keys, ion_url=sys.argv[1]))\n"
+        "    print(await client.ping())\n"
+        "    await client.close()\n"
         "asyncio.run(main())\n"
     )
     async with RawServer(fine, tls) as server:
@@ -284,11 +285,11 @@ async def test_the_same_certificate_is_taken_where_the_machine_trusts_it(
             env={**os.environ, "SSL_CERT_FILE": str(certificate[0]), "PYTHONPATH": str(ROOT)},
             stdout=asyncio.subprocess.PIPE,
         )
-        said, _ = await asyncio.wait_for(process.communicate(), 30)
-    assert said.decode().startswith("Reply(status=200")
+        output, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert output.decode().startswith("Reply(status=200")
 
 
-async def test_something_that_is_no_tls_is_no_reply(connect: Connect) -> None:
+async def test_a_server_without_tls_is_no_reply(connect: Connect) -> None:
     async with RawServer(
         fine, greeting=b"HTTP/1.1 400 Plain HTTP request sent to HTTPS port\r\n\r\n"
     ) as server:
@@ -306,7 +307,7 @@ async def test_something_that_is_no_tls_is_no_reply(connect: Connect) -> None:
     "status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"]
 )
 async def test_a_redirect_is_not_followed(connect: Connect, call: Call, status: str) -> None:
-    """Neither credentials nor documents go to where somebody points."""
+    """Neither credentials nor documents are sent to the target."""
 
     async def redirects(line: Line, _: ProcessSignals) -> None:
         await line.reply(status, b"", f"Location: http://127.0.0.1:{server.port}/elsewhere?state=canary")
@@ -321,7 +322,7 @@ async def test_a_redirect_is_not_followed(connect: Connect, call: Call, status: 
 
 
 async def floods(line: Line, _: ProcessSignals) -> None:
-    """A body without end."""
+    """An endless body."""
     await line.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     while True:
         await line.say(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
@@ -378,14 +379,14 @@ NONSENSE = {
 
 @pytest.mark.parametrize("data", NONSENSE.values(), ids=NONSENSE)
 @pytest.mark.parametrize("call", CALLS)
-async def test_what_is_no_http_is_no_reply(connect: Connect, call: Call, data: bytes) -> None:
+async def test_what_is_not_http_is_no_reply(connect: Connect, call: Call, data: bytes) -> None:
     async def babbles(line: Line, _: ProcessSignals) -> None:
         await line.say(data)
         line.hang_up()
 
     async with RawServer(babbles) as server:
-        endpoint = connect(server.port, total_seconds=5)
-        answer = await ask(endpoint, call)
+        client = connect(server.port, total_seconds=5)
+        answer = await ask(client, call)
         assert isinstance(answer, NoReply)
         assert len(answer.detail) <= 300
         assert answer.detail.isprintable()
@@ -406,7 +407,7 @@ async def test_what_is_no_http_is_no_reply(connect: Connect, call: Call, data: b
         ("HTTP/1.1 503 Cookie\r\nSet-Cookie: a=b; Domain=\x01", 503),
     ],
 )
-async def test_odd_heads_are_replies(connect: Connect, head: str, status: int) -> None:
+async def test_unusual_response_headers_are_replies(connect: Connect, head: str, status: int) -> None:
     async def odd(line: Line, _: ProcessSignals) -> None:
         await line.say(head.encode("latin-1") + b"\r\nContent-Length: 3\r\n\r\nabc")
         line.hang_up()
@@ -419,7 +420,7 @@ async def test_odd_heads_are_replies(connect: Connect, head: str, status: int) -
                 assert answer == Reply(status, answer.detail, None, None)
 
 
-async def test_a_switch_of_protocols_is_answered_and_its_connection_not_used_again(connect: Connect) -> None:
+async def test_a_protocol_switch_is_answered_and_its_connection_not_used_again(connect: Connect) -> None:
     async def switches(line: Line, asked: ProcessSignals) -> None:
         if line.number == 0:
             await line.say(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
@@ -427,29 +428,29 @@ async def test_a_switch_of_protocols_is_answered_and_its_connection_not_used_aga
         await fine(line, asked)
 
     async with RawServer(switches) as server:
-        endpoint = connect(server.port, total_seconds=0.2)
-        assert isinstance(await ask(endpoint, "ping"), Reply | NoReply)
-        assert is_fine(await ask(endpoint, "ping"))
+        client = connect(server.port, total_seconds=0.2)
+        assert isinstance(await ask(client, "ping"), Reply | NoReply)
+        assert is_fine(await ask(client, "ping"))
 
 
 @pytest.mark.parametrize("size", [1024 * 1024, 5_000_000])
-async def test_a_large_body_goes_out_whole(connect: Connect, size: int) -> None:
-    """The client warns about large bodies as bytes; a warning is an error here."""
+async def test_a_large_body_is_sent_completely(connect: Connect, size: int) -> None:
+    """The HTTP client warns about large bodies as bytes; a warning is an error here."""
     payload = os.urandom(size)
     async with RawServer(fine) as server:
-        endpoint = connect(server.port)
-        parcel = await endpoint.pack(message(1, payload))
-        assert is_fine(await endpoint.post(parcel))
-        assert is_fine(await endpoint.post(parcel))
-        assert server.asked[0].body == server.asked[1].body == parcel.data
-        assert server.asked[0].headers["content-length"] == str(len(parcel.data))
+        client = connect(server.port)
+        encoded = await client.encode(message(1, payload))
+        assert is_fine(await client.post(encoded))
+        assert is_fine(await client.post(encoded))
+        assert server.asked[0].body == server.asked[1].body == encoded.data
+        assert server.asked[0].headers["content-length"] == str(len(encoded.data))
 
 
-async def test_what_goes_out_is_what_the_protocol_asks_for(connect: Connect) -> None:
+async def test_requests_are_those_of_the_protocol(connect: Connect) -> None:
     async with RawServer(fine) as server:
-        endpoint = connect(server.port)
+        client = connect(server.port)
         for call in CALLS:
-            await ask(endpoint, call)
+            await ask(client, call)
         assert [(asked.method, asked.target) for asked in server.asked] == [
             ("GET", "/service/ping"),
             ("GET", "/service/versions"),
@@ -475,8 +476,8 @@ async def test_cookies_and_proxies_of_the_environment_are_not_used(
 
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     async with RawServer(sets) as server:
-        endpoint = connect(server.port)
-        assert [await ask(endpoint, "ping") for _ in range(2)] == [Reply(200)] * 2
+        client = connect(server.port)
+        assert [await ask(client, "ping") for _ in range(2)] == [Reply(200)] * 2
         assert "cookie" not in server.asked[1].headers
 
 
@@ -484,41 +485,41 @@ async def test_cookies_and_proxies_of_the_environment_are_not_used(
 
 
 async def test_nothing_is_left_after_cancelled_calls_and_a_close(connect: Connect) -> None:
-    """The posts that are cut at a stop leave no connection, no task, and a usable endpoint."""
+    """Posts that are cancelled at a stop leave no connection, no task, and a usable client."""
     async with RawServer(silent) as server:
         before = asyncio.all_tasks()
-        endpoint = connect(server.port)
-        parcel = await endpoint.pack(message(1, os.urandom(2_000_000)))
-        calls = [asyncio.create_task(endpoint.post(parcel)) for _ in range(5)]
-        calls += [asyncio.create_task(endpoint.ping()) for _ in range(5)]
+        client = connect(server.port)
+        encoded = await client.encode(message(1, os.urandom(2_000_000)))
+        calls = [asyncio.create_task(client.post(encoded)) for _ in range(5)]
+        calls += [asyncio.create_task(client.ping()) for _ in range(5)]
         await server.until(lambda: len(server.asked) == 10)
         for call in calls:
             call.cancel()
         ended = await asyncio.gather(*calls, return_exceptions=True)
         assert all(isinstance(end, asyncio.CancelledError) for end in ended)
         await server.until(lambda: not server.lines)
-        await endpoint.close()
+        await client.close()
         mine = {task for task in asyncio.all_tasks() - before if "_connected" not in repr(task)}
         assert not mine
 
 
-async def test_a_close_ends_what_is_under_way(connect: Connect) -> None:
+async def test_close_ends_running_requests(connect: Connect) -> None:
     async with RawServer(silent) as server:
-        endpoint = connect(server.port)
-        call = asyncio.create_task(endpoint.ping())
+        client = connect(server.port)
+        call = asyncio.create_task(client.ping())
         await server.until(lambda: len(server.asked) == 1)
-        await endpoint.close()
+        await client.close()
         assert isinstance(await call, NoReply)
         await server.until(lambda: not server.lines)
 
 
 async def test_after_a_close_no_connection_is_left(connect: Connect) -> None:
     async with RawServer(fine) as server:
-        endpoint = connect(server.port)
-        parcel = await endpoint.pack(message(1))
-        await asyncio.gather(*(endpoint.post(parcel) for _ in range(10)))
+        client = connect(server.port)
+        encoded = await client.encode(message(1))
+        await asyncio.gather(*(client.post(encoded) for _ in range(10)))
         assert server.lines
-        await endpoint.close()
+        await client.close()
         await server.until(lambda: not server.lines)
 
 
@@ -528,7 +529,7 @@ async def test_after_a_close_no_connection_is_left(connect: Connect) -> None:
 @pytest.mark.parametrize(
     ("limit", "burst", "period"), [(10, 10, 1.0), (2.5, 2, 0.8), (0.5, 1, 2.0), (1, 1, 1.0)]
 )
-def test_a_rate_limit_holds_on_average_also_in_fractions(limit: float, burst: int, period: float) -> None:
+def test_a_fractional_rate_limit_holds_on_average(limit: float, burst: int, period: float) -> None:
     throttler = transport._throttler(limit)
     assert throttler is not None
     assert (throttler.rate_limit, throttler.period) == (burst, period)
@@ -546,17 +547,17 @@ async def test_every_request_of_the_tenant_passes_the_rate_limit(
 
     monkeypatch.setattr(Throttler, "acquire", acquire)
     async with Sandbox([sandbox_tenant()]) as sandbox:
-        endpoint = IonClient(connection(ionapi_source(sandbox, tmp_path), rate_limit=3))
+        client = IonClient(connection(ionapi_source(sandbox, tmp_path), rate_limit=3))
         for call in CALLS:
-            assert not isinstance(await ask(endpoint, call), NoReply)
-        await endpoint.close()
+            assert not isinstance(await ask(client, call), NoReply)
+        await client.close()
         assert passed == len(sandbox.requests()) == 5
 
 
 # --- secrets ---------------------------------------------------------------------------------------
 
 
-async def test_a_far_side_that_echoes_what_it_was_sent_brings_no_secret_into_an_answer(
+async def test_a_server_that_echoes_secrets_brings_none_into_an_answer(
     connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(0)
@@ -566,47 +567,47 @@ async def test_a_far_side_that_echoes_what_it_was_sent_brings_no_secret_into_an_
         await line.reply("403 No", b'{"code": 403, "errors": "' + text.replace(b'"', b"'") + b'"}')
 
     async with RawServer(echoes) as server:
-        endpoint = connect(server.port)
+        client = connect(server.port)
         for call in CALLS:
-            answer = await ask(endpoint, call)
+            answer = await ask(client, call)
             assert isinstance(answer, Reply)
             assert answer.detail.startswith("*** OAuth ")
             assert "canary" not in describe(answer) + repr(answer)
-        assert "canary" not in repr(endpoint) + repr(vars(endpoint))
+        assert "canary" not in repr(client) + repr(vars(client))
         assert "canary" not in caplog.text
 
 
-async def test_oauth1_keys_given_wrongly_are_refused_by_the_far_side_and_nothing_is_repeated() -> None:
+async def test_wrong_oauth1_keys_are_refused_by_ion_and_nothing_is_repeated() -> None:
     async with Sandbox([sandbox_tenant()]) as sandbox:
         source = OAuth1Source(str(oauth1_source(sandbox).consumer_key), Secret("wrong"))
         url = f"{sandbox.url}/api/ion/messaging/service"
-        endpoint = IonClient(connection(source, ion_url=url))
+        client = IonClient(connection(source, ion_url=url))
         for call in CALLS:
-            answer = await ask(endpoint, call)
+            answer = await ask(client, call)
             assert isinstance(answer, Reply)
             assert answer.status == 401
-        await endpoint.close()
+        await client.close()
         assert len(sandbox.requests()) == len(CALLS)
 
 
-# --- a post that must not begin any more ----------------------------------------------------------
+# --- a post that must no longer be sent -----------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [20, 3 * 1024 * 1024])
-async def test_a_post_that_may_not_be_sent_any_more_sends_not_one_byte(size: int) -> None:
-    """Asked at the last moment: a process that was frozen on the way there has lost the tenant meanwhile."""
-    sure = True
+async def test_a_post_that_may_no_longer_be_sent_sends_no_byte(size: int) -> None:
+    """Checked at the last moment: a process that was frozen before it has lost the tenant meanwhile."""
+    is_owner = True
     async with RawServer(fine) as server:
         source = OAuth1Source("key", Secret("canary-secret"))
         url = f"http://127.0.0.1:{server.port}/service"
-        endpoint = IonClient(connection(source, ion_url=url, deflate_from=2**30), lambda: sure)
+        client = IonClient(connection(source, ion_url=url, deflate_from=2**30), lambda: is_owner)
         try:
-            parcel = await endpoint.pack(message(1, b"x" * size))
-            assert await endpoint.post(parcel) == Reply(200)
-            sure = False
-            answer = await endpoint.post(parcel)
+            encoded = await client.encode(message(1, b"x" * size))
+            assert await client.post(encoded) == Reply(200)
+            is_owner = False
+            answer = await client.post(encoded)
         finally:
-            await endpoint.close()
+            await client.close()
         assert isinstance(answer, NoReply)
         assert [asked.method for asked in server.asked] == ["POST"]
         assert len(server.asked[0].body) > size

@@ -1,4 +1,4 @@
-"""The real endpoint and a gateway's token service: quotas are small, so every fetch is counted here."""
+"""The real client and a gateway's token service: quotas are small, so every token request is counted."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ def source(sandbox: Sandbox, tmp_path: Path) -> IonApiFile:
 
 @pytest.fixture
 async def connect(source: IonApiFile) -> AsyncIterator[Callable[..., IonClient]]:
-    """Endpoints with it; closed at the end."""
+    """Clients with it; closed at the end."""
     made: list[IonClient] = []
 
     def to(**changes: Any) -> IonClient:
@@ -53,24 +53,24 @@ async def connect(source: IonApiFile) -> AsyncIterator[Callable[..., IonClient]]
         return made[-1]
 
     yield to
-    for endpoint in made:
-        await endpoint.close()
+    for client in made:
+        await client.close()
 
 
 @pytest.fixture
-def endpoint(connect: Callable[..., IonClient]) -> IonClient:
+def client(connect: Callable[..., IonClient]) -> IonClient:
     """One of them."""
     return connect()
 
 
 @pytest.fixture(autouse=True)
-def _no_naps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pauses between two token requests of one fetch take no time here."""
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses between the token requests of one fetch take no time here."""
 
-    async def nap(_: float) -> None:
+    async def no_sleep(_: float) -> None:
         pass
 
-    monkeypatch.setattr("backoff._async.asyncio", _Asyncio(nap))
+    monkeypatch.setattr("backoff._async.asyncio", _Asyncio(no_sleep))
 
 
 class _Asyncio:
@@ -81,12 +81,12 @@ class _Asyncio:
 
 
 def fetched(sandbox: Sandbox) -> int:
-    """How many tokens were asked for."""
+    """How many tokens were requested."""
     return len(sandbox.requests(call="token"))
 
 
 def rewrite(source: IonApiFile, **changes: object) -> None:
-    """Change the file, as a person who downloads a new one does."""
+    """Replace the file, as an operator who downloads a new one does."""
     found = json.loads(source.path.read_text())
     made = source.path.with_suffix(".new")
     made.write_text(json.dumps({**found, **changes}))
@@ -96,27 +96,27 @@ def rewrite(source: IonApiFile, **changes: object) -> None:
 # --- one token ---------------------------------------------------------------------------------------
 
 
-async def test_fifty_calls_at_once_cause_one_token_request(sandbox: Sandbox, endpoint: IonClient) -> None:
-    parcels = [await endpoint.pack(message(number)) for number in range(25)]
+async def test_fifty_calls_at_once_cause_one_token_request(sandbox: Sandbox, client: IonClient) -> None:
+    posts = [await client.encode(message(number)) for number in range(25)]
     answers = await asyncio.gather(
-        *(endpoint.ping() for _ in range(25)), *(endpoint.post(parcel) for parcel in parcels)
+        *(client.ping() for _ in range(25)), *(client.post(post) for post in posts)
     )
     assert answers == [Reply(200)] * 25 + [Reply(202)] * 25
     assert fetched(sandbox) == 1
 
 
-async def test_one_token_serves_all_calls(sandbox: Sandbox, endpoint: IonClient) -> None:
+async def test_one_token_serves_all_calls(sandbox: Sandbox, client: IonClient) -> None:
     for _ in range(3):
         for call in CALLS:
-            assert not isinstance(await ask(endpoint, call), NoReply)
+            assert not isinstance(await ask(client, call), NoReply)
     assert fetched(sandbox) == 1
 
 
 async def test_the_first_caller_may_be_cancelled_while_the_token_is_fetched(
-    sandbox: Sandbox, endpoint: IonClient
+    sandbox: Sandbox, client: IonClient
 ) -> None:
     sandbox.faults(call="token", delay=0.05)
-    first, second = asyncio.create_task(endpoint.ping()), asyncio.create_task(endpoint.ping())
+    first, second = asyncio.create_task(client.ping()), asyncio.create_task(client.ping())
     await asyncio.sleep(0)
     first.cancel()
     assert await second == Reply(200)
@@ -125,80 +125,80 @@ async def test_the_first_caller_may_be_cancelled_while_the_token_is_fetched(
 
 
 async def test_a_token_about_to_expire_is_renewed_before_it_does(
-    sandbox: Sandbox, endpoint: IonClient, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, client: IonClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody meets a 401 on the way."""
+    """No call gets a 401 meanwhile."""
     clock = 1000.0
-    monkeypatch.setattr(endpoint._tokens, "_now", lambda: clock)
-    assert await endpoint.ping() == Reply(200)
+    monkeypatch.setattr(client._tokens, "_now", lambda: clock)
+    assert await client.ping() == Reply(200)
     clock += 0.89 * 7200
-    assert await endpoint.ping() == Reply(200)
+    assert await client.ping() == Reply(200)
     assert fetched(sandbox) == 1
     clock += 0.02 * 7200
-    assert await endpoint.ping() == Reply(200)
+    assert await client.ping() == Reply(200)
     assert fetched(sandbox) == 2
     assert {request.status for request in sandbox.requests()} == {200}
 
 
-# --- a token that is refused -------------------------------------------------------------------------
+# --- a token that is rejected ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("call", CALLS[:3])
 async def test_an_expired_token_on_a_get_is_replaced_once_and_the_get_repeated(
-    sandbox: Sandbox, endpoint: IonClient, call: Call
+    sandbox: Sandbox, client: IonClient, call: Call
 ) -> None:
-    assert await endpoint.ping() == Reply(200)
+    assert await client.ping() == Reply(200)
     sandbox.tokens.revoke(sandbox.tenant(TENANT))
-    answer = await ask(endpoint, call)
+    answer = await ask(client, call)
     assert isinstance(answer, Versions | Accepted) or answer == Reply(200)
     assert fetched(sandbox) == 2
 
 
-async def test_an_expired_token_on_a_post_is_a_401_and_the_ping_that_follows_mends_it(
-    sandbox: Sandbox, endpoint: IonClient
+async def test_an_expired_token_on_a_post_is_a_401_and_the_next_ping_replaces_it(
+    sandbox: Sandbox, client: IonClient
 ) -> None:
     """A post is never repeated without a ping between."""
-    assert await endpoint.ping() == Reply(200)
+    assert await client.ping() == Reply(200)
     sandbox.tokens.revoke(sandbox.tenant(TENANT))
-    answer = await ask(endpoint, "post")
+    answer = await ask(client, "post")
     assert isinstance(answer, Reply)
     assert answer.status == 401
     assert fetched(sandbox) == 1
     assert len(sandbox.requests(call="post")) == 1
-    assert await endpoint.ping() == Reply(200)
-    assert await ask(endpoint, "post") == Reply(202)
+    assert await client.ping() == Reply(200)
+    assert await ask(client, "post") == Reply(202)
     assert fetched(sandbox) == 2
 
 
-async def test_many_who_meet_an_expired_token_replace_it_once(sandbox: Sandbox, endpoint: IonClient) -> None:
-    assert await endpoint.ping() == Reply(200)
+async def test_concurrent_calls_replace_an_expired_token_once(sandbox: Sandbox, client: IonClient) -> None:
+    assert await client.ping() == Reply(200)
     sandbox.tokens.revoke(sandbox.tenant(TENANT))
-    assert await asyncio.gather(*(endpoint.ping() for _ in range(20))) == [Reply(200)] * 20
+    assert await asyncio.gather(*(client.ping() for _ in range(20))) == [Reply(200)] * 20
     assert fetched(sandbox) == 2
 
 
 @pytest.mark.parametrize("call", CALLS)
-async def test_a_fresh_token_that_is_refused_is_a_401_and_not_fetched_again(
-    sandbox: Sandbox, endpoint: IonClient, call: Call
+async def test_a_fresh_token_that_is_rejected_is_a_401_and_not_fetched_again(
+    sandbox: Sandbox, client: IonClient, call: Call
 ) -> None:
-    """It is not the token's fault; the protocol halts the tenant."""
+    """A new token would not help; the protocol halts the tenant."""
     for name in ("ping", "versions", "acceptedDocuments", "post"):
         sandbox.faults(call=name, status=401, code=401, error="not you")
-    assert await ask(endpoint, call) == Reply(401, "not you", 401)
+    assert await ask(client, call) == Reply(401, "not you", 401)
     assert fetched(sandbox) == 1
-    assert await ask(endpoint, call) == Reply(401, "not you", 401)
+    assert await ask(client, call) == Reply(401, "not you", 401)
     assert fetched(sandbox) == (1 if call == "post" else 2)
 
 
-# --- a token that is not given ------------------------------------------------------------------------
+# --- a token that is not issued -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("call", CALLS)
-async def test_wrong_credentials_are_refused_asked_once_and_not_shown(
-    sandbox: Sandbox, source: IonApiFile, endpoint: IonClient, call: Call
+async def test_wrong_credentials_are_refused_after_one_request_and_not_shown(
+    sandbox: Sandbox, source: IonApiFile, client: IonClient, call: Call
 ) -> None:
     rewrite(source, cs="canary-wrong-secret")
-    answer = await ask(endpoint, call)
+    answer = await ask(client, call)
     assert isinstance(answer, TokenRefused)
     assert answer.detail.startswith("the token service answers HTTP 401: invalid_client")
     assert "canary" not in answer.detail
@@ -208,21 +208,21 @@ async def test_wrong_credentials_are_refused_asked_once_and_not_shown(
 
 @pytest.mark.parametrize("status", [400, 401, 403])
 async def test_a_refusal_of_the_token_service_is_final(
-    sandbox: Sandbox, endpoint: IonClient, status: int
+    sandbox: Sandbox, client: IonClient, status: int
 ) -> None:
     sandbox.faults(call="token", status=status, error="no")
-    answer = await endpoint.ping()
+    answer = await client.ping()
     assert isinstance(answer, TokenRefused)
     assert f"HTTP {status}" in answer.detail
     assert fetched(sandbox) == 1
 
 
 @pytest.mark.parametrize("status", [302, 404, 429, 503])
-async def test_other_trouble_of_the_token_service_is_not_asked_about_again(
-    sandbox: Sandbox, endpoint: IonClient, status: int
+async def test_other_errors_of_the_token_service_are_not_retried(
+    sandbox: Sandbox, client: IonClient, status: int
 ) -> None:
     sandbox.faults(call="token", status=status, retry_after=9)
-    answer = await ask(endpoint, "post")
+    answer = await ask(client, "post")
     assert isinstance(answer, TokenUnavailable)
     assert answer.retry_after == 9.0
     assert f"HTTP {status}" in answer.detail
@@ -231,26 +231,26 @@ async def test_other_trouble_of_the_token_service_is_not_asked_about_again(
 
 
 @pytest.mark.parametrize("faults", [{"status": 500}, {"status": 502}, {"status": 408}, {"cut": "before"}])
-async def test_a_token_service_that_is_broken_is_asked_three_times_and_no_more(
-    sandbox: Sandbox, endpoint: IonClient, faults: dict[str, Any]
+async def test_server_errors_of_the_token_service_are_retried_twice_and_no_more(
+    sandbox: Sandbox, client: IonClient, faults: dict[str, Any]
 ) -> None:
     sandbox.faults(call="token", **faults)
-    assert isinstance(await endpoint.ping(), TokenUnavailable)
+    assert isinstance(await client.ping(), TokenUnavailable)
     assert fetched(sandbox) == 3
 
 
-async def test_a_short_trouble_of_the_token_service_is_none(sandbox: Sandbox, endpoint: IonClient) -> None:
+async def test_a_short_failure_of_the_token_service_is_bridged(sandbox: Sandbox, client: IonClient) -> None:
     sandbox.faults(call="token", status=502, count=2)
-    assert await endpoint.ping() == Reply(200)
+    assert await client.ping() == Reply(200)
     assert fetched(sandbox) == 3
 
 
 @pytest.mark.parametrize("body", ["not-json", "not-utf8", "wrong-types", "huge", "html", "empty"])
-async def test_nonsense_for_a_token_is_trouble_and_not_asked_about_again(
-    sandbox: Sandbox, endpoint: IonClient, body: str
+async def test_an_unreadable_token_response_is_unavailable_and_not_retried(
+    sandbox: Sandbox, client: IonClient, body: str
 ) -> None:
     sandbox.faults(call="token", body=body)
-    answer = await endpoint.ping()
+    answer = await client.ping()
     assert isinstance(answer, TokenUnavailable)
     assert len(answer.detail) <= 300
     assert fetched(sandbox) == 1
@@ -261,21 +261,21 @@ async def test_nonsense_for_a_token_is_trouble_and_not_asked_about_again(
 
 @pytest.mark.parametrize("service_account", [True, False])
 @pytest.mark.parametrize("basic", [True, False])
-async def test_both_grants_work_with_both_ways_to_send_the_clients_credentials(
+async def test_both_grants_work_with_both_client_authentications(
     tmp_path: Path, service_account: bool, basic: bool
 ) -> None:
     tenant = SandboxTenant(TENANT, LOGICAL_ID, list(DOCUMENTS), service_account=service_account)
     async with Sandbox([tenant]) as sandbox:
-        endpoint = IonClient(connection(ionapi_source(sandbox, tmp_path), token_basic=basic, token_scope="s"))
-        assert await ask(endpoint, "post") == Reply(202)
-        await endpoint.close()
+        client = IonClient(connection(ionapi_source(sandbox, tmp_path), token_basic=basic, token_scope="s"))
+        assert await ask(client, "post") == Reply(202)
+        await client.close()
 
 
 async def test_an_ion_url_overrides_the_base_of_the_file(
     sandbox: Sandbox, connect: Callable[..., IonClient]
 ) -> None:
-    endpoint = connect(ion_url=f"{sandbox.url}/api/ion/messaging/service")
-    assert await endpoint.ping() == Reply(200)
+    client = connect(ion_url=f"{sandbox.url}/api/ion/messaging/service")
+    assert await client.ping() == Reply(200)
     assert sandbox.requests(call="ping")[0].target == "/api/ion/messaging/service/ping"
 
 
@@ -283,54 +283,54 @@ async def test_an_ion_url_overrides_the_base_of_the_file(
 
 
 async def test_a_ping_reads_credentials_that_changed_on_disk(
-    sandbox: Sandbox, source: IonApiFile, endpoint: IonClient
+    sandbox: Sandbox, source: IonApiFile, client: IonClient
 ) -> None:
     good = json.loads(source.path.read_text())["cs"]
     rewrite(source, cs="wrong")
-    assert isinstance(await endpoint.ping(), TokenRefused)
-    assert not endpoint.credentials_changed()
+    assert isinstance(await client.ping(), TokenRefused)
+    assert not client.credentials_changed()
     rewrite(source, cs=good)
-    assert endpoint.credentials_changed()
-    assert await endpoint.ping() == Reply(200)
-    assert not endpoint.credentials_changed()
+    assert client.credentials_changed()
+    assert await client.ping() == Reply(200)
+    assert not client.credentials_changed()
 
 
 async def test_new_credentials_mean_a_new_token(
-    sandbox: Sandbox, source: IonApiFile, endpoint: IonClient
+    sandbox: Sandbox, source: IonApiFile, client: IonClient
 ) -> None:
-    assert await endpoint.ping() == Reply(200)
+    assert await client.ping() == Reply(200)
     rewrite(source, cs="wrong")
-    assert await ask(endpoint, "post") == Reply(202)
-    assert isinstance(await endpoint.ping(), TokenRefused)
-    assert isinstance(await ask(endpoint, "post"), TokenRefused)
+    assert await ask(client, "post") == Reply(202)
+    assert isinstance(await client.ping(), TokenRefused)
+    assert isinstance(await ask(client, "post"), TokenRefused)
 
 
-async def test_a_file_that_was_only_touched_costs_no_token(
-    sandbox: Sandbox, source: IonApiFile, endpoint: IonClient
+async def test_an_unchanged_file_with_a_new_timestamp_costs_no_token(
+    sandbox: Sandbox, source: IonApiFile, client: IonClient
 ) -> None:
-    assert await endpoint.ping() == Reply(200)
+    assert await client.ping() == Reply(200)
     rewrite(source)
-    assert endpoint.credentials_changed()
-    assert await endpoint.ping() == Reply(200)
-    assert not endpoint.credentials_changed()
+    assert client.credentials_changed()
+    assert await client.ping() == Reply(200)
+    assert not client.credentials_changed()
     assert fetched(sandbox) == 1
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "error"),
     [
         (None, "cannot be read: No such file or directory"),
         (b"", "is not JSON"),
         (b'{"ti": "ACME', "is not JSON"),
-        (b"\xff\xfe\xff", "is not a UTF-8 text"),
+        (b"\xff\xfe\xff", "is not UTF-8 text"),
         (b"{}", 'lacks "ti"'),
         (b" " * 100_000, "is larger than 65536 bytes"),
         ("directory", "cannot be read: Is a directory"),
     ],
 )
 @pytest.mark.parametrize("call", CALLS)
-async def test_a_file_that_cannot_be_used_is_refused_by_name_until_it_is_mended(
-    sandbox: Sandbox, source: IonApiFile, endpoint: IonClient, call: Call, content: object, said: str
+async def test_an_unusable_file_is_refused_by_name_until_it_is_fixed(
+    sandbox: Sandbox, source: IonApiFile, client: IonClient, call: Call, content: object, error: str
 ) -> None:
     good = source.path.read_bytes()
     source.path.unlink()
@@ -338,96 +338,96 @@ async def test_a_file_that_cannot_be_used_is_refused_by_name_until_it_is_mended(
         source.path.mkdir()
     elif isinstance(content, bytes):
         source.path.write_bytes(content)
-    answer = await ask(endpoint, call)
+    answer = await ask(client, call)
     assert isinstance(answer, TokenRefused)
     assert str(source.path)[-20:] in answer.detail
-    assert said in answer.detail
+    assert error in answer.detail
     assert sandbox.requests() == []
     if content == "directory":
         source.path.rmdir()
     source.path.write_bytes(good)
-    assert endpoint.credentials_changed()
-    assert await endpoint.ping() == Reply(200)
+    assert client.credentials_changed()
+    assert await client.ping() == Reply(200)
 
 
 async def test_a_file_that_breaks_before_a_token_is_due_is_refused_by_name(
-    sandbox: Sandbox, source: IonApiFile, endpoint: IonClient
+    sandbox: Sandbox, source: IonApiFile, client: IonClient
 ) -> None:
     """It is read again before a token is fetched, whichever call needs it."""
-    assert await endpoint.ping() == Reply(200)
+    assert await client.ping() == Reply(200)
     source.path.write_text("{")
-    endpoint._tokens.forget()
-    answer = await ask(endpoint, "post")
+    client._tokens.clear()
+    answer = await ask(client, "post")
     assert isinstance(answer, TokenRefused)
     assert "is not JSON" in answer.detail
     assert fetched(sandbox) == 1
 
 
-async def test_a_change_of_permissions_counts_as_a_change(source: IonApiFile, endpoint: IonClient) -> None:
-    """`chmod` changes neither content nor time of content, and is how unreadable files are mended."""
-    await endpoint.ping()
+async def test_a_change_of_permissions_counts_as_a_change(source: IonApiFile, client: IonClient) -> None:
+    """`chmod` changes neither content nor time of content, and is how unreadable files are fixed."""
+    await client.ping()
     source.path.chmod(0o640)
-    assert endpoint.credentials_changed()
+    assert client.credentials_changed()
 
 
-async def test_a_credential_file_beyond_reach_is_looked_at_again_with_every_ping(
-    sandbox: Sandbox, source: IonApiFile, endpoint: IonClient, monkeypatch: pytest.MonkeyPatch
+async def test_an_unreadable_credential_file_is_read_again_at_every_ping(
+    sandbox: Sandbox, source: IonApiFile, client: IonClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the cause leaves no trace on the file (a mount, an ACL), the slow probe must find it mended."""
+    """Where the cause leaves no trace on the file (a mount, an ACL), the slow probe must notice the fix."""
     opened = Path.open
     monkeypatch.setattr(
         Path, "open", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
     )
-    answer = await endpoint.ping()
+    answer = await client.ping()
     assert isinstance(answer, TokenRefused)
     assert "cannot be read: Permission denied" in answer.detail
     monkeypatch.setattr(Path, "open", opened)
-    assert await endpoint.ping() == Reply(200)
+    assert await client.ping() == Reply(200)
 
 
-async def test_oauth1_keys_may_stand_in_files_and_change_there(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_oauth1_keys_may_be_in_files_and_change_there(sandbox: Sandbox, tmp_path: Path) -> None:
     given = oauth1_source(sandbox)
     key, secret = tmp_path / "key", tmp_path / "secret"
     key.write_text(f"{given.consumer_key}\n")
     secret.write_text("wrong")
     url = f"{sandbox.url}/api/ion/messaging/service"
-    endpoint = IonClient(connection(OAuth1Source(key, secret), ion_url=url))
-    answer = await endpoint.ping()
+    client = IonClient(connection(OAuth1Source(key, secret), ion_url=url))
+    answer = await client.ping()
     assert isinstance(answer, Reply)
     assert answer.status == 401
     assert isinstance(given.consumer_secret, Secret)
     secret.write_text(given.consumer_secret.reveal() + "\r\n")
-    assert endpoint.credentials_changed()
-    assert await endpoint.ping() == Reply(200)
-    await endpoint.close()
+    assert client.credentials_changed()
+    assert await client.ping() == Reply(200)
+    await client.close()
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines", b"\x00"])
 async def test_a_key_file_without_one_line_of_text_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "secret"
     path.write_bytes(content)
-    endpoint = IonClient(connection(OAuth1Source("key", path), ion_url="http://127.0.0.1:1/s"))
-    answer = await endpoint.ping()
+    client = IonClient(connection(OAuth1Source("key", path), ion_url="http://127.0.0.1:1/s"))
+    answer = await client.ping()
     assert isinstance(answer, TokenRefused)
-    assert answer.detail == f"{path}: holds no single line of text; write the key alone into it"
+    assert answer.detail == f"{path}: does not contain a single line of text; write only the key into it"
 
 
-async def test_a_key_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+async def test_a_missing_key_file_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "key"
-    endpoint = IonClient(connection(OAuth1Source(path, Secret("s")), ion_url="http://127.0.0.1:1/s"))
-    answer = await endpoint.ping()
+    client = IonClient(connection(OAuth1Source(path, Secret("s")), ion_url="http://127.0.0.1:1/s"))
+    answer = await client.ping()
     assert isinstance(answer, TokenRefused)
     assert answer.detail.startswith(f"{path}: cannot be read: No such file or directory")
 
 
-async def test_oauth1_keys_without_an_ion_url_are_refused_with_the_mend() -> None:
-    endpoint = IonClient(connection(OAuth1Source("key", Secret("s"))))
-    assert await endpoint.ping() == TokenRefused("OAuth 1 keys need an ION URL; set the tenant's ION_URL")
+async def test_oauth1_keys_without_an_ion_url_are_refused_with_a_fix() -> None:
+    client = IonClient(connection(OAuth1Source("key", Secret("s"))))
+    assert await client.ping() == TokenRefused("OAuth 1 keys need an ION URL; set the tenant's ION_URL")
 
 
-async def test_an_ion_url_that_is_none_is_refused_with_the_mend() -> None:
-    endpoint = IonClient(connection(OAuth1Source("key", Secret("s")), ion_url="http://[::1/s"))
-    answer = await endpoint.ping()
+async def test_an_invalid_ion_url_is_refused_with_a_fix() -> None:
+    client = IonClient(connection(OAuth1Source("key", Secret("s")), ion_url="http://[::1/s"))
+    answer = await client.ping()
     assert isinstance(answer, TokenRefused)
     assert "the ION URL cannot be used" in answer.detail
 
@@ -436,45 +436,45 @@ async def test_an_ion_url_that_is_none_is_refused_with_the_mend() -> None:
 
 
 async def test_no_secret_is_in_any_answer_log_or_representation(
-    sandbox: Sandbox, endpoint: IonClient, caplog: pytest.LogCaptureFixture
+    sandbox: Sandbox, client: IonClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Every secret of the tenant and every token, with a far side that says them all in its refusals."""
+    """Every secret of the tenant and every token, with a server that echoes them all in its errors."""
     caplog.set_level(0)
-    assert await endpoint.ping() == Reply(200)
+    assert await client.ping() == Reply(200)
     credentials = sandbox.tenant(TENANT).credentials
     (token,) = sandbox.tokens._grants
     account = [credentials.client_secret, credentials.username, credentials.password]
     for name in ("ping", "versions", "acceptedDocuments", "post"):
         sandbox.faults(call=name, status=403, code=403, error=" ".join([*account, token]))
     sandbox.faults(call="token", status=403, error=" ".join(account))
-    said: list[str] = []
+    shown: list[str] = []
     for call in CALLS:
-        answer = await ask(endpoint, call)
+        answer = await ask(client, call)
         assert isinstance(answer, Reply)
         assert answer.detail == "*** *** *** ***"
-        said += [repr(answer), describe(answer)]
-    said += [repr(endpoint), repr(vars(endpoint)), repr(vars(endpoint._tokens))]
-    endpoint._tokens.forget()
-    refused = await endpoint.ping()
+        shown += [repr(answer), describe(answer)]
+    shown += [repr(client), repr(vars(client)), repr(vars(client._tokens))]
+    client._tokens.clear()
+    refused = await client.ping()
     assert isinstance(refused, TokenRefused)
     assert "*** *** ***" in refused.detail
-    said += [repr(refused), describe(refused), caplog.text]
-    assert not [text for text in said for canary in [*account, token] if canary in text]
+    shown += [repr(refused), describe(refused), caplog.text]
+    assert not [text for text in shown for canary in [*account, token] if canary in text]
 
 
-# --- the meters ---------------------------------------------------------------------------------------
+# --- metrics ------------------------------------------------------------------------------------------
 
 
-async def test_every_request_is_counted_also_the_one_for_a_token(
+async def test_every_request_is_counted_including_that_for_a_token(
     sandbox: Sandbox, source: IonApiFile
 ) -> None:
     meters = Meters()
-    endpoint = IonClient(connection(source), meter=meters.of(TENANT))
+    client = IonClient(connection(source), meter=meters.of(TENANT))
     for call in CALLS:
-        await ask(endpoint, call)
-    await endpoint.close()
-    await ask(endpoint, "ping")
-    await endpoint.close()
+        await ask(client, call)
+    await client.close()
+    await ask(client, "ping")
+    await client.close()
     counted = {
         call: meters.requests.get((TENANT, call, "2xx"))
         for call in ("token", "ping", "versions", "acceptedDocuments", "post")
@@ -484,30 +484,30 @@ async def test_every_request_is_counted_also_the_one_for_a_token(
 
 
 async def test_a_call_begins_when_it_has_its_token(sandbox: Sandbox, source: IonApiFile) -> None:
-    """What the token took is no part of the time that the call may take."""
-    asked: list[int] = []
-    endpoint = IonClient(connection(source), begin=lambda: asked.append(len(sandbox.requests())))
-    await endpoint.ping()
-    await endpoint.versions()
-    await endpoint.close()
-    assert asked == [1, 2]
+    """The time of the token request does not count towards that of the call."""
+    requests: list[int] = []
+    client = IonClient(connection(source), begin=lambda: requests.append(len(sandbox.requests())))
+    await client.ping()
+    await client.versions()
+    await client.close()
+    assert requests == [1, 2]
 
 
 async def test_a_token_service_that_refuses_is_counted_by_its_status(source: IonApiFile) -> None:
     meters = Meters()
     rewrite(source, cs="wrong")
-    endpoint = IonClient(connection(source), meter=meters.of(TENANT))
-    await endpoint.ping()
-    await endpoint.close()
+    client = IonClient(connection(source), meter=meters.of(TENANT))
+    await client.ping()
+    await client.close()
     assert meters.requests.get((TENANT, "token", "4xx")) == 1
     assert meters.requests.get((TENANT, "ping", "none")) == 0
 
 
 async def test_no_answer_is_counted_as_none() -> None:
     meters = Meters()
-    endpoint = IonClient(
+    client = IonClient(
         connection(OAuth1Source("key", Secret("s")), ion_url="http://127.0.0.1:1/s"), meter=meters.of(TENANT)
     )
-    await endpoint.ping()
-    await endpoint.close()
+    await client.ping()
+    await client.close()
     assert meters.requests.get((TENANT, "ping", "none")) == 1

@@ -1,4 +1,4 @@
-"""Faults of the transport that no server on this machine can stage; the only file that fakes the client."""
+"""Transport faults that no server on this machine can stage; the only file that fakes the HTTP client."""
 
 import asyncio
 import errno
@@ -31,15 +31,15 @@ URLS = {
 KEY = ConnectionKey("ion.example", 28090, True, True, None, None, None)
 
 
-class Given:
-    """Credentials that stand in no file."""
+class FixedCredentials:
+    """Credentials that are in no file."""
 
     paths = ()
 
-    def __init__(self, credentials: oauth.OAuth1Keys | oauth.IonApi) -> None:
+    def __init__(self, credentials: oauth.Credentials) -> None:
         self._credentials = credentials
 
-    def read(self) -> oauth.OAuth1Keys | oauth.IonApi:
+    def read(self) -> oauth.Credentials:
         """As given."""
         return self._credentials
 
@@ -61,17 +61,17 @@ def _stream_writer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def fake() -> Iterator[aioresponses]:
-    """The client's answers, staged."""
+    """The HTTP client, with staged responses."""
     with aioresponses() as staged:
         yield staged
 
 
 @pytest.fixture
-async def endpoint() -> AsyncIterator[IonClient]:
+async def client() -> AsyncIterator[IonClient]:
     """To BASE, with OAuth 1 keys."""
-    keys = oauth.OAuth1Keys("key", oauth.Secret("canary-secret"))
+    keys = oauth.OAuth1Keys("key", oauth.Secret("canary-secret"), "HMAC-SHA256")
     made = IonClient(
-        connection(Given(keys), ion_url=BASE, total_seconds=50, read_seconds=40, connect_seconds=5)
+        connection(FixedCredentials(keys), ion_url=BASE, total_seconds=50, read_seconds=40, connect_seconds=5)
     )
     yield made
     await made.close()
@@ -137,7 +137,7 @@ FAULTS: dict[str, tuple[Exception, str]] = {
             (),
             message="canary",
         ),
-        "what ion.example:28090 answers is not HTTP",
+        "the answer of ion.example:28090 is not HTTP",
     ),
     "url": (aiohttp.InvalidURL("http://canary"), "the URL of ion.example cannot be used"),
     "label": (UnicodeError("label too long"), "the URL of ion.example cannot be used"),
@@ -149,40 +149,40 @@ FAULTS: dict[str, tuple[Exception, str]] = {
 }
 
 
-@pytest.mark.parametrize(("fault", "said"), FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize(("fault", "text"), FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("call", CALLS)
-async def test_every_fault_is_no_reply_in_words_for_a_person(
-    fake: aioresponses, endpoint: IonClient, call: Call, fault: Exception, said: str
+async def test_every_fault_is_no_reply_with_a_text_for_operators(
+    fake: aioresponses, client: IonClient, call: Call, fault: Exception, text: str
 ) -> None:
     stage(fake, call, exception=fault)
-    assert await ask(endpoint, call) == NoReply(said)
+    assert await ask(client, call) == NoReply(text)
 
 
 @pytest.mark.parametrize("call", CALLS)
-async def test_a_cancellation_passes(fake: aioresponses, endpoint: IonClient, call: Call) -> None:
+async def test_a_cancellation_propagates(fake: aioresponses, client: IonClient, call: Call) -> None:
     stage(fake, call, exception=asyncio.CancelledError())
     with pytest.raises(asyncio.CancelledError):
-        await ask(endpoint, call)
+        await ask(client, call)
 
 
 @pytest.mark.parametrize("call", CALLS)
-async def test_a_bug_is_not_taken_for_the_far_sides_doing(
-    fake: aioresponses, endpoint: IonClient, call: Call
+async def test_a_bug_is_not_taken_for_a_fault_of_ion(
+    fake: aioresponses, client: IonClient, call: Call
 ) -> None:
     stage(fake, call, exception=ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
-        await ask(endpoint, call)
+        await ask(client, call)
 
 
-async def test_a_token_service_that_cannot_be_reached_is_asked_thrice_and_is_not_available(
+async def test_an_unreachable_token_service_gets_three_requests_and_is_unavailable(
     fake: aioresponses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
 
-    async def nap(seconds: float) -> None:
+    async def sleep(seconds: float) -> None:
         waits.append(seconds)
 
-    monkeypatch.setattr("backoff._async.asyncio.sleep", nap)
+    monkeypatch.setattr("backoff._async.asyncio.sleep", sleep)
     api = oauth.IonApi(
         "ACME_PRD",
         "client",
@@ -192,20 +192,20 @@ async def test_a_token_service_that_cannot_be_reached_is_asked_thrice_and_is_not
     )
     for _ in range(3):
         fake.post("https://login.example/as/token", exception=FAULTS["dns"][0])
-    endpoint = IonClient(connection(Given(api)))
-    assert await endpoint.ping() == TokenUnavailable("cannot resolve login.example")
+    client = IonClient(connection(FixedCredentials(api)))
+    assert await client.ping() == TokenUnavailable("cannot resolve login.example")
     assert len(waits) == 2
     assert all(0 <= wait <= 0.6 for wait in waits)
-    await endpoint.close()
+    await client.close()
 
 
-async def test_a_token_service_that_comes_back_is_no_trouble(
+async def test_a_token_service_that_recovers_is_no_failure(
     fake: aioresponses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def nap(_: float) -> None:
+    async def sleep(_: float) -> None:
         pass
 
-    monkeypatch.setattr("backoff._async.asyncio.sleep", nap)
+    monkeypatch.setattr("backoff._async.asyncio.sleep", sleep)
     api = oauth.IonApi(
         "ACME_PRD",
         "client",
@@ -217,6 +217,6 @@ async def test_a_token_service_that_comes_back_is_no_trouble(
     fake.post("https://login.example/as/token", status=502)
     fake.post("https://login.example/as/token", payload={"access_token": "t", "expires_in": 7200})
     fake.get(f"{api.service_url}/ping", status=200)
-    endpoint = IonClient(connection(Given(api)))
-    assert await endpoint.ping() == Reply(200)
-    await endpoint.close()
+    client = IonClient(connection(FixedCredentials(api)))
+    assert await client.ping() == Reply(200)
+    await client.close()

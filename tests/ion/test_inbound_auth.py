@@ -1,4 +1,4 @@
-"""A caller that says it is ION: who is let in, and who is not."""
+"""Calls that claim to be ION's: which are accepted, and which are refused."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ from oauthlib.oauth1 import Client
 
 from relay.core.model import TenantId
 from relay.ion import inbound_auth
-from relay.ion.inbound_auth import Call, InboundVerifier, Key, Refused
+from relay.ion.inbound_auth import InboundVerifier, Key, Refused, SignedRequest
 from relay.ion.oauth import OAuth1Keys, Secret, Signer
 
 ACME, GLOBEX = TenantId("ACME_PRD"), TenantId("GLOBEX_TST")
@@ -17,7 +17,7 @@ WINDOW = 300.0
 
 
 @pytest.fixture
-def doorman() -> InboundVerifier:
+def verifier() -> InboundVerifier:
     keys = {"acme-key": Key(ACME, Secret("acme & secret")), "globex-key": Key(GLOBEX, Secret("other"))}
     return InboundVerifier(lambda: keys, WINDOW)
 
@@ -31,10 +31,10 @@ def signed(
     at: float = NOW,
     method: str = "HMAC-SHA256",
     verb: Literal["GET", "POST"] = "GET",
-) -> Call:
+) -> SignedRequest:
     client = Client(key, secret, signature_method=method, nonce=nonce, timestamp=str(int(at)))
     _, headers, _ = client.sign(url, verb)
-    return Call("GET", url, headers["Authorization"])
+    return SignedRequest("GET", url, headers["Authorization"])
 
 
 def why(outcome: Refused | None) -> str:
@@ -43,20 +43,25 @@ def why(outcome: Refused | None) -> str:
 
 
 @pytest.mark.parametrize("method", ["HMAC-SHA256", "HMAC-SHA1"])
-def test_a_call_that_oauthlib_signs_is_let_in(doorman, method):
-    assert doorman.admit(signed(method=method), ACME, NOW) is None
+def test_a_call_signed_by_oauthlib_is_accepted(verifier, method):
+    assert verifier.verify(signed(method=method), ACME, NOW) is None
 
 
-def test_a_call_that_the_relay_itself_would_sign_is_let_in(doorman):
-    """Two implementations of the signing side agree with the checking side."""
-    header = Signer(OAuth1Keys("acme-key", Secret("acme & secret")), "GET", URL).header("abc", int(NOW))
-    assert doorman.admit(Call("GET", URL, header), ACME, NOW) is None
+def test_a_call_signed_by_the_relays_own_signer_is_accepted(verifier):
+    """Two implementations of signing agree with the verification."""
+    header = Signer(OAuth1Keys("acme-key", Secret("acme & secret"), "HMAC-SHA256"), "GET", URL).header(
+        "abc", int(NOW)
+    )
+    assert verifier.verify(SignedRequest("GET", URL, header), ACME, NOW) is None
 
 
-def test_the_query_is_signed_too(doorman):
+def test_the_query_is_signed_too(verifier):
     call = signed(URL + "?a=1&b=%20x")
-    assert doorman.admit(call, ACME, NOW) is None
-    assert why(doorman.admit(Call("GET", URL + "?a=2", call.authorization), ACME, NOW)) == "nobody"
+    assert verifier.verify(call, ACME, NOW) is None
+    assert (
+        why(verifier.verify(SignedRequest("GET", URL + "?a=2", call.authorization), ACME, NOW))
+        == "unauthenticated"
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,13 +70,13 @@ def test_the_query_is_signed_too(doorman):
         signed(key="unknown"),
         signed(secret="guessed"),
         signed(verb="POST"),
-        Call("GET", URL.replace("ping", "versions"), signed().authorization),
-        Call("GET", URL.replace("relay.", "other."), signed().authorization),
+        SignedRequest("GET", URL.replace("ping", "versions"), signed().authorization),
+        SignedRequest("GET", URL.replace("relay.", "other."), signed().authorization),
     ],
     ids=["key", "secret", "method", "path", "host"],
 )
-def test_whoever_cannot_sign_this_very_call_is_nobody(doorman, call):
-    assert why(doorman.admit(call, ACME, NOW)) == "nobody"
+def test_a_call_that_is_not_signed_with_its_key_is_unauthenticated(verifier, call):
+    assert why(verifier.verify(call, ACME, NOW)) == "unauthenticated"
 
 
 @pytest.mark.parametrize(
@@ -86,33 +91,35 @@ def test_whoever_cannot_sign_this_very_call_is_nobody(doorman, call):
         'OAuth a="b"',
     ],
 )
-def test_a_header_without_a_whole_signature_is_refused(doorman, header):
-    assert why(doorman.admit(Call("GET", URL, header), ACME, NOW)) == "nobody"
+def test_a_header_without_a_complete_signature_is_refused(verifier, header):
+    assert why(verifier.verify(SignedRequest("GET", URL, header), ACME, NOW)) == "unauthenticated"
 
 
-def test_a_parameter_that_is_in_the_header_and_in_the_query_is_refused(doorman):
-    outcome = doorman.admit(Call("GET", URL + "?oauth_nonce=b", signed().authorization), ACME, NOW)
+def test_a_parameter_that_is_in_the_header_and_in_the_query_is_refused(verifier):
+    outcome = verifier.verify(SignedRequest("GET", URL + "?oauth_nonce=b", signed().authorization), ACME, NOW)
     assert outcome is not None
     assert "twice" in outcome.detail
 
 
-def test_a_query_that_cannot_be_read_is_refused(doorman):
-    call = Call("GET", URL + "?a=%zz", signed().authorization)
-    outcome = doorman.admit(call, ACME, NOW)
+def test_a_query_that_cannot_be_read_is_refused(verifier):
+    call = SignedRequest("GET", URL + "?a=%zz", signed().authorization)
+    outcome = verifier.verify(call, ACME, NOW)
     assert outcome is not None
     assert "cannot be read" in outcome.detail
 
 
 @pytest.mark.parametrize("away", [WINDOW, -WINDOW])
-def test_clocks_may_differ_by_the_window(doorman, away):
-    assert doorman.admit(signed(at=NOW + away), ACME, NOW) is None
+def test_clocks_may_differ_by_the_window(verifier, away):
+    assert verifier.verify(signed(at=NOW + away), ACME, NOW) is None
 
 
-@pytest.mark.parametrize(("away", "said"), [(WINDOW + 1, "301 s ahead"), (-WINDOW - 1, "301 s old")])
-def test_beyond_it_a_call_is_refused_and_told_by_how_much(doorman, away, said):
-    outcome = doorman.admit(signed(at=NOW + away), ACME, NOW)
+@pytest.mark.parametrize(
+    ("away", "text"), [(WINDOW + 1, "301 s in the future"), (-WINDOW - 1, "301 s in the past")]
+)
+def test_beyond_the_window_a_call_is_refused_with_the_difference(verifier, away, text):
+    outcome = verifier.verify(signed(at=NOW + away), ACME, NOW)
     assert outcome is not None
-    assert said in outcome.detail
+    assert text in outcome.detail
 
 
 @pytest.mark.parametrize(
@@ -128,40 +135,40 @@ def test_beyond_it_a_call_is_refused_and_told_by_how_much(doorman, away, said):
         (f'oauth_timestamp="{int(NOW)}"', f'oauth_timestamp="{"9" * 13}"'),
     ],
 )
-def test_what_is_odd_about_a_signature_is_refused_before_it_is_checked(doorman, before, after):
+def test_an_invalid_parameter_is_refused_before_the_signature_is_checked(verifier, before, after):
     header = signed().authorization
     assert before in header
-    outcome = doorman.admit(Call("GET", URL, header.replace(before, after)), ACME, NOW)
+    outcome = verifier.verify(SignedRequest("GET", URL, header.replace(before, after)), ACME, NOW)
     assert outcome is not None
     assert "oauth_" in outcome.detail
 
 
-def test_a_call_is_let_in_once(doorman):
-    assert doorman.admit(signed(), ACME, NOW) is None
-    assert why(doorman.admit(signed(), ACME, NOW + 1)) == "nobody"
-    assert doorman.admit(signed(nonce="another"), ACME, NOW + 1) is None
-    assert doorman.admit(signed(at=NOW + 1), ACME, NOW + 1) is None
+def test_a_call_is_accepted_once(verifier):
+    assert verifier.verify(signed(), ACME, NOW) is None
+    assert why(verifier.verify(signed(), ACME, NOW + 1)) == "unauthenticated"
+    assert verifier.verify(signed(nonce="another"), ACME, NOW + 1) is None
+    assert verifier.verify(signed(at=NOW + 1), ACME, NOW + 1) is None
 
 
-def test_a_forged_call_does_not_use_up_the_nonce(doorman):
-    assert why(doorman.admit(signed(secret="guessed"), ACME, NOW)) == "nobody"
-    assert doorman.admit(signed(), ACME, NOW) is None
+def test_a_forged_call_does_not_use_up_the_nonce(verifier):
+    assert why(verifier.verify(signed(secret="guessed"), ACME, NOW)) == "unauthenticated"
+    assert verifier.verify(signed(), ACME, NOW) is None
 
 
-def test_the_key_of_another_tenant_is_foreign_and_no_more_than_that(doorman):
+def test_the_key_of_another_tenant_is_refused_as_wrong_tenant(verifier):
     call = signed(key="globex-key", secret="other")
-    outcome = doorman.admit(call, ACME, NOW)
-    assert outcome == Refused("foreign", "the consumer key is not that of tenant ACME_PRD")
+    outcome = verifier.verify(call, ACME, NOW)
+    assert outcome == Refused("wrong-tenant", "the consumer key is not that of tenant ACME_PRD")
 
 
-def test_more_calls_than_can_be_remembered_are_refused_until_the_first_are_too_old(doorman, monkeypatch):
-    monkeypatch.setattr(inbound_auth, "MOST_NONCES", 3)
+def test_more_calls_than_can_be_remembered_are_refused_until_the_oldest_expire(verifier, monkeypatch):
+    monkeypatch.setattr(inbound_auth, "MAX_NONCES", 3)
     for nonce in "abc":
-        assert doorman.admit(signed(nonce=nonce), ACME, NOW) is None
-    assert why(doorman.admit(signed(nonce="d"), ACME, NOW)) == "crowd"
+        assert verifier.verify(signed(nonce=nonce), ACME, NOW) is None
+    assert why(verifier.verify(signed(nonce="d"), ACME, NOW)) == "too-many-calls"
     later = NOW + WINDOW + 1
-    assert doorman.admit(signed(nonce="d", at=later), ACME, later) is None
-    assert why(doorman.admit(signed(nonce="a"), ACME, later)) == "nobody"
+    assert verifier.verify(signed(nonce="d", at=later), ACME, later) is None
+    assert why(verifier.verify(signed(nonce="a"), ACME, later)) == "unauthenticated"
 
 
 def test_a_key_is_never_shown():

@@ -1,4 +1,4 @@
-"""Signatures against published vectors, and token requests and answers, hostile ones included."""
+"""Signatures against published test vectors; token requests and responses, hostile ones included."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ from relay.ion.oauth import CredentialError, OAuth1Keys, Secret, SignatureMethod
 
 def test_a_secret_cannot_be_printed() -> None:
     secret = Secret("canary-7")
-    keys = OAuth1Keys("key", secret)
+    keys = OAuth1Keys("key", secret, "HMAC-SHA256")
     shown = [
         str(secret),
         repr(secret),
@@ -79,7 +79,7 @@ def test_hmac_sha256_as_published_for_the_same_request() -> None:
 def test_hmac_sha256_as_documented_by_a_vendor() -> None:
     """The request of NetSuite's help (two-legged), with the signature in the tests of a client of theirs."""
     both = "60712990bc09623786e7047c226bcb3f86d49dca0b04efc21001dc76d97a81f5"
-    keys = OAuth1Keys(both, Secret(both))
+    keys = OAuth1Keys(both, Secret(both), "HMAC-SHA256")
     url = (
         "https://1234567.restlets.api.netsuite.com/rest/requesttoken"
         "?oauth_callback=https%3A%2F%2Fmy.example.com%2FTBA%2F%3FcallbackRequest"
@@ -113,7 +113,7 @@ SEGMENT = st.text("abcXYZ019-._~", min_size=1, max_size=8) | st.sampled_from(
     nonce=st.text("0123456789abcdef", min_size=1, max_size=32),
     timestamp=st.integers(min_value=0, max_value=2**40),
 )
-def test_a_signature_is_the_librarys(
+def test_signatures_equal_those_of_oauthlib(
     method: SignatureMethod,
     http_method: Literal["GET", "POST"],
     origin: str,
@@ -124,7 +124,7 @@ def test_a_signature_is_the_librarys(
     nonce: str,
     timestamp: int,
 ) -> None:
-    """For every request we could send, header by header the one that oauthlib's own client makes."""
+    """Every parameter of the header equals that of oauthlib's own client, for any request."""
     url = f"{origin}/{path}{query}"
     signer = Signer(OAuth1Keys(key, Secret(secret), method), http_method, url)
     client = Client(key, secret, signature_method=method, nonce=nonce, timestamp=str(timestamp))
@@ -135,7 +135,7 @@ def test_a_signature_is_the_librarys(
 
 def test_the_path_is_signed_as_it_is_sent() -> None:
     """Computed by hand: the escapes of the path are escaped once more, in the case they have."""
-    keys = OAuth1Keys("key", Secret("secret"))
+    keys = OAuth1Keys("key", Secret("secret"), "HMAC-SHA256")
     url = "https://ion.example:28090/service/v3/lid%3a%2f%2facme.orders.1/acceptedDocuments"
     base = (
         "GET&https%3A%2F%2Fion.example%3A28090%2Fservice%2Fv3%2Flid%253a%252f%252facme.orders.1"
@@ -170,7 +170,7 @@ def parsed(**changes: object) -> oauth.IonApi:
     return oauth.parse_ionapi(json.dumps({**FILE, **changes}))
 
 
-def test_an_ionapi_file_tells_where_to_go_and_with_what() -> None:
+def test_an_ionapi_file_has_the_urls_and_the_credentials() -> None:
     api = parsed()
     assert api.service_url == "https://gateway.example/ACME_PRD/IONSERVICES/api/ion/messaging/service"
     assert api.token_url == "https://login.example:443/ACME_PRD/as/token.oauth2"
@@ -188,21 +188,21 @@ def test_paths_are_joined_by_one_slash() -> None:
     assert parsed(iu="https://g.example/").service_url.startswith("https://g.example/ACME_PRD/")
 
 
-def test_unknown_keys_are_passed_over() -> None:
+def test_unknown_keys_are_ignored() -> None:
     assert parsed(zz={"deep": [1]}, v=None) == parsed()
 
 
 @pytest.mark.parametrize("name", ["ti", "ci", "cs", "iu", "pu", "ot"])
 @pytest.mark.parametrize("value", [None, ""])
-def test_a_missing_key_is_named_with_the_mend(name: str, value: object) -> None:
+def test_a_missing_key_is_named_with_the_fix(name: str, value: object) -> None:
     with pytest.raises(CredentialError, match=rf'lacks "{name}"; download the \.ionapi file again'):
         parsed(**{name: value})
 
 
 @pytest.mark.parametrize("name", ["ti", "ci", "cs", "iu", "pu", "ot", "saak", "sask"])
 @pytest.mark.parametrize("value", [5, ["canary"], {"a": "canary"}, True, "canary\r\nX-Header: 1"])
-def test_a_value_that_is_no_text_is_named_and_not_shown(name: str, value: object) -> None:
-    with pytest.raises(CredentialError, match=f'"{name}" in the .ionapi file is not a text') as caught:
+def test_a_value_that_is_not_a_string_is_named_and_not_shown(name: str, value: object) -> None:
+    with pytest.raises(CredentialError, match=f'"{name}" in the .ionapi file is not a string') as caught:
         parsed(**{name: value})
     assert "canary" not in str(caught.value)
 
@@ -215,7 +215,7 @@ def test_half_a_service_account_is_an_error(name: str, other: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "null", "[]", '"canary"', "[" * 100_000, "\x00", "9" * 5000])
-def test_a_file_that_is_no_json_object_is_an_error_that_shows_nothing(text: str) -> None:
+def test_a_file_that_is_not_a_json_object_is_an_error_that_quotes_nothing(text: str) -> None:
     with pytest.raises(CredentialError, match="is not") as caught:
         oauth.parse_ionapi(text)
     assert "canary" not in str(caught.value)
@@ -236,7 +236,7 @@ def test_a_file_that_is_no_json_object_is_an_error_that_shows_nothing(text: str)
         "file:///etc/passwd",
     ],
 )
-def test_credentials_do_not_travel_unencrypted(name: str, url: str) -> None:
+def test_credentials_are_not_sent_unencrypted(name: str, url: str) -> None:
     with pytest.raises(CredentialError, match=f'"{name}" in the .ionapi file is not an https URL'):
         parsed(**{name: url})
 
@@ -244,7 +244,7 @@ def test_credentials_do_not_travel_unencrypted(name: str, url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:8481", "http://localhost:1/x", "http://[::1]:80", "https://h.example"]
 )
-def test_http_is_for_this_machine_only(url: str) -> None:
+def test_plain_http_is_allowed_to_this_machine_only(url: str) -> None:
     assert oauth.is_secure(url)
     assert parsed(iu=url).gateway == url
 
@@ -256,8 +256,8 @@ def form(request: oauth.TokenRequest) -> dict[str, str]:
     return {name: value[0] for name, value in parse_qs(request.form.decode(), strict_parsing=True).items()}
 
 
-def test_a_service_account_asks_by_the_password_grant() -> None:
-    request = oauth.token_request(parsed())
+def test_a_service_account_uses_the_password_grant() -> None:
+    request = oauth.token_request(parsed(), basic=False, scope=None)
     assert request.url == "https://login.example:443/ACME_PRD/as/token.oauth2"
     assert form(request) == {
         "grant_type": "password",
@@ -270,8 +270,8 @@ def test_a_service_account_asks_by_the_password_grant() -> None:
     assert "Authorization" not in request.headers
 
 
-def test_without_an_account_it_is_client_credentials() -> None:
-    request = oauth.token_request(parsed(saak=None, sask=None), scope="a b")
+def test_without_an_account_the_grant_is_client_credentials() -> None:
+    request = oauth.token_request(parsed(saak=None, sask=None), basic=False, scope="a b")
     assert form(request) == {
         "grant_type": "client_credentials",
         "client_id": "ACME_PRD~client",
@@ -281,7 +281,7 @@ def test_without_an_account_it_is_client_credentials() -> None:
 
 
 @pytest.mark.parametrize("account", [{}, {"saak": None, "sask": None}])
-def test_the_clients_credentials_may_go_as_http_basic(account: dict[str, None]) -> None:
+def test_client_credentials_may_be_sent_as_http_basic(account: dict[str, None]) -> None:
     request = oauth.token_request(parsed(**account), basic=True, scope="s")
     pair = base64.b64decode(request.headers["Authorization"].removeprefix("Basic ")).decode()
     assert pair == "ACME_PRD~client:canary-client-secret"
@@ -291,10 +291,10 @@ def test_the_clients_credentials_may_go_as_http_basic(account: dict[str, None]) 
 
 def test_a_token_request_does_not_show_its_secrets() -> None:
     for basic in (True, False):
-        assert "canary" not in repr(oauth.token_request(parsed(), basic=basic))
+        assert "canary" not in repr(oauth.token_request(parsed(), basic=basic, scope=None))
 
 
-# --- the token service's answer -------------------------------------------------------------------
+# --- the token service's response -------------------------------------------------------------------
 
 
 def answer(**fields: object) -> bytes:
@@ -302,35 +302,35 @@ def answer(**fields: object) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("said", "life"),
+    ("expires_in", "lifetime"),
     [
         (7200, 7200.0),
         ("7200", 7200.0),
         (0.5, 0.5),
         (" 60 ", 60.0),
-        (10**400, oauth.LIFE_UNSAID),
+        (10**400, oauth.ASSUMED_LIFETIME),
         ("1e999", 24 * 3600.0),
         (10**30, 24 * 3600.0),
-        (0, oauth.LIFE_UNSAID),
-        (-1, oauth.LIFE_UNSAID),
-        ("nan", oauth.LIFE_UNSAID),
-        ("soon", oauth.LIFE_UNSAID),
-        (True, oauth.LIFE_UNSAID),
-        (None, oauth.LIFE_UNSAID),
-        ([7200], oauth.LIFE_UNSAID),
+        (0, oauth.ASSUMED_LIFETIME),
+        (-1, oauth.ASSUMED_LIFETIME),
+        ("nan", oauth.ASSUMED_LIFETIME),
+        ("soon", oauth.ASSUMED_LIFETIME),
+        (True, oauth.ASSUMED_LIFETIME),
+        (None, oauth.ASSUMED_LIFETIME),
+        ([7200], oauth.ASSUMED_LIFETIME),
     ],
 )
-def test_the_life_of_a_token_is_read_or_guessed_with_caution(said: object, life: float) -> None:
-    """A life of 0 would fetch a token for every request, and the quota is 100 a day."""
-    token = oauth.read_token(answer(access_token="t", token_type="Bearer", expires_in=said))
+def test_the_lifetime_of_a_token_is_read_or_assumed_with_caution(expires_in: object, lifetime: float) -> None:
+    """A lifetime of 0 would fetch a token for every request, and the quota is 100 a day."""
+    token = oauth.read_token(answer(access_token="t", token_type="Bearer", expires_in=expires_in))
     assert isinstance(token, oauth.Token)
-    assert token.life == life
+    assert token.lifetime == lifetime
 
 
 def test_a_token_is_read_and_not_shown() -> None:
     token = oauth.read_token(answer(access_token="canary.jwt-1_2~+/="))
     assert isinstance(token, oauth.Token)
-    assert token.text.reveal() == "canary.jwt-1_2~+/="
+    assert token.value.reveal() == "canary.jwt-1_2~+/="
     assert "canary" not in repr(token)
 
 
@@ -353,8 +353,8 @@ def test_a_token_is_read_and_not_shown() -> None:
         answer(access_token="canary" * 1001),
     ],
 )
-def test_an_answer_without_a_usable_token_says_so_and_shows_nothing(reply: bytes) -> None:
-    """A token with a line break would write headers of its own."""
+def test_a_response_without_a_usable_token_is_an_error_that_quotes_nothing(reply: bytes) -> None:
+    """A token with a line break would inject headers."""
     found = oauth.read_token(reply)
     assert isinstance(found, str)
     assert "access_token" in found
@@ -362,13 +362,13 @@ def test_an_answer_without_a_usable_token_says_so_and_shows_nothing(reply: bytes
 
 
 @given(st.binary(max_size=200))
-def test_no_answer_whatsoever_raises(reply: bytes) -> None:
+def test_no_response_raises(reply: bytes) -> None:
     oauth.read_token(reply)
-    oauth.read_refusal(reply)
+    oauth.read_token_error(reply)
 
 
 @pytest.mark.parametrize(
-    ("reply", "said"),
+    ("body", "error"),
     [
         (answer(error="invalid_client"), "invalid_client"),
         (answer(error="invalid_grant", error_description="locked"), "invalid_grant: locked"),
@@ -378,14 +378,14 @@ def test_no_answer_whatsoever_raises(reply: bytes) -> None:
         (b"[]", ""),
     ],
 )
-def test_a_refusal_is_read(reply: bytes, said: str) -> None:
-    assert oauth.read_refusal(reply) == said
+def test_an_error_is_read(body: bytes, error: str) -> None:
+    assert oauth.read_token_error(body) == error
 
 
-def test_a_refusal_is_bounded() -> None:
-    assert len(oauth.read_refusal(answer(error="x" * 10**5, error_description="y" * 10**5))) <= 1202
+def test_an_error_is_bounded() -> None:
+    assert len(oauth.read_token_error(answer(error="x" * 10**5, error_description="y" * 10**5))) <= 1202
 
 
-def test_a_token_is_due_for_renewal_at_nine_tenths_of_its_life() -> None:
-    assert not oauth.due_for_renewal(1000.0, 7200.0, 1000.0 + 6479.9)
-    assert oauth.due_for_renewal(1000.0, 7200.0, 1000.0 + 6480.0)
+def test_a_token_is_due_for_renewal_at_nine_tenths_of_its_lifetime() -> None:
+    assert not oauth.is_due_for_renewal(1000.0, 7200.0, 1000.0 + 6479.9)
+    assert oauth.is_due_for_renewal(1000.0, 7200.0, 1000.0 + 6480.0)

@@ -1,39 +1,39 @@
-"""One token for all, fetched once, renewed in time, never in a loop; in virtual time."""
+"""One token for all callers, fetched once, renewed in time, never in a loop; in virtual time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from relay.core.replies import TokenRefused, TokenUnavailable
 from relay.ion.oauth import Secret, Token
-from relay.ion.tokens import Fetched, TokenCache
+from relay.ion.tokens import TokenCache, TokenResult
 from tests.support import virtual
 
 
-class SystemdNotifier:
-    """A token service in words. `seconds`: how long it takes; `next`: its answers, else a token of `life`."""
+class TokenService:
+    """`seconds`: its response time. `results`: its next results, else a token of `lifetime`."""
 
-    def __init__(self, seconds: float = 1.0, life: float = 1000.0) -> None:
-        self.seconds, self.life = seconds, life
-        self.next: list[Fetched] = []
-        self.asked: list[float] = []
+    def __init__(self, seconds: float = 1.0, lifetime: float = 1000.0) -> None:
+        self.seconds, self.lifetime = seconds, lifetime
+        self.results: list[TokenResult] = []
+        self.requests: list[float] = []
 
-    async def fetch(self) -> Fetched:
-        """Ask it."""
-        self.asked.append(now())
-        number = len(self.asked)
-        answer = self.next.pop(0) if self.next else Token(Secret(f"token-{number}"), self.life)
+    async def fetch(self) -> TokenResult:
+        """One request, recorded with its time."""
+        self.requests.append(now())
+        number = len(self.requests)
+        result = self.results.pop(0) if self.results else Token(Secret(f"token-{number}"), self.lifetime)
         await asyncio.sleep(self.seconds)
-        return answer
+        return result
 
 
 def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def cache(service: SystemdNotifier) -> TokenCache:
+def cache(service: TokenService) -> TokenCache:
     return TokenCache(service.fetch, now)
 
 
@@ -48,45 +48,45 @@ def in_virtual_time(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[
 async def text(tokens: TokenCache) -> str:
     token = await tokens.get()
     assert isinstance(token, Token)
-    return token.text.reveal()
+    return token.value.reveal()
 
 
 @in_virtual_time
-async def test_fifty_who_wait_cause_one_fetch() -> None:
-    service = SystemdNotifier()
+async def test_fifty_callers_cause_one_fetch() -> None:
+    service = TokenService()
     tokens = cache(service)
     assert set(await asyncio.gather(*(text(tokens) for _ in range(50)))) == {"token-1"}
-    assert len(service.asked) == 1
+    assert len(service.requests) == 1
 
 
 @in_virtual_time
-async def test_a_fetch_is_finished_for_the_others_when_whoever_began_it_is_cancelled() -> None:
-    service = SystemdNotifier()
+async def test_a_fetch_is_completed_for_the_others_when_the_caller_that_started_it_is_cancelled() -> None:
+    service = TokenService()
     tokens = cache(service)
     first, second = asyncio.create_task(text(tokens)), asyncio.create_task(text(tokens))
     await asyncio.sleep(0.5)
     first.cancel()
     assert await second == "token-1"
     assert first.cancelled()
-    assert len(service.asked) == 1
+    assert len(service.requests) == 1
 
 
 @in_virtual_time
-async def test_a_fetch_that_nobody_waits_for_any_more_is_not_wasted() -> None:
-    service = SystemdNotifier()
+async def test_the_token_of_a_fetch_whose_callers_were_cancelled_is_cached() -> None:
+    service = TokenService()
     tokens = cache(service)
     only = asyncio.create_task(text(tokens))
     await asyncio.sleep(0.5)
     only.cancel()
     await asyncio.sleep(1)
     assert await text(tokens) == "token-1"
-    assert len(service.asked) == 1
+    assert len(service.requests) == 1
 
 
 @in_virtual_time
-async def test_a_token_is_renewed_once_nine_tenths_of_its_life_are_over() -> None:
-    """Its life counts from before it was asked for."""
-    service = SystemdNotifier(seconds=10, life=1000)
+async def test_a_token_is_renewed_after_nine_tenths_of_its_lifetime() -> None:
+    """Its lifetime counts from before it was requested."""
+    service = TokenService(seconds=10, lifetime=1000)
     tokens = cache(service)
     assert await text(tokens) == "token-1"
     await asyncio.sleep(889.9)
@@ -95,48 +95,48 @@ async def test_a_token_is_renewed_once_nine_tenths_of_its_life_are_over() -> Non
     await asyncio.sleep(0.1)
     assert tokens.must_fetch
     assert set(await asyncio.gather(*(text(tokens) for _ in range(5)))) == {"token-2"}
-    assert service.asked == [0.0, 900.0]
+    assert service.requests == [0.0, 900.0]
 
 
 @pytest.mark.parametrize("failure", [TokenRefused("wrong"), TokenUnavailable("down", 5.0)])
-def test_a_failure_is_everybodys_and_is_not_kept(failure: Fetched) -> None:
+def test_all_callers_get_a_failure_and_it_is_not_cached(failure: TokenResult) -> None:
     async def test() -> None:
-        service = SystemdNotifier()
-        service.next = [failure]
+        service = TokenService()
+        service.results = [failure]
         tokens = cache(service)
         assert await asyncio.gather(*(tokens.get() for _ in range(5))) == [failure] * 5
         assert tokens.cached is None
         assert await text(tokens) == "token-2"
-        assert len(service.asked) == 2
+        assert len(service.requests) == 2
 
     virtual.run(test())
 
 
 @in_virtual_time
-async def test_while_the_old_token_lives_a_failed_renewal_is_no_trouble_and_no_loop() -> None:
-    """In the last tenth of a life of 1,000 s a service that is down is asked a handful of times."""
-    service = SystemdNotifier(seconds=0, life=1000)
+async def test_while_the_old_token_is_valid_a_failed_renewal_is_no_failure_and_no_loop() -> None:
+    """In the last tenth of a lifetime of 1,000 s a service that is down gets a handful of requests."""
+    service = TokenService(seconds=0, lifetime=1000)
     tokens = cache(service)
     await tokens.get()
     await asyncio.sleep(900)
-    service.next = [TokenUnavailable("down")] * 100
+    service.results = [TokenUnavailable("down")] * 100
     while now() < 999:
         assert await text(tokens) == "token-1"
         await asyncio.sleep(0.25)
-    assert 3 <= len(service.asked) - 1 <= 10
+    assert 3 <= len(service.requests) - 1 <= 10
     await asyncio.sleep(1)
     assert await tokens.get() == TokenUnavailable("down")
-    service.next = []
+    service.results = []
     assert (await text(tokens)).startswith("token-")
 
 
 @in_virtual_time
-async def test_a_renewal_after_a_failed_one_is_good_for_its_own_life() -> None:
-    service = SystemdNotifier(seconds=0, life=1000)
+async def test_a_renewal_after_a_failed_one_is_fresh_for_its_own_lifetime() -> None:
+    service = TokenService(seconds=0, lifetime=1000)
     tokens = cache(service)
     await tokens.get()
     await asyncio.sleep(900)
-    service.next = [TokenUnavailable("down")]
+    service.results = [TokenUnavailable("down")]
     assert await text(tokens) == "token-1"
     await asyncio.sleep(60)
     assert await text(tokens) == "token-3"
@@ -146,35 +146,35 @@ async def test_a_renewal_after_a_failed_one_is_good_for_its_own_life() -> None:
 
 @in_virtual_time
 async def test_credentials_that_are_refused_at_renewal_are_refused() -> None:
-    service = SystemdNotifier(seconds=0)
+    service = TokenService(seconds=0)
     tokens = cache(service)
     await tokens.get()
     await asyncio.sleep(950)
-    service.next = [TokenRefused("revoked")]
+    service.results = [TokenRefused("revoked")]
     assert await tokens.get() == TokenRefused("revoked")
 
 
 @in_virtual_time
-async def test_only_the_token_that_was_refused_is_given_up() -> None:
-    service = SystemdNotifier(seconds=0)
+async def test_only_the_token_that_was_rejected_is_invalidated() -> None:
+    service = TokenService(seconds=0)
     tokens = cache(service)
     old = await tokens.get()
     assert isinstance(old, Token)
-    tokens.refuse(old)
+    tokens.invalidate(old)
     assert tokens.cached is None
     assert await text(tokens) == "token-2"
-    tokens.refuse(old)
+    tokens.invalidate(old)
     assert await text(tokens) == "token-2"
-    assert len(service.asked) == 2
+    assert len(service.requests) == 2
 
 
 @in_virtual_time
-async def test_what_is_under_way_for_former_credentials_is_not_kept() -> None:
-    service = SystemdNotifier()
+async def test_a_token_fetched_for_former_credentials_is_not_cached() -> None:
+    service = TokenService()
     tokens = cache(service)
     waiting = asyncio.create_task(text(tokens))
     await asyncio.sleep(0.5)
-    tokens.forget()
+    tokens.clear()
     assert tokens.must_fetch
     later = asyncio.create_task(text(tokens))
     assert await waiting == "token-1"
@@ -183,8 +183,8 @@ async def test_what_is_under_way_for_former_credentials_is_not_kept() -> None:
 
 
 @in_virtual_time
-async def test_a_close_cuts_the_fetch_and_whoever_waits() -> None:
-    service = SystemdNotifier(seconds=10)
+async def test_close_cancels_the_fetch_and_its_callers() -> None:
+    service = TokenService(seconds=10)
     tokens = cache(service)
     waiting = asyncio.create_task(tokens.get())
     await asyncio.sleep(1)
@@ -196,18 +196,17 @@ async def test_a_close_cuts_the_fetch_and_whoever_waits() -> None:
 
 
 @in_virtual_time
-async def test_a_bug_in_the_fetch_reaches_who_waits_and_blocks_nobody() -> None:
-    asked = 0
+async def test_an_exception_in_the_fetch_reaches_its_callers_and_blocks_nobody() -> None:
+    fetches = 0
 
-    async def fetch() -> Fetched:
-        nonlocal asked
-        asked += 1
-        if asked == 1:
+    async def fetch() -> TokenResult:
+        nonlocal fetches
+        fetches += 1
+        if fetches == 1:
             raise ZeroDivisionError
         return Token(Secret("t"), 10)
 
-    fetching: Callable[[], Awaitable[Fetched]] = fetch
-    tokens = TokenCache(fetching, now)
+    tokens = TokenCache(fetch, now)
     with pytest.raises(ZeroDivisionError):
         await tokens.get()
     assert await text(tokens) == "t"

@@ -1,4 +1,4 @@
-"""What goes to ION and what comes back, byte by byte, hostile replies included."""
+"""Requests and responses on the wire, byte by byte, hostile responses included."""
 
 import json
 import zlib
@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.config.sections import HttpSettings
 from relay.core.model import DocumentName, LogicalId, Message, MessageId, RowId, TenantId
+from relay.core.ports import EncodedPost
 from relay.core.replies import Accepted, NoReply, Versions
 from relay.ion import wire
 
@@ -31,22 +33,26 @@ def message(payload: bytes = b"<SyncShipment/>", parameters: str = "{}", message
     )
 
 
-def parts(body: wire.Body) -> list[Mail]:
-    """The parts as the standard library's parser, which knows nothing of ours, sees them."""
+def encode(message: Message, deflate_from: int = 10_000) -> EncodedPost:
+    return wire.encode_post(message, SENDER, deflate_from)
+
+
+def parts(body: EncodedPost) -> list[Mail]:
+    """The parts as the standard library's parser, an independent implementation, finds them."""
     mail = message_from_bytes(b"Content-Type: " + body.content_type.encode() + b"\r\n\r\n" + body.data)
     listed = mail.get_payload()
     assert isinstance(listed, list)
     return [part for part in listed if isinstance(part, Mail)]
 
 
-def parameters(body: wire.Body) -> dict[str, object]:
+def parameters(body: EncodedPost) -> dict[str, object]:
     found = json.loads(raw_parts(body)[0])
     assert isinstance(found, dict)
     return found
 
 
-def raw_parts(body: wire.Body) -> list[bytes]:
-    """The bytes between the boundaries, headers off; binary content is not for a mail parser."""
+def raw_parts(body: EncodedPost) -> list[bytes]:
+    """The bytes between the boundaries, without headers; a mail parser would change binary content."""
     boundary = body.content_type.partition("boundary=")[2].encode()
     pieces = (b"\r\n" + body.data).split(b"\r\n--" + boundary)
     assert pieces[0] == b""
@@ -57,7 +63,7 @@ def raw_parts(body: wire.Body) -> list[bytes]:
 # --- URLs -----------------------------------------------------------------------------------------
 
 
-def test_the_calls_of_the_service_stand_below_its_base_with_or_without_a_slash() -> None:
+def test_urls_are_joined_to_the_base_with_or_without_a_slash() -> None:
     assert wire.ping_url(BASE) == wire.ping_url(BASE + "/") == BASE + "/ping"
     assert wire.versions_url(BASE + "/") == BASE + "/versions"
     assert wire.multipart_message_url(BASE + "/") == BASE + "/v3/multipartMessage"
@@ -75,7 +81,7 @@ def test_a_logical_id_is_one_escaped_segment_in_lower_case_hex_as_in_the_samples
 
 
 def test_a_body_is_exactly_what_the_protocol_describes() -> None:
-    body = wire.body(message(), SENDER)
+    body = encode(message())
     boundary = body.content_type.removeprefix("multipart/form-data; boundary=")
     assert (
         body.data
@@ -98,7 +104,7 @@ def test_a_body_is_exactly_what_the_protocol_describes() -> None:
 
 
 def test_another_parser_finds_the_two_parts_in_their_order() -> None:
-    first, second = parts(wire.body(message(), SENDER))
+    first, second = parts(encode(message()))
     assert first.get_param("name", header="content-disposition") == "ParameterRequest"
     assert first.get_content_type() == "application/json"
     assert second.get_param("name", header="content-disposition") == "MessagePayload"
@@ -108,8 +114,8 @@ def test_another_parser_finds_the_two_parts_in_their_order() -> None:
 
 
 @given(payload=st.binary(min_size=1, max_size=200), deflate_from=st.sampled_from([0, 100, 10_000]))
-def test_any_payload_comes_through_unchanged(payload: bytes, deflate_from: int) -> None:
-    body = wire.body(message(payload), SENDER, deflate_from)
+def test_any_payload_arrives_unchanged(payload: bytes, deflate_from: int) -> None:
+    body = encode(message(payload), deflate_from)
     first, second = raw_parts(body)
     compressed = json.loads(first)["encoding"] == "DEFLATE"
     assert compressed == (len(payload) >= deflate_from)
@@ -119,7 +125,7 @@ def test_any_payload_comes_through_unchanged(payload: bytes, deflate_from: int) 
 def test_compression_begins_at_the_given_size_and_is_in_zlib_format() -> None:
     """RFC 1950: 0x78, a second byte that makes the pair a multiple of 31, a checksum at the end."""
     payload = b"<line/>" * 2000
-    below, at = (wire.body(message(payload), SENDER, len(payload) + more) for more in (1, 0))
+    below, at = (encode(message(payload), len(payload) + more) for more in (1, 0))
     assert parameters(below)["encoding"] == "NONE"
     assert raw_parts(below)[1] == payload
     assert parameters(at)["encoding"] == "DEFLATE"
@@ -130,17 +136,18 @@ def test_compression_begins_at_the_given_size_and_is_in_zlib_format() -> None:
     assert compressed[-4:] == zlib.adler32(payload).to_bytes(4, "big")
 
 
-def test_eight_kibibytes_are_compressed_unless_told_otherwise() -> None:
-    assert parameters(wire.body(message(b"x" * 8191), SENDER))["encoding"] == "NONE"
-    assert parameters(wire.body(message(b"x" * 8192), SENDER))["encoding"] == "DEFLATE"
+def test_eight_kibibytes_are_compressed_by_default() -> None:
+    default = HttpSettings().deflate_from_bytes
+    assert parameters(encode(message(b"x" * 8191), default))["encoding"] == "NONE"
+    assert parameters(encode(message(b"x" * 8192), default))["encoding"] == "DEFLATE"
 
 
 def test_the_boundary_is_never_inside_the_payload() -> None:
-    """Also where an application stores one of our own requests, and a request that held such a one."""
+    """Even if the payload is one of our own requests, or a request with such a payload."""
     payload = b"<a/>"
     seen = set()
     for _ in range(4):
-        body = wire.body(message(payload), SENDER, 10**6)
+        body = encode(message(payload), 10**6)
         boundary = body.content_type.partition("boundary=")[2]
         assert boundary.encode() not in payload
         assert boundary not in seen
@@ -150,57 +157,57 @@ def test_the_boundary_is_never_inside_the_payload() -> None:
 
 
 def test_the_boundary_is_never_inside_the_parameters() -> None:
-    ordinary = wire.body(message(), SENDER).content_type.partition("boundary=")[2]
-    body = wire.body(message(message_id=f"--{ordinary}"), SENDER)
+    ordinary = encode(message()).content_type.partition("boundary=")[2]
+    body = encode(message(message_id=f"--{ordinary}"))
     assert body.content_type.partition("boundary=")[2] != ordinary
     assert parameters(body)["messageId"] == f"--{ordinary}"
 
 
-def test_stored_parameters_are_merged_and_what_is_null_is_left_out() -> None:
+def test_stored_parameters_are_merged_and_nulls_are_omitted() -> None:
     stored = {
         "variationId": 2**63 - 1,
         "location": None,
         "custom_Region": "Nord-Süd ☃",
         "batchAbortIndicator": False,
     }
-    sent = parameters(wire.body(message(parameters=json.dumps(stored)), SENDER))
+    sent = parameters(encode(message(parameters=json.dumps(stored))))
     assert sent["variationId"] == 2**63 - 1
     assert sent["custom_Region"] == "Nord-Süd ☃"
     assert sent["batchAbortIndicator"] is False
     assert "location" not in sent
 
 
-def test_stored_parameters_never_replace_what_the_relay_decides() -> None:
+def test_stored_parameters_never_replace_those_that_the_relay_sets() -> None:
     stored = {"fromLogicalId": "lid://mallory.x.1", "messageId": "another", "encoding": "NONE"}
-    sent = parameters(wire.body(message(parameters=json.dumps(stored)), SENDER, 0))
+    sent = parameters(encode(message(parameters=json.dumps(stored)), 0))
     assert (sent["fromLogicalId"], sent["messageId"], sent["encoding"]) == (SENDER, "m1", "DEFLATE")
 
 
-def test_the_applications_trace_is_no_parameter_of_ions() -> None:
+def test_the_applications_traceparent_is_not_sent_as_a_parameter() -> None:
     stored = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "documentId": "SO-1"}
-    sent = parameters(wire.body(message(parameters=json.dumps(stored)), SENDER))
+    sent = parameters(encode(message(parameters=json.dumps(stored))))
     assert sent["documentId"] == "SO-1"
     assert "traceparent" not in sent
 
 
 @pytest.mark.parametrize("stored", ["[]", "null", "3", "{", "", '{"variationId": NaN}', '{"x": Infinity}'])
-def test_parameters_that_are_no_json_object_are_a_value_error(stored: str) -> None:
+def test_parameters_that_are_not_a_json_object_are_a_value_error(stored: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        wire.body(message(parameters=stored), SENDER)
+        encode(message(parameters=stored))
 
 
 def test_parameters_with_half_a_character_still_make_a_body() -> None:
     r"""`\ud800` alone is valid JSON and no valid UTF-8."""
-    sent = parameters(wire.body(message(parameters=r'{"custom_A": "\ud800"}'), SENDER))
+    sent = parameters(encode(message(parameters=r'{"custom_A": "\ud800"}')))
     assert sent["custom_A"] == "\ud800"
 
 
 def test_a_body_does_not_show_its_bytes() -> None:
-    assert "SyncShipment" not in repr(wire.body(message(), SENDER))
+    assert "SyncShipment" not in repr(encode(message()))
 
 
-def test_every_request_says_the_tenant_and_asks_for_json_as_it_is() -> None:
-    assert wire.headers("ACME_PRD", "ion-relay/1") == {
+def test_every_request_has_the_tenant_and_accepts_json_without_encoding() -> None:
+    assert wire.request_headers("ACME_PRD", "ion-relay/1") == {
         "X-TenantId": "ACME_PRD",
         "Accept": "application/json",
         "Accept-Encoding": "identity",
@@ -208,7 +215,7 @@ def test_every_request_says_the_tenant_and_asks_for_json_as_it_is() -> None:
     }
 
 
-# --- replies --------------------------------------------------------------------------------------
+# --- responses --------------------------------------------------------------------------------------
 
 
 def test_versions_are_read() -> None:
@@ -216,7 +223,7 @@ def test_versions_are_read() -> None:
     assert wire.read_versions(b'\xef\xbb\xbf{"supportedVersions": []}') == Versions(())
 
 
-def test_absurd_versions_are_not_kept() -> None:
+def test_absurd_versions_are_dropped() -> None:
     """They would be shown in the log."""
     listed = ["v" * 11, "v3\n", *["v4"] * 100]
     found = wire.read_versions(json.dumps({"supportedVersions": listed}).encode())
@@ -258,24 +265,24 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("reply", HOSTILE.values(), ids=HOSTILE)
-def test_nonsense_is_no_reply_with_a_short_printable_reason(reply: bytes) -> None:
+def test_an_unreadable_body_is_no_reply_with_a_short_printable_reason(reply: bytes) -> None:
     for name, read in (("versions", wire.read_versions), ("acceptedDocuments", wire.read_accepted)):
         found = read(reply)
         assert isinstance(found, NoReply)
         assert found.detail.startswith(f"{name}: ")
-        assert len(found.detail) <= wire.LONGEST_DETAIL
+        assert len(found.detail) <= wire.MAX_DETAIL
         assert found.detail.isprintable()
-    code, said = wire.read_reply(reply)
+    code, text = wire.read_error(reply)
     assert code is None
-    assert len(said) <= wire.LONGEST_DETAIL
-    assert said == "" or said.isprintable()
+    assert len(text) <= wire.MAX_DETAIL
+    assert text == "" or text.isprintable()
 
 
 @given(reply=st.binary(max_size=300) | st.text(max_size=100).map(str.encode))
-def test_no_reply_whatsoever_raises(reply: bytes) -> None:
+def test_no_body_raises(reply: bytes) -> None:
     assert isinstance(wire.read_versions(reply), Versions | NoReply)
     assert isinstance(wire.read_accepted(reply), Accepted | NoReply)
-    assert len(wire.read_reply(reply)[1]) <= wire.LONGEST_DETAIL
+    assert len(wire.read_error(reply)[1]) <= wire.MAX_DETAIL
 
 
 @given(
@@ -291,21 +298,21 @@ def test_no_reply_whatsoever_raises(reply: bytes) -> None:
         max_leaves=10,
     )
 )
-def test_no_json_whatsoever_raises(found: object) -> None:
+def test_no_json_raises(found: object) -> None:
     reply = json.dumps(found).encode()
     assert isinstance(wire.read_versions(reply), Versions | NoReply)
     assert isinstance(wire.read_accepted(reply), Accepted | NoReply)
-    assert wire.read_reply(reply)[1] == wire.one_line(wire.read_reply(reply)[1])
+    assert wire.read_error(reply)[1] == wire.one_line(wire.read_error(reply)[1])
 
 
 @pytest.mark.parametrize(
-    ("reply", "code", "said"),
+    ("reply", "code", "text"),
     [
         (b'{"status": "FAIL", "code": 418, "errors": "tenant id missing"}', 418, "tenant id missing"),
         (b'{"code": 477, "errors": ["two parts", "not three"]}', 477, "two parts; not three"),
         (b'{"code": 540, "message": "internal error"}', 540, "internal error"),
-        (b'{"code": 400, "errors": [], "message": "said here"}', 400, "said here"),
-        (b'{"code": 400, "errors": null, "message": "said here"}', 400, "said here"),
+        (b'{"code": 400, "errors": [], "message": "text here"}', 400, "text here"),
+        (b'{"code": 400, "errors": null, "message": "text here"}', 400, "text here"),
         (b'{"code": 400, "errors": [1, "kept", {"a": 2}, ""]}', 400, "kept"),
         (b'{"code": true, "errors": "no code"}', None, "no code"),
         (b'{"code": "418", "errors": "a text is no code"}', None, "a text is no code"),
@@ -318,19 +325,19 @@ def test_no_json_whatsoever_raises(found: object) -> None:
         (b"[]", None, "the answer is not a JSON object"),
     ],
 )
-def test_the_reply_of_ims_is_read_in_all_its_shapes(reply: bytes, code: int | None, said: str) -> None:
-    assert wire.read_reply(reply) == (code, said)
+def test_errors_of_ims_are_read_in_all_their_formats(reply: bytes, code: int | None, text: str) -> None:
+    assert wire.read_error(reply) == (code, text)
 
 
-def test_the_far_sides_words_are_cut_to_what_a_log_line_bears() -> None:
-    _, said = wire.read_reply(json.dumps({"errors": ["x" * 1000] * 1000}).encode())
-    assert len(said) == wire.LONGEST_DETAIL
-    assert said.endswith("…")
+def test_a_servers_error_text_is_truncated_for_the_log() -> None:
+    _, text = wire.read_error(json.dumps({"errors": ["x" * 1000] * 1000}).encode())
+    assert len(text) == wire.MAX_DETAIL
+    assert text.endswith("…")
 
 
-def test_a_reply_that_is_no_json_is_not_quoted() -> None:
+def test_a_body_that_is_not_json_is_not_quoted() -> None:
     """It may be an echo of what was sent."""
-    assert "secret" not in wire.read_reply(b"<SyncShipment>secret</SyncShipment>")[1]
+    assert "secret" not in wire.read_error(b"<SyncShipment>secret</SyncShipment>")[1]
 
 
 # --- Retry-After ----------------------------------------------------------------------------------
@@ -362,27 +369,27 @@ def test_a_reply_that_is_no_json_is_not_quoted() -> None:
         ("\udcff" * 100_000, None),
     ],
 )
-def test_a_hint_is_read_as_seconds_or_as_a_date(header: str | None, seconds: float | None) -> None:
+def test_retry_after_is_read_as_seconds_or_as_a_date(header: str | None, seconds: float | None) -> None:
     assert wire.read_retry_after(header, NOW) == seconds
 
 
 @given(st.text(max_size=80))
-def test_no_hint_whatsoever_raises(header: str) -> None:
+def test_no_retry_after_raises(header: str) -> None:
     found = wire.read_retry_after(header, NOW)
     assert found is None or found >= 0
 
 
 @given(st.integers(min_value=0, max_value=10**8))
-def test_a_date_ahead_is_its_distance(seconds: int) -> None:
+def test_a_future_date_is_its_distance(seconds: int) -> None:
     at = NOW + timedelta(seconds=seconds)
     assert wire.read_retry_after(at.strftime("%a, %d %b %Y %H:%M:%S GMT"), NOW) == seconds
 
 
-# --- words ----------------------------------------------------------------------------------------
+# --- text ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("location", "said"),
+    ("location", "text"),
     [
         ("https://login.example/as?state=secret", "redirected to https://login.example"),
         ("http://user:secret@h.example:8443/x", "redirected to http://h.example:8443"),
@@ -392,8 +399,8 @@ def test_a_date_ahead_is_its_distance(seconds: int) -> None:
         ("https://h.example:port/", "redirected to an unreadable URL"),
     ],
 )
-def test_a_redirect_says_where_to_but_no_path_and_no_query(location: str, said: str) -> None:
-    assert wire.redirect_target(location) == said
+def test_a_redirect_is_described_without_path_and_query(location: str, text: str) -> None:
+    assert wire.describe_redirect(location) == text
 
 
 @given(st.text(), st.integers(min_value=1, max_value=50))

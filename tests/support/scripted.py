@@ -29,8 +29,8 @@ class ProcessSignals:
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
-    """A message ready to be posted."""
+class ScriptedPost(EncodedPost):
+    """The message, as it is: the script needs no bytes."""
 
     message: Message
 
@@ -76,15 +76,15 @@ class ScriptedEndpoint:
         fine = Accepted(frozenset(DocumentName(name) for name in self.documents))
         return await self._ask("accepted_documents", None, fine)
 
-    async def pack(self, message: Message) -> Packed:
-        return Packed(message)
+    async def encode(self, message: Message) -> EncodedPost:
+        return ScriptedPost("", b"", message)
 
-    async def post(self, parcel: EncodedPost, traceparent: str | None = None) -> Answer:
-        assert isinstance(parcel, Packed), "a parcel comes from this endpoint's own pack"
+    async def post(self, encoded: EncodedPost, traceparent: str | None = None) -> Answer:
+        assert isinstance(encoded, ScriptedPost), "a post comes from this client's own encode"
         self.traceparents.append(traceparent)
-        answer = await self._ask("post", parcel.message, Reply(202))
+        answer = await self._ask("post", encoded.message, Reply(202))
         if isinstance(answer, Reply) and 200 <= answer.status < 300:
-            self.taken.append(parcel.message)
+            self.taken.append(encoded.message)
         return answer
 
     def credentials_changed(self) -> bool:
