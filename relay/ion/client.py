@@ -198,10 +198,9 @@ class IonClient(Ion):
         now = fingerprint(connection.credentials.paths)
         if isinstance(self._address, ServiceAddress) and now == self._fingerprint:
             return self._address
-        before = self._address
-        self._fingerprint = now
+        before, self._fingerprint = self._address, now
         self._address = open_address(connection.credentials, connection.ion_url, connection.logical_id)
-        if not _have_same_credentials(before, self._address):
+        if _credentials_of(before) is None or _credentials_of(before) != _credentials_of(self._address):
             self._tokens.clear()
         return self._address
 
@@ -286,14 +285,8 @@ class IonClient(Ion):
         return cached + (self._address.secrets if isinstance(self._address, ServiceAddress) else ())
 
 
-def _have_same_credentials(
-    before: ServiceAddress | TokenRefused | None, after: ServiceAddress | TokenRefused
-) -> bool:
-    return (
-        isinstance(before, ServiceAddress)
-        and isinstance(after, ServiceAddress)
-        and before.credentials == after.credentials
-    )
+def _credentials_of(address: ServiceAddress | TokenRefused | None) -> oauth.Credentials | None:
+    return address.credentials if isinstance(address, ServiceAddress) else None
 
 
 def _asks_for_fresh_token(response: Response | Failure) -> bool:
