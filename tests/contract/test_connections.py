@@ -60,9 +60,9 @@ async def connect() -> AsyncIterator[Connect]:
         await client.close()
 
 
-async def fine(line: Line, asked: ProcessSignals) -> None:
+async def fine(line: Line, request: ProcessSignals) -> None:
     """Normal operation."""
-    await line.reply("200 OK", BODIES[asked.target.rpartition("/")[2]])
+    await line.reply("200 OK", BODIES[request.target.rpartition("/")[2]])
 
 
 def is_fine(answer: Answer) -> bool:
@@ -77,13 +77,13 @@ def stale(first: int = 1) -> Callable[[Line, ProcessSignals], Any]:
     """The first connection breaks after `first` requests without a response; the others are fine."""
     served = 0
 
-    async def handler(line: Line, asked: ProcessSignals) -> None:
+    async def handler(line: Line, request: ProcessSignals) -> None:
         nonlocal served
         served += 1
         if line.number == 0 and served > first:
             line.hang_up()
         else:
-            await fine(line, asked)
+            await fine(line, request)
 
     return handler
 
@@ -97,8 +97,8 @@ async def test_a_get_on_a_broken_kept_alive_connection_is_repeated_at_once_with_
         client = connect(server.port)
         assert is_fine(await ask(client, "ping"))
         assert is_fine(await ask(client, call))
-        assert [asked.on_line for asked in server.asked] == [0, 0, 1]
-        signatures = {asked.headers["authorization"] for asked in server.asked}
+        assert [request.on_line for request in server.asked] == [0, 0, 1]
+        signatures = {request.headers["authorization"] for request in server.asked}
         assert len(signatures) == 3
 
 
@@ -108,9 +108,9 @@ async def test_a_post_on_a_broken_kept_alive_connection_is_never_repeated(connec
         assert is_fine(await ask(client, "ping"))
         answer = await ask(client, "post")
         assert isinstance(answer, NoReply)
-        assert [asked.method for asked in server.asked] == ["GET", "POST"]
+        assert [request.method for request in server.asked] == ["GET", "POST"]
         assert is_fine(await ask(client, "ping"))
-        assert [asked.method for asked in server.asked] == ["GET", "POST", "GET"]
+        assert [request.method for request in server.asked] == ["GET", "POST", "GET"]
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -123,9 +123,9 @@ async def test_on_a_new_connection_nothing_is_repeated(connect: Connect, call: C
 
 
 async def test_a_get_is_repeated_once_only(connect: Connect) -> None:
-    async def breaks(line: Line, asked: ProcessSignals) -> None:
+    async def breaks(line: Line, request: ProcessSignals) -> None:
         if len(server.asked) <= 1:
-            await fine(line, asked)
+            await fine(line, request)
         else:
             line.hang_up()
 
@@ -137,16 +137,16 @@ async def test_a_get_is_repeated_once_only(connect: Connect) -> None:
 
 
 async def test_a_connection_that_the_server_closed_is_not_used_again(connect: Connect) -> None:
-    async def answers_once(line: Line, asked: ProcessSignals) -> None:
-        await fine(line, asked)
+    async def closes_after_response(line: Line, request: ProcessSignals) -> None:
+        await fine(line, request)
         await line.finish()
 
-    async with RawServer(answers_once) as server:
+    async with RawServer(closes_after_response) as server:
         client = connect(server.port)
         assert is_fine(await ask(client, "ping"))
         await server.until(lambda: not server.lines)
         assert is_fine(await ask(client, "post"))
-        assert [asked.on_line for asked in server.asked] == [0, 1]
+        assert [request.on_line for request in server.asked] == [0, 1]
 
 
 async def test_an_idle_connection_is_closed(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,11 +380,11 @@ NONSENSE = {
 @pytest.mark.parametrize("data", NONSENSE.values(), ids=NONSENSE)
 @pytest.mark.parametrize("call", CALLS)
 async def test_what_is_not_http_is_no_reply(connect: Connect, call: Call, data: bytes) -> None:
-    async def babbles(line: Line, _: ProcessSignals) -> None:
+    async def sends_nonsense(line: Line, _: ProcessSignals) -> None:
         await line.say(data)
         line.hang_up()
 
-    async with RawServer(babbles) as server:
+    async with RawServer(sends_nonsense) as server:
         client = connect(server.port, total_seconds=5)
         answer = await ask(client, call)
         assert isinstance(answer, NoReply)
@@ -421,11 +421,11 @@ async def test_unusual_response_headers_are_replies(connect: Connect, head: str,
 
 
 async def test_a_protocol_switch_is_answered_and_its_connection_not_used_again(connect: Connect) -> None:
-    async def switches(line: Line, asked: ProcessSignals) -> None:
+    async def switches(line: Line, request: ProcessSignals) -> None:
         if line.number == 0:
             await line.say(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
             await line.until_gone()
-        await fine(line, asked)
+        await fine(line, request)
 
     async with RawServer(switches) as server:
         client = connect(server.port, total_seconds=0.2)
@@ -451,21 +451,21 @@ async def test_requests_are_those_of_the_protocol(connect: Connect) -> None:
         client = connect(server.port)
         for call in CALLS:
             await ask(client, call)
-        assert [(asked.method, asked.target) for asked in server.asked] == [
+        assert [(request.method, request.target) for request in server.asked] == [
             ("GET", "/service/ping"),
             ("GET", "/service/versions"),
             ("GET", "/service/v3/lid%3a%2f%2facme.orders.1/acceptedDocuments"),
             ("POST", "/service/v3/multipartMessage"),
         ]
-        for asked in server.asked:
-            assert asked.headers["x-tenantid"] == TENANT
-            assert asked.headers["accept"] == "application/json"
-            assert asked.headers["accept-encoding"] == "identity"
-            assert asked.headers["user-agent"].startswith("ion-relay/")
-            assert asked.headers["authorization"].startswith("OAuth ")
-            assert "cookie" not in asked.headers
-            assert "content-encoding" not in asked.headers
-            assert "transfer-encoding" not in asked.headers
+        for request in server.asked:
+            assert request.headers["x-tenantid"] == TENANT
+            assert request.headers["accept"] == "application/json"
+            assert request.headers["accept-encoding"] == "identity"
+            assert request.headers["user-agent"].startswith("ion-relay/")
+            assert request.headers["authorization"].startswith("OAuth ")
+            assert "cookie" not in request.headers
+            assert "content-encoding" not in request.headers
+            assert "transfer-encoding" not in request.headers
 
 
 async def test_cookies_and_proxies_of_the_environment_are_not_used(
@@ -562,8 +562,8 @@ async def test_a_server_that_echoes_secrets_brings_none_into_an_answer(
 ) -> None:
     caplog.set_level(0)
 
-    async def echoes(line: Line, asked: ProcessSignals) -> None:
-        text = b"canary-secret " + asked.headers["authorization"].encode() + b" canary-secret" * 100
+    async def echoes(line: Line, request: ProcessSignals) -> None:
+        text = b"canary-secret " + request.headers["authorization"].encode() + b" canary-secret" * 100
         await line.reply("403 No", b'{"code": 403, "errors": "' + text.replace(b'"', b"'") + b'"}')
 
     async with RawServer(echoes) as server:
@@ -609,5 +609,5 @@ async def test_a_post_that_may_no_longer_be_sent_sends_no_byte(size: int) -> Non
         finally:
             await client.close()
         assert isinstance(answer, NoReply)
-        assert [asked.method for asked in server.asked] == ["POST"]
+        assert [request.method for request in server.asked] == ["POST"]
         assert len(server.asked[0].body) > size
