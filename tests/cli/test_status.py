@@ -122,7 +122,7 @@ def test_a_relay_that_does_not_carry_a_tenant_is_told(person: "Person") -> None:
     globex = person.runs("status", "--json").json["tenants"]["GLOBEX"]
     assert globex["state"] == "idle"  # nothing of it waits: nobody need carry it
     person.hands_over("m2", tenant="GLOBEX")
-    assert "no relay that runs carries it" in person.runs("status").out
+    assert "no running relay owns it yet" in person.runs("status").out
 
 
 def test_alive_is_for_health_checks(person: "Person") -> None:
