@@ -49,7 +49,7 @@ def test_json_has_a_tenant_each_and_the_relays(person: "Person") -> None:
     person.hands_over("m1", "m2")
     person.runs("messages", "park", "m2")
     later = datetime.now(UTC) + timedelta(minutes=5)
-    relay_says(person, "backing-off", "HTTP 503", later)
+    relay_says(person, "backing-off", "HTTP 503", later, kind="busy")
     found = person.runs("status", "--json").json
     acme = found["tenants"]["ACME"]
     assert acme.pop("oldest_due_seconds") >= 0
