@@ -75,4 +75,4 @@ class TenantContext:
     report: StateReport
     stopping: asyncio.Event
     traces: Traces | None = None
-    liveness: Component = field(default_factory=lambda: Liveness().part("tenant", inf))
+    liveness: Component = field(default_factory=lambda: Liveness().component("tenant", inf))

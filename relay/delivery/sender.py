@@ -239,7 +239,7 @@ class Sender:
                 if traces is None:
                     answer = await ion.post(parcel)
                 else:
-                    answer = await traces.around(message, partial(ion.post, parcel))
+                    answer = await traces.post_in_span(message, partial(ion.post, parcel))
         finally:
             self._shares.end(self._share)
             if answer is None:
@@ -249,7 +249,7 @@ class Sender:
     def _slot_ended(self, slot: asyncio.Task[None]) -> None:
         self._slots.discard(slot)
         if not self._slots:
-            self._context.liveness.rest()
+            self._context.liveness.idle()
         self._job_ended(slot)
 
     def _job_ended(self, job: asyncio.Task[None]) -> None:

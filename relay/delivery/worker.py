@@ -86,7 +86,7 @@ class Worker:
                 paused = self._control.paused
                 state = await (self._perform(state) if paused is None else self._stay_paused(paused))
         finally:
-            self._context.liveness.rest()
+            self._context.liveness.idle()
             await self._context.ion.close()
 
     async def _wait_for_work(self) -> None:
@@ -125,7 +125,7 @@ class Worker:
             answer = await unless(self._context.stopping, _awaited(call))
             if answer is None or not protocol.is_fine(answer):
                 break
-        self._context.liveness.rest()
+        self._context.liveness.idle()
         if answer is not None:
             self._note(answer)
         return answer
