@@ -132,7 +132,7 @@ EVENTS = (
     Event(
         "incident.ongoing",
         "error",
-        "the incident lasts: `count` since the last line, `total` and `seconds` since it opened, first and last error",
+        "the incident lasts: `count` since the last line, `total` and `seconds` since it opened",
         {
             "kind": "busy",
             "count": 4,
