@@ -18,7 +18,7 @@ Level = Literal["debug", "info", "warning", "error"]
 
 _WALL = datetime(2026, 11, 24, 19, 16, 11, 207000, UTC)
 _TENANT = {"tenant": "ACME_PRD"}
-_WAIT = "wait; if it lasts, look at the gateway's quota and at ION's status"
+_WAIT = "wait; if it lasts, check the gateway's quota and ION's status"
 
 
 @dataclass(frozen=True, slots=True)
