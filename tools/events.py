@@ -1,7 +1,7 @@
-"""This file is every event of the log, with a sample of each: what docs/log.md is made from.
+"""Every event of the log with a sample: the source of docs/log.md.
 
-`facts` are the keys as the call gives them; `bound` those that the logger carries besides. A test holds both
-against the calls in the code.
+`facts` are the keys as the call gives them; `bound` those that the logger carries in addition. A test
+compares both with the calls in the code.
 """
 
 import io
@@ -12,18 +12,20 @@ from typing import Any, Literal
 
 import structlog
 
+from relay.core import protocol
+from relay.core.protocol import Fault
 from relay.observability import logs
 
 Level = Literal["debug", "info", "warning", "error"]
 
 _WALL = datetime(2026, 11, 24, 19, 16, 11, 207000, UTC)
 _TENANT = {"tenant": "ACME_PRD"}
-_WAIT = "wait; if it lasts, look at the gateway's quota and at ION's status"
+_ION = {"fault": Fault.ION.value, "hint": protocol.BUSY.hint}
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the log: when it is said, and what it looks like."""
+    """One line of the log: when it is written, and what it looks like."""
 
     name: str
     level: Level
@@ -48,7 +50,7 @@ EVENTS = (
     Event(
         "relay.recovered",
         "warning",
-        "the one before it ended without settling its last posts",
+        "the previous relay ended without settling its last posts",
         {
             "reason": "the relay before this one ended without settling its last posts",
             "detail": "at most 128 messages a tenant go out again, under the same message ids",
@@ -58,31 +60,31 @@ EVENTS = (
     Event(
         "relay.ended",
         "warning",
-        "it ended at once, as the second signal asked",
+        "the relay ended at once, after a second signal",
         {"reason": "a second signal: posts in flight were cut"},
     ),
     Event(
         "relay.ended",
         "error",
-        "it ended, and the outbox did not take its last settlements",
+        "the relay ended, and its last settlements could not be written to the outbox",
         {"reason": "3 settlements could not be written", "hint": "see above"},
     ),
     Event(
         "relay.cut",
         "warning",
-        "the grace ran out with posts in flight",
+        "the grace period ended with posts in flight",
         {"reason": "the grace ran out with posts in flight"},
     ),
     Event(
         "relay.gave_up",
         "error",
-        "`relay run --until-empty --within SECONDS`: time is up",
+        "`relay run --until-empty --within SECONDS`: the time is up",
         {"reason": "not everything was delivered within 60 s"},
     ),
     Event(
         "setting.ignored",
         "warning",
-        "a name that nobody reads: a misspelt `RELAY_…`, or OpenTelemetry's without the extra `otel`",
+        "a variable that has no effect: a misspelt `RELAY_…`, or OpenTelemetry's without the extra `otel`",
         {
             "setting": "RELAY_LOG__LEVL",
             "reason": "is not a setting of the relay",
@@ -92,13 +94,13 @@ EVENTS = (
     Event(
         "settings.reloaded",
         "info",
-        "new settings are in use; which tenants they changed or removed",
+        "new settings are in use; the tenants that they changed or removed",
         {"changed": ["ACME_PRD"], "removed": []},
     ),
     Event(
         "settings.refused",
         "error",
-        "the new settings, or a file in the folder of tenants, are wrong; what held before goes on",
+        "the new settings, or a file in the tenants directory, are invalid; the previous ones stay in use",
         {
             "setting": "tenants/ACME_PRD.toml",
             "reason": "has no credentials",
@@ -108,30 +110,29 @@ EVENTS = (
     Event(
         "incident.opened",
         "warning",
-        "something fails whose fault is ION's or the network's",
+        "an incident caused by ION or the network",
         {
             "kind": "busy",
             "detail": "HTTP 503: under maintenance",
-            "fault": "ION's or the network's",
-            "hint": _WAIT,
+            **_ION,
         },
         _TENANT,
     ),
     Event(
         "incident.opened",
         "error",
-        "something fails that a person must mend",
+        "an incident that needs an operator",
         {
             "kind": "outbox",
             "detail": "sqlite:///relay.db: the disk is full",
-            "fault": "the outbox's",
-            "hint": "mend the cause; the relay tries again by itself, nothing is lost",
+            "fault": Fault.OUTBOX.value,
+            "hint": "fix the cause; the relay retries automatically, nothing is lost",
         },
     ),
     Event(
         "incident.ongoing",
         "error",
-        "it lasts: `count` since the last line, `total` and `seconds` altogether, the first and last sample",
+        "the incident lasts: `count` since the last line, `total` and `seconds` since it opened",
         {
             "kind": "busy",
             "count": 4,
@@ -139,28 +140,27 @@ EVENTS = (
             "seconds": 120.0,
             "first": "HTTP 503: under maintenance",
             "last": "HTTP 503: under maintenance",
-            "fault": "ION's or the network's",
-            "hint": _WAIT,
+            **_ION,
         },
         _TENANT,
     ),
     Event(
         "incident.resolved",
         "info",
-        "it is over: how long it lasted, how many errors it brought",
+        "the incident is over: its duration, and the number of its errors",
         {"seconds": 187.402, "count": 11, "kinds": ["busy"], "last": "HTTP 503: under maintenance"},
         _TENANT,
     ),
     Event(
         "messages.delivered",
         "info",
-        "how many, by document, since the last such line",
+        "the number of deliveries by document since the last such line",
         {"tenant": "ACME_PRD", "count": 1842, "documents": {"Sync.SalesOrder": 1800, "Sync.Shipment": 42}},
     ),
     Event(
         "message.delivered",
         "debug",
-        "one, with size and duration",
+        "one delivery, with size and duration",
         {
             "tenant": "ACME_PRD",
             "document": "Sync.Shipment",
@@ -172,7 +172,7 @@ EVENTS = (
     Event(
         "message.parked",
         "warning",
-        "one message needs a person",
+        "a message was parked and needs an operator",
         {
             "message_id": "37797f44d0b042d59ad21a0ac7e88099",
             "document": "Sync.Shipment",
@@ -183,13 +183,13 @@ EVENTS = (
     Event(
         "messages.parked",
         "error",
-        "`--until-empty`: so many were parked in this run",
+        "`--until-empty`: the number of messages parked in this run",
         {"tenant": "ACME_PRD", "count": 2, "hint": "relay messages list --tenant ACME_PRD --state parked"},
     ),
     Event(
         "documents.withheld",
         "warning",
-        "messages wait for these documents to be accepted",
+        "messages wait for these documents to be accepted by ION",
         {
             "documents": ["Sync.Shipment"],
             "hint": "add them to the connection point in ION Desk (sent by the application)",
@@ -199,15 +199,15 @@ EVENTS = (
     Event(
         "documents.changed",
         "info",
-        "ION accepts more, or less, than before",
+        "ION accepts other documents than before",
         {"added": ["Sync.Shipment"], "removed": []},
         _TENANT,
     ),
     Event(
         "outbox.watched",
         "info",
-        "PostgreSQL: how news are found from now on: `notify` (it tells) or `poll` (a look every half "
-        "second); if `poll` surprises: [postgres.md](postgres.md)",
+        "PostgreSQL: how new messages are found from now on: `notify` (by LISTEN) or `poll` (every half "
+        "second); if `poll` is unexpected: [postgres.md](postgres.md)",
         {"mode": "notify"},
     ),
     Event(
@@ -223,7 +223,7 @@ EVENTS = (
     Event(
         "tenant.delayed",
         "warning",
-        "its oldest message has waited longer than `RELAY_WARN_AFTER_SECONDS`; said once an hour",
+        "the oldest message has waited longer than `RELAY_WARN_AFTER_SECONDS`; logged once an hour",
         {
             "tenant": "ACME_PRD",
             "oldest_due_seconds": 14460,
@@ -245,25 +245,25 @@ EVENTS = (
     Event(
         "tenant.taken",
         "info",
-        "of several relays on one outbox, this one carries the tenant now",
+        "of several relays on one outbox, this one owns the tenant from now on",
         {"tenant": "ACME_PRD"},
     ),
     Event(
         "tenant.handed_over",
         "info",
-        "another relay is to carry it: what is under way lands, then it is given over",
+        "another relay takes over the tenant, as soon as the posts in flight are settled here",
         {"tenant": "ACME_PRD"},
     ),
     Event(
         "tenant.lost",
         "warning",
-        "its lease ended or another relay has it: posts in flight are cut and go again there, same ids",
+        "its lease ended, or another relay owns it: posts in flight are cut and repeated there, same ids",
         {"tenant": "ACME_PRD", "reason": "no heartbeat reached the outbox in time"},
     ),
     Event(
         "tenant.stuck",
         "error",
-        "`--until-empty`: what is left cannot go without a person",
+        "`--until-empty`: the remaining messages need an operator",
         {
             "tenant": "ACME_PRD",
             "reason": "not accepted by ION: Sync.Shipment",
@@ -273,35 +273,35 @@ EVENTS = (
     Event(
         "component.stuck",
         "error",
-        "a part stood still for longer than its step may take; it is started again, the others go on",
-        {"part": "tenant ACME_PRD", "seconds": 70.4, "hint": "it is started again by itself; report it"},
+        "a component is stalled: it is restarted, the others continue",
+        {"component": "tenant ACME_PRD", "seconds": 70.4, "hint": "it is restarted automatically; report it"},
     ),
     Event(
         "loop.blocked",
         "error",
-        "the loop in which everything runs does not come round; where it is",
+        "the event loop is blocked, and where",
         {
             "seconds": 3.2,
             "where": "database.py:57 connect, in store.py:88 settle",
             "hint": "if it lasts, restart the relay; report the place",
         },
     ),
-    Event("loop.freed", "info", "it comes round again"),
+    Event("loop.freed", "info", "the event loop runs again"),
     Event(
         "web.opened",
         "info",
-        "health, metrics and the page, or ION's own calls, are served there",
+        "the address that serves health, metrics and the page, or ION's own calls",
         {"setting": "RELAY_WEB__LISTEN", "address": "127.0.0.1:8480"},
     ),
     Event(
         "component.crashed",
         "error",
-        "a bug, with its traceback; the part is started again, the others go on",
+        "a bug, with its traceback: the component is restarted, the others continue",
         {
-            "part": "tenant ACME_PRD",
+            "component": "tenant ACME_PRD",
             "failures": 1,
             "exception": "Traceback (most recent call last):\n  …\nValueError: what was wrong",
         },
     ),
 )
-"""In the order in which a person meets them; one for each level and each set of keys."""
+"""In the order in which an operator meets them; one for each level and each set of keys."""

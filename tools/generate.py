@@ -62,7 +62,7 @@ def what_happens_when() -> str:
 
 def what_happens_to_a_message() -> str:
     """The same in short, for the README: what an answer to a message does to it."""
-    head = ("ION answers", "then the relay goes on with", "the message", "what to do")
+    head = ("ION answers", "the relay continues with", "the message", "what to do")
     answers = (row for row in protocol.ROWS if row.posting is not protocol.Posting.NEVER)
     return table(head, ((row.answer, row.posting.value, row.fate.value, row.hint) for row in answers))
 

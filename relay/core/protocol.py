@@ -1,15 +1,16 @@
-"""This file is what to do next for a tenant, given what just happened.
+"""The state machine of a tenant's delivery, and what every answer of ION means.
 
-The state is the next action: the worker performs it, and what happened goes into `after_initialise`,
-`after_ping`, `after_accepted` or `after_post`; out come the next state and, for a post, the message's
-settlement. `ROWS` is the whole behaviour as a table; every status code has its meaning here alone.
+The state is the next action. The worker performs it; what happened goes into `after_initialise`, `after_ping`,
+`after_accepted` or `after_post`, which classify the answer once and return an outcome: the table's row, the
+answer in words, the next state and, for a post, the message's settlement. `ROWS` is the whole behaviour as a
+table; every status code has its meaning here alone.
 
 Sources: [G] ION Connect developer guide, "Application sends a message to ION"; [S] Infor's IMS v3 sample
 code; [R] this relay's own rule where the sources are silent.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Literal, assert_never
@@ -32,9 +33,9 @@ from relay.core.replies import (
 
 @dataclass(frozen=True, slots=True)
 class Streak:
-    """What has gone wrong in a row; only a delivery launched after the trouble resets it.
+    """What failed in a row; only a delivery launched after the last failure resets it.
 
-    `failures` decides the next pause; `rejected` counts messages parked for their own fault.
+    `failures` decides the next pause; `rejected` counts messages that ION refused and the relay parked.
     """
 
     failures: int = 0
@@ -50,7 +51,7 @@ class Initialise:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Ping and versions: the opening of a send cycle. What is accepted is remembered."""
+    """Ping and versions: the start of a send cycle. The accepted documents are known already."""
 
     accepted: frozenset[DocumentName]
     streak: Streak = Streak()
@@ -66,9 +67,13 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait, then go on with `then`: the retry delay for its failures (or the longest), at least `at_least`."""
+    """Wait before `then`: the retry delay for its failures (or the longest), at least `at_least` seconds.
+
+    `kind`: the name of the row that asked for it. `reason`: the answer in words.
+    """
 
     then: Initialise | Ping
+    kind: str
     reason: str
     at_least: float = 0.0
     longest: bool = False
@@ -76,8 +81,12 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Send nothing until corrected; `until_resumed`: until a person resumes the tenant, nothing less."""
+    """Send nothing until corrected; `until_resumed`: until an operator resumes the tenant.
 
+    `kind`: the name of the row that asked for it. `reason`: why, in words.
+    """
+
+    kind: str
     reason: str
     streak: Streak = Streak()
     until_resumed: bool = False
@@ -89,9 +98,9 @@ State = Initialise | Ping | Send | Pause | Halt
 
 
 class Opening(Enum):
-    """What an answer to ping, versions or acceptedDocuments does. The value is what people read."""
+    """What an answer to ping, versions or acceptedDocuments does. The value is the text of the docs."""
 
-    GO_ON = "go on; a cycle's first post follows"
+    CONTINUE = "continue; a cycle's first post follows"
     BACK_OFF = "back off, try again"
     START_OVER = "back off, initialise again"
     LONGEST = "back off at the longest delay"
@@ -102,7 +111,7 @@ class Posting(Enum):
     """What an answer to a post does."""
 
     NEXT = "the next message, no new ping"
-    POLICY = "by policy: park it and go on, or stop the tenant"
+    POLICY = "by policy: park it and continue, or stop the tenant"
     PING_SOON = "ping; the first time at once, then after growing pauses"
     PING = "ping after a pause"
     START_OVER = "initialise; the first time at once, then after growing pauses"
@@ -115,14 +124,14 @@ class Fate(Enum):
 
     DELIVERED = "delivered"
     RELEASED = "waits"
-    COUNTED = "waits; may have arrived or upset ION: the same id goes again, counted"
+    COUNTED = "waits; sent again under the same id (it may have arrived), counted as an attempt"
     PARKED = "parked"
     POLICY = "parked, or waits while the tenant is stopped"
     NONE = "none"
 
 
 class Fault(Enum):
-    """Whose fault it is: decides how it is said, never what is done."""
+    """Whose fault it is: decides how it is reported, never what is done."""
 
     NOBODY = "nobody's"
     MESSAGE = "the message's"
@@ -149,20 +158,20 @@ class Row:
 
 
 # fmt: off
-OK            = Row("ok", "2xx", Opening.GO_ON, Posting.NEXT, Fate.DELIVERED, Fault.NOBODY, "nothing to do", "[G] any 2xx; 202 means ION took custody")
-INVALID       = Row("invalid", "400", Opening.BACK_OFF, Posting.POLICY, Fate.POLICY, Fault.MESSAGE, "correct the document and hand it over again, or retry it", "[G] administrator, then stop or skip")
+OK            = Row("ok", "2xx", Opening.CONTINUE, Posting.NEXT, Fate.DELIVERED, Fault.NOBODY, "nothing to do", "[G] any 2xx; 202 means ION took custody")
+INVALID       = Row("invalid", "400", Opening.BACK_OFF, Posting.POLICY, Fate.POLICY, Fault.MESSAGE, "correct the document and enqueue it again, or retry it", "[G] administrator, then stop or skip")
 UNAUTHORISED  = Row("unauthorised", "401", Opening.HALT, Posting.PING_SOON, Fate.RELEASED, Fault.CREDENTIALS, "check the credentials and the authorised app in ION API", "[G] back to ping; on ping: stop until corrected")
-FORBIDDEN     = Row("forbidden", "403", Opening.HALT, Posting.PING, Fate.RELEASED, Fault.CREDENTIALS, "enter the client id on the connection point; check that the logical id is this client's", "[G] back to ping; on ping: stop until corrected")
+FORBIDDEN     = Row("forbidden", "403", Opening.HALT, Posting.PING, Fate.RELEASED, Fault.CREDENTIALS, "enter the client id on the connection point; check that the logical id belongs to this client", "[G] back to ping; on ping: stop until corrected")
 UNEXPECTED    = Row("unexpected", "3xx, 404, 405, 406, 415, any other", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, Fault.CONFIGURATION, "check the ION URL", "[S] wrong URL, verb or media type: keep the message")
 MISCONFIGURED = Row("misconfigured", "400 with IMS code 418, 419, 448 or 458", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, Fault.CONFIGURATION, "check the tenant id and the logical id", "[S] tenant or sender missing or wrong")
 NOT_READY     = Row("not-ready", "412", Opening.START_OVER, Posting.START_OVER, Fate.RELEASED, Fault.CONFIGURATION, "activate the connection point; add the document to it in ION Desk", "[G] back to the initialisation phase")
-TOO_LARGE     = Row("too-large", "413", Opening.BACK_OFF, Posting.NEXT, Fate.PARKED, Fault.MESSAGE, "send a smaller document, or raise ION's limit and retry it", "[R] in no source: treated as this message's fault")
-BUSY          = Row("busy", "429, 503", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, Fault.ION, "wait; if it lasts, look at the gateway's quota and at ION's status", "[G] back to ping; Retry-After honoured")
-BROKEN        = Row("broken", "408, other 5xx", Opening.BACK_OFF, Posting.PING, Fate.COUNTED, Fault.ION, "wait; if only this message meets it, look at the document", "[G][S] back to ping; may have been accepted")
-SILENT        = Row("silent", "no answer, a cut one, a time-out, nonsense", Opening.BACK_OFF, Posting.PING, Fate.COUNTED, Fault.ION, "wait; if it lasts, check the network and the ION URL", "[G][S] back to ping; may have been accepted")
-TOKEN_REFUSED = Row("token-refused", "credentials that cannot be read; token service: 400, 401, 403", Opening.HALT, Posting.HALT, Fate.RELEASED, Fault.CREDENTIALS, "mend the credential files (download the .ionapi file again); the relay reads them when they change", "[R] never fetched in a loop: quotas are small")
+TOO_LARGE     = Row("too-large", "413", Opening.BACK_OFF, Posting.NEXT, Fate.PARKED, Fault.MESSAGE, "send a smaller document, or raise ION's limit and retry it", "[R] in no source: attributed to the message")
+BUSY          = Row("busy", "429, 503", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, Fault.ION, "wait; if it lasts, check the gateway's quota and ION's status", "[G] back to ping; Retry-After honoured")
+BROKEN        = Row("broken", "408, other 5xx", Opening.BACK_OFF, Posting.PING, Fate.COUNTED, Fault.ION, "wait; if only this message fails, check the document", "[G][S] back to ping; may have been accepted")
+SILENT        = Row("silent", "no answer, an incomplete one, a time-out, one that cannot be read", Opening.BACK_OFF, Posting.PING, Fate.COUNTED, Fault.ION, "wait; if it lasts, check the network and the ION URL", "[G][S] back to ping; may have been accepted")
+TOKEN_REFUSED = Row("token-refused", "credentials that cannot be read; token service: 400, 401, 403", Opening.HALT, Posting.HALT, Fate.RELEASED, Fault.CREDENTIALS, "fix the credential files (download the .ionapi file again); the relay reads them when they change", "[R] never fetched in a loop: quotas are small")
 TOKEN_FAILED  = Row("token-unavailable", "token service: anything else", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, Fault.ION, "wait; if it lasts, check the .ionapi file's pu and ot", "[R]")
-NO_V3         = Row("no-v3", "versions without v3 or later", Opening.LONGEST, Posting.NEVER, Fate.NONE, Fault.CONFIGURATION, "this ION is too old, or the URL leads to something else", "[G] versions >= v3 before anything is sent")
+NO_V3         = Row("no-v3", "versions without v3 or later", Opening.LONGEST, Posting.NEVER, Fate.NONE, Fault.CONFIGURATION, "upgrade ION, or check the ION URL: it may lead to something else", "[G] versions >= v3 before anything is sent")
 # fmt: on
 
 ROWS = (
@@ -184,13 +193,13 @@ _CONFIGURATION_CODES = frozenset({418, 419, 448, 458})
 _TOKEN_REFUSALS = frozenset({400, 401, 403})
 _VERSION = re.compile(r"v(\d{1,4})", re.ASCII)
 _OLDEST_VERSION = 3
-_LONGEST_HINT = 3600.0
+_LONGEST_RETRY_AFTER = 3600.0
 _REJECTED_IN_A_ROW = 10
 _ALONE_SECONDS = 1800.0
 
 
 def row_of(answer: Answer) -> Row:
-    """The one place that says what an answer means."""
+    """The row of the table that an answer belongs to."""
     match answer:
         case Reply():
             return _row_of_status(answer.status, answer.code)
@@ -229,54 +238,75 @@ def token_answer(status: int, detail: str, retry_after: float | None) -> TokenRe
 
 
 def is_fine(answer: Answer) -> bool:
-    """Whether a 2xx-like answer lets the opening of a cycle go on to its next call."""
+    """Whether the answer is a success: 2xx, or the content that was asked for."""
     return row_of(answer) is OK
 
 
 def asks_for_fresh_token(answer: Answer) -> bool:
-    """Whether a GET so answered is worth one more try with a token fetched anew (where tokens exist)."""
+    """Whether a GET so answered is worth one more try with a new token (where tokens exist)."""
     return row_of(answer) is UNAUTHORISED
 
 
 # --- transitions ----------------------------------------------------------------------------------
 
 
-def after_initialise(state: Initialise, answer: Answer) -> State:
-    """`answer`: the last one of ping, versions, acceptedDocuments, or the first that was not fine."""
+@dataclass(frozen=True, slots=True)
+class GetOutcome:
+    """What an answer to a GET means: its row, the answer in words, and the state that follows."""
+
+    row: Row
+    detail: str
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class PostOutcome:
+    """What an answer to a post means: as `GetOutcome`, and what becomes of the message."""
+
+    row: Row
+    detail: str
+    state: State
+    settlement: Settlement
+
+
+def after_initialise(state: Initialise, answer: Answer) -> GetOutcome:
+    """`answer`: to acceptedDocuments, or to ping or versions where it is not fine."""
+    row, detail = row_of(answer), describe(answer)
     if isinstance(answer, Accepted):
-        return Send(answer.documents, state.streak)
-    return _after_opening(state, answer)
+        return GetOutcome(row, detail, Send(answer.documents, state.streak))
+    return GetOutcome(row, detail, _retry_get(state, answer, row, detail))
 
 
-def after_ping(state: Ping, answer: Answer) -> State:
-    """`answer`: the one of versions, or of ping if that was not fine."""
-    if is_fine(answer):
-        return Send(state.accepted, state.streak)
-    return _after_opening(state, answer)
+def after_ping(state: Ping, answer: Answer) -> GetOutcome:
+    """`answer`: to versions, or to ping where it is not fine."""
+    row, detail = row_of(answer), describe(answer)
+    if row is OK:
+        return GetOutcome(row, detail, Send(state.accepted, state.streak))
+    return GetOutcome(row, detail, _retry_get(state, answer, row, detail))
 
 
-def after_accepted(state: Send, answer: Answer) -> State:
-    """AcceptedDocuments asked again while messages flow: a failure is no reason to stop, unless it says so."""
+def after_accepted(state: Send, answer: Answer) -> GetOutcome:
+    """AcceptedDocuments polled while messages are sent: a failure stops them only where the table says so."""
+    row, detail = row_of(answer), describe(answer)
     if isinstance(answer, Accepted):
-        return replace(state, accepted=answer.documents)
-    if row_of(answer).opening in (Opening.HALT, Opening.START_OVER):
-        return _after_opening(Ping(state.accepted, state.streak), answer)
-    return state
+        return GetOutcome(row, detail, replace(state, accepted=answer.documents))
+    if row.opening in (Opening.HALT, Opening.START_OVER):
+        return GetOutcome(row, detail, _retry_get(Ping(state.accepted, state.streak), answer, row, detail))
+    return GetOutcome(row, detail, state)
 
 
-def _after_opening(state: Initialise | Ping, answer: Answer) -> State:
+def _retry_get(state: Initialise | Ping, answer: Answer, row: Row, detail: str) -> State:
     streak = _failed(state)
     again = replace(state, streak=streak)
-    reason = describe(answer)
-    match row_of(answer).opening:
+    match row.opening:
         case Opening.HALT:
-            return Halt(reason, streak)
+            return Halt(row.name, detail, streak)
         case Opening.START_OVER:
-            return Pause(Initialise(streak), reason, _hint(answer))
+            return Pause(Initialise(streak), row.name, detail, _retry_after(answer))
         case Opening.LONGEST:
-            return Pause(again, reason, longest=True)
-        case Opening.BACK_OFF | Opening.GO_ON:  # GO_ON: a 2xx that was not the answer hoped for
-            return Pause(again, reason, _hint(answer))
+            return Pause(again, row.name, detail, longest=True)
+        case Opening.BACK_OFF | Opening.CONTINUE:  # CONTINUE: fine, but not the content that was asked for
+            return Pause(again, row.name, detail, _retry_after(answer))
         case unknown:
             assert_never(unknown)
 
@@ -285,72 +315,79 @@ def _after_opening(state: Initialise | Ping, answer: Answer) -> State:
 class Policy:
     """What the tenant's owner decided about messages that cannot be delivered."""
 
-    on_rejected: Literal["park", "stop"] = "park"
-    park_nothing: bool = False
-    max_attempts: int = 10
+    on_rejected: Literal["park", "stop"]
+    park_nothing: bool
+    max_attempts: int
 
 
 def after_post(
-    state: Send, answer: Answer, policy: Policy, blame: CountedAttempts
-) -> tuple[State, Settlement]:
-    """What follows from a post's answer for the tenant and for the message."""
-    row = row_of(answer)
-    settlement = _settle(row, answer, policy, blame)
-    return _after_posting(state, answer, row, settlement, policy), settlement
+    state: Send, answer: Answer, policy: Policy, attempts: Callable[[], CountedAttempts]
+) -> PostOutcome:
+    """What follows from a post's answer for the tenant and for the message.
+
+    `attempts`: what is known about the message, asked only where the answer counts as an attempt.
+    """
+    row, detail = row_of(answer), describe(answer)
+    settlement = _settle(row, detail, policy, attempts)
+    return PostOutcome(
+        row, detail, _after_posting(state, answer, row, detail, settlement, policy), settlement
+    )
 
 
 _DELIVERED = Delivered()
 
 
-def _settle(row: Row, answer: Answer, policy: Policy, blame: CountedAttempts) -> Settlement:
+def _settle(row: Row, detail: str, policy: Policy, attempts: Callable[[], CountedAttempts]) -> Settlement:
     match row.fate:
         case Fate.DELIVERED:
             return _DELIVERED
         case Fate.RELEASED | Fate.NONE:
-            return Released(describe(answer))
-        case Fate.COUNTED if _exhausted(policy, blame):
-            return Parked(f"{blame.attempts + 1} attempts, the last: {describe(answer)}")
+            return Released(detail)
         case Fate.COUNTED:
-            return Released(describe(answer), counted=True)
+            return _counted(detail, policy, attempts())
         case Fate.POLICY if policy.on_rejected == "stop":
-            return Released(describe(answer))
+            return Released(detail)
         case Fate.POLICY | Fate.PARKED if policy.park_nothing:
-            return Released(describe(answer), counted=True)
+            return Released(detail, counted=True)
         case Fate.POLICY | Fate.PARKED:
-            return Parked(describe(answer))
+            return Parked(detail)
         case _:
             assert_never(row.fate)
 
 
-def _exhausted(policy: Policy, blame: CountedAttempts) -> bool:
-    """Only a message that fails while others pass is poison; where no other is, time must tell."""
-    if policy.park_nothing or blame.attempts + 1 < policy.max_attempts:
-        return False
-    return blame.delivered_elsewhere or (blame.alone and blame.seconds >= _ALONE_SECONDS)
+def _counted(detail: str, policy: Policy, known: CountedAttempts) -> Settlement:
+    """Only a message that fails while others pass is poison; where there is no other, time decides."""
+    attempts = known.attempts + 1
+    is_poison = known.delivered_elsewhere or (known.alone and known.seconds >= _ALONE_SECONDS)
+    if policy.park_nothing or attempts < policy.max_attempts or not is_poison:
+        return Released(detail, counted=True)
+    return Parked(f"{attempts} attempts, the last: {detail}")
 
 
-def _after_posting(state: Send, answer: Answer, row: Row, settlement: Settlement, policy: Policy) -> State:
+def _after_posting(
+    state: Send, answer: Answer, row: Row, detail: str, settlement: Settlement, policy: Policy
+) -> State:
     match row.posting:
         case Posting.POLICY if policy.on_rejected == "stop":
-            why = f"a message was refused and on_rejected is stop: {describe(answer)}"
-            return Halt(why, _failed(state), until_resumed=True)
+            reason = f"a message was refused and on_rejected is stop: {detail}"
+            return Halt(row.name, reason, _failed(state), until_resumed=True)
         case Posting.NEXT | Posting.POLICY:
-            return _next(state, answer, settlement)
+            return _next(state, row, detail, settlement)
         case Posting.PING_SOON if state.streak.failures == 0:
             return Ping(state.accepted, _failed(state))
         case Posting.START_OVER if state.streak.failures == 0:
             return Initialise(_failed(state))
         case Posting.START_OVER:
-            return Pause(Initialise(_failed(state)), describe(answer), _hint(answer))
+            return Pause(Initialise(_failed(state)), row.name, detail, _retry_after(answer))
         case Posting.PING | Posting.PING_SOON | Posting.NEVER:
-            return Pause(Ping(state.accepted, _failed(state)), describe(answer), _hint(answer))
+            return Pause(Ping(state.accepted, _failed(state)), row.name, detail, _retry_after(answer))
         case Posting.HALT:
-            return Halt(describe(answer), _failed(state))
+            return Halt(row.name, detail, _failed(state))
         case _:
             assert_never(row.posting)
 
 
-def _next(state: Send, answer: Answer, settlement: Settlement) -> State:
+def _next(state: Send, row: Row, detail: str, settlement: Settlement) -> State:
     match settlement:
         case Delivered():
             return Send(state.accepted)
@@ -358,11 +395,11 @@ def _next(state: Send, answer: Answer, settlement: Settlement) -> State:
             rejected = state.streak.rejected + 1
             streak = replace(state.streak, rejected=rejected)
             if rejected >= _REJECTED_IN_A_ROW:
-                why = f"{rejected} messages in a row were refused, the last: {describe(answer)}"
-                return Halt(why, streak, until_resumed=True)
+                reason = f"{rejected} messages in a row were refused, the last: {detail}"
+                return Halt(row.name, reason, streak, until_resumed=True)
             return Send(state.accepted, streak)
         case Released():  # nothing is parked: a post is repeated after a ping, and never in a hot loop
-            return Pause(Ping(state.accepted, _failed(state)), describe(answer))
+            return Pause(Ping(state.accepted, _failed(state)), row.name, detail)
         case _:
             assert_never(settlement)
 
@@ -371,11 +408,11 @@ def _failed(state: Send | Initialise | Ping) -> Streak:
     return replace(state.streak, failures=state.streak.failures + 1)
 
 
-def _hint(answer: Answer) -> float:
-    """Seconds of `Retry-After`, capped; a hint only ever lengthens a pause."""
+def _retry_after(answer: Answer) -> float:
+    """Seconds of `Retry-After`, capped; it only ever lengthens a pause."""
     match answer:
         case Reply(retry_after=seconds) | TokenUnavailable(retry_after=seconds) if seconds is not None:
-            return min(max(0.0, seconds), _LONGEST_HINT)  # in this order "not a number" counts as no hint
+            return min(max(0.0, seconds), _LONGEST_RETRY_AFTER)  # in this order "not a number" counts as none
         case _:
             return 0.0
 
@@ -384,7 +421,7 @@ def _hint(answer: Answer) -> float:
 
 
 def worst(states: Iterable[State]) -> State:
-    """Join the states that one flight's answers ask for: farthest back, longest pause, as one failure."""
+    """Join the states that concurrent answers ask for: farthest back, longest pause, as one failure."""
     ranked = sorted(states, key=_distance)
     last, streak = ranked[-1], _longest_streak(ranked)
     if isinstance(last, Halt):
@@ -395,11 +432,13 @@ def worst(states: Iterable[State]) -> State:
         return then
     assert not isinstance(then, Send), "a pause ranks above Send"
     at_least = max(pause.at_least for pause in pauses)
-    return Pause(then, pauses[-1].reason, at_least, any(pause.longest for pause in pauses))
+    last_pause = pauses[-1]
+    is_longest = any(pause.longest for pause in pauses)
+    return Pause(then, last_pause.kind, last_pause.reason, at_least, is_longest)
 
 
 def _longest_streak(states: Iterable[State]) -> Streak:
-    """A delivery that landed in between was launched before the trouble, so it shortens nothing."""
+    """A delivery among them was launched before the failure, so it resets nothing."""
     streaks = [state.then.streak if isinstance(state, Pause) else state.streak for state in states]
     return Streak(max(streak.failures for streak in streaks), max(streak.rejected for streak in streaks))
 

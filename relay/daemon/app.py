@@ -36,7 +36,7 @@ from relay.delivery.worker import Worker
 from relay.ion.client import IonClient
 from relay.observability import logs, tracing
 from relay.observability.incidents import Incidents, Tally
-from relay.observability.liveness import Liveness, worker_of
+from relay.observability.liveness import Liveness, worker_name
 from relay.observability.metrics import Meters
 from relay.observability.tracing import Traces
 from relay.reports.overview import Configured
@@ -221,7 +221,7 @@ class Relay:
     def _open_traces(self) -> list[Problem]:
         """What hinders the traces that the environment asks for, if anything does."""
         loop = asyncio.get_running_loop()
-        found = tracing.opened(os.environ, lambda why: loop.call_soon_threadsafe(self._spans_went, why))
+        found = tracing.open_traces(os.environ, lambda why: loop.call_soon_threadsafe(self._spans_went, why))
         if isinstance(found, Problem):
             return [found]
         self._traces = found
@@ -259,7 +259,7 @@ class Relay:
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
         log, holds = self._log.bind(tenant=tenant), partial(self._supervisor.holds, tenant)
         meter = self._meters.of(tenant, profile.tokens_a_day)
-        liveness = self._liveness.part(worker_of(tenant), profile.longest_step)
+        liveness = self._liveness.component(worker_name(tenant), profile.longest_step)
         may_send = holds if self._outbox.leases else None
         context = TenantContext(
             outbox=self._outbox,

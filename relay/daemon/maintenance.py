@@ -115,7 +115,7 @@ class Maintenance:
         liveness: Liveness,
     ) -> None:
         self._relay, self._details = relay, details
-        self._liveness = liveness.part(HEARTBEAT, BEAT_SECONDS + _ANSWER_SECONDS)
+        self._liveness = liveness.component(HEARTBEAT, BEAT_SECONDS + _ANSWER_SECONDS)
         self._store, self._log, self._incidents = store, log, incidents
         self._mode: Mode = store.mode
         self._warned: dict[TenantId, float] = {}

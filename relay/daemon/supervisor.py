@@ -298,7 +298,7 @@ class Supervisor:
             await asyncio.wait({task})
         finally:
             self._running.pop(name, None)
-            self._liveness.rest(name)
+            self._liveness.idle(name)
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task})
@@ -310,12 +310,12 @@ class Supervisor:
         """End what stands still, so that it is started again; for ever."""
         while True:
             await asyncio.sleep(_MEND_SECONDS)
-            for late in self._liveness.late(_SPARE_SECONDS):
-                task = self._running.get(late.part)
+            for late in self._liveness.overdue(_SPARE_SECONDS):
+                task = self._running.get(late.component)
                 if task is not None:
                     seconds = round(late.seconds, 1)
                     hint = "it is started again by itself; report it"
-                    self._log.error("component.stuck", component=late.part, seconds=seconds, hint=hint)
+                    self._log.error("component.stuck", component=late.component, seconds=seconds, hint=hint)
                     task.cancel()
 
     # --- stopping -------------------------------------------------------------------------------------------

@@ -50,8 +50,8 @@ class Watchdog:
     @property
     def is_well(self) -> bool:
         """Whether there is hope: the loop ticks, and what stands still may yet be mended by its restart."""
-        late = self._liveness.late()
-        return self._liveness.silence <= LOOP_SECONDS and all(
+        late = self._liveness.overdue()
+        return self._liveness.seconds_since_tick <= LOOP_SECONDS and all(
             one.seconds <= one.allowed + _BEYOND_MENDING for one in late
         )
 
@@ -74,7 +74,7 @@ class Watchdog:
             looked = now
 
     def _look(self) -> None:
-        silence = self._liveness.silence
+        silence = self._liveness.seconds_since_tick
         if silence > _BLOCKED_SECONDS and not self._blocked:
             self._blocked = True
             hint = "if it lasts, restart the relay; report the place"

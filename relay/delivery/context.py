@@ -22,18 +22,17 @@ from relay.observability.tracing import Traces
 
 @dataclass(frozen=True, slots=True)
 class TenantRules:
-    """How a tenant's messages are carried. Durations in seconds."""
+    """What the settings say about a tenant's delivery. Durations in seconds."""
 
     tenant_id: TenantId
+    ordering: Ordering
+    max_in_flight: int
+    max_message_bytes: int
+    policy: Policy
     schedule: Schedule
-    ordering: Ordering = "key"
-    max_in_flight: int = 8
-    max_message_bytes: int = 6_000_000
-    policy: Policy = field(default_factory=Policy)
-    park_after: float | None = None
-    idle: float = 60.0
-    probe: float = 900.0
-    grace: float = 25.0
+    park_after: float | None
+    probe: float
+    grace: float
 
 
 class StateReport(Protocol):
@@ -75,4 +74,4 @@ class TenantContext:
     report: StateReport
     stopping: asyncio.Event
     traces: Traces | None = None
-    liveness: Component = field(default_factory=lambda: Liveness().part("tenant", inf))
+    liveness: Component = field(default_factory=lambda: Liveness().component("tenant", inf))

@@ -26,8 +26,8 @@ from relay.core.model import (
     Settlement,
 )
 from relay.core.poison import CountedAttempts, Lane, PoisonDetector
-from relay.core.protocol import Posting, Send, State
-from relay.core.replies import Answer, describe
+from relay.core.protocol import GetOutcome, Posting, PostOutcome, Row, Send, State
+from relay.core.replies import Answer
 from relay.core.validation import Problem, parameter_problems
 from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.prefetch import LIMIT, Prefetch
@@ -36,7 +36,8 @@ from relay.delivery.waiting import nap
 UNSETTLED = 128
 """In flight and not yet settled together: what may go out again after a crash."""
 
-_NO_BLAME = CountedAttempts()
+_IDLE_SECONDS = 60.0
+"""After so long without contact a cycle begins with a ping again."""
 
 UNSENDABLE = "unsendable"
 """The kind, for the meters, of what is parked without having been sent."""
@@ -156,7 +157,7 @@ class Sender:
 
     def _launch(self, now: float) -> None:
         while len(self._slots) < self._room.size and not self._is_ending():
-            if not self._slots and now - self._last_contact > self._rules.idle and self._lanes.ready:
+            if not self._slots and now - self._last_contact > _IDLE_SECONDS and self._lanes.ready:
                 self._next = protocol.Ping(self._state.accepted, self._state.streak)
                 return
             message = self._take()
@@ -238,7 +239,7 @@ class Sender:
                 if traces is None:
                     answer = await ion.post(encoded)
                 else:
-                    answer = await traces.around(message, partial(ion.post, encoded))
+                    answer = await traces.post_in_span(message, partial(ion.post, encoded))
         finally:
             self._shares.end(self._share)
             if answer is None:
@@ -248,7 +249,7 @@ class Sender:
     def _slot_ended(self, slot: asyncio.Task[None]) -> None:
         self._slots.discard(slot)
         if not self._slots:
-            self._context.liveness.rest()
+            self._context.liveness.idle()
         self._job_ended(slot)
 
     def _job_ended(self, job: asyncio.Task[None]) -> None:
@@ -261,10 +262,10 @@ class Sender:
     def _land_one(self, message: Message, answer: Answer, began: float) -> None:
         now, lane = self._now(), self._lanes.lane_of(message)
         self._last_contact = now
-        blame = _NO_BLAME
-        if not protocol.is_fine(answer):
-            blame = self._poison.of(message.row, message.attempts, now, alone=self._lanes.alone(lane))
-        state, settlement = protocol.after_post(self._state, answer, self._rules.policy, blame)
+        outcome = protocol.after_post(
+            self._state, answer, self._rules.policy, partial(self._attempts_of, message, lane, now)
+        )
+        settlement = outcome.settlement
         match settlement:
             case Delivered():
                 self._delivered(message, lane, now - began)
@@ -272,13 +273,16 @@ class Sender:
                 self._lanes.done(message)
                 self._poison.cleared(message.row)
                 self._sent.discard(message.row)
-                self._context.meter.parked(protocol.row_of(answer).name)
+                self._context.meter.parked(outcome.row.name)
             case Released():
-                self._context.meter.released(protocol.row_of(answer).name, counted=settlement.counted)
+                self._context.meter.released(outcome.row.name, counted=settlement.counted)
                 self._sent.add(message.row)
-                settlement = self._released(message, answer, settlement, now)
+                settlement = self._released(message, outcome.row, settlement, now)
         self._settle(message, settlement)
-        self._fold(state, answer)
+        self._fold(outcome)
+
+    def _attempts_of(self, message: Message, lane: Lane, now: float) -> CountedAttempts:
+        return self._poison.of(message.row, message.attempts, now, alone=self._lanes.alone(lane))
 
     def _delivered(self, message: Message, lane: Lane, seconds: float) -> None:
         self._lanes.done(message)
@@ -292,10 +296,10 @@ class Sender:
         self._sent.discard(message.row)
         self._context.meter.delivered(self._prefetch.waited(message, self._now()))
 
-    def _released(self, message: Message, answer: Answer, settlement: Released, now: float) -> Released:
+    def _released(self, message: Message, row: Row, settlement: Released, now: float) -> Released:
         lane = self._lanes.lane_of(message)
         self._lanes.released(message)
-        if protocol.row_of(answer).posting is Posting.START_OVER:
+        if row.posting is Posting.START_OVER:
             self._documents.refused(message.document_name, lane)
         if not settlement.counted:
             return settlement
@@ -319,20 +323,16 @@ class Sender:
             self._prefetch.notify()
         self._wakened.set()
 
-    def _fold(self, state: State, answer: Answer) -> None:
+    def _fold(self, outcome: PostOutcome | GetOutcome) -> None:
+        state, row = outcome.state, outcome.row
         if isinstance(state, Send):
             if self._next is None:  # what lands after a trouble was launched before it: it resets nothing
                 self._state = state
             return
-        self._note(answer)
+        self._context.incidents.report(row.name, detail=outcome.detail, fault=row.fault, hint=row.hint)
         self._room.failed()
         self._next = state if self._next is None else protocol.worst((self._next, state))
         self._wakened.set()
-
-    def _note(self, answer: Answer) -> None:
-        row = protocol.row_of(answer)
-        incidents, detail = self._context.incidents, describe(answer)
-        incidents.report(row.name, detail=detail, fault=row.fault, hint=row.hint)
 
     # --- documents --------------------------------------------------------------------------------
 
@@ -348,10 +348,11 @@ class Sender:
 
     async def _ask(self) -> None:
         answer = await self._context.ion.accepted_documents()
-        before, state = self._state.accepted, protocol.after_accepted(self._state, answer)
+        outcome = protocol.after_accepted(self._state, answer)
+        before, state = self._state.accepted, outcome.state
         self._documents.asked(self._now())
         if not isinstance(state, Send):
-            self._fold(state, answer)
+            self._fold(outcome)
         elif self._next is None and state.accepted != before:
             self._state = state
             self._last_contact = self._now()

@@ -53,7 +53,7 @@ class Settler:
         liveness: Liveness | None = None,
     ) -> None:
         self._outbox, self._incidents, self._meters = outbox, incidents, meters
-        self._liveness = (liveness or Liveness()).part(NAME, GROUP_SECONDS)
+        self._liveness = (liveness or Liveness()).component(NAME, GROUP_SECONDS)
         self._schedule, self._chance = schedule, chance
         self._entries: deque[tuple[Message, Settlement, Settled]] = deque()
         self._unsettled: defaultdict[TenantId, set[RowId]] = defaultdict(set)
@@ -104,7 +104,7 @@ class Settler:
         if self._hurried.is_set():  # the process ends: no long delays any more
             await asyncio.sleep(_HURRIED_SECONDS)
         else:
-            self._liveness.rest()
+            self._liveness.idle()
             await nap(self._hurried, self._schedule.delay(failures, self._chance()))
 
     def _strike(self, group: list[tuple[Message, Settlement, Settled]]) -> None:
@@ -116,7 +116,7 @@ class Settler:
             settled(message, settlement)
         self._struck.set()
         if not self._entries:
-            self._liveness.rest()
+            self._liveness.idle()
             self._wakened.clear()
             self._emptied.set()
 

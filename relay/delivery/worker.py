@@ -6,13 +6,14 @@ comes the next one. One worker a tenant: no other process or task sends this ten
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import assert_never
 
 from relay.core import protocol
 from relay.core.model import DocumentName
 from relay.core.ports import Control
-from relay.core.protocol import Halt, Initialise, Pause, Ping, Send, State
-from relay.core.replies import Answer, describe
+from relay.core.protocol import GetOutcome, Halt, Initialise, Pause, Ping, Send, State
+from relay.core.replies import Answer
 from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.sender import Sender
 from relay.delivery.waiting import nap, unless
@@ -86,7 +87,7 @@ class Worker:
                 paused = self._control.paused
                 state = await (self._perform(state) if paused is None else self._stay_paused(paused))
         finally:
-            self._context.liveness.rest()
+            self._context.liveness.idle()
             await self._context.ion.close()
 
     async def _wait_for_work(self) -> None:
@@ -100,12 +101,11 @@ class Worker:
         match state:
             case Initialise():
                 self._context.report("initialising", "", None)
-                answer = await self._ask(ion.ping, ion.versions, ion.accepted_documents)
-                return state if answer is None else protocol.after_initialise(state, answer)
+                after = partial(protocol.after_initialise, state)
+                return await self._get(after, ion.ping, ion.versions, ion.accepted_documents) or state
             case Ping():
                 self._context.report("pinging", "", None)
-                answer = await self._ask(ion.ping, ion.versions)
-                return state if answer is None else protocol.after_ping(state, answer)
+                return await self._get(partial(protocol.after_ping, state), ion.ping, ion.versions) or state
             case Send():
                 return await self._sender.perform(state)
             case Pause():
@@ -117,30 +117,30 @@ class Worker:
             case _:
                 assert_never(state)
 
-    async def _ask(self, *calls: Callable[[], Awaitable[Answer]]) -> Answer | None:
-        """One GET after the other until one is not fine; the last answer, None if the stop cut it."""
-        answer: Answer | None = None
+    async def _get(
+        self, after: Callable[[Answer], GetOutcome], *calls: Callable[[], Awaitable[Answer]]
+    ) -> State | None:
+        """One GET after the other until one is not fine; the state after the last, None if a stop cut it."""
+        outcome: GetOutcome | None = None
         for call in calls:
             self._context.liveness.begin()
             answer = await unless(self._context.stopping, _awaited(call))
-            if answer is None or not protocol.is_fine(answer):
+            outcome = None if answer is None else after(answer)
+            if outcome is None or outcome.row is not protocol.OK:
                 break
-        self._context.liveness.rest()
-        if answer is not None:
-            self._note(answer)
-        return answer
-
-    def _note(self, answer: Answer) -> None:
-        row = protocol.row_of(answer)
-        if row is not protocol.OK:
-            detail = describe(answer)
-            self._context.incidents.report(row.name, detail=detail, fault=row.fault, hint=row.hint)
+        self._context.liveness.idle()
+        if outcome is None:
+            return None
+        if outcome.row is not protocol.OK:
+            row, incidents = outcome.row, self._context.incidents
+            incidents.report(row.name, detail=outcome.detail, fault=row.fault, hint=row.hint)
+        return outcome.state
 
     async def _pause(self, state: Pause) -> State:
         schedule, failures = self._rules.schedule, state.then.streak.failures
         full = schedule.longest if state.longest else schedule.delay(failures, self._context.chance())
         seconds = max(full, state.at_least)
-        self._context.report("backing-off", state.reason, self._now() + seconds)
+        self._context.report("backing-off", state.reason, self._now() + seconds, kind=state.kind)
         await self._until_revised(seconds)
         return state.then
 
@@ -148,7 +148,7 @@ class Worker:
         """Until the credentials change on disk, a person acts, or the slow probe is due."""
         self.stuck = state.reason
         probe_at = self._now() + self._rules.probe
-        self._context.report("halted", state.reason, probe_at)
+        self._context.report("halted", state.reason, probe_at, kind=state.kind)
         while not self._context.stopping.is_set():
             left = probe_at - self._now()
             if left <= 0 or self._context.ion.credentials_changed():

@@ -1,7 +1,7 @@
-"""This file is how alive the process is: its loop's tick, and what its parts are at, and since when.
+"""Liveness: the tick of the relay's loop, and the progress of each component.
 
-The relay's loop writes it; the watchdog's thread and the web thread read it. A part that begins something
-says how long that may take; one that waits for work says nothing and is never late.
+Written by the relay's loop, read by the watchdog's thread and the web thread. A component that begins a step
+states how long it may take; an idle one is never overdue.
 """
 
 import time
@@ -10,24 +10,24 @@ from dataclasses import dataclass
 
 LOOP = "the relay's loop"
 LOOP_SECONDS = 10.0
-"""A loop that has not ticked for so long stands still."""
+"""A loop without a tick for longer is stalled."""
 
 
-def worker_of(tenant: str) -> str:
-    """The name of the part that carries this tenant's messages."""
+def worker_name(tenant: str) -> str:
+    """The name of the component that delivers this tenant's messages."""
     return f"tenant {tenant}"
 
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """A part that stands still: for so many seconds, of which so many were allowed."""
+    """A stalled component: the seconds that its step has taken, and those that it may take."""
 
-    part: str
+    component: str
     seconds: float
     allowed: float
 
     def __str__(self) -> str:
-        return f"{self.part} stands still for {self.seconds:.0f} s"
+        return f"{self.component} has been stalled for {self.seconds:.0f} s"
 
 
 class Liveness:
@@ -37,62 +37,62 @@ class Liveness:
         self._clock = clock
         self._ticked = clock()
         self._steps: dict[str, tuple[float, float]] = {}
-        self._moved: dict[str, float] = {}
+        self._progress: dict[str, float] = {}
         self.lag = 0.0
-        """By how much the loop's last tick came too late."""
+        """By how much the loop's last tick was late."""
 
     def tick(self, lag: float = 0.0) -> None:
-        """The loop goes round."""
+        """The loop is running."""
         self._ticked, self.lag = self._clock(), lag
 
-    def begin(self, part: str, allowed: float) -> None:
-        """The part begins something, or has got on with it: it takes at most so long from now on."""
-        self._moved[part] = now = self._clock()
-        self._steps[part] = (now, allowed)
+    def begin(self, component: str, allowed: float) -> None:
+        """The component begins a step, or makes progress: at most `allowed` seconds from now on."""
+        self._progress[component] = now = self._clock()
+        self._steps[component] = (now, allowed)
 
-    def rest(self, part: str) -> None:
-        """The part has nothing to do, or waits for something that may take any time."""
-        self._moved[part] = self._clock()
-        self._steps.pop(part, None)
+    def idle(self, component: str) -> None:
+        """The component has nothing to do, or waits for something that may take any time."""
+        self._progress[component] = self._clock()
+        self._steps.pop(component, None)
 
-    def part(self, name: str, allowed: float) -> "Component":
-        """A part whose every step may take so long."""
+    def component(self, name: str, allowed: float) -> "Component":
+        """A component each step of which may take `allowed` seconds."""
         return Component(self, name, allowed)
 
-    def still(self, part: str) -> float | None:
-        """Seconds since the part began or ended a step; None: it never did."""
-        moved = self._moved.get(part)
-        return None if moved is None else self._clock() - moved
+    def seconds_since_progress(self, component: str) -> float | None:
+        """Seconds since the component began or ended a step; None: it never did."""
+        progress = self._progress.get(component)
+        return None if progress is None else self._clock() - progress
 
     @property
-    def silence(self) -> float:
+    def seconds_since_tick(self) -> float:
         """Seconds since the loop's last tick."""
         return self._clock() - self._ticked
 
-    def late(self, spare: float = 0.0) -> list[Overdue]:
-        """What stands still, `spare` seconds beyond what it may; the loop first: all else needs it."""
+    def overdue(self, grace: float = 0.0) -> list[Overdue]:
+        """Components that exceed their time by `grace` seconds; the loop first: all others depend on it."""
         now = self._clock()
         found = [
-            Overdue(part, now - began, allowed)
-            for part, (began, allowed) in self._steps.copy().items()
-            if now - began > allowed + spare
+            Overdue(component, now - began, allowed)
+            for component, (began, allowed) in self._steps.copy().items()
+            if now - began > allowed + grace
         ]
-        silence = now - self._ticked
-        return [Overdue(LOOP, silence, LOOP_SECONDS), *found] if silence > LOOP_SECONDS else found
+        silent = now - self._ticked
+        return [Overdue(LOOP, silent, LOOP_SECONDS), *found] if silent > LOOP_SECONDS else found
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One part's own view of the pulse."""
+    """One component's own view of the liveness."""
 
     liveness: Liveness
     name: str
     allowed: float
 
     def begin(self) -> None:
-        """It begins a step, or has got on with one."""
+        """It begins a step, or makes progress."""
         self.liveness.begin(self.name, self.allowed)
 
-    def rest(self) -> None:
+    def idle(self) -> None:
         """It has nothing to do, or waits for something that may take any time."""
-        self.liveness.rest(self.name)
+        self.liveness.idle(self.name)

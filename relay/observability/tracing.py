@@ -1,7 +1,7 @@
-"""This file is the traces: an OpenTelemetry span for each sending, from the application's trace on to ION.
+"""Tracing: an OpenTelemetry span for each post, between the application's trace and ION's.
 
-Off unless OpenTelemetry's own variables name a collector, and the extra `otel` is imported only then. A span
-holds who, what and how it ended; no document, and nothing that a far side wrote.
+Off unless OpenTelemetry's own variables name a collector; the extra `otel` is imported only then. A span
+holds who, what and the outcome; no document, and no text from a server.
 """
 
 import asyncio
@@ -21,37 +21,37 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 COLLECTORS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-"""Either says where spans go; OpenTelemetry reads it, and its further variables, by itself."""
+"""Either names the collector; OpenTelemetry itself reads it, and its further variables."""
 
 NAME = "ion.send"
 CUT = "cut"
-"""The answer, in a span, of what was cut before ION answered."""
+"""The answer, in a span, of a post that was cut before ION answered."""
 
 Post = Callable[[str | None], Awaitable[Answer]]
-"""Post it with this `traceparent`."""
+"""Posts the message with this `traceparent`."""
 
-Tell = Callable[[str | None], object]
-"""Told after each batch, in a thread of the exporter's: why it was dropped, or None."""
+OnExport = Callable[[str | None], object]
+"""Called after each batch, in the exporter's thread: why the batch was dropped, or None."""
 
 
 class Traces:
     """The spans of one relay process."""
 
     def __init__(self, processor: "SpanProcessor") -> None:
-        """`processor`: takes the spans that ended."""
+        """`processor`: receives the spans that ended."""
         from opentelemetry.sdk.resources import OTELResourceDetector, Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         named = Resource({"service.name": "ion-relay", "service.version": __version__})
-        resource = named.merge(OTELResourceDetector().detect())  # what the environment says counts
+        resource = named.merge(OTELResourceDetector().detect())  # the environment takes precedence
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("relay", __version__)
         self._w3c = TraceContextTextMapPropagator()
 
-    async def around(self, message: Message, post: Post) -> Answer:
-        """Post within a span of this message; its parent is what the row's `traceparent` names."""
+    async def post_in_span(self, message: Message, post: Post) -> Answer:
+        """Post within a span; its parent is the message's `traceparent`."""
         from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 
         facts = {
@@ -61,11 +61,11 @@ class Traces:
             "relay.answer": CUT,
         }
         span = self._tracer.start_span(NAME, self._parent(message), SpanKind.CLIENT, facts)
-        owner_of: dict[str, str] = {}
-        self._w3c.inject(owner_of, set_span_in_context(span))
+        carrier: dict[str, str] = {}
+        self._w3c.inject(carrier, set_span_in_context(span))
         is_fine = False
         try:
-            answer = await post(owner_of.get(TRACEPARENT))
+            answer = await post(carrier.get(TRACEPARENT))
             is_fine = protocol.is_fine(answer)
             span.set_attribute("relay.answer", protocol.row_of(answer).name)
             if isinstance(answer, Reply):
@@ -77,36 +77,36 @@ class Traces:
         return answer
 
     async def close(self, within: float) -> None:
-        """Hand over what is left; what a collector does not take in time is dropped."""
-        last = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
-        last.start()
-        await asyncio.to_thread(last.join, within)
+        """Export the remaining spans; those that the collector does not accept in time are dropped."""
+        exporting = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
+        exporting.start()
+        await asyncio.to_thread(exporting.join, within)
 
     def _parent(self, message: Message) -> "Context":
-        """Without one that can be read the span begins a trace of its own."""
-        named = json.loads(message.parameters).get(TRACEPARENT) if TRACEPARENT in message.parameters else None
-        return self._w3c.extract({TRACEPARENT: named} if isinstance(named, str) else {})
+        """Without a valid one the span begins a trace of its own."""
+        parent = (
+            json.loads(message.parameters).get(TRACEPARENT) if TRACEPARENT in message.parameters else None
+        )
+        return self._w3c.extract({TRACEPARENT: parent} if isinstance(parent, str) else {})
 
 
-def opened(environment: Mapping[str, str], tell: Tell) -> Traces | Problem | None:
-    """The traces that the environment asks for; None if it asks for none, and what hinders them otherwise."""
-    asked = next((name for name in COLLECTORS if environment.get(name)), None)
-    if asked is None:
+def open_traces(environment: Mapping[str, str], on_export: OnExport) -> Traces | Problem | None:
+    """Traces where the environment names a collector, else None; or why they cannot be exported."""
+    variable = next((name for name in COLLECTORS if environment.get(name)), None)
+    if variable is None:
         return None
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
     except ImportError:
         hint = "install ion-relay[otel], or unset the variable"
-        return Problem(asked, "needs the extra otel, which is not installed: no traces", hint)
+        return Problem(variable, "needs the extra otel, which is not installed: no traces", hint)
 
     class Exporter(OTLPSpanExporter):
         def export(self, spans: "Sequence[ReadableSpan]") -> SpanExportResult:
             result = super().export(spans)
-            is_taken = result is SpanExportResult.SUCCESS
-            tell(
-                None if is_taken else f"the collector that {asked} names did not take spans: they are dropped"
-            )
+            failure = f"the collector that {variable} names refused spans: they are dropped"
+            on_export(None if result is SpanExportResult.SUCCESS else failure)
             return result
 
     return Traces(BatchSpanProcessor(Exporter()))

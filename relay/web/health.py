@@ -14,7 +14,7 @@ from aiohttp import web
 
 from relay.core.model import DocumentName, TenantId, TenantState
 from relay.core.ports import StoreError
-from relay.observability.liveness import Liveness, worker_of
+from relay.observability.liveness import Liveness, worker_name
 from relay.reports.overview import Configured
 from relay.reports.times import instant
 from relay.web.access_control import Access
@@ -54,7 +54,7 @@ class Health:
 
     def standstill(self) -> str | None:
         """What stands still, by name; None: nothing does."""
-        return "; ".join(map(str, self._vitals.liveness.late())) or None
+        return "; ".join(map(str, self._vitals.liveness.overdue())) or None
 
     async def hindrance(self) -> str | None:
         """Why a message that is handed over now would not be carried by this relay; None: it would."""
@@ -94,7 +94,7 @@ class Health:
             "alive": self.standstill() is None,
             "ready": hindrance is None,
             "reason": hindrance,
-            "loop_silent_seconds": round(self._vitals.liveness.silence, 3),
+            "loop_silent_seconds": round(self._vitals.liveness.seconds_since_tick, 3),
             "tenants": await self._tenants(),
         }
         return web.json_response(body, status=200 if hindrance is None else 503)
@@ -120,7 +120,7 @@ class Health:
         }
 
     def _moved(self, tenant: TenantId) -> datetime | None:
-        still = self._vitals.liveness.still(worker_of(tenant))
+        still = self._vitals.liveness.seconds_since_progress(worker_name(tenant))
         return None if still is None else datetime.now(UTC) - timedelta(seconds=still)
 
 

@@ -20,7 +20,8 @@ from relay import __version__
 from relay.core.admin import Count
 from relay.core.model import TenantId, TenantState
 from relay.core.ports import Mode, Store, StoreError
-from relay.observability.metrics import Labels, Meters
+from relay.observability.metrics import Meters
+from relay.observability.prometheus_text import Labels
 from relay.reports.overview import Overview
 from relay.web.access_control import Access
 

@@ -52,11 +52,11 @@ def test_show_tells_what_happened_in_order_and_how_it_stands(person: "Person") -
     assert lines[0] == "message m1"
     happened = [line.split("Z  ", 1)[1] for line in lines if "Z  " in line]
     assert happened == [
-        "handed over, 4 bytes",
+        "enqueued, 4 bytes",
         "not delivered, back to waiting: HTTP 503",
-        "not delivered, counted as an attempt; it may have arrived all the same: HTTP 500",
+        "not delivered, counted as an attempt; it may have arrived nevertheless: HTTP 500",
         "parked: HTTP 400: bad",
-        "back in the queue by hand",
+        "retried by an operator",
         "delivered",
     ]
     assert lines[-1] == "It was delivered: ION took custody."

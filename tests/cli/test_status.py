@@ -49,7 +49,7 @@ def test_json_has_a_tenant_each_and_the_relays(person: "Person") -> None:
     person.hands_over("m1", "m2")
     person.runs("messages", "park", "m2")
     later = datetime.now(UTC) + timedelta(minutes=5)
-    relay_says(person, "backing-off", "HTTP 503", later)
+    relay_says(person, "backing-off", "HTTP 503", later, kind="busy")
     found = person.runs("status", "--json").json
     acme = found["tenants"]["ACME"]
     assert acme.pop("oldest_due_seconds") >= 0
@@ -122,7 +122,7 @@ def test_a_relay_that_does_not_carry_a_tenant_is_told(person: "Person") -> None:
     globex = person.runs("status", "--json").json["tenants"]["GLOBEX"]
     assert globex["state"] == "idle"  # nothing of it waits: nobody need carry it
     person.hands_over("m2", tenant="GLOBEX")
-    assert "no relay that runs carries it" in person.runs("status").out
+    assert "no running relay owns it yet" in person.runs("status").out
 
 
 def test_alive_is_for_health_checks(person: "Person") -> None:

@@ -5,6 +5,7 @@ The order of the tests is from the broad to the fine, so that a wrong row is nam
 
 import dataclasses
 import math
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -27,10 +28,6 @@ from relay.core.protocol import (
     Send,
     State,
     Streak,
-    after_accepted,
-    after_initialise,
-    after_ping,
-    after_post,
     asks_for_fresh_token,
     is_fine,
     row_of,
@@ -41,11 +38,32 @@ from relay.core.replies import Accepted, Answer, NoReply, Reply, TokenRefused, T
 
 ORDERS = frozenset({DocumentName("Sync.SalesOrder")})
 OTHERS = frozenset({DocumentName("Sync.Shipment"), DocumentName("Process.Invoice")})
-PARK, STOP, PARK_NOTHING = Policy(), Policy(on_rejected="stop"), Policy(park_nothing=True)
-NO_BLAME = CountedAttempts()
+PARK = Policy("park", park_nothing=False, max_attempts=10)
+STOP, PARK_NOTHING = replace(PARK, on_rejected="stop"), replace(PARK, park_nothing=True)
+NO_ATTEMPTS = CountedAttempts()
 EVERY_STATUS = range(100, 600)
 CONFIGURATION_CODES = (418, 419, 448, 458)
 OTHER_CODES = (0, 200, 202, 417, 420, 447, 449, 450, 453, 457, 459, 470, 477, 540)
+
+
+def after_initialise(state: Initialise, answer: Answer) -> State:
+    return protocol.after_initialise(state, answer).state
+
+
+def after_ping(state: Ping, answer: Answer) -> State:
+    return protocol.after_ping(state, answer).state
+
+
+def after_accepted(state: Send, answer: Answer) -> State:
+    return protocol.after_accepted(state, answer).state
+
+
+def after_post(
+    state: Send, answer: Answer, policy: Policy, known: CountedAttempts
+) -> tuple[State, Settlement]:
+    outcome = protocol.after_post(state, answer, policy, lambda: known)
+    return outcome.state, outcome.settlement
+
 
 # --- the table, by hand ---------------------------------------------------------------------------
 # name: statuses, what it does to an opening call, to a post, to the message, and whose fault it is
@@ -62,7 +80,7 @@ TABLE = {
         (408, 500, 501, 502, *range(504, 600)),
         "back off",
         "ping",
-        "blamed",
+        "counted",
         Fault.ION,
     ),
     "unexpected": (
@@ -86,7 +104,7 @@ TABLE = {
 }
 
 NOT_BY_STATUS: dict[str, tuple[Answer, str, str, str, Fault]] = {
-    "silent": (NoReply("cut"), "back off", "ping", "blamed", Fault.ION),
+    "silent": (NoReply("cut"), "back off", "ping", "counted", Fault.ION),
     "token-refused": (TokenRefused("no"), "halt", "halt", "released", Fault.CREDENTIALS),
     "token-unavailable": (TokenUnavailable("down"), "back off", "ping", "released", Fault.ION),
     "no-v3": (Versions(("v1", "v2")), "longest", "never", "none", Fault.CONFIGURATION),
@@ -99,7 +117,7 @@ BY_STATUS = {
 }
 
 OPENINGS = {
-    "go on": Opening.GO_ON,
+    "go on": Opening.CONTINUE,
     "back off": Opening.BACK_OFF,
     "start over": Opening.START_OVER,
     "longest": Opening.LONGEST,
@@ -117,7 +135,7 @@ POSTINGS = {
 FATES = {
     "delivered": Fate.DELIVERED,
     "released": Fate.RELEASED,
-    "blamed": Fate.COUNTED,
+    "counted": Fate.COUNTED,
     "parked": Fate.PARKED,
     "policy": Fate.POLICY,
     "none": Fate.NONE,
@@ -153,38 +171,42 @@ def text_of(answer: Answer) -> str:
             raise AssertionError(answer)
 
 
-def opening_expected(kind: str, asked: Initialise | Ping, reason: str) -> State:
+def opening_expected(reaction: str, asked: Initialise | Ping, answer: Answer) -> State:
     """What follows an opening call's answer other than the one hoped for."""
     more = Streak(asked.streak.failures + 1, asked.streak.rejected)
+    kind, reason = row_of(answer).name, text_of(answer)
     again = dataclasses.replace(asked, streak=more)
     expected: dict[str, State] = {
-        "go on": Pause(again, reason, 0.0, False),  # fine, and yet not the answer that was asked for
-        "back off": Pause(again, reason, 0.0, False),
-        "start over": Pause(Initialise(more), reason, 0.0, False),
-        "longest": Pause(again, reason, 0.0, True),
-        "halt": Halt(reason, more, False),
+        "go on": Pause(again, kind, reason, 0.0, False),  # fine, and yet not the answer that was asked for
+        "back off": Pause(again, kind, reason, 0.0, False),
+        "start over": Pause(Initialise(more), kind, reason, 0.0, False),
+        "longest": Pause(again, kind, reason, 0.0, True),
+        "halt": Halt(kind, reason, more, False),
     }
-    return expected[kind]
+    return expected[reaction]
 
 
-def posting_expected(kind: str, sent: Send, reason: str, fate: str) -> State:
+def posting_expected(reaction: str, sent: Send, answer: Answer, fate: str) -> State:
     """What follows a post's answer for a tenant that parks what is refused."""
-    streak = sent.streak
+    streak, kind, reason = sent.streak, row_of(answer).name, text_of(answer)
     more = Streak(streak.failures + 1, streak.rejected)
     first = streak.failures == 0
     rejected = Streak(streak.failures, streak.rejected + 1)
     ping, initialise = Ping(sent.accepted, more), Initialise(more)
-    paused_ping, paused_initialise = Pause(ping, reason, 0.0, False), Pause(initialise, reason, 0.0, False)
+    paused_ping, paused_initialise = (
+        Pause(ping, kind, reason, 0.0, False),
+        Pause(initialise, kind, reason, 0.0, False),
+    )
     expected: dict[str, State] = {
         "next": Send(sent.accepted, Streak(0, 0) if fate == "delivered" else rejected),
         "policy": Send(sent.accepted, rejected),
         "ping soon": ping if first else paused_ping,
         "ping": paused_ping,
         "start over": initialise if first else paused_initialise,
-        "halt": Halt(reason, more, False),
+        "halt": Halt(kind, reason, more, False),
         "never": paused_ping,
     }
-    return expected[kind]
+    return expected[reaction]
 
 
 # --- rows: what an answer means -------------------------------------------------------------------
@@ -312,11 +334,10 @@ STREAKS = [Streak(), Streak(1, 0), Streak(6, 4)]
 @pytest.mark.parametrize("streak", STREAKS, ids=str)
 def test_after_a_failed_opening_the_table_says_what_follows(streak: Streak) -> None:
     for answer, opening, _, _ in everything():
-        reason = text_of(answer)
-        expected = opening_expected(opening, Initialise(streak), reason)
+        expected = opening_expected(opening, Initialise(streak), answer)
         assert after_initialise(Initialise(streak), answer) == expected
         if opening != "go on":
-            expected = opening_expected(opening, Ping(ORDERS, streak), reason)
+            expected = opening_expected(opening, Ping(ORDERS, streak), answer)
             assert after_ping(Ping(ORDERS, streak), answer) == expected
 
 
@@ -334,10 +355,10 @@ def test_a_good_ping_sends_and_forgets_no_failure(streak: Streak) -> None:
 
 def test_versions_without_v3_wait_the_longest_delay_and_then_do_the_same_step_again() -> None:
     assert after_ping(Ping(ORDERS), Versions(("v2",))) == Pause(
-        Ping(ORDERS, Streak(1)), "v3 or later is needed, ION supports v2", 0.0, True
+        Ping(ORDERS, Streak(1)), "no-v3", "v3 or later is needed, ION supports v2", 0.0, True
     )
     assert after_initialise(Initialise(), Versions(())) == Pause(
-        Initialise(Streak(1)), "v3 or later is needed, ION supports none", 0.0, True
+        Initialise(Streak(1)), "no-v3", "v3 or later is needed, ION supports none", 0.0, True
     )
 
 
@@ -350,8 +371,7 @@ def test_asking_again_for_accepted_documents_stops_the_messages_only_where_the_t
     before = Send(ORDERS, Streak(2, 3))
     for answer, opening, _, _ in everything():
         stops = opening in ("halt", "start over")
-        reason = text_of(answer)
-        expected = opening_expected(opening, Ping(ORDERS, before.streak), reason) if stops else before
+        expected = opening_expected(opening, Ping(ORDERS, before.streak), answer) if stops else before
         assert after_accepted(before, answer) == expected
 
 
@@ -365,13 +385,13 @@ def test_after_a_post_the_table_says_what_follows_and_what_becomes_of_the_messag
         settlements: dict[str, Settlement] = {
             "delivered": Delivered(),
             "released": Released(reason, False),
-            "blamed": Released(reason, True),
+            "counted": Released(reason, True),
             "parked": Parked(reason),
             "policy": Parked(reason),
             "none": Released(reason, False),
         }
-        state, settlement = after_post(Send(ORDERS, streak), answer, PARK, NO_BLAME)
-        assert state == posting_expected(posting, Send(ORDERS, streak), reason, fate), answer
+        state, settlement = after_post(Send(ORDERS, streak), answer, PARK, NO_ATTEMPTS)
+        assert state == posting_expected(posting, Send(ORDERS, streak), answer, fate), answer
         assert settlement == settlements[fate], answer
 
 
@@ -379,14 +399,14 @@ def test_no_answer_at_all_ever_parks_a_message_but_400_and_413() -> None:
     parked = {
         status
         for status in EVERY_STATUS
-        if isinstance(after_post(Send(ORDERS), Reply(status), PARK, NO_BLAME)[1], Parked)
+        if isinstance(after_post(Send(ORDERS), Reply(status), PARK, NO_ATTEMPTS)[1], Parked)
     }
     assert parked == {400, 413}
 
 
 def test_only_a_delivery_resets_the_failures() -> None:
     for answer, _, _, fate in everything():
-        state, _ = after_post(Send(ORDERS, Streak(5, 2)), answer, PARK, NO_BLAME)
+        state, _ = after_post(Send(ORDERS, Streak(5, 2)), answer, PARK, NO_ATTEMPTS)
         streak = state.then.streak if isinstance(state, Pause) else state.streak
         assert (streak.failures == 0) == (fate == "delivered")
         assert (streak.rejected == 0) == (fate == "delivered")
@@ -396,7 +416,7 @@ def test_ping_fine_and_post_503_is_never_a_hot_loop() -> None:
     state: State = Send(ORDERS)
     for failures in range(1, 30):
         assert isinstance(state, Send)
-        state, _ = after_post(state, Reply(503), PARK, NO_BLAME)
+        state, _ = after_post(state, Reply(503), PARK, NO_ATTEMPTS)
         assert isinstance(state, Pause)
         assert isinstance(state.then, Ping)
         assert state.then.streak.failures == failures
@@ -409,39 +429,35 @@ def test_the_first_401_and_412_since_a_delivery_go_on_at_once_and_later_ones_pau
 ) -> None:
     state: State = Send(ORDERS)
     assert isinstance(state, Send)
-    state, _ = after_post(state, Reply(status, retry_after=9.0), PARK, NO_BLAME)
+    state, _ = after_post(state, Reply(status, retry_after=9.0), PARK, NO_ATTEMPTS)
     assert isinstance(state, step)
     state = Send(ORDERS, state.streak)
-    state, _ = after_post(state, Reply(status, retry_after=9.0), PARK, NO_BLAME)
+    state, _ = after_post(state, Reply(status, retry_after=9.0), PARK, NO_ATTEMPTS)
     assert isinstance(state, Pause)
     assert isinstance(state.then, step)
     assert (state.then.streak.failures, state.at_least) == (2, 9.0)
-    state, _ = after_post(Send(ORDERS, state.then.streak), Reply(202), PARK, NO_BLAME)
+    state, _ = after_post(Send(ORDERS, state.then.streak), Reply(202), PARK, NO_ATTEMPTS)
     assert isinstance(state, Send)
-    state, _ = after_post(state, Reply(status), PARK, NO_BLAME)
+    state, _ = after_post(state, Reply(status), PARK, NO_ATTEMPTS)
     assert isinstance(state, step)
 
 
 def test_a_403_pauses_already_the_first_time() -> None:
-    state, _ = after_post(Send(ORDERS), Reply(403), PARK, NO_BLAME)
-    assert state == Pause(Ping(ORDERS, Streak(1)), "HTTP 403", 0.0, False)
+    state, _ = after_post(Send(ORDERS), Reply(403), PARK, NO_ATTEMPTS)
+    assert state == Pause(Ping(ORDERS, Streak(1)), "forbidden", "HTTP 403", 0.0, False)
 
 
 # --- policies -------------------------------------------------------------------------------------
-
-
-def test_the_default_policy_parks_what_is_refused_and_allows_ten_attempts() -> None:
-    assert Policy() == Policy(on_rejected="park", park_nothing=False, max_attempts=10)
 
 
 @pytest.mark.parametrize("park_nothing", [False, True])
 def test_on_rejected_stop_halts_at_a_400_until_a_person_resumes_and_keeps_the_message(
     park_nothing: bool,
 ) -> None:
-    policy = Policy(on_rejected="stop", park_nothing=park_nothing)
-    state, settlement = after_post(Send(ORDERS, Streak(2, 3)), Reply(400), policy, NO_BLAME)
+    policy = replace(STOP, park_nothing=park_nothing)
+    state, settlement = after_post(Send(ORDERS, Streak(2, 3)), Reply(400), policy, NO_ATTEMPTS)
     reason = "a message was refused and on_rejected is stop: HTTP 400"
-    assert state == Halt(reason, Streak(3, 3), True)
+    assert state == Halt("invalid", reason, Streak(3, 3), True)
     assert settlement == Released("HTTP 400", False)
 
 
@@ -449,13 +465,13 @@ def test_on_rejected_stop_changes_nothing_else() -> None:
     for answer, _, posting, _ in everything():
         if posting != "policy":
             sent = Send(ORDERS, Streak(1, 1))
-            assert after_post(sent, answer, STOP, NO_BLAME) == after_post(sent, answer, PARK, NO_BLAME)
+            assert after_post(sent, answer, STOP, NO_ATTEMPTS) == after_post(sent, answer, PARK, NO_ATTEMPTS)
 
 
-@pytest.mark.parametrize("status", [400, 413])
-def test_park_nothing_turns_a_park_into_a_wait_and_no_hot_loop(status: int) -> None:
-    state, settlement = after_post(Send(ORDERS, Streak(1, 9)), Reply(status), PARK_NOTHING, NO_BLAME)
-    assert state == Pause(Ping(ORDERS, Streak(2, 9)), f"HTTP {status}")
+@pytest.mark.parametrize(("status", "kind"), [(400, "invalid"), (413, "too-large")])
+def test_park_nothing_turns_a_park_into_a_wait_and_no_hot_loop(status: int, kind: str) -> None:
+    state, settlement = after_post(Send(ORDERS, Streak(1, 9)), Reply(status), PARK_NOTHING, NO_ATTEMPTS)
+    assert state == Pause(Ping(ORDERS, Streak(2, 9)), kind, f"HTTP {status}")
     assert settlement == Released(f"HTTP {status}", True)
 
 
@@ -463,8 +479,8 @@ def test_park_nothing_changes_nothing_else() -> None:
     for answer, _, _, fate in everything():
         if fate not in ("parked", "policy"):
             sent = Send(ORDERS, Streak(1, 1))
-            assert after_post(sent, answer, PARK_NOTHING, NO_BLAME) == after_post(
-                sent, answer, PARK, NO_BLAME
+            assert after_post(sent, answer, PARK_NOTHING, NO_ATTEMPTS) == after_post(
+                sent, answer, PARK, NO_ATTEMPTS
             )
 
 
@@ -472,23 +488,25 @@ def test_ten_refused_messages_in_a_row_without_a_delivery_halt_the_tenant_until_
     state: State = Send(ORDERS)
     for turn in range(1, 10):
         assert isinstance(state, Send)
-        state, settlement = after_post(state, Reply(413 if turn % 2 else 400), PARK, NO_BLAME)
+        state, settlement = after_post(state, Reply(413 if turn % 2 else 400), PARK, NO_ATTEMPTS)
         assert state == Send(ORDERS, Streak(0, turn))
         assert isinstance(settlement, Parked)
     assert isinstance(state, Send)
-    state, settlement = after_post(state, Reply(400, "no item"), PARK, NO_BLAME)
+    state, settlement = after_post(state, Reply(400, "no item"), PARK, NO_ATTEMPTS)
     reason = "10 messages in a row were refused, the last: HTTP 400: no item"
-    assert state == Halt(reason, Streak(0, 10), True)
+    assert state == Halt("invalid", reason, Streak(0, 10), True)
     assert isinstance(settlement, Parked)
 
 
 def test_refused_messages_beyond_ten_from_the_same_flight_halt_too() -> None:
-    state, _ = after_post(Send(ORDERS, Streak(0, 14)), Reply(413), PARK, NO_BLAME)
-    assert state == Halt("15 messages in a row were refused, the last: HTTP 413", Streak(0, 15), True)
+    state, _ = after_post(Send(ORDERS, Streak(0, 14)), Reply(413), PARK, NO_ATTEMPTS)
+    assert state == Halt(
+        "too-large", "15 messages in a row were refused, the last: HTTP 413", Streak(0, 15), True
+    )
 
 
 def test_a_delivery_starts_the_count_of_refused_messages_anew() -> None:
-    state, _ = after_post(Send(ORDERS, Streak(0, 9)), Reply(202), PARK, NO_BLAME)
+    state, _ = after_post(Send(ORDERS, Streak(0, 9)), Reply(202), PARK, NO_ATTEMPTS)
     assert state == Send(ORDERS, Streak(0, 0))
 
 
@@ -497,7 +515,7 @@ def test_a_delivery_starts_the_count_of_refused_messages_anew() -> None:
 
 @pytest.mark.parametrize("answer", [Reply(500), NoReply("HTTP 500")], ids=["broken", "silent"])
 @pytest.mark.parametrize(
-    ("blame", "parked"),
+    ("known", "parked"),
     [
         (CountedAttempts(8, 99999.0, True, True), False),  # the ninth attempt
         (CountedAttempts(9, 0.0, True, False), True),  # the tenth, and others got through
@@ -516,34 +534,68 @@ def test_a_delivery_starts_the_count_of_refused_messages_anew() -> None:
     ids=str,
 )
 def test_a_message_is_parked_for_its_attempts_only_when_it_alone_fails(
-    answer: Answer, blame: CountedAttempts, parked: bool
+    answer: Answer, known: CountedAttempts, parked: bool
 ) -> None:
-    state, settlement = after_post(Send(ORDERS, Streak(3, 2)), answer, PARK, blame)
-    expected = Parked(f"{blame.attempts + 1} attempts, the last: HTTP 500")
+    state, settlement = after_post(Send(ORDERS, Streak(3, 2)), answer, PARK, known)
+    expected = Parked(f"{known.attempts + 1} attempts, the last: HTTP 500")
     assert settlement == (expected if parked else Released("HTTP 500", True))
-    assert state == Pause(Ping(ORDERS, Streak(4, 2)), "HTTP 500", 0.0, False)
+    assert state == Pause(Ping(ORDERS, Streak(4, 2)), row_of(answer).name, "HTTP 500", 0.0, False)
 
 
 def test_the_limit_of_attempts_is_the_policys() -> None:
     for attempts in range(6):
-        blame = CountedAttempts(attempts, delivered_elsewhere=True)
-        _, settlement = after_post(Send(ORDERS), Reply(500), Policy(max_attempts=4), blame)
+        known = CountedAttempts(attempts, delivered_elsewhere=True)
+        _, settlement = after_post(Send(ORDERS), Reply(500), replace(PARK, max_attempts=4), known)
         assert isinstance(settlement, Parked) == (attempts >= 3)
 
 
 def test_park_nothing_keeps_even_an_exhausted_message() -> None:
-    blame = CountedAttempts(99, 99999.0, True, True)
-    _, settlement = after_post(Send(ORDERS), Reply(500), PARK_NOTHING, blame)
+    known = CountedAttempts(99, 99999.0, True, True)
+    _, settlement = after_post(Send(ORDERS), Reply(500), PARK_NOTHING, known)
     assert settlement == Released("HTTP 500", True)
 
 
-def test_only_blamed_answers_ever_use_up_attempts() -> None:
+def test_only_counted_answers_ever_use_up_attempts() -> None:
     exhausted = CountedAttempts(99, 99999.0, True, True)
     for answer, _, _, fate in everything():
-        if fate != "blamed":
+        if fate != "counted":
             assert after_post(Send(ORDERS), answer, PARK, exhausted) == after_post(
-                Send(ORDERS), answer, PARK, NO_BLAME
+                Send(ORDERS), answer, PARK, NO_ATTEMPTS
             )
+
+
+# --- outcomes -------------------------------------------------------------------------------------
+
+
+def test_an_outcome_names_the_row_and_the_answer_in_words() -> None:
+    for answer, *_ in everything():
+        expected = (row_of(answer), text_of(answer))
+        for get in (
+            protocol.after_initialise(Initialise(), answer),
+            protocol.after_ping(Ping(ORDERS), answer),
+            protocol.after_accepted(Send(ORDERS), answer),
+        ):
+            assert (get.row, get.detail) == expected
+        post = protocol.after_post(Send(ORDERS), answer, PARK, lambda: NO_ATTEMPTS)
+        assert (post.row, post.detail) == expected
+    for get in (
+        protocol.after_initialise(Initialise(), Accepted(ORDERS)),
+        protocol.after_accepted(Send(ORDERS), Accepted(OTHERS)),
+    ):
+        assert get.row.name == "ok"
+        assert get.detail.endswith(" documents accepted")
+
+
+def test_what_is_known_of_a_message_is_asked_only_where_the_answer_counts() -> None:
+    for answer, _, _, fate in everything():
+        asked: list[bool] = []
+
+        def known(asked: list[bool] = asked) -> CountedAttempts:
+            asked.append(True)
+            return NO_ATTEMPTS
+
+        protocol.after_post(Send(ORDERS), answer, PARK, known)
+        assert asked == [True] * (fate == "counted")
 
 
 # --- Retry-After ----------------------------------------------------------------------------------
@@ -571,17 +623,23 @@ def test_retry_after_lengthens_the_pause_up_to_an_hour_and_never_shortens_it(
 ) -> None:
     for status in (503, 429, 500, 404):
         reply = Reply(status, retry_after=hint)
-        reason = f"HTTP {status}"
-        expected = Pause(Ping(ORDERS, Streak(1)), reason, at_least, False)
-        assert after_post(Send(ORDERS), reply, PARK, NO_BLAME)[0] == expected
+        kind, reason = row_of(reply).name, f"HTTP {status}"
+        expected = Pause(Ping(ORDERS, Streak(1)), kind, reason, at_least, False)
+        assert after_post(Send(ORDERS), reply, PARK, NO_ATTEMPTS)[0] == expected
         assert after_ping(Ping(ORDERS), reply) == expected
-        assert after_initialise(Initialise(), reply) == Pause(Initialise(Streak(1)), reason, at_least, False)
+        assert after_initialise(Initialise(), reply) == Pause(
+            Initialise(Streak(1)), kind, reason, at_least, False
+        )
     assert after_ping(Ping(ORDERS), Reply(412, retry_after=hint)) == Pause(
-        Initialise(Streak(1)), "HTTP 412", at_least, False
+        Initialise(Streak(1)), "not-ready", "HTTP 412", at_least, False
     )
     down = TokenUnavailable("down", hint)
     assert after_ping(Ping(ORDERS), down) == Pause(
-        Ping(ORDERS, Streak(1)), "the token service is not available: down", at_least, False
+        Ping(ORDERS, Streak(1)),
+        "token-unavailable",
+        "the token service is not available: down",
+        at_least,
+        False,
     )
 
 
@@ -592,8 +650,8 @@ BY_DISTANCE: list[State] = [
     Send(ORDERS),
     Ping(ORDERS),
     Initialise(),
-    Halt("credentials"),
-    Halt("refused", until_resumed=True),
+    Halt("k", "credentials"),
+    Halt("k", "refused", until_resumed=True),
 ]
 
 
@@ -606,12 +664,16 @@ def test_the_state_farthest_back_wins_whatever_the_order() -> None:
 
 
 def test_one_state_alone_stays_as_it_is() -> None:
-    for state in (*BY_DISTANCE, Pause(Ping(ORDERS, B), "why", 3.0, True), Pause(Initialise(C), "why")):
+    for state in (
+        *BY_DISTANCE,
+        Pause(Ping(ORDERS, B), "kind", "why", 3.0, True),
+        Pause(Initialise(C), "kind", "why"),
+    ):
         assert worst([state]) == state
 
 
 def test_a_pause_is_as_far_back_as_what_it_waits_for() -> None:
-    ping, initialise = Pause(Ping(ORDERS), "p", 1.0), Pause(Initialise(), "i", 2.0)
+    ping, initialise = Pause(Ping(ORDERS), "kind-p", "p", 1.0), Pause(Initialise(), "kind-i", "i", 2.0)
     assert worst([Send(ORDERS), ping]) == ping
     assert worst([ping, Send(ORDERS)]) == ping
     assert worst([ping, initialise]) == initialise
@@ -619,23 +681,25 @@ def test_a_pause_is_as_far_back_as_what_it_waits_for() -> None:
 
 
 def test_a_halt_wins_over_every_pause_and_waits_for_no_delay() -> None:
-    pause = Pause(Initialise(), "i", 3000.0, True)
-    assert worst([Halt("h"), pause]) == Halt("h")
-    assert worst([pause, Halt("h", until_resumed=True), Halt("g")]) == Halt("h", until_resumed=True)
+    pause = Pause(Initialise(), "kind-i", "i", 3000.0, True)
+    assert worst([Halt("kind-h", "h"), pause]) == Halt("kind-h", "h")
+    assert worst([pause, Halt("kind-h", "h", until_resumed=True), Halt("kind-g", "g")]) == Halt(
+        "kind-h", "h", until_resumed=True
+    )
 
 
 def test_the_longest_pause_wins_even_when_another_state_is_farther_back() -> None:
-    assert worst([Pause(Ping(ORDERS), "p", 90.0), Pause(Initialise(), "i", 5.0)]) == Pause(
-        Initialise(), "i", 90.0, False
-    )
-    assert worst([Pause(Initialise(), "i", 5.0), Pause(Ping(ORDERS), "p", 0.0, True)]) == Pause(
-        Initialise(), "i", 5.0, True
-    )
+    assert worst(
+        [Pause(Ping(ORDERS), "kind-p", "p", 90.0), Pause(Initialise(), "kind-i", "i", 5.0)]
+    ) == Pause(Initialise(), "kind-i", "i", 90.0, False)
+    assert worst(
+        [Pause(Initialise(), "kind-i", "i", 5.0), Pause(Ping(ORDERS), "kind-p", "p", 0.0, True)]
+    ) == Pause(Initialise(), "kind-i", "i", 5.0, True)
 
 
 def test_a_pause_is_kept_when_the_state_farthest_back_asked_for_none() -> None:
-    pause = Pause(Ping(ORDERS, A), "HTTP 503", 60.0)
-    expected = Pause(Initialise(A), "HTTP 503", 60.0, False)
+    pause = Pause(Ping(ORDERS, A), "busy", "HTTP 503", 60.0)
+    expected = Pause(Initialise(A), "busy", "HTTP 503", 60.0, False)
     assert worst([Initialise(A), pause]) == expected
     assert worst([pause, Initialise(A)]) == expected
 
@@ -643,20 +707,20 @@ def test_a_pause_is_kept_when_the_state_farthest_back_asked_for_none() -> None:
 def test_failures_of_one_flight_count_once_and_the_longest_streak_is_kept() -> None:
     sent = Send(ORDERS, Streak(2, 1))
     answers: list[Answer] = [Reply(503), Reply(500), NoReply("cut"), Reply(412)]
-    joined = worst(after_post(sent, answer, PARK, NO_BLAME)[0] for answer in answers)
-    assert joined == Pause(Initialise(Streak(3, 1)), "HTTP 412", 0.0, False)
+    joined = worst(after_post(sent, answer, PARK, NO_ATTEMPTS)[0] for answer in answers)
+    assert joined == Pause(Initialise(Streak(3, 1)), "not-ready", "HTTP 412", 0.0, False)
     assert worst([Send(ORDERS, A), Send(ORDERS, C)]) == Send(ORDERS, C)
     assert worst([Send(ORDERS, B), Send(ORDERS, C)]) == Send(ORDERS, Streak(4, 7))
 
 
 def test_a_delivery_that_lands_amid_the_trouble_shortens_no_delay() -> None:
     late: list[State] = [
-        Pause(Ping(ORDERS, Streak(6, 1)), "HTTP 503"),
+        Pause(Ping(ORDERS, Streak(6, 1)), "busy", "HTTP 503"),
         Send(ORDERS),
         Initialise(Streak(1, 0)),
     ]
-    assert worst(late) == Pause(Initialise(Streak(6, 1)), "HTTP 503", 0.0, False)
-    assert worst([Halt("h", Streak(1, 0)), late[0]]) == Halt("h", Streak(6, 1))
+    assert worst(late) == Pause(Initialise(Streak(6, 1)), "busy", "HTTP 503", 0.0, False)
+    assert worst([Halt("kind-h", "h", Streak(1, 0)), late[0]]) == Halt("kind-h", "h", Streak(6, 1))
 
 
 streaks = st.builds(Streak, st.integers(0, 4), st.integers(0, 12))
@@ -664,8 +728,15 @@ steps = st.one_of(st.builds(Initialise, streaks), st.builds(Ping, st.just(ORDERS
 states_of_a_flight = st.one_of(
     steps,
     st.builds(Send, st.just(ORDERS), streaks),
-    st.builds(Pause, steps, st.just("why"), st.sampled_from([0.0, 1.0, 60.0, 3600.0]), st.booleans()),
-    st.builds(Halt, st.just("why"), streaks, st.booleans()),
+    st.builds(
+        Pause,
+        steps,
+        st.just("kind"),
+        st.just("why"),
+        st.sampled_from([0.0, 1.0, 60.0, 3600.0]),
+        st.booleans(),
+    ),
+    st.builds(Halt, st.just("kind"), st.just("why"), streaks, st.booleans()),
 )
 
 
@@ -687,7 +758,7 @@ def test_joining_knows_no_order_and_no_grouping(flight: tuple[list[State], list[
 
 def test_states_and_settlements_are_values_that_nothing_can_change() -> None:
     values = (
-        Streak(), Initialise(), Ping(ORDERS), Send(ORDERS), Pause(Initialise(), "why"), Halt("why"), Policy(),
+        Streak(), Initialise(), Ping(ORDERS), Send(ORDERS), Pause(Initialise(), "kind", "why"), Halt("kind", "why"), PARK,
         protocol.ROWS[0],
     )  # fmt: skip
     for value in values:
@@ -700,7 +771,9 @@ def test_states_and_settlements_are_values_that_nothing_can_change() -> None:
 
 def test_everything_starts_without_failures_and_pauses_only_as_long_as_asked() -> None:
     assert Streak() == Streak(failures=0, rejected=0)
-    for state in (Initialise(), Ping(ORDERS), Send(ORDERS), Halt("why")):
+    for state in (Initialise(), Ping(ORDERS), Send(ORDERS), Halt("kind", "why")):
         assert state.streak == Streak(0, 0)
-    assert Pause(Ping(ORDERS), "why") == Pause(Ping(ORDERS), "why", at_least=0.0, longest=False)
-    assert Halt("why") == Halt("why", until_resumed=False)
+    assert Pause(Ping(ORDERS), "kind", "why") == Pause(
+        Ping(ORDERS), "kind", "why", at_least=0.0, longest=False
+    )
+    assert Halt("kind", "why") == Halt("kind", "why", until_resumed=False)

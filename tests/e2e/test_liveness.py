@@ -134,7 +134,7 @@ async def test_a_blocked_loop_is_red_and_said_with_the_place(
     seen.relay.send(signal.SIGUSR1)
     took, text = await seen.until("/livez", red, 60)
     measured(f"blocked loop: red after {took:.1f} s: {text.strip()}")
-    assert "the relay's loop stands still" in text
+    assert "the relay's loop has been stalled" in text
     assert seen.asks("/readyz")[0] == 503
     said = (await station.event(seen.relay, "loop.blocked"))["where"]
     assert "sitecustomize.py" in said

@@ -104,7 +104,7 @@ async def test_park_drop_and_retry_reach_a_running_relay(sandbox: Sandbox, stati
         await station.until_delivered(within=10)
     story = (await station.command("messages", "show", ids[1])).out
     assert "parked" in story
-    assert "back in the queue by hand" in story
+    assert "retried by an operator" in story
 
 
 async def test_retry_ends_a_message_s_own_delay(sandbox: Sandbox, station: Station) -> None:

@@ -229,7 +229,7 @@ def test_an_open_overview_is_kept_up_to_date(page: Page, site: Site) -> None:
 def test_a_tenant_says_why_it_waits_and_what_was_said_of_it(page: Page) -> None:
     view(page, "/tenants/GLOBEX_TST")
     text = shown(page)
-    assert "the tenant's ION is in trouble" in text
+    assert "ION fails for this tenant" in text
     assert "incident.opened" in text
     assert "Sync.SalesOrder" in page.locator("table.shape").inner_text()
 
@@ -247,7 +247,7 @@ def test_a_message_tells_its_whole_story(page: Page) -> None:
     page.locator("tbody a").first.click()
     text = shown(page)
     assert EVIL in page.locator("h1").inner_text()
-    assert "handed over" in text
+    assert "enqueued" in text
     assert "It is parked" in text
     assert text.count(EVIL) >= 4  # its id, its key, a parameter, ION's reason
 

@@ -1,4 +1,4 @@
-"""What stands still, by the time that is handed in."""
+"""Stalled components, by a clock that the test advances."""
 
 from relay.observability.liveness import LOOP, LOOP_SECONDS, Liveness
 
@@ -11,10 +11,10 @@ class Clock:
 
 
 def names(liveness: Liveness) -> list[str]:
-    return [late.part for late in liveness.late()]
+    return [one.component for one in liveness.overdue()]
 
 
-def test_a_part_is_late_once_its_time_is_over():
+def test_a_component_is_overdue_once_its_time_is_over():
     clock = Clock()
     liveness = Liveness(clock)
     liveness.begin("settler", 5)
@@ -22,12 +22,12 @@ def test_a_part_is_late_once_its_time_is_over():
     liveness.tick()
     assert names(liveness) == []
     clock.now += 1
-    (late,) = liveness.late()
-    assert (late.part, late.seconds, late.allowed) == ("settler", 6, 5)
-    assert str(late) == "settler stands still for 6 s"
+    (late,) = liveness.overdue()
+    assert (late.component, late.seconds, late.allowed) == ("settler", 6, 5)
+    assert str(late) == "settler has been stalled for 6 s"
 
 
-def test_a_part_that_gets_on_or_rests_is_never_late():
+def test_a_component_that_makes_progress_or_is_idle_is_never_overdue():
     clock = Clock()
     liveness = Liveness(clock)
     liveness.begin("settler", 5)
@@ -36,36 +36,36 @@ def test_a_part_that_gets_on_or_rests_is_never_late():
     clock.now += 4
     liveness.tick()
     assert names(liveness) == []
-    liveness.rest("settler")
-    liveness.rest("nobody")
+    liveness.idle("settler")
+    liveness.idle("nobody")
     clock.now += 100
     liveness.tick()
     assert names(liveness) == []
 
 
-def test_what_is_late_may_be_given_some_more_time():
+def test_an_overdue_component_may_be_given_a_grace_time():
     clock = Clock()
     liveness = Liveness(clock)
     liveness.begin("settler", 5)
     clock.now += 15
     liveness.tick()
     assert names(liveness) == ["settler"]
-    assert liveness.late(10) == []
+    assert liveness.overdue(10) == []
     clock.now += 1
-    assert [late.part for late in liveness.late(10)] == ["settler"]
+    assert [one.component for one in liveness.overdue(10)] == ["settler"]
 
 
-def test_when_a_part_last_got_on_is_known():
+def test_seconds_since_the_last_progress_are_known():
     clock = Clock()
     liveness = Liveness(clock)
-    assert liveness.still("settler") is None
+    assert liveness.seconds_since_progress("settler") is None
     liveness.begin("settler", 5)
     clock.now += 3
-    assert liveness.still("settler") == 3
-    liveness.rest("settler")
-    assert liveness.still("settler") == 0
+    assert liveness.seconds_since_progress("settler") == 3
+    liveness.idle("settler")
+    assert liveness.seconds_since_progress("settler") == 0
     clock.now += 7
-    assert liveness.still("settler") == 7
+    assert liveness.seconds_since_progress("settler") == 7
 
 
 def test_the_loop_comes_first():
@@ -74,7 +74,7 @@ def test_the_loop_comes_first():
     liveness.begin("settler", 5)
     clock.now += LOOP_SECONDS + 1
     assert names(liveness) == [LOOP, "settler"]
-    assert liveness.silence == LOOP_SECONDS + 1
+    assert liveness.seconds_since_tick == LOOP_SECONDS + 1
     liveness.tick(lag=0.25)
     assert names(liveness) == ["settler"]
-    assert (liveness.silence, liveness.lag) == (0, 0.25)
+    assert (liveness.seconds_since_tick, liveness.lag) == (0, 0.25)

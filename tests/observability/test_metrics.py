@@ -1,4 +1,4 @@
-"""Meters: counted by tenant within a bound, gone with the tenant, and text that Prometheus' own parsers read."""
+"""Meters: counted by tenant within a limit, removed with the tenant, readable by Prometheus' own parsers."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from relay.core.model import TenantId
-from relay.observability.metrics import OTHER, Family, Histogram, Meters
+from relay.observability.metrics import OTHER, Meters
 from tests.support import virtual
 
 ACME, GLOBEX = TenantId("ACME_PRD"), TenantId("GLOBEX_TST")
@@ -20,7 +20,7 @@ def read(meters: Meters) -> dict[tuple[str, ...], float]:
     return {(s.name, *s.labels.values()): s.value for family in families for s in family.samples}
 
 
-def test_what_a_tenants_worker_counts_is_found_under_its_name() -> None:
+def test_a_tenants_counts_have_its_id_as_label() -> None:
     meters = Meters()
     meter = meters.of(ACME)
     meter.delivered(0.2)
@@ -50,7 +50,7 @@ def test_requests_are_counted_by_call_and_status_class(status: int | None, shown
     assert read(meters)["relay_request_duration_seconds_count", "ping"] == 1
 
 
-def test_of_a_quota_of_tokens_is_left_what_was_not_asked_for_within_a_day() -> None:
+def test_a_token_quota_shrinks_by_the_requests_of_the_last_day() -> None:
     now = 0.0
     meters = Meters(clock=lambda: now)
     meter = meters.of(ACME, tokens_a_day=3)
@@ -68,7 +68,7 @@ def test_of_a_quota_of_tokens_is_left_what_was_not_asked_for_within_a_day() -> N
     assert read(meters)["relay_token_quota_left", ACME] == 2
 
 
-def test_a_quota_that_changes_remembers_what_was_asked_for() -> None:
+def test_a_quota_that_changes_keeps_the_requests() -> None:
     meters = Meters(clock=lambda: 0.0)
     meters.of(ACME, tokens_a_day=3).called("token", 200, 0.1)
     meters.of(ACME, tokens_a_day=100)
@@ -78,7 +78,7 @@ def test_a_quota_that_changes_remembers_what_was_asked_for() -> None:
     assert ("relay_token_quota", ACME) not in read(meters)
 
 
-def test_tenants_beyond_the_bound_have_no_quota_together() -> None:
+def test_tenants_beyond_the_limit_have_no_common_quota() -> None:
     meters = Meters(bound=1, clock=lambda: 0.0)
     for tenant in (ACME, GLOBEX):
         meters.of(tenant, tokens_a_day=3).called("token", 200, 0.1)
@@ -89,7 +89,7 @@ def test_tenants_beyond_the_bound_have_no_quota_together() -> None:
     assert ("relay_token_quota_left", ACME) not in read(meters)
 
 
-def test_what_was_asked_for_a_day_ago_is_left_again_without_another_request() -> None:
+def test_requests_of_a_day_ago_expire_without_another_request() -> None:
     async def scene() -> float:
         meters = Meters(clock=asyncio.get_running_loop().time)
         meters.of(ACME, tokens_a_day=3).called("token", 200, 0.1)
@@ -101,20 +101,7 @@ def test_what_was_asked_for_a_day_ago_is_left_again_without_another_request() ->
     assert virtual.run(scene()) == 3
 
 
-def test_a_value_on_an_edge_belongs_to_the_bucket_below_and_buckets_add_up() -> None:
-    histogram = Histogram("h", "meaning", (1.0, 2.0))
-    for value in (0.5, 1.0, 1.5, 9.0):
-        histogram.observe(value)
-    assert list(histogram.lines()) == [
-        'h_bucket{le="1.0"} 2',
-        'h_bucket{le="2.0"} 3',
-        'h_bucket{le="+Inf"} 4',
-        "h_sum 12.0",
-        "h_count 4",
-    ]
-
-
-def test_tenants_beyond_the_bound_are_other_and_a_place_that_is_given_back_is_anothers() -> None:
+def test_tenants_beyond_the_limit_are_other_until_one_is_forgotten() -> None:
     meters = Meters(bound=1)
     meters.of(ACME).delivered(1)
     meters.of(GLOBEX).delivered(1)
@@ -124,7 +111,7 @@ def test_tenants_beyond_the_bound_are_other_and_a_place_that_is_given_back_is_an
     assert read(meters)["relay_messages_delivered_total", GLOBEX] == 1
 
 
-def test_a_tenant_that_goes_takes_all_its_series_along_and_no_others() -> None:
+def test_forgetting_a_tenant_removes_its_series_and_no_others() -> None:
     meters = Meters()
     for tenant in (ACME, GLOBEX):
         meter = meters.of(tenant)
@@ -138,32 +125,6 @@ def test_a_tenant_that_goes_takes_all_its_series_along_and_no_others() -> None:
     assert len([sample for sample in left if GLOBEX in sample]) == 4
 
 
-def test_lines_are_those_of_now_after_every_kind_of_change() -> None:
-    counter = Family("counter", "c", "", ("tenant",))
-    assert list(counter.lines()) == []
-    counter.add(("A",))
-    assert list(counter.lines()) == ['c{tenant="A"} 1']
-    assert counter.lines() is counter.lines()
-    counter.add(("A",))
-    counter.add(("B",), 3)
-    assert list(counter.lines()) == ['c{tenant="A"} 2', 'c{tenant="B"} 3']
-    counter.forget("A")
-    assert list(counter.lines()) == ['c{tenant="B"} 3']
-    counter.replace({("B",): 3})
-    assert list(counter.lines()) == ['c{tenant="B"} 3']
-    counter.replace({("C",): 0})
-    assert list(counter.lines()) == ['c{tenant="C"} 0']
-
-
-def test_what_is_replaced_leaves_nothing_of_before() -> None:
-    gauge = Family("gauge", "g", "meaning", ("tenant",))
-    gauge.replace({(ACME,): 1, (GLOBEX,): 2})
-    assert list(gauge.lines()) == ['g{tenant="ACME_PRD"} 1', 'g{tenant="GLOBEX_TST"} 2']
-    gauge.replace({(GLOBEX,): 3})
-    assert list(gauge.lines()) == ['g{tenant="GLOBEX_TST"} 3']
-    assert gauge.get((ACME,)) == 0
-
-
 def _filled() -> Meters:
     meters, odd = Meters(), 'a"b\\c\nd'
     meter = meters.of(TenantId(odd))
@@ -175,7 +136,7 @@ def _filled() -> Meters:
     return meters
 
 
-def test_the_text_is_read_by_prometheus_own_parsers_in_both_forms_alike() -> None:
+def test_prometheus_own_parsers_read_the_same_in_both_formats() -> None:
     meters = _filled()
     plain = list(read_text(meters.text(openmetrics=False)))
     strict = list(read_openmetrics(meters.text(openmetrics=True) + "# EOF\n"))
@@ -188,7 +149,7 @@ def _samples(families: list[Metric]) -> set[tuple[str, tuple[str, ...], float]]:
     return {(s.name, tuple(s.labels.values()), s.value) for family in families for s in family.samples}
 
 
-def test_names_keep_prometheus_rules() -> None:
+def test_names_follow_prometheus_conventions() -> None:
     for family in Meters().families:
         assert family.name.startswith("relay_")
         assert (family.kind == "counter") == family.name.endswith("_total"), family.name
@@ -196,7 +157,7 @@ def test_names_keep_prometheus_rules() -> None:
         assert "_milli" not in family.name
 
 
-def test_the_loops_lag_is_how_late_its_timer_was() -> None:
+def test_the_loops_lag_is_measured_once_a_second() -> None:
     async def observed() -> float:
         meters = Meters()
         watch = asyncio.create_task(meters.watch_loop())

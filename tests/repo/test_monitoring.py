@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from relay.observability import error_codes
-from relay.observability.metrics import Histogram, Meters
+from relay.observability.metrics import Meters
+from relay.observability.prometheus_text import Histogram
 
 ROOT = Path(__file__).resolve().parents[2]
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"

@@ -15,7 +15,7 @@ from relay.core import protocol
 from relay.core.fair_share import FairShare
 from relay.core.model import DocumentName, Draft, Message, OrderingKey, RowId, Settlement, StateName, TenantId
 from relay.core.ports import Control
-from relay.core.protocol import Opening, Posting
+from relay.core.protocol import Opening, Policy, Posting
 from relay.core.replies import Accepted, Answer, Reply, Versions
 from relay.core.retry import Schedule
 from relay.daemon.supervisor import Post, Supervisor
@@ -40,6 +40,8 @@ FINE: dict[str, Answer] = {
     "post": Reply(202),
 }
 """What ION answers in normal operation."""
+
+PARK = Policy("park", park_nothing=False, max_attempts=10)
 
 EPOCH = 1_700_000_000.0
 
@@ -95,7 +97,7 @@ class World:
     """One tenant's relay and its ION."""
 
     answer: Answerer
-    rules: TenantRules = field(default_factory=lambda: TenantRules(ACME, Schedule(1.0, 300.0)))
+    rules: TenantRules = field(default_factory=lambda: rules_of(ACME))
     latency: float = 0.01
     seed: int = 0
     traces: Traces | None = None
@@ -236,7 +238,7 @@ def violations(asked: list[ProcessSignals]) -> list[str]:
             if row.posting not in (Posting.NEXT, Posting.POLICY):
                 opened = 0
                 initialised = initialised and row.posting is not Posting.START_OVER
-        elif is_end and row.opening is not Opening.GO_ON:
+        elif is_end and row.opening is not Opening.CONTINUE:
             if one.call != "accepted_documents" or row.opening in (Opening.HALT, Opening.START_OVER):
                 opened = 0
                 initialised = initialised and row.opening is not Opening.START_OVER
@@ -255,6 +257,22 @@ def _when(event: tuple[int, ProcessSignals, bool]) -> int:
     return event[0]
 
 
+def rules_of(tenant: TenantId, **rules: Any) -> TenantRules:
+    """A tenant's rules, with retry delays of 1 to 300 s; `rules` replace some of them."""
+    base = TenantRules(
+        tenant_id=tenant,
+        ordering="key",
+        max_in_flight=8,
+        max_message_bytes=6_000_000,
+        policy=PARK,
+        schedule=Schedule(1.0, 300.0),
+        park_after=None,
+        probe=900.0,
+        grace=25.0,
+    )
+    return replace(base, **rules)
+
+
 def constant(**answers: Answer) -> Answerer:
     """Fine, but for these calls."""
     return lambda call, _, __: answers.get(call, FINE[call])
@@ -262,8 +280,7 @@ def constant(**answers: Answer) -> Answerer:
 
 def world(answer: Answerer | None = None, **rules: object) -> World:
     """A world with retry delays of 1 to 300 s; `rules` replace those of the tenant."""
-    base = TenantRules(ACME, schedule=Schedule(1.0, 300.0))
-    return World(answer or constant(), replace(base, **rules))  # type: ignore[arg-type]
+    return World(answer or constant(), rules_of(ACME, **rules))
 
 
 __all__ = ["ACME", "FINE", "ORDER", "SHIPMENT", "World", "constant", "violations", "world"]

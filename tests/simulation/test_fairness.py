@@ -12,7 +12,7 @@ from relay.core.fair_share import FairShare, TenantShare
 from relay.core.model import Draft, TenantId
 from relay.core.retry import Schedule
 from relay.daemon.supervisor import Post, Supervisor
-from relay.delivery.context import TenantContext, TenantRules
+from relay.delivery.context import TenantContext
 from relay.delivery.prefetch import OutboxRetry
 from relay.delivery.settler import Settler
 from relay.delivery.worker import Worker
@@ -20,7 +20,7 @@ from relay.observability.incidents import Incidents, Tally
 from relay.observability.logs import logger
 from relay.observability.metrics import Meters
 from tests.contract.stores import drop
-from tests.simulation.harness import EPOCH, FINE, ORDER
+from tests.simulation.harness import EPOCH, FINE, ORDER, rules_of
 from tests.support.memory import MemoryOutbox
 from tests.support.scripted import ScriptedEndpoint
 from tests.support.virtual import run
@@ -97,9 +97,7 @@ class House:
                 report=lambda *_, **__: None,
                 stopping=stopping,
             )
-            return Worker(
-                TenantRules(tenant, ordering="none", max_in_flight=64, schedule=SCHEDULE), context, control
-            )
+            return Worker(rules_of(tenant, ordering="none", max_in_flight=64), context, control)
 
         return Post(tenant, build)
 

@@ -2,13 +2,13 @@
 
 import asyncio
 import itertools
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
-from relay.core.protocol import Policy
 from relay.core.replies import Accepted, NoReply, Reply, TokenRefused, TokenUnavailable, Versions
-from tests.simulation.harness import FINE, ORDER, SHIPMENT, constant, violations, world
+from tests.simulation.harness import FINE, ORDER, PARK, SHIPMENT, constant, violations, world
 from tests.support.virtual import run
 
 
@@ -294,7 +294,7 @@ async def test_ten_rejected_in_a_row_pause_the_tenant_until_a_person_resumes_it(
 
 @scene
 async def test_on_rejected_stop_pauses_at_the_first_and_keeps_the_message():
-    w = world(constant(post=Reply(400)), policy=Policy("stop"))
+    w = world(constant(post=Reply(400)), policy=replace(PARK, on_rejected="stop"))
     await w.start()
     w.insert(None, None)
     await w.until(lambda: w.state[0] == "paused")
@@ -305,7 +305,7 @@ async def test_on_rejected_stop_pauses_at_the_first_and_keeps_the_message():
 
 @scene
 async def test_park_nothing_turns_every_park_into_a_wait():
-    w = world(until(1000, post=Reply(400)), policy=Policy(park_nothing=True))
+    w = world(until(1000, post=Reply(400)), policy=replace(PARK, park_nothing=True))
     await w.start()
     w.insert("a", "b")
     await w.until(lambda: w.now() > 990)
@@ -405,7 +405,7 @@ async def test_what_is_too_large_or_has_impossible_parameters_is_parked_and_neve
 
 @scene
 async def test_park_nothing_lets_even_what_is_too_large_wait():
-    w = world(max_message_bytes=3, policy=Policy(park_nothing=True))
+    w = world(max_message_bytes=3, policy=replace(PARK, park_nothing=True))
     await w.start()
     w.insert("a")
     await w.until(lambda: w.now() > 3600)

@@ -13,14 +13,14 @@ from relay.core.replies import Answer
 from relay.core.retry import Schedule
 from relay.daemon.leases import LeaseHolder
 from relay.daemon.supervisor import Post, Supervisor
-from relay.delivery.context import TenantContext, TenantRules
+from relay.delivery.context import TenantContext
 from relay.delivery.prefetch import OutboxRetry
 from relay.delivery.settler import Settler
 from relay.delivery.worker import Worker
 from relay.observability.incidents import Incidents, Tally
 from relay.observability.logs import logger
 from relay.observability.metrics import Meters
-from tests.simulation.harness import EPOCH, FINE, ORDER
+from tests.simulation.harness import EPOCH, FINE, ORDER, rules_of
 from tests.support.memory import MemoryOutbox, Shelf
 from tests.support.scripted import Call, ScriptedEndpoint
 from tests.support.virtual import run
@@ -108,7 +108,7 @@ class Replica:
                 report=lambda *_, **__: None,
                 stopping=stopping,
             )
-            return Worker(TenantRules(tenant, schedule=SCHEDULE), context, control)
+            return Worker(rules_of(tenant, schedule=SCHEDULE), context, control)
 
         return Post(tenant, build)
 

@@ -134,12 +134,12 @@ async def test_what_comes_into_the_outbox_after_the_first_look_was_handed_over(s
     await fill(store)
     meters = Meters()
     watching = await look(store, meters)
-    assert read(meters, "relay_messages_handed_over_total") == {(ACME,): 0, (GLOBEX,): 0}
+    assert read(meters, "relay_messages_enqueued_total") == {(ACME,): 0, (GLOBEX,): 0}
     await store.add([Draft(ACME, ORDER, b"<doc/>") for _ in range(3)])
     await watching.once()
     await store.prune(-1, 100)  # what goes is no negative hand-over
     await watching.once()
-    assert read(meters, "relay_messages_handed_over_total") == {(ACME,): 3, (GLOBEX,): 0}
+    assert read(meters, "relay_messages_enqueued_total") == {(ACME,): 3, (GLOBEX,): 0}
 
 
 @pytest.mark.parametrize(
