@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.outbox import SqliteOutbox, StoredOutbox, open_outbox
+from relay.outbox import OutboxLocation, SqliteOutbox, StoredOutbox, open_outbox
 from relay.outbox.postgres import PostgresOutbox
 from tests.support.pgstore import Open
 from tests.support.postgres import Cluster
@@ -59,8 +59,8 @@ async def opened_there() -> AsyncIterator[Open]:
     """Open an outbox on PostgreSQL that is closed at the end of the test."""
     made: list[StoredOutbox] = []
 
-    async def open_(url: str, **options: object) -> PostgresOutbox:
-        outbox = await open_outbox(url, lease_seconds=15.0, **options)  # type: ignore[arg-type]
+    async def open_(url: str | OutboxLocation, **options: object) -> PostgresOutbox:
+        outbox = await open_outbox(url, **({"lease_seconds": 15.0} | options))  # type: ignore[arg-type]
         made.append(outbox)
         assert isinstance(outbox, PostgresOutbox)
         return outbox

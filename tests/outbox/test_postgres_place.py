@@ -6,7 +6,7 @@ import pytest
 
 from relay.core.model import Parked
 from relay.core.ports import StoreError
-from relay.outbox import open_outbox, schema, shown, upgrade
+from relay.outbox import OutboxLocation, open_outbox, schema, shown, upgrade
 from relay.outbox.postgres.hosts import each_host
 from tests.support.pgstore import (
     ACME,
@@ -54,7 +54,7 @@ async def test_a_url_that_cannot_be_understood_is_refused_without_its_password(u
 
 
 async def test_where_nobody_answers_waiting_may_help(unused_tcp_port: int) -> None:
-    with pytest.raises(StoreError, match="goes on by itself") as caught:
+    with pytest.raises(StoreError, match="resumes automatically") as caught:
         await open_outbox(f"postgresql://relay:canary@127.0.0.1:{unused_tcp_port}/shop")
     assert not caught.value.lasting
     assert "canary" not in str(caught.value)
@@ -177,9 +177,9 @@ async def test_upgrading_again_changes_nothing_and_two_at_once_are_one(url: str,
 async def test_two_outboxes_of_other_names_in_one_database_know_nothing_of_each_other(
     url: str, opened_there: Open
 ) -> None:
-    here = {"schema_name": 'The "odd" one', "prefix": "ion_"}
-    await asyncio.to_thread(lambda: upgrade(url, **here))
-    plain, other = await opened_there(url), await opened_there(url, **here)
+    here = OutboxLocation(url, 'The "odd" one', "ion_")
+    await asyncio.to_thread(upgrade, here)
+    plain, other = await opened_there(url), await opened_there(here)
     await other.add([draft("other", "k")])
     assert (await texts(plain), await texts(other)) == ([], ["other"])
     assert (await other.counts())[ACME].pending == 1
@@ -190,9 +190,9 @@ async def test_two_outboxes_of_other_names_in_one_database_know_nothing_of_each_
 
 
 @pytest.mark.parametrize(
-    "options", [{"prefix": "relay-"}, {"prefix": ""}, {"schema_name": ""}, {"schema_name": "x" * 64}]
+    "options", [{"prefix": "relay-"}, {"prefix": ""}, {"schema": ""}, {"schema": "x" * 64}]
 )
 async def test_a_name_that_cannot_be_one_is_refused(options: dict[str, str]) -> None:
     with pytest.raises(StoreError) as caught:
-        await open_outbox("postgresql://db/shop", **options)  # type: ignore[arg-type]
+        await open_outbox(OutboxLocation("postgresql://db/shop", **options))
     assert caught.value.lasting

@@ -24,7 +24,7 @@ async def relays(postgres: Cluster) -> AsyncIterator[list[StoredOutbox]]:
     """Six relays on two connections to the server: each call may get another one."""
     async with postgres.outbox() as url:
         with pooled(url, size=2) as through:
-            made = [await open_outbox(through, notify=False) for _ in TENANTS]
+            made = [await open_outbox(through, notify=False, lease_seconds=15.0) for _ in TENANTS]
             yield made
             for outbox in made:
                 await outbox.close()

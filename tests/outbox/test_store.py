@@ -89,7 +89,7 @@ async def test_a_slow_look_does_not_put_off_the_next_one_for_longer_than_asked(
 ) -> None:
     outbox = await opened(tmp_path / "relay.db")
     monkeypatch.setattr(
-        tenants, "signals", after(partial(toil, 1.0), tenants.notification)
+        tenants, "notification", after(partial(toil, 1.0), tenants.notification)
     )  # then 20 s of rest
     await outbox.arrivals(0)
     async with asyncio.timeout(15):

@@ -504,7 +504,7 @@ class MemoryOutbox:
         await self._turn()
         entry = self.shelf.audit.get(audit_id)
         if entry is None:
-            raise StoreError(f"there is no decision {audit_id} in the audit")
+            raise StoreError(f"there is no bulk action {audit_id} in the audit")
         if entry.outcome != "running":
             return entry
         running, order = self.shelf.orders[audit_id], self.shelf.orders[audit_id].order
