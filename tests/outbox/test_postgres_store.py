@@ -3,7 +3,6 @@
 import asyncio
 import re
 
-import asyncpg
 import pytest
 
 from relay.core.model import Delivered, Parked, RowId
@@ -30,45 +29,6 @@ from tests.support.pgstore import (
 from tests.support.postgres import Cluster, connected
 
 # --- applications ---------------------------------------------------------------------------------
-
-
-async def test_a_column_given_as_null_gets_its_default(url: str, opened_there: Open) -> None:
-    outbox = await opened_there(url)
-    async with connected(url) as connection:
-        await connection.execute(
-            "INSERT INTO relay_outbox (tenant_id, document_name, payload, message_id, to_logical_id, parameters, state, "
-            "attempts, created_at, queued_at) "
-            "VALUES ('ACME_PRD', 'Sync.SalesOrder', 'x', NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
-        )
-    (message,) = await messages(outbox)
-    assert (message.to_logical_id, message.parameters, message.attempts) == ("lid://default", "{}", 0)
-    assert len(message.message_id) == 32
-
-
-@pytest.mark.parametrize(
-    ("columns", "values", "constraint"),
-    [
-        ("", "", "tenant_id_is_1_to_22_letters_digits_underscores"),
-        ("message_id", "E'a\\tb'", "message_id_is_1_to_250_printable_characters"),
-        ("message_id", "repeat('x', 251)", "message_id_is_1_to_250_printable_characters"),
-        ("to_logical_id", "'lid://'", "to_logical_id_begins_with_lid_and_has_at_most_250_characters"),
-        ("ordering_key", "''", "ordering_key_is_null_or_1_to_250_printable_characters"),
-        ("parameters", "'[]'", "parameters_is_a_json_object"),
-        ("state", "'sent'", "state_is_pending_delivered_parked_or_dropped"),
-        ("attempts", "-1", "attempts_is_a_whole_number_from_0"),
-    ],
-)
-async def test_what_breaks_a_limit_is_refused_at_the_insert_by_a_name_that_says_why(
-    url: str, columns: str, values: str, constraint: str
-) -> None:
-    tenant = "ACME_PRD" if columns else "ACME-PRD"
-    more, given = (f", {columns}", f", {values}") if columns else ("", "")
-    async with connected(url) as connection:
-        with pytest.raises(asyncpg.CheckViolationError) as caught:
-            await connection.execute(
-                f"INSERT INTO relay_outbox (tenant_id, document_name, payload{more}) VALUES ('{tenant}', 'D', 'x'{given})"
-            )
-    assert caught.value.constraint_name == constraint
 
 
 async def test_a_transaction_that_commits_late_is_not_skipped(url: str, opened_there: Open) -> None:
