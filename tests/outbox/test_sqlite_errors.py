@@ -16,7 +16,7 @@ import pytest
 from relay.core.admin import Filter
 from relay.core.model import Delivered, DocumentName, Draft, Released, TenantId
 from relay.core.ports import StoreError
-from relay.outbox import SqliteOutbox, open_outbox, schema, upgrade
+from relay.outbox import SqliteOutbox, open_outbox
 from relay.outbox.sqlite import database, errors
 from tests.contract.stores import ACME, ROOM, insert_plainly
 from tests.outbox.conftest import Opener
@@ -51,32 +51,7 @@ async def failure(call: Awaitable[object]) -> StoreError | None:
     return None
 
 
-# --- which file -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["relay.db", "sqlite://relay.db", "sqlite:///", "sqlite:///:memory:", "sqlite:///folder/", ""],
-)
-async def test_a_url_that_names_no_file_is_refused_with_an_example(url: str) -> None:
-    with pytest.raises(StoreError, match=r"use sqlite:///relay\.db") as caught:
-        await open_outbox(url)
-    assert caught.value.lasting
-
-
-async def test_a_url_of_another_kind_is_refused_without_its_password() -> None:
-    with pytest.raises(StoreError, match=r"mysql://db/outbox names no outbox") as caught:
-        await open_outbox("mysql://relay:canary@db/outbox")
-    assert "canary" not in str(caught.value)
-
-
-async def test_three_slashes_are_relative_four_absolute(
-    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    await opened(Path("here #1?.db"))
-    await opened(tmp_path / "there%20.db")
-    assert {"here #1?.db", "there%20.db"} <= names_in(tmp_path)
+# --- the file -----------------------------------------------------------------------------------
 
 
 async def test_a_missing_file_is_only_made_where_that_is_asked(opened: Opener, tmp_path: Path) -> None:
@@ -117,64 +92,6 @@ async def test_another_programs_database_is_refused_and_left_alone(tmp_path: Pat
     assert "relay outbox upgrade" in str(error)
     assert error.lasting
     assert path.read_bytes() == before
-
-
-async def test_upgrade_adds_the_outbox_to_an_applications_own_database(
-    opened: Opener, tmp_path: Path
-) -> None:
-    """Only there can a message be handed over in the application's own transaction."""
-    path = tmp_path / "orders.db"
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE orders (id)")
-        connection.execute("PRAGMA user_version = 7")
-    upgrade(f"sqlite:///{path}")
-    upgrade(f"sqlite:///{path}")
-    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("INSERT INTO orders VALUES (1)")
-        connection.execute(
-            "INSERT INTO relay_outbox (tenant_id, document_name, payload) VALUES ('acme_prd', 'Sync.SalesOrder', 'x')"
-        )
-        assert connection.execute("PRAGMA user_version").fetchone() == (7,)
-    assert await pending(await opened(path)) == 1
-
-
-async def test_the_printed_schema_makes_an_outbox(opened: Opener, tmp_path: Path) -> None:
-    path = tmp_path / "orders.db"
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.executescript("CREATE TABLE orders (id);" + schema(f"sqlite:///{path}"))
-    outbox = await opened(path, create=False)
-    await outbox.add([draft()])
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-
-
-async def test_a_newer_schema_is_refused(opened: Opener, tmp_path: Path) -> None:
-    path = tmp_path / "relay.db"
-    await (await opened(path)).close()
-    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("INSERT INTO relay_schema (version) VALUES (99)")
-    error = await refused(path)
-    assert "newer relay" in str(error)
-    assert error.lasting
-
-
-async def test_text_in_another_encoding_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "relay.db"
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA encoding = 'UTF-16'")
-        connection.execute("CREATE TABLE orders (id)")
-    with pytest.raises(StoreError, match="UTF-16"):
-        upgrade(f"sqlite:///{path}")
-
-
-async def test_processes_that_start_at_once_make_one_outbox(tmp_path: Path) -> None:
-    """The first start of several containers on one volume."""
-    code = "import sys; from relay.outbox import upgrade; upgrade(sys.argv[1])"
-    processes = [
-        await asyncio.create_subprocess_exec(sys.executable, "-c", code, f"sqlite:///{tmp_path}/relay.db")
-        for _ in range(3)
-    ]
-    assert [await process.wait() for process in processes] == [0, 0, 0]
 
 
 # --- two relays -----------------------------------------------------------------------------------
