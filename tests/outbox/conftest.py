@@ -68,3 +68,18 @@ async def opened_there() -> AsyncIterator[Open]:
     yield open_
     for outbox in made:
         await outbox.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def stored(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StoredOutbox]:
+    """An empty outbox, on each store."""
+    if request.param == "sqlite":
+        outbox = await open_outbox(f"sqlite:///{tmp_path}/relay.db")
+        yield outbox
+        await outbox.close()
+        return
+    cluster: Cluster = request.getfixturevalue("postgres")
+    async with cluster.reused_outbox() as url:
+        outbox = await open_outbox(url)
+        yield outbox
+        await outbox.close()
