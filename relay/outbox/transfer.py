@@ -1,8 +1,8 @@
 """Copies an outbox into another one, whole, in batches; a copy that was interrupted is resumed.
 
-How far a copy came is not recorded, but read from what TO holds. So a copy that was interrupted anywhere is started
-again, compares what is there, and continues. What TO holds must be FROM's, or the copy is refused before it
-writes anything.
+How far a copy came is not recorded, but read from what TO holds. So a copy that was interrupted anywhere is
+started again, compares what is there, and continues. What TO holds must be FROM's, or the copy is refused
+before it writes anything.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence

@@ -30,7 +30,7 @@ async def opened() -> AsyncIterator[Opener]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte. Needs root; elsewhere the test says that it did not run."""
+    """A file system of one megabyte. Needs root; elsewhere the test is skipped with the reason."""
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(

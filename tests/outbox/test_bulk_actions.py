@@ -103,22 +103,22 @@ async def states(outbox: StoredOutbox) -> dict[str, str]:
     return {record.message_id: record.state for record in await outbox.find(Filter(), 10)}
 
 
-@pytest.mark.parametrize("decision", ["drop", "park", "retry"])
+@pytest.mark.parametrize("action", ["drop", "park", "retry"])
 async def test_what_is_delivered_during_a_bulk_action_stays_delivered(
-    url: str, outbox: StoredOutbox, decision: Action
+    url: str, outbox: StoredOutbox, action: Action
 ) -> None:
     """The action waits for the settlement's commit, checks again, and skips that message."""
-    async with connected(url) as settling, connected(url) as looking:
+    async with connected(url) as settling, connected(url) as watching:
         transaction = settling.transaction()
         await transaction.start()
         await settling.execute("UPDATE relay_outbox SET state = 'delivered' WHERE message_id = 'a'")
-        deciding = asyncio.ensure_future(outbox.decide(BulkAction(decision, Filter(ACME), "ann@desk", "x")))
-        await until(lambda: waiting(looking), lambda number: number == 1)
+        acting = asyncio.ensure_future(outbox.decide(BulkAction(action, Filter(ACME), "ann@desk", "x")))
+        await until(lambda: waiting(watching), lambda number: number == 1)
         await transaction.commit()
-        assert await deciding == 1
+        assert await acting == 1
     assert await states(outbox) == {
         "a": "delivered",
-        "b": {"drop": "dropped", "park": "parked", "retry": "pending"}[decision],
+        "b": {"drop": "dropped", "park": "parked", "retry": "pending"}[action],
     }
     (record,) = await outbox.show(MessageId("a"), ACME)
     assert record.history == ()

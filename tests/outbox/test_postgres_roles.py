@@ -1,4 +1,4 @@
-"""This file is which rights are enough on PostgreSQL: an application's, and the relay's at run time.
+"""The rights that are enough on PostgreSQL: an application's, and the relay's at run time.
 
 The grants are those that `docs/postgres.md` gives, taken from there; every other right is taken away first.
 """

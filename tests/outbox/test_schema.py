@@ -165,7 +165,7 @@ async def test_processes_that_start_at_once_make_one_outbox(tmp_path: Path) -> N
     assert [await process.wait() for process in processes] == [0, 0, 0]
 
 
-async def test_a_file_of_version_2_keeps_its_history_and_calls_counted_what_it_called_blamed(
+async def test_a_file_of_version_2_keeps_its_history_with_counted_for_blamed(
     opened: Opener, tmp_path: Path
 ) -> None:
     path = tmp_path / "relay.db"

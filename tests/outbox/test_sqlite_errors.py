@@ -1,4 +1,4 @@
-"""This file is what can go wrong with the file under the outbox: said clearly, nothing lost, and on it goes."""
+"""What can fail with the outbox's file: reported clearly, nothing lost, resumed automatically."""
 
 import asyncio
 import contextlib
@@ -119,7 +119,7 @@ async def test_a_start_that_failed_leaves_no_lock_behind(opened: Opener, tmp_pat
 # --- the disk -------------------------------------------------------------------------------------
 
 
-async def test_on_a_full_disk_nothing_is_half_stored_and_it_goes_on_once_there_is_room(
+async def test_on_a_full_disk_nothing_is_half_stored_and_calls_succeed_once_there_is_room(
     opened: Opener, small_disk: Path
 ) -> None:
     outbox = await opened(small_disk / "relay.db")
@@ -145,7 +145,7 @@ async def test_on_a_full_disk_nothing_is_half_stored_and_it_goes_on_once_there_i
     assert integrity(small_disk / "relay.db") == "ok"
 
 
-async def test_a_disk_that_is_full_from_the_start_is_said(small_disk: Path) -> None:
+async def test_a_disk_that_is_full_from_the_start_is_reported(small_disk: Path) -> None:
     with contextlib.suppress(OSError), (small_disk / "ballast").open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
@@ -153,7 +153,9 @@ async def test_a_disk_that_is_full_from_the_start_is_said(small_disk: Path) -> N
     assert "disk is full" in str(error)
 
 
-async def test_a_folder_that_cannot_be_written_is_said_and_mended(opened: Opener, small_disk: Path) -> None:
+async def test_a_folder_that_cannot_be_written_is_reported_and_can_be_fixed(
+    opened: Opener, small_disk: Path
+) -> None:
     path = small_disk / "relay.db"
     await (await opened(path)).close()
     remount(small_disk, "ro")
@@ -183,7 +185,9 @@ def remount(folder: Path, mode: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{mode}", str(folder)], check=True)
 
 
-async def test_a_damaged_file_is_said_and_a_backup_put_back_goes_on(opened: Opener, tmp_path: Path) -> None:
+async def test_a_damaged_file_is_reported_and_a_restored_backup_is_used(
+    opened: Opener, tmp_path: Path
+) -> None:
     path = tmp_path / "relay.db"
     first = await opened(path)
     await first.add([draft(bytes([65 + i % 20]) * 3000) for i in range(200)])
@@ -258,7 +262,7 @@ async def test_a_file_that_another_process_holds_locked(
         with pytest.raises(StoreError, match="locked by another process") as caught:
             await outbox.add([draft()])
         assert not caught.value.lasting
-        assert await pending(outbox) == 1  # reading goes on
+        assert await pending(outbox) == 1  # reading still works
         other.execute("ROLLBACK")
     await outbox.add([draft()])
     assert await pending(outbox) == 2
@@ -334,24 +338,24 @@ asyncio.run(settle())
 
 
 async def test_a_relay_killed_while_it_settles_leaves_whole_groups(opened: Opener, tmp_path: Path) -> None:
-    """What it said was settled is; of the group under way, all or nothing."""
+    """What it reported as settled is settled; of the group in flight, all or nothing."""
     path = tmp_path / "relay.db"
     outbox = await opened(path)
     await outbox.add([draft(b"x" * 500) for _ in range(16 * 200)])
-    said = 0
+    reported = 0
     for lines in (1, 3, 7):
         settler = await asyncio.create_subprocess_exec(
             sys.executable, "-c", SETTLER, f"sqlite:///{path}", stdout=asyncio.subprocess.PIPE
         )
         assert settler.stdout is not None
         for _ in range(lines):
-            said = int(await settler.stdout.readline())
+            reported = int(await settler.stdout.readline())
         settler.send_signal(signal.SIGKILL)
-        said = max([said, *(int(line) for line in (await settler.stdout.read()).split(b"\n")[:-1])])
+        reported = max([reported, *(int(line) for line in (await settler.stdout.read()).split(b"\n")[:-1])])
         await settler.wait()
         done = (await outbox.counts())[ACME].delivered
         assert done % 16 == 0
-        assert said <= done <= said + 16
+        assert reported <= done <= reported + 16
         assert integrity(path) == "ok"
 
 

@@ -1,4 +1,4 @@
-"""An outbox moves to another store whole, is never mixed with another one, and a copy that was cut off goes on."""
+"""An outbox is copied to another store whole, never mixed with another one; an interrupted copy is resumed."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -70,10 +70,10 @@ def draft(name: str, tenant: TenantId = ACME) -> Draft:
 
 async def fill(outbox: Any) -> None:
     """Something of everything that can become of a message, a pause, and a row that is gone."""
-    names = ("delivered", "parked", "dropped", "blamed", "waiting", "retried", "gone")
+    names = ("delivered", "parked", "dropped", "counted", "waiting", "retried", "gone")
     await outbox.add([*map(draft, names), draft("waiting", GLOBEX)])
     row = {record.message_id: record.row for record in await outbox.find(Filter(tenant=ACME), 100)}
-    await outbox.settle([(row[MessageId("blamed")], Released("HTTP 500: späť", counted=True, wait=1000.5))])
+    await outbox.settle([(row[MessageId("counted")], Released("HTTP 500: späť", counted=True, wait=1000.5))])
     await outbox.settle([(row[MessageId("retried")], Parked("HTTP 413: too large"))])
     await retry(outbox, Filter(ids=(MessageId("retried"),)))
     await outbox.settle([(row[MessageId("parked")], Parked("HTTP 400: no such order"))])
@@ -106,7 +106,7 @@ async def pair(ends: tuple[str, str], opened: Opened) -> tuple[Any, Any]:
 
 
 async def test_everything_is_there_afterwards_as_it_was(pair: tuple[Any, Any]) -> None:
-    """Ids, message ids, order, states, attempts, reasons, times, stories."""
+    """Ids, message ids, order, states, attempts, reasons, times, history."""
     source, target = pair
     await fill(source)
     done = await copied(source, target)
@@ -120,7 +120,7 @@ async def test_what_operators_see_is_the_same(pair: tuple[Any, Any]) -> None:
     source, target = pair
     await fill(source)
     await copied(source, target)
-    for name in ("blamed", "retried", "dropped"):
+    for name in ("counted", "retried", "dropped"):
         (here,), (there,) = [await outbox.show(MessageId(name), ACME) for outbox in pair]
         assert [what for _, what, _ in there.history] == [what for _, what, _ in here.history]
         assert (there.reason, there.attempts, there.size) == (here.reason, here.attempts, here.size)
@@ -147,7 +147,7 @@ async def test_the_audit_moves_along(pair: tuple[Any, Any]) -> None:
     audit_id = await source.begin(BulkAction("park", Filter(), "ann@desk", "späť"))
     await copied(source, target)
 
-    def told(entry: AuditEntry) -> tuple[object, ...]:
+    def comparable(entry: AuditEntry) -> tuple[object, ...]:
         at = entry.at.replace(microsecond=entry.at.microsecond // 1000 * 1000)
         return (
             at,
@@ -162,7 +162,9 @@ async def test_the_audit_moves_along(pair: tuple[Any, Any]) -> None:
 
     entries = await source.audit(100)
     assert {entry.what for entry in entries} == {"park", "retry", "drop", "pause"}
-    assert [told(entry) for entry in await target.audit(100)] == [told(entry) for entry in entries]
+    assert [comparable(entry) for entry in await target.audit(100)] == [
+        comparable(entry) for entry in entries
+    ]
     assert (await target.advance(audit_id)).messages == 4
     await target.note("bob@desk", "show", None, "m")
     assert (await target.audit(1))[0].id == audit_id + 1
@@ -285,7 +287,7 @@ async def test_a_message_that_only_looks_the_same_is_another(pair: tuple[Any, An
         await copied(source, target)
 
 
-async def test_what_was_handed_over_in_to_meanwhile_is_not_overwritten(pair: tuple[Any, Any]) -> None:
+async def test_what_was_enqueued_in_to_meanwhile_is_not_overwritten(pair: tuple[Any, Any]) -> None:
     source, target = pair
     await fill(source)
     await copied(source, target)
@@ -316,7 +318,7 @@ async def test_a_running_relay_on_from_is_refused_unless_forced(pair: tuple[Any,
     assert (await copied(source, target, forced=True)).complete
 
 
-async def test_a_relays_own_role_cannot_copy_and_is_told_which_can(
+async def test_a_relays_own_role_cannot_copy_and_the_error_names_the_one_that_can(
     tmp_path: Path, postgres: Cluster, opened: Opened
 ) -> None:
     role = await postgres.role("relay")
