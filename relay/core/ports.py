@@ -22,14 +22,14 @@ from relay.core.model import (
 from relay.core.replies import Accepted, Answer, Versions
 
 RELAY = "relay"
-"""Who it was, in the audit, where the relay itself paused a tenant."""
+"""The actor in the audit where the relay paused a tenant."""
 
 CALL_SECONDS = 30.0
 """The longest that any call to an outbox takes: a disk or a database that hangs must not hang the relay."""
 
 
 class StoreError(Exception):
-    """The outbox could not do it; nothing of this call was stored. The text says what, where, and the hint.
+    """The call failed; nothing of it was stored. The text gives what happened, where, and the hint.
 
     `lasting`: waiting will not help (not an outbox, wrong schema); otherwise it is worth trying again.
     """
@@ -127,7 +127,7 @@ class Outbox(Protocol):
 
 
 class Housekeeping(Protocol):
-    """What the relay process writes about itself, and what it deletes. Every call may raise StoreError."""
+    """Heartbeats, live tenant states, retention. Every call may raise StoreError."""
 
     async def report(self, states: Sequence[TenantState]) -> None:
         """Keep the tenants' live states where `relay status` in another process reads them."""

@@ -38,7 +38,7 @@ async def open_outbox(
     (None: without leases); `notify` False: it is polled only. `purging`: a payload is purged when its message
     is delivered.
     """
-    at = _located(location)
+    at = _locate(location)
     if at.is_served:
         opened: PostgresOutbox = await _postgres().open_database(
             at, notify=notify, lease_seconds=lease_seconds, purging=purging
@@ -48,8 +48,8 @@ async def open_outbox(
 
 
 def schema(location: OutboxLocation | str) -> str:
-    """The statements that create the outbox, for a person or an application's own migrations."""
-    at = _located(location)
+    """The statements that create the outbox, for an operator or an application's own migrations."""
+    at = _locate(location)
     if at.is_served:
         text: str = _postgres().schema_of(at)
         return text
@@ -62,14 +62,14 @@ def upgrade(location: OutboxLocation | str) -> None:
 
     Not within a running loop.
     """
-    at = _located(location)
+    at = _locate(location)
     if at.is_served:
         asyncio.run(_postgres().upgrade_database(at))
     else:
         sqlite.upgrade_file(at.path, create=True, adopt=True)
 
 
-def _located(location: OutboxLocation | str) -> OutboxLocation:
+def _locate(location: OutboxLocation | str) -> OutboxLocation:
     return OutboxLocation(location) if isinstance(location, str) else location
 
 

@@ -25,7 +25,7 @@ class Watch(Protocol):
 
 
 class OutboxFacade(Store):
-    """The part of a store that needs no statement of its own. Made inside a running loop."""
+    """The methods of a store that need no statement of its own. Made inside a running loop."""
 
     def __init__(self, *, rest_times: float, purging: bool) -> None:
         """`rest_times`: how many times as long as a poll took none follows. `purging`: see `open_outbox`."""
@@ -39,13 +39,13 @@ class OutboxFacade(Store):
     # --- notifications ----------------------------------------------------------------------------
 
     @abstractmethod
-    def _watched(self) -> Watch:
+    def _get_watch(self) -> Watch:
         """The watch, started with the first call."""
 
     @override
     async def arrivals(self, within: float) -> Notification:
         loop = asyncio.get_running_loop()
-        watch, end = self._watched(), loop.time() + within
+        watch, end = self._get_watch(), loop.time() + within
         await asyncio.sleep(min(within, self._poll_rate.rest))
         await watch.change(max(0.0, end - loop.time()))
         return await self.notification()

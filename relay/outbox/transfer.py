@@ -1,8 +1,8 @@
 """Copies an outbox into another one, whole, in batches; a copy that was interrupted is resumed.
 
-How far a copy came is not recorded: what TO holds says it. So a copy that was interrupted anywhere is started
-again, compares what is there, and continues. What TO holds must be FROM's, or the copy is refused before it
-writes anything.
+How far a copy came is not recorded, but read from what TO holds. So a copy that was interrupted anywhere is
+started again, compares what is there, and continues. What TO holds must be FROM's, or the copy is refused
+before it writes anything.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ STATES = ("pending", "delivered", "parked", "dropped")
 
 
 class RefusedError(Exception):
-    """The copy must not be made as things are; the text says why and what to do. TO is as it was."""
+    """The copy must not be made as things are; the text gives the reason and the hint. TO is unchanged."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class StoredMessage:
             self.to_logical_id,
             self.ordering_key,
             json.loads(self.parameters),
-            _rounded(self.created_at),
+            _round(self.created_at),
             fingerprint(self.payload, self.payload_size),
         )
 
@@ -64,12 +64,12 @@ class StoredMessage:
             *self.enqueued,
             self.state,
             self.attempts,
-            _rounded(self.not_before),
+            _round(self.not_before),
             self.reason,
             self.payload_size,
-            _rounded(self.queued_at),
-            _rounded(self.settled_at),
-            tuple((_rounded(at), what, detail) for at, what, detail in self.history),
+            _round(self.queued_at),
+            _round(self.settled_at),
+            tuple((_round(at), what, detail) for at, what, detail in self.history),
         )
 
 
@@ -103,7 +103,7 @@ class StoredAuditEntry:
     @property
     def begun(self) -> tuple[object, ...]:
         """What never changes; equal where two entries are one."""
-        return self.id, _rounded(self.at), self.who, self.what, self.tenant_id, self.selection
+        return self.id, _round(self.at), self.who, self.what, self.tenant_id, self.selection
 
 
 class Transfer(Protocol):
@@ -137,6 +137,6 @@ class Transfer(Protocol):
         """Store them as they are, under their ids; an entry of the same id is replaced."""
 
 
-def _rounded(when: datetime | None) -> datetime | None:
+def _round(when: datetime | None) -> datetime | None:
     """To what all stores can keep: SQLite has milliseconds, PostgreSQL microseconds."""
     return when and when.replace(microsecond=when.microsecond // MILLISECOND * MILLISECOND)

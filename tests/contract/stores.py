@@ -1,6 +1,6 @@
-"""This file is the stores under contract: how a test plays the application, another process, an aged heartbeat.
+"""The stores under contract: how a test acts as an application, another process, an aged heartbeat.
 
-A further store is one more class here; the suites `test_outbox.py` and `test_desk.py` run on each, and
+A further store is one more class here; the suites `test_outbox.py` and `test_admin.py` run on each, and
 `test_leases.py` on those that several relays may share.
 """
 
@@ -258,24 +258,24 @@ def insert_plainly(path: Path, draft: Draft, *, row: int | None = None) -> RowId
     return RowId(cursor.lastrowid)
 
 
-async def retry(desk: Admin, wanted: Filter, reason: str = "") -> int:
-    """An operator's decision, at one go."""
-    return await desk.decide(BulkAction("retry", wanted, "ann@desk", reason))
+async def retry(admin: Admin, wanted: Filter, reason: str = "") -> int:
+    """A bulk action, to its end."""
+    return await admin.decide(BulkAction("retry", wanted, "ann@desk", reason))
 
 
-async def park(desk: Admin, wanted: Filter, reason: str) -> int:
+async def park(admin: Admin, wanted: Filter, reason: str) -> int:
     """The same."""
-    return await desk.decide(BulkAction("park", wanted, "ann@desk", reason))
+    return await admin.decide(BulkAction("park", wanted, "ann@desk", reason))
 
 
-async def drop(desk: Admin, wanted: Filter, reason: str) -> int:
+async def drop(admin: Admin, wanted: Filter, reason: str) -> int:
     """The same."""
-    return await desk.decide(BulkAction("drop", wanted, "ann@desk", reason))
+    return await admin.decide(BulkAction("drop", wanted, "ann@desk", reason))
 
 
-async def until(look: Callable[[], Awaitable[T]], fact: Callable[[T], bool], within: float = 10.0) -> T:
-    """Look again until it is so; fails after `within` seconds."""
+async def until(read: Callable[[], Awaitable[T]], fact: Callable[[T], bool], within: float = 10.0) -> T:
+    """Read again until it is so; fails after `within` seconds."""
     async with asyncio.timeout(within):
-        while not fact(found := await look()):  # noqa: ASYNC110  (a file tells nobody)
+        while not fact(found := await read()):  # noqa: ASYNC110  (a file sends no event)
             await asyncio.sleep(0.002)
     return found

@@ -1,4 +1,4 @@
-"""This file is what every outbox promises to operators (`desk.Desk`)."""
+"""What every outbox promises to operators (`admin.Admin`)."""
 
 import secrets
 from datetime import UTC, datetime, timedelta
@@ -66,7 +66,7 @@ async def mixed(store: Store) -> Store:
     return store
 
 
-# --- looking --------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 async def test_counts_by_tenant_and_state(mixed: Store) -> None:
@@ -161,7 +161,7 @@ async def test_a_record_tells_everything_but_the_payload(store: Store) -> None:
     assert record.history == ()
 
 
-async def test_show_tells_the_story(store: Store) -> None:
+async def test_show_has_the_history(store: Store) -> None:
     await store.add([draft("m")])
     row = (await due(store))["m"].row
     await store.settle([(row, Released("HTTP 412"))])
@@ -204,7 +204,7 @@ async def test_a_long_list_is_leafed_through(store: Store) -> None:
     assert await leaves(store, Filter(reason="HTTP"), 2) == [["m1", "m2"], ["m3"]]
 
 
-async def test_a_plain_delivery_has_no_story(store: Store) -> None:
+async def test_a_plain_delivery_has_no_history(store: Store) -> None:
     await store.add([draft("m")])
     await store.settle([((await due(store))["m"].row, Delivered())])
     (record,) = await store.show(MessageId("m"), ACME)

@@ -1,4 +1,4 @@
-"""This file is what every outbox promises of decisions and their audit (`desk.Desk`)."""
+"""What every outbox promises of bulk actions and their audit (`admin.Admin`)."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -58,7 +58,7 @@ async def to_the_end(store: Store, audit_id: AuditId) -> int:
 # --- the preview ----------------------------------------------------------------------------------
 
 
-async def test_a_preview_says_how_many_and_which_and_changes_nothing(store: Store) -> None:
+async def test_a_preview_shows_how_many_and_which_and_changes_nothing(store: Store) -> None:
     await store.add([draft(f"{i}", (ORDER, SHIPMENT)[i % 3 == 0]) for i in range(7)])
     await store.add([draft("theirs", tenant=GLOBEX), draft("done")])
     await settled(store, **{"1": Parked("HTTP 400")})
@@ -79,17 +79,17 @@ async def test_a_preview_says_how_many_and_which_and_changes_nothing(store: Stor
 
 
 @pytest.mark.parametrize(
-    ("what", "meant"), [("retry", {"a", "b", "c"}), ("park", {"a"}), ("drop", {"a", "b"})]
+    ("what", "selected"), [("retry", {"a", "b", "c"}), ("park", {"a"}), ("drop", {"a", "b"})]
 )
-async def test_a_preview_counts_what_the_decision_could_change(
-    store: Store, what: Action, meant: set[str]
+async def test_a_preview_counts_what_the_action_could_change(
+    store: Store, what: Action, selected: set[str]
 ) -> None:
     await store.add([draft(name) for name in ("a", "b", "c", "d")])
     await settled(store, b=Parked("x"), d=Delivered())
     await drop(store, Filter(ids=(MessageId("c"),)), "x")
     seen = await store.preview(what, EVERY, 10)
-    assert {record.message_id for record in seen.sample} == meant
-    assert seen.total == len(meant)
+    assert {record.message_id for record in seen.sample} == selected
+    assert seen.total == len(selected)
     assert (await store.preview(what, Filter(state="delivered"))).total == 0
     assert (await store.preview(what, Filter(tenant=GLOBEX))).sample == []
 
@@ -139,7 +139,7 @@ async def test_what_comes_after_the_preview_is_not_touched(store: Store) -> None
     }  # fmt: skip
 
 
-async def test_a_waiting_message_that_was_tried_since_the_preview_is_still_meant(store: Store) -> None:
+async def test_a_waiting_message_that_was_tried_since_the_preview_is_still_selected(store: Store) -> None:
     await store.add([draft("a"), draft("b")])
     seen = await store.preview("park", EVERY)
     await settled(store, a=Released("HTTP 503", True, 60.0))
@@ -148,7 +148,7 @@ async def test_a_waiting_message_that_was_tried_since_the_preview_is_still_meant
     assert await states(store) == {"a": "parked", "b": "parked", "new": "pending"}
 
 
-async def test_what_is_retried_once_is_not_retried_again_by_the_same_decision(store: Store) -> None:
+async def test_what_is_retried_once_is_not_retried_again_by_the_same_action(store: Store) -> None:
     await store.add([draft("a")])
     await settled(store, a=Parked("x"))
     audit_id = await store.begin(BulkAction("retry", EVERY, ANN))
@@ -165,7 +165,7 @@ async def settled_again(store: Store) -> None:
 # --- chunk by chunk -------------------------------------------------------------------------------
 
 
-async def test_a_decision_begins_without_changing_anything(store: Store) -> None:
+async def test_an_action_begins_without_changing_anything(store: Store) -> None:
     await store.add([draft("a")])
     before = datetime.now(UTC) - timedelta(seconds=1)
     audit_id = await store.begin(BulkAction("park", Filter(tenant=TenantId("acme_prd")), ANN, "later"))
@@ -201,7 +201,9 @@ async def test_progress_is_in_the_audit_after_each_chunk_for_everyone(store_case
     ]
 
 
-async def test_a_decision_is_cancelled_from_elsewhere_and_what_is_done_stays(store_case: StoreCase) -> None:
+async def test_an_action_is_cancelled_from_another_process_and_what_is_done_stays(
+    store_case: StoreCase,
+) -> None:
     store, other = await store_case.open(), await store_case.open()
     await store.add([draft(f"{i}") for i in range(1_100)])
     audit_id = await store.begin(BulkAction("park", EVERY, ANN, "x"))
@@ -216,7 +218,7 @@ async def test_a_decision_is_cancelled_from_elsewhere_and_what_is_done_stays(sto
     assert first == after
 
 
-async def test_a_decision_that_is_over_cannot_be_cancelled(store: Store) -> None:
+async def test_an_action_that_is_over_cannot_be_cancelled(store: Store) -> None:
     audit_id = await store.begin(BulkAction("park", EVERY, ANN, "x"))
     await to_the_end(store, audit_id)
     assert await store.cancel(audit_id, BOB) is False
@@ -224,13 +226,13 @@ async def test_a_decision_that_is_over_cannot_be_cancelled(store: Store) -> None
     assert await store.cancel(AuditId(999), BOB) is False
 
 
-async def test_going_on_with_what_never_began_is_an_error(store: Store) -> None:
+async def test_advancing_what_never_began_is_an_error(store: Store) -> None:
     with pytest.raises(StoreError, match="no bulk action 999"):
         await store.advance(AuditId(999))
     assert await store.entry(AuditId(999)) is None
 
 
-async def test_two_that_go_on_with_the_same_decision_reach_each_message_once(store_case: StoreCase) -> None:
+async def test_two_that_advance_the_same_action_change_each_message_once(store_case: StoreCase) -> None:
     store, other = await store_case.open(), await store_case.open()
     await store.add([draft(f"{i}") for i in range(1_300)])
     audit_id = await store.begin(BulkAction("retry", EVERY, ANN, "x"))
@@ -271,7 +273,7 @@ async def test_everything_that_a_person_does_is_in_the_audit_the_newest_first(st
     assert await store.audit(2) == entries[:2]
 
 
-async def test_the_audit_of_a_tenant_has_what_was_decided_about_all(store: Store) -> None:
+async def test_the_audit_of_a_tenant_has_the_actions_on_all_tenants(store: Store) -> None:
     await store.pause(ACME, "x", ANN)
     await park(store, EVERY, "all of them")
     await store.pause(GLOBEX, "y", ANN)
@@ -280,13 +282,13 @@ async def test_the_audit_of_a_tenant_has_what_was_decided_about_all(store: Store
     assert [one.reason for one in await store.audit(10, TenantId("NOBODY"))] == ["all of them"]
 
 
-async def test_a_pause_by_the_relay_says_so(store: Store) -> None:
+async def test_a_pause_by_the_relay_names_the_relay(store: Store) -> None:
     await store.pause(ACME, "a message was refused")
     (entry,) = await store.audit(10)
     assert (entry.who, entry.what, entry.reason) == ("relay", "pause", "a message was refused")
 
 
-async def test_a_selection_is_told_in_words(store: Store) -> None:
+async def test_a_selection_is_worded_in_the_audit(store: Store) -> None:
     ids = tuple(MessageId(f"m{i}") for i in range(7))
     await park(store, Filter(ACME, ORDER, "pending", ids, "HTTP 400"), "x")
     (entry,) = await store.audit(1)
@@ -309,7 +311,7 @@ async def test_old_entries_go_in_batches_the_oldest_first(store_case: StoreCase)
 
 
 @pytest.mark.parametrize(("seconds", "outcome"), [(3000, "running"), (4000, "failed")])
-async def test_a_decision_that_nobody_went_on_with_for_an_hour_has_failed(
+async def test_an_action_without_progress_for_an_hour_has_failed(
     store_case: StoreCase, seconds: float, outcome: Outcome
 ) -> None:
     store = await store_case.open()
@@ -362,7 +364,7 @@ async def test_payloads_of_what_was_delivered_go_and_nothing_else_does(store_cas
     assert (record.size, record.state) == (len("delivered"), "delivered")
 
 
-async def test_payloads_go_in_batches_and_are_looked_at_once(store_case: StoreCase) -> None:
+async def test_payloads_are_purged_in_batches_and_examined_once(store_case: StoreCase) -> None:
     store = await store_case.open()
     await store.add([draft(f"{i}") for i in range(5)])
     rows = {name: message.row for name, message in (await due(store)).items()}
@@ -374,7 +376,7 @@ async def test_payloads_go_in_batches_and_are_looked_at_once(store_case: StoreCa
     assert await (await store_case.open()).purge_payloads(500, 100) == 5
 
 
-async def test_a_message_whose_payload_is_gone_is_known_when_it_is_handed_over_again(
+async def test_a_message_whose_payload_is_purged_is_recognised_when_it_is_enqueued_again(
     store_case: StoreCase,
 ) -> None:
     store = await store_case.open(purging=True)
@@ -399,7 +401,7 @@ async def test_a_payload_goes_with_the_delivery_where_that_is_wanted(store_case:
     assert list(await due(store)) == ["released"]
 
 
-# --- the queue's shape ----------------------------------------------------------------------------
+# --- the ages of the queue ------------------------------------------------------------------------
 
 
 async def test_the_shape_is_how_old_what_waits_is(store_case: StoreCase) -> None:
@@ -422,16 +424,16 @@ async def test_the_shape_is_how_old_what_waits_is(store_case: StoreCase) -> None
 
 
 @pytest.mark.parametrize("limit", [1, 3, 6, 7])
-async def test_a_shape_looks_at_so_many_of_each_document_those_with_the_lowest_ids(
+async def test_queue_ages_examine_so_many_of_each_document_those_with_the_lowest_ids(
     store_case: StoreCase, limit: int
 ) -> None:
     store = await store_case.open()
     await store.add([draft(f"{i}", key=(None, OrderingKey("k"))[i % 2]) for i in range(6)])
     first = (await due(store))["0"]
     await store_case.age_message(first.row, 100)
-    (shape,) = await store.queue_ages(ACME, limit)
-    assert shape.counts[:2] == (min(limit, 6) - 1, 1)
-    assert shape.more == (limit < 6)
+    (queue,) = await store.queue_ages(ACME, limit)
+    assert queue.counts[:2] == (min(limit, 6) - 1, 1)
+    assert queue.more == (limit < 6)
 
 
 async def test_the_moment_of_a_preview_is_later_than_all_that_was_done_before(store: Store) -> None:

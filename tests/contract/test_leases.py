@@ -1,4 +1,4 @@
-"""This file is what every shared outbox promises to the relays that share it (`ports.Leases`)."""
+"""What every shared outbox promises to the relays that share it (`ports.Leases`)."""
 
 import asyncio
 import time
@@ -188,7 +188,7 @@ async def test_without_a_heartbeat_a_lease_ends_and_another_takes_over(
     assert await second.held() == {ACME}
 
 
-async def test_a_lease_lasts_as_long_as_it_says_from_before_the_heartbeat_and_no_longer(
+async def test_a_lease_lasts_its_seconds_from_before_the_heartbeat_and_no_longer(
     shared_case: SharedCase,
 ) -> None:
     store, other = await shared_case.open(lease_seconds=0.3), await shared_case.open(lease_seconds=30.0)
@@ -346,7 +346,7 @@ async def test_a_lease_that_came_back_with_no_holder_between_settles_what_it_del
 async def test_what_was_read_before_another_held_the_tenant_is_not_settled_under_a_new_lease(
     shared_case: SharedCase, first: Member, second: Member
 ) -> None:
-    """The other may have sent it as well, and said what became of it; read again it may be settled."""
+    """The other one may have sent it as well, and settled it; read again it may be settled."""
     await first.acquire([ACME])
     await enqueue(first, ACME)
     (row,) = await first.rows()
@@ -425,7 +425,7 @@ async def test_settling_while_others_take_over_is_all_or_nothing_by_tenant(
 # --- live states -----------------------------------------------------------------------------------
 
 
-def says(state: StateName) -> list[TenantState]:
+def states_of(state: StateName) -> list[TenantState]:
     """What a relay reports of ACME."""
     return [TenantState(ACME, state, "", datetime(2026, 1, 2, tzinfo=UTC))]
 
@@ -433,22 +433,22 @@ def says(state: StateName) -> list[TenantState]:
 async def test_of_a_tenants_state_its_holders_word_counts(
     shared_case: SharedCase, first: Member, second: Member
 ) -> None:
-    """A frozen relay that thaws writes what it last knew; another carries the tenant by then."""
+    """A frozen relay that thaws writes what it last knew; another one owns the tenant by then."""
     await first.acquire([ACME])
-    await first.store.report(says("backing-off"))
-    told = (await second.store.states())[ACME]
-    assert (told.state, told.relay) == ("backing-off", "first")
+    await first.store.report(states_of("backing-off"))
+    seen = (await second.store.states())[ACME]
+    assert (seen.state, seen.relay) == ("backing-off", "first")
     await shared_case.expire("first")
     assert await second.acquire([ACME]) == {ACME}
-    assert await second.store.states() == {}, "the holder has said nothing yet"
-    await second.store.report(says("sending"))
-    await first.store.report(says("backing-off"))
-    told = (await first.store.states())[ACME]
-    assert (told.state, told.relay) == ("sending", "second")
+    assert await second.store.states() == {}, "the holder has reported nothing yet"
+    await second.store.report(states_of("sending"))
+    await first.store.report(states_of("backing-off"))
+    seen = (await first.store.states())[ACME]
+    assert (seen.state, seen.relay) == ("sending", "second")
 
 
-async def test_of_a_tenant_that_was_given_back_nobody_says_anything(first: Member, second: Member) -> None:
+async def test_a_tenant_that_was_released_has_no_live_state(first: Member, second: Member) -> None:
     await first.acquire([ACME])
-    await first.store.report(says("idle"))
+    await first.store.report(states_of("idle"))
     await first.release([ACME])
     assert await second.store.states() == {}

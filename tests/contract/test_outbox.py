@@ -1,4 +1,4 @@
-"""This file is what every outbox promises to workers and applications (`ports.Outbox`)."""
+"""What every outbox promises to workers, applications and the relay process (`ports.Outbox`, `Housekeeping`)."""
 
 import asyncio
 from collections.abc import Sequence
@@ -130,7 +130,7 @@ async def test_the_same_id_with_the_same_content_is_stored_once(store: Store) ->
     assert len(await due(store)) == 1
 
 
-async def test_handed_over_again_after_delivery_it_stays_delivered(store: Store) -> None:
+async def test_enqueued_again_after_delivery_it_stays_delivered(store: Store) -> None:
     await store.add([draft(message_id="m")])
     await store.settle([((await only(store)).row, Delivered())])
     assert await store.add([draft(message_id="m")]) == ["m"]
@@ -321,7 +321,7 @@ async def test_released_keeps_its_place_and_its_reason(store: Store) -> None:
     assert record.settled_at is None
 
 
-async def test_only_blamed_releases_count_as_attempts(store: Store) -> None:
+async def test_only_counted_releases_count_as_attempts(store: Store) -> None:
     await store.add([draft()])
     row = (await only(store)).row
     for settlement in (Released("a", True), Released("b"), Released("c", True, 0.5)):
@@ -395,7 +395,7 @@ async def test_what_a_person_dropped_is_not_touched_by_a_late_answer(
 
 
 @pytest.mark.parametrize("delivered_first", [True, False])
-async def test_a_message_settled_twice_in_one_call_is_delivered_if_either_says_so(
+async def test_a_message_settled_twice_in_one_call_is_delivered_if_either_is_a_delivery(
     store: Store, delivered_first: bool
 ) -> None:
     await store.add([draft()])
@@ -495,7 +495,7 @@ async def test_arrivals_return_after_the_time_anyway(store: Store) -> None:
 
 
 async def settled_down(store: Store) -> None:
-    """Take what is news now, so that the next return is for what the test does."""
+    """Take the present notification, so that the next return is for what the test does."""
     loop = asyncio.get_running_loop()
     while True:
         start = loop.time()
@@ -515,7 +515,7 @@ async def test_pause_lasts_over_restarts(store_case: StoreCase, store: Store) ->
 # --- this relay -----------------------------------------------------------------------------------
 
 
-async def test_the_first_heartbeat_of_a_process_says_so(store_case: StoreCase, store: Store) -> None:
+async def test_the_first_heartbeat_of_a_process_is_recognised(store_case: StoreCase, store: Store) -> None:
     assert await store.beat("relay-1", {"version": "1"}) is False
     assert await store.beat("relay-1", {"version": "1"}) is True
     again = await store_case.open()
@@ -591,7 +591,7 @@ async def test_states_of_a_relay_that_is_not_alive_are_no_longer_true(
     assert beat.started_at > beat.beat_at
 
 
-async def test_a_live_state_says_as_data_what_it_waits_for(store: Store) -> None:
+async def test_a_live_state_holds_as_data_what_it_waits_for(store: Store) -> None:
     """The documents' names come back as they are, whatever is in them; the next report replaces them."""
     documents = (DocumentName("Sync.A, B"), DocumentName("Größe 🚀"))
     waiting = replace(live(ACME, "sending"), relay="relay-1", kind="not accepted", documents=documents)

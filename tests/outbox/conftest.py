@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.outbox import SqliteOutbox, StoredOutbox, open_outbox
+from relay.outbox import OutboxLocation, SqliteOutbox, StoredOutbox, open_outbox
 from relay.outbox.postgres import PostgresOutbox
 from tests.support.pgstore import Open
 from tests.support.postgres import Cluster
@@ -30,7 +30,7 @@ async def opened() -> AsyncIterator[Opener]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte. Needs root; elsewhere the test says that it did not run."""
+    """A file system of one megabyte. Needs root; elsewhere the test is skipped with the reason."""
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(
@@ -59,12 +59,27 @@ async def opened_there() -> AsyncIterator[Open]:
     """Open an outbox on PostgreSQL that is closed at the end of the test."""
     made: list[StoredOutbox] = []
 
-    async def open_(url: str, **options: object) -> PostgresOutbox:
-        outbox = await open_outbox(url, lease_seconds=15.0, **options)  # type: ignore[arg-type]
+    async def open_(url: str | OutboxLocation, **options: object) -> PostgresOutbox:
+        outbox = await open_outbox(url, **({"lease_seconds": 15.0} | options))  # type: ignore[arg-type]
         made.append(outbox)
         assert isinstance(outbox, PostgresOutbox)
         return outbox
 
     yield open_
     for outbox in made:
+        await outbox.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def stored(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StoredOutbox]:
+    """An empty outbox, on each store."""
+    if request.param == "sqlite":
+        outbox = await open_outbox(f"sqlite:///{tmp_path}/relay.db")
+        yield outbox
+        await outbox.close()
+        return
+    cluster: Cluster = request.getfixturevalue("postgres")
+    async with cluster.reused_outbox() as url:
+        outbox = await open_outbox(url)
+        yield outbox
         await outbox.close()

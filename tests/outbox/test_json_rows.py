@@ -1,4 +1,4 @@
-"""However many rows are read, the interpreter is let go of a few times only; and every byte arrives."""
+"""However many rows are read, the interpreter's lock is released a few times only; and every byte arrives."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class Counting(sqlite3.Cursor):
 
     stepped = 0
 
-    def __next__(self) -> Any:  # a row is what the statement says
+    def __next__(self) -> Any:  # a row is whatever the statement selects
         found = super().__next__()
         Counting.stepped += 1
         return found
@@ -113,7 +113,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connecti
 
 @given(PAYLOADS, st.sampled_from([1 << 20, due.APART, 30]))
 def test_every_byte_arrives(empty: sqlite3.Connection, payloads: list[bytes | str], max_bytes: int) -> None:
-    """Also of text, of what is read by itself, and beside what is too large to be read at all."""
+    """Also of text, of what is read alone, and beside what is too large to be read at all."""
     empty.execute("BEGIN")
     try:
         empty.executemany(_INSERT, [(ACME, ORDER, None, payload) for payload in payloads])

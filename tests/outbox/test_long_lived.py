@@ -1,4 +1,4 @@
-"""This file is a table that has lived long: a million delivered rows must cost nothing, on both stores."""
+"""A long-lived outbox: a million delivered rows must cost nothing, on both stores."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ import pytest
 from relay.core.admin import Filter
 from relay.core.model import Delivered, DocumentName, Message, Parked, Released, RowId, Settlement, TenantId
 from relay.outbox import upgrade
-from relay.outbox.postgres import admin_queries as pg_looks
+from relay.outbox.postgres import admin_queries as pg_queries
 from relay.outbox.postgres import due as pg_due
 from relay.outbox.postgres import settle as pg_settle
 from relay.outbox.postgres import table_names
@@ -21,6 +21,7 @@ from relay.outbox.postgres import tenants as pg_tenants
 from relay.outbox.postgres.connection import StoreConnection
 from relay.outbox.sqlite import admin_queries, due, settle, tenants
 from relay.outbox.values import PendingFilter
+from tests.support.costs import steps
 from tests.support.postgres import Cluster, connected
 
 ACME, ORDER = TenantId("ACME"), DocumentName("Sync.SalesOrder")
@@ -30,11 +31,11 @@ DELIVERED, PENDING, GROUP = 1_000_000, 1_000, 128
 def group(messages: list[Message]) -> list[tuple[RowId, Settlement]]:
     """One of everything a worker settles, and deliveries."""
     first, second, *rest = messages
-    said: list[tuple[RowId, Settlement]] = [
+    others: list[tuple[RowId, Settlement]] = [
         (first.row, Parked("no")),
         (second.row, Released("503", wait=1.0)),
     ]
-    return [*said, *((message.row, Delivered()) for message in rest)]
+    return [*others, *((message.row, Delivered()) for message in rest)]
 
 
 # --- SQLite: the virtual machine's steps --------------------------------------------------------------
@@ -89,19 +90,9 @@ def long_lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Con
 @contextlib.contextmanager
 def at_most(hundreds: int, connection: sqlite3.Connection) -> Iterator[None]:
     """So many hundred steps of SQLite's virtual machine; a million rows would be more than ten thousand."""
-    count = 0
-
-    def tick() -> int:
-        nonlocal count
-        count += 1
-        return 0
-
-    connection.set_progress_handler(tick, 100)
-    try:
+    with steps(connection) as count:
         yield
-    finally:
-        connection.set_progress_handler(None, 0)
-    assert count <= hundreds
+    assert count[0] <= hundreds
 
 
 def test_a_worker_steps_over_a_million_delivered_rows_in_a_file(file: sqlite3.Connection) -> None:
@@ -121,7 +112,7 @@ def test_a_worker_steps_over_a_million_delivered_rows_in_a_file(file: sqlite3.Co
         file.execute("ROLLBACK")
 
 
-def test_a_person_sees_past_a_million_delivered_rows_in_a_file(file: sqlite3.Connection) -> None:
+def test_an_operator_sees_past_a_million_delivered_rows_in_a_file(file: sqlite3.Connection) -> None:
     with at_most(20, file):
         counted = admin_queries.counts(file)[ACME]
         assert (counted.pending, counted.delivered) == (PENDING, DELIVERED)
@@ -146,7 +137,7 @@ SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'relay_outbox' AND 
 """
 
 
-class Explaining(StoreConnection):
+class Measuring(StoreConnection):
     """Runs each statement twice, the first time to explain it (and to take back what it changed)."""
 
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
@@ -175,7 +166,7 @@ class Explaining(StoreConnection):
         self.plans.append((text, blocks))
 
     def require_at_most(self, blocks: int) -> None:
-        """Since the last time: no walk through the outbox, and so many blocks; it has tens of thousands."""
+        """Since the last time: no scan of the outbox, and so many blocks; it has tens of thousands."""
         plans, self.plans = self.plans, []
         assert plans
         for text, _ in plans:
@@ -212,15 +203,15 @@ async def test_a_million_delivered_rows_in_a_table_cost_nobody_anything(postgres
         for known in (False, True):
             if known:
                 await connection.execute("VACUUM ANALYZE relay_outbox")
-            session = Explaining(connection)
+            session = Measuring(connection)
             undone = connection.transaction()
             await undone.start()
-            await look_and_settle(session)
+            await read_and_settle(session)
             await undone.rollback()
 
 
-async def look_and_settle(session: Explaining) -> None:
-    """What a worker does, then what a person asks."""
+async def read_and_settle(session: Measuring) -> None:
+    """What a worker does, then an operator's queries."""
     assert (await pg_tenants.notification(session)).pending == {ACME}
     assert await pg_due.documents(session, ACME) == {ORDER}
     session.require_at_most(50)
@@ -232,8 +223,8 @@ async def look_and_settle(session: Explaining) -> None:
     session.require_at_most(10_000)
     assert await pg_settle.prune(session, 86400.0, 1000) == 0
     session.require_at_most(10)
-    counted = (await pg_looks.counts(session))[ACME]
+    counted = (await pg_queries.counts(session))[ACME]
     assert (counted.pending, counted.delivered) == (PENDING - GROUP + 1, DELIVERED + GROUP - 2)
-    assert len(await pg_looks.find(session, Filter(ACME, state="pending"), 100)) == 100
-    assert len(await pg_looks.find(session, Filter(state="parked"), 100)) == 1
+    assert len(await pg_queries.find(session, Filter(ACME, state="pending"), 100)) == 100
+    assert len(await pg_queries.find(session, Filter(state="parked"), 100)) == 1
     session.require_at_most(500)

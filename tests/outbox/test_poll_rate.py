@@ -1,9 +1,9 @@
-"""How often an outbox is looked at for news."""
+"""How often an outbox is polled."""
 
 from relay.outbox.poll_rate import PollRate
 
 
-def test_the_rest_goes_by_the_quickest_of_the_last_twenty_looks():
+def test_the_rest_depends_on_the_quickest_of_the_last_twenty_polls():
     now = 100.0
     pace = PollRate(5, lambda: now)
     assert pace.rest == 0.0

@@ -1,4 +1,4 @@
-"""This file is an outbox on PostgreSQL whose server fails, restarts, hangs or refuses: it goes on by itself."""
+"""An outbox on PostgreSQL whose server fails, restarts, hangs or refuses: it resumes automatically."""
 
 import asyncio
 import contextlib
@@ -31,9 +31,7 @@ from tests.support.postgres import Cluster, connected, own_server
 # --- failures -------------------------------------------------------------------------------------
 
 
-async def test_after_all_backends_were_ended_the_next_calls_work_by_themselves(
-    url: str, opened_there: Open
-) -> None:
+async def test_after_all_backends_were_ended_the_next_calls_work(url: str, opened_there: Open) -> None:
     outbox = await opened_there(url)
     await asyncio.gather(*(outbox.add([draft(f"{i}")]) for i in range(8)))
     async with connected(url) as connection:
@@ -81,7 +79,7 @@ async def test_a_row_locked_by_an_application_ends_the_call_in_time_and_leaves_n
     assert await texts(outbox) == []
 
 
-async def test_transactions_that_lock_each_other_out_are_tried_again(url: str, opened_there: Open) -> None:
+async def test_transactions_that_lock_each_other_out_are_retried(url: str, opened_there: Open) -> None:
     outbox = await opened_there(url)
     await outbox.add([draft("a"), draft("b")])
     first, second = await messages(outbox)
@@ -118,7 +116,7 @@ async def test_a_failed_statement_costs_no_connection(url: str, opened_there: Op
         assert await connection.fetchval(count) == before
 
 
-async def test_never_more_connections_than_it_says(url: str, opened_there: Open) -> None:
+async def test_never_more_connections_than_documented(url: str, opened_there: Open) -> None:
     outbox = await opened_there(url)
     await asyncio.gather(*(outbox.add([draft()]) for _ in range(40)))
     async with connected(url) as connection:
@@ -126,7 +124,7 @@ async def test_never_more_connections_than_it_says(url: str, opened_there: Open)
         assert 1 <= await connection.fetchval(count) <= database.CONNECTIONS
 
 
-async def test_a_role_that_lacks_a_right_is_told_so(postgres: Cluster, url: str) -> None:
+async def test_a_role_that_lacks_a_right_is_reported(postgres: Cluster, url: str) -> None:
     name = await postgres.role("nothing")
     base = url.rpartition("/")[2]
     try:
@@ -137,7 +135,9 @@ async def test_a_role_that_lacks_a_right_is_told_so(postgres: Cluster, url: str)
         await postgres.drop_role(name, base)
 
 
-async def test_over_crashes_restarts_and_a_read_only_time_it_goes_on_by_itself(opened_there: Open) -> None:
+async def test_over_crashes_restarts_and_a_read_only_time_it_resumes_automatically(
+    opened_there: Open,
+) -> None:
     """A server of its own: killed hard, stopped in good order, full, made read-only, and back."""
     with own_server() as server:
         await asyncio.to_thread(upgrade, server.url)

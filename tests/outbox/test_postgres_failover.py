@@ -1,4 +1,4 @@
-"""This file is an outbox on a cluster of PostgreSQL: of the hosts in the URL the one that may be written to is found."""
+"""An outbox on a PostgreSQL cluster: of the hosts in the URL, the one that accepts writes is used."""
 
 import asyncio
 import signal
@@ -57,10 +57,10 @@ async def test_a_primary_that_fell_silent_does_not_hide_the_standby_that_was_pro
         assert [row[0] for row in states] == ["delivered"] * 8
 
 
-async def test_of_a_dead_primary_and_a_standby_the_primarys_trouble_is_told(
+async def test_of_a_dead_primary_and_a_standby_the_primarys_error_is_reported(
     pair: tuple[Server, Server],
 ) -> None:
-    """That a standby takes no writes is as it should be; what a person must mend is the other one."""
+    """That a standby refuses writes is normal; the operator has to fix the other one."""
     first, second = pair
     await asyncio.to_thread(first.stop, signal.SIGQUIT)
     for url in (of_both(first, second), of_both(second, first)):

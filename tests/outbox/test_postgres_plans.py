@@ -1,4 +1,4 @@
-"""This file is the cost of what operators ask of PostgreSQL: however many rows there are, an index leads there."""
+"""The cost of operators' queries on PostgreSQL: however many rows there are, each uses an index."""
 
 import re
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ FROM generate_series(1, $2) n
 
 
 class Explaining(StoreConnection):
-    """Looks at the plan of each statement before it runs."""
+    """Records the plan of each statement before it runs."""
 
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         super().__init__(connection, TableNames())
@@ -67,7 +67,7 @@ ASIDE: tuple[MessageState, ...] = ("parked", "dropped")
 ALL: tuple[MessageState, ...] = (*PENDING, *ASIDE, "delivered")
 
 
-async def test_what_a_filter_means_is_found_along_an_index(session: Explaining) -> None:
+async def test_what_a_filter_selects_is_found_along_an_index(session: Explaining) -> None:
     some = tuple(
         MessageId(name) for (name,) in await session.fetch("SELECT message_id FROM relay_outbox LIMIT 9")
     )
@@ -106,15 +106,15 @@ async def test_counts_and_the_head_of_a_lane_are_found_along_an_index(session: E
         assert session.taken() == {"lanes"}
 
 
-async def test_the_queues_shape_is_found_along_an_index_and_bounded(session: Explaining) -> None:
-    shapes = await admin_queries.queue_ages(session, None, 100)
-    assert [(shape.tenant, sum(shape.counts), shape.more) for shape in shapes] == [
+async def test_the_ages_of_the_queue_are_found_along_an_index_and_bounded(session: Explaining) -> None:
+    queues = await admin_queries.queue_ages(session, None, 100)
+    assert [(queue.tenant, sum(queue.counts), queue.more) for queue in queues] == [
         (ACME, 100, True), (RARE, 3, False),
     ]  # fmt: skip
     assert session.taken() == {"lanes", "keyed"}
 
 
-async def test_a_preview_goes_the_way_of_the_decision(session: Explaining) -> None:
+async def test_a_preview_uses_the_indexes_of_the_action(session: Explaining) -> None:
     """Rows that are known by their ids are found by any index that has those."""
     assert (await admin_queries.preview(session, "park", Filter(RARE), 5)).total == 3
     assert {"lanes", "keyed"} <= (ways := session.taken())
@@ -124,7 +124,7 @@ async def test_a_preview_goes_the_way_of_the_decision(session: Explaining) -> No
     assert "walk" not in ways
 
 
-async def test_payloads_go_along_the_settled_ones(session: Explaining) -> None:
+async def test_payloads_are_purged_along_the_settled_ones(session: Explaining) -> None:
     done = await settle.purge_payloads(session, settle.PayloadPurge(), -3600.0, 500)
     assert done.examined == 500
     assert session.taken() == {"settled"}
@@ -145,7 +145,7 @@ async def test_the_audit_is_read_along_an_index(session: Explaining, tenant: Ten
     assert "Sort" not in session.plans or tenant is not None
 
 
-async def test_a_decision_touches_its_rows_by_their_ids(session: Explaining) -> None:
+async def test_a_bulk_action_changes_its_rows_by_their_ids(session: Explaining) -> None:
     decisions: tuple[Action, ...] = ("park", "retry", "drop")
     for what in decisions:
         await bulk.apply_chunk(session, BulkAction(what, Filter(RARE), "ann@desk", "x"), RowId(0))

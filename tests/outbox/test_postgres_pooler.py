@@ -1,4 +1,4 @@
-"""This file is the outbox through PgBouncer in transaction mode: no call expects anything of the one before."""
+"""The outbox through PgBouncer in transaction mode: no call relies on the session of the one before."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,13 +24,13 @@ async def relays(postgres: Cluster) -> AsyncIterator[list[StoredOutbox]]:
     """Six relays on two connections to the server: each call may get another one."""
     async with postgres.outbox() as url:
         with pooled(url, size=2) as through:
-            made = [await open_outbox(through, notify=False) for _ in TENANTS]
+            made = [await open_outbox(through, notify=False, lease_seconds=15.0) for _ in TENANTS]
             yield made
             for outbox in made:
                 await outbox.close()
 
 
-async def carry(outbox: StoredOutbox, tenant: TenantId) -> None:
+async def deliver_all(outbox: StoredOutbox, tenant: TenantId) -> None:
     """All that a relay does with its messages, call by call."""
     leases = outbox.leases
     assert leases is not None
@@ -56,7 +56,7 @@ async def test_relays_that_share_a_few_connections_do_not_get_in_each_others_way
     relays: list[StoredOutbox],
 ) -> None:
     async with asyncio.timeout(60):
-        await asyncio.gather(*map(carry, relays, TENANTS))
+        await asyncio.gather(*map(deliver_all, relays, TENANTS))
     counts = await relays[0].counts()
     assert set(counts) == set(TENANTS)
     for count in counts.values():
@@ -81,7 +81,7 @@ async def test_operators_work_through_it_too(relays: list[StoredOutbox]) -> None
     assert counts[TENANTS[0]] != Count()
 
 
-async def test_news_are_found_by_looking(relays: list[StoredOutbox]) -> None:
+async def test_changes_are_found_by_polling(relays: list[StoredOutbox]) -> None:
     await relays[0].arrivals(0)
     waiting = asyncio.create_task(relays[0].arrivals(60))
     await relays[1].add([Draft(TENANTS[0], ORDER, b"x")])
@@ -115,7 +115,7 @@ async def test_statements_are_kept_straight_on_the_server_and_nowhere_behind_a_p
 
 
 async def test_a_statement_that_was_lost_costs_one_more_try_and_then_none_is_kept(postgres: Cluster) -> None:
-    """A pooler that shares connections and repeats the server's own number would look like the server."""
+    """A pooler that shares connections and repeats the server's own number could be taken for the server."""
     async with postgres.outbox() as url:
         outbox = await open_outbox(url, notify=False)
         assert isinstance(outbox, PostgresOutbox)

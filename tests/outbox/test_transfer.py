@@ -1,4 +1,4 @@
-"""An outbox moves to another store whole, is never mixed with another one, and a copy that was cut off goes on."""
+"""An outbox is copied to another store whole, never mixed with another one; an interrupted copy is resumed."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -48,7 +48,7 @@ async def opened() -> AsyncIterator[Opened]:
 
 
 async def copied(source: Any, target: Any, *, forced: bool = False) -> Copied:
-    sides = (CopySide("FROM", source.rows, source), CopySide("TO", target.rows, target))
+    sides = (CopySide("FROM", source.transfer, source), CopySide("TO", target.transfer, target))
     return await transfer.copy(*sides, forced=forced, progress=lambda _seen, _all: None)
 
 
@@ -58,7 +58,7 @@ async def every_row(rows: Transfer) -> list[StoredMessage]:
 
 async def same(source: Any, target: Any) -> bool:
     """All rows are, to what both stores can keep."""
-    here, there = await every_row(source.rows), await every_row(target.rows)
+    here, there = await every_row(source.transfer), await every_row(target.transfer)
     return len(here) == len(there) and all(a.whole == b.whole for a, b in zip(here, there, strict=True))
 
 
@@ -70,10 +70,10 @@ def draft(name: str, tenant: TenantId = ACME) -> Draft:
 
 async def fill(outbox: Any) -> None:
     """Something of everything that can become of a message, a pause, and a row that is gone."""
-    names = ("delivered", "parked", "dropped", "blamed", "waiting", "retried", "gone")
+    names = ("delivered", "parked", "dropped", "counted", "waiting", "retried", "gone")
     await outbox.add([*map(draft, names), draft("waiting", GLOBEX)])
     row = {record.message_id: record.row for record in await outbox.find(Filter(tenant=ACME), 100)}
-    await outbox.settle([(row[MessageId("blamed")], Released("HTTP 500: späť", counted=True, wait=1000.5))])
+    await outbox.settle([(row[MessageId("counted")], Released("HTTP 500: späť", counted=True, wait=1000.5))])
     await outbox.settle([(row[MessageId("retried")], Parked("HTTP 413: too large"))])
     await retry(outbox, Filter(ids=(MessageId("retried"),)))
     await outbox.settle([(row[MessageId("parked")], Parked("HTTP 400: no such order"))])
@@ -106,11 +106,11 @@ async def pair(ends: tuple[str, str], opened: Opened) -> tuple[Any, Any]:
 
 
 async def test_everything_is_there_afterwards_as_it_was(pair: tuple[Any, Any]) -> None:
-    """Ids, message ids, order, states, attempts, reasons, times, stories."""
+    """Ids, message ids, order, states, attempts, reasons, times, history."""
     source, target = pair
     await fill(source)
     done = await copied(source, target)
-    assert (done.written, done.complete) == (len(await every_row(source.rows)), True)
+    assert (done.written, done.complete) == (len(await every_row(source.transfer)), True)
     assert await same(source, target)
     shown = {record.state for record in await target.find(Filter(), 100)}
     assert shown == {"pending", "delivered", "parked", "dropped"}
@@ -120,7 +120,7 @@ async def test_what_operators_see_is_the_same(pair: tuple[Any, Any]) -> None:
     source, target = pair
     await fill(source)
     await copied(source, target)
-    for name in ("blamed", "retried", "dropped"):
+    for name in ("counted", "retried", "dropped"):
         (here,), (there,) = [await outbox.show(MessageId(name), ACME) for outbox in pair]
         assert [what for _, what, _ in there.history] == [what for _, what, _ in here.history]
         assert (there.reason, there.attempts, there.size) == (here.reason, here.attempts, here.size)
@@ -147,7 +147,7 @@ async def test_the_audit_moves_along(pair: tuple[Any, Any]) -> None:
     audit_id = await source.begin(BulkAction("park", Filter(), "ann@desk", "späť"))
     await copied(source, target)
 
-    def told(entry: AuditEntry) -> tuple[object, ...]:
+    def comparable(entry: AuditEntry) -> tuple[object, ...]:
         at = entry.at.replace(microsecond=entry.at.microsecond // 1000 * 1000)
         return (
             at,
@@ -162,7 +162,9 @@ async def test_the_audit_moves_along(pair: tuple[Any, Any]) -> None:
 
     entries = await source.audit(100)
     assert {entry.what for entry in entries} == {"park", "retry", "drop", "pause"}
-    assert [told(entry) for entry in await target.audit(100)] == [told(entry) for entry in entries]
+    assert [comparable(entry) for entry in await target.audit(100)] == [
+        comparable(entry) for entry in entries
+    ]
     assert (await target.advance(audit_id)).messages == 4
     await target.note("bob@desk", "show", None, "m")
     assert (await target.audit(1))[0].id == audit_id + 1
@@ -172,7 +174,7 @@ async def test_an_audit_of_its_own_in_to_is_not_overwritten(pair: tuple[Any, Any
     source, target = pair
     await source.note("ann@desk", "show", ACME, "m")
     await target.note("bob@desk", "show", ACME, "m")
-    with pytest.raises(RefusedError, match=r"audit of TO has an entry that FROM has not .*by bob@desk"):
+    with pytest.raises(RefusedError, match=r"audit of TO has an entry that FROM does not have .*by bob@desk"):
         await copied(source, target)
     assert [entry.who for entry in await target.audit(10)] == ["bob@desk"]
 
@@ -220,7 +222,7 @@ async def test_batches_are_bounded_in_rows_and_bytes(
     monkeypatch.setattr(transfer, "BATCH", 4)
     await source.add([draft(f"{i}") for i in range(8)])
     await source.add([Draft(ACME, ORDER, b"x" * 5000, MessageId("large")), draft("9")])
-    sizes = [len(batch) async for batch in transfer._batches(source.rows)]
+    sizes = [len(batch) async for batch in transfer._batches(source.transfer)]
     assert sizes == [3, 3, 2, 1, 1]
     await copied(source, target)
     assert await same(source, target)
@@ -254,7 +256,7 @@ async def test_a_row_that_committed_late_is_brought_over(pair: tuple[Any, Any]) 
     """Its id is lower than the last that was copied."""
     source, target = pair
     await fill(source)
-    rows = await every_row(source.rows)
+    rows = await every_row(source.transfer)
     await target.transfer.write_rows(rows[1:4])
     assert (await copied(source, target)).written == len(rows) - 3
     assert await same(source, target)
@@ -267,25 +269,25 @@ async def test_another_outbox_is_not_written_into(pair: tuple[Any, Any]) -> None
     source, target = pair
     await source.add([draft("mine")])
     await target.add([draft("theirs")])
-    before = await every_row(target.rows)
+    before = await every_row(target.transfer)
     with pytest.raises(
         RefusedError, match=r"TO holds message 'theirs' of tenant ACME_PRD \(row 1\), which FROM"
     ):
         await copied(source, target)
-    assert await every_row(target.rows) == before
+    assert await every_row(target.transfer) == before
 
 
 async def test_a_message_that_only_looks_the_same_is_another(pair: tuple[Any, Any]) -> None:
     """The same id, message id and size, another document."""
     source, target = pair
     await source.add([draft("a")])
-    (row,) = await every_row(source.rows)
+    (row,) = await every_row(source.transfer)
     await target.transfer.write_rows([replace(row, payload=row.payload[::-1])])
     with pytest.raises(RefusedError, match="'a'"):
         await copied(source, target)
 
 
-async def test_what_was_handed_over_in_to_meanwhile_is_not_overwritten(pair: tuple[Any, Any]) -> None:
+async def test_what_was_enqueued_in_to_meanwhile_is_not_overwritten(pair: tuple[Any, Any]) -> None:
     source, target = pair
     await fill(source)
     await copied(source, target)
@@ -312,11 +314,11 @@ async def test_a_running_relay_on_from_is_refused_unless_forced(pair: tuple[Any,
     await source.beat("relay-1", {})
     with pytest.raises(RefusedError, match=r"a relay runs on FROM \(relay-1\)"):
         await copied(source, target)
-    assert await every_row(target.rows) == []
+    assert await every_row(target.transfer) == []
     assert (await copied(source, target, forced=True)).complete
 
 
-async def test_a_relays_own_role_cannot_copy_and_is_told_which_can(
+async def test_a_relays_own_role_cannot_copy_and_the_error_names_the_one_that_can(
     tmp_path: Path, postgres: Cluster, opened: Opened
 ) -> None:
     role = await postgres.role("relay")

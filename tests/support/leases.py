@@ -1,4 +1,4 @@
-"""This file is leases in memory (`ports.Leases`): several processes on one shelf share its tenants."""
+"""Leases in memory (`ports.Leases`): several processes on one shelf share its tenants."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ class Register:
 
 
 class MemoryLeases:
-    """One process' view. `relay`: its name, as its heartbeat says it."""
+    """One process' view. `relay`: its name, as its heartbeat has it."""
 
     def __init__(
         self, register: Register, clock: Callable[[], float], seconds: float, relay: Callable[[], str]

@@ -1,4 +1,4 @@
-"""This file is an outbox in memory, for tests in virtual time: no thread, no file, the clock handed in.
+"""An outbox in memory, for tests in virtual time: no thread, no file, the clock handed in.
 
 It passes the same contract suite as the real ones. A call awaits once, as one to a disk would, and then
 does everything at one go: calls are transactions.
@@ -135,7 +135,7 @@ class Shelf:
 
 
 class MemoryOutbox:
-    """`ports.Outbox` and `desk.Desk`. Two of them on one `shelf` are two processes on one file.
+    """`ports.Store`. Two of them on one `shelf` are two processes on one file.
 
     With `lease_seconds` it is shared like one on PostgreSQL: `leases`, checked by every settlement.
     """
@@ -150,26 +150,26 @@ class MemoryOutbox:
         *,
         purging: bool = False,
     ) -> None:
-        self._shedding = purging
+        self._purging = purging
         self.shelf = shelf or Shelf(clock)
         self.leases = (
             None
             if lease_seconds is None
             else MemoryLeases(self.shelf.register, clock, lease_seconds, lambda: self._relay)
         )
-        self._relay = "relay"  # until the first heartbeat says the name
+        self._relay = "relay"  # until the first heartbeat brings the name
         self._read: dict[RowId, int | None] = {}  # under which fence
         self.broken: StoreError | None = None
         """While set, every call raises it and stores nothing."""
         self._process = object()
-        self._shed = (0.0, RowId(0))
+        self._purged = (0.0, RowId(0))
         self._seen = -1
-        self._met_unclean = False
+        self._found_unclean = False
         self._closed = False
 
     @property
     def rows(self) -> list[Row]:
-        """In the order of their ids, to look at."""
+        """In the order of their ids, for assertions."""
         return [row for _, row in sorted(self.shelf.rows.items())]
 
     def insert(self, draft: Draft, *, row: int | None = None) -> RowId:
@@ -291,7 +291,7 @@ class MemoryOutbox:
             case Delivered():
                 if row.state != "delivered":
                     row.state, row.reason, row.not_before, row.settled_at = "delivered", None, None, now
-                    if self._shedding:
+                    if self._purging:
                         row.purge_payloads()
                     if row.history:
                         row.history.append((now, "delivered", ""))
@@ -340,7 +340,7 @@ class MemoryOutbox:
         before = self.shelf.beats.get(relay)
         again = before is not None and before.process is self._process
         started = before.started_at if before is not None and again else now
-        self._met_unclean = self._met_unclean or (before is not None and not again)
+        self._found_unclean = self._found_unclean or (before is not None and not again)
         self.shelf.beats[relay] = Beat(self._process, dict(details), started, now)
         self._relay = relay
         self.shelf.changed()
@@ -367,7 +367,7 @@ class MemoryOutbox:
         ]
         for relay in left:
             self._forget(relay)
-        return bool(left) or self._met_unclean
+        return bool(left) or self._found_unclean
 
     async def may_write(self) -> None:
         await self._turn()
@@ -391,17 +391,17 @@ class MemoryOutbox:
         await self._turn()
         cutoff = self.shelf.clock() - older_than
         settled = sorted((row.settled_at or 0.0, row.row) for row in self.rows if row.state == "delivered")
-        found = [(at, row) for at, row in settled if (at, row) > self._shed and at < cutoff][:limit]
+        found = [(at, row) for at, row in settled if (at, row) > self._purged and at < cutoff][:limit]
         for at, row in found:
             self.shelf.rows[row].purge_payloads()
-            self._shed = (at, row)
+            self._purged = (at, row)
         return len(found)
 
     async def close(self) -> None:
         self._closed = True
         await asyncio.sleep(0)
 
-    # --- desk.Desk -----------------------------------------------------------------------------
+    # --- admin.Admin ----------------------------------------------------------------------------
 
     async def counts(self) -> Mapping[TenantId, Count]:
         await self._turn()
@@ -446,12 +446,12 @@ class MemoryOutbox:
 
     async def find(self, wanted: Filter, limit: int, after: RowId = FIRST) -> Sequence[Record]:
         await self._turn()
-        meant = [row for row in self._meant(wanted) if row.row > after]
-        return [replace(_record(row), history=()) for row in meant][:limit]
+        selected = [row for row in self._select(wanted) if row.row > after]
+        return [replace(_record(row), history=()) for row in selected][:limit]
 
     async def show(self, message_id: MessageId, tenant: TenantId | None) -> Sequence[Record]:
         await self._turn()
-        return [_record(row) for row in self._meant(Filter(tenant=tenant, ids=(message_id,)))]
+        return [_record(row) for row in self._select(Filter(tenant=tenant, ids=(message_id,)))]
 
     async def lane_head(self, record: Record) -> Record | None:
         await self._turn()
@@ -476,16 +476,16 @@ class MemoryOutbox:
             for group, found in sorted(ages.items())
         ]
 
-    # --- desk.Desk: deciding -------------------------------------------------------------------
+    # --- admin.Admin: bulk --------------------------------------------------------------------
 
     async def preview(self, what: Action, wanted: Filter, sample: int = 5) -> Preview:
         await self._turn()
         frozen, states = replace(wanted, moment=self._moment()), states_of(what, wanted)
-        meant = [row for row in self._meant(frozen) if row.state in states]
-        groups = Counter((row.tenant_id, row.document_name, row.state) for row in meant)
+        selected = [row for row in self._select(frozen) if row.state in states]
+        groups = Counter((row.tenant_id, row.document_name, row.state) for row in selected)
         counted = tuple((*group, number) for group, number in groups.most_common())
-        records = [replace(_record(row), history=()) for row in meant[:sample]]
-        return Preview(what, frozen, len(meant), counted, records)
+        records = [replace(_record(row), history=()) for row in selected[:sample]]
+        return Preview(what, frozen, len(selected), counted, records)
 
     def _moment(self) -> Moment:
         return Moment(RowId(self.shelf.last_row), _utc(self.shelf.clock()))
@@ -504,29 +504,31 @@ class MemoryOutbox:
         await self._turn()
         entry = self.shelf.audit.get(audit_id)
         if entry is None:
-            raise StoreError(f"there is no decision {audit_id} in the audit")
+            raise StoreError(f"there is no bulk action {audit_id} in the audit")
         if entry.outcome != "running":
             return entry
         running, order = self.shelf.orders[audit_id], self.shelf.orders[audit_id].order
         states = states_of(order.what, order.wanted)
-        meant = [row for row in self._meant(order.wanted) if row.state in states and row.row > running.after]
-        self._decide(order, meant[:CHUNK])
-        entry = replace(entry, messages=entry.messages + len(meant[:CHUNK]))
-        if len(meant) < CHUNK:
+        selected = [
+            row for row in self._select(order.wanted) if row.state in states and row.row > running.after
+        ]
+        self._decide(order, selected[:CHUNK])
+        entry = replace(entry, messages=entry.messages + len(selected[:CHUNK]))
+        if len(selected) < CHUNK:
             entry = replace(entry, outcome="done", ended_at=_utc(self.shelf.clock()))
         else:
-            running.after, running.moved_at = meant[CHUNK - 1].row, self.shelf.clock()
+            running.after, running.moved_at = selected[CHUNK - 1].row, self.shelf.clock()
         return self._enter(entry)
 
-    def _decide(self, order: BulkAction, meant: Sequence[Row]) -> None:
+    def _decide(self, order: BulkAction, selected: Sequence[Row]) -> None:
         now, done = self.shelf.clock(), ACTIONS[order.what].done
-        for row in meant:
+        for row in selected:
             row.history.append((now, done, order.reason))
             row.not_before, row.reason, row.settled_at = None, order.reason, now
             if done == "retried":
                 row.attempts, row.queued_at, row.reason, row.settled_at = 0, now, None, None
             row.state = "pending" if done == "retried" else done
-        self._bump({row.tenant_id for row in meant})
+        self._bump({row.tenant_id for row in selected})
 
     async def decide(self, order: BulkAction) -> int:
         return await run_to_end(self, order)
@@ -540,7 +542,7 @@ class MemoryOutbox:
         self._note(who, "cancel", entry.tenant, f"{entry.what} {audit_id}")
         return True
 
-    def _meant(self, wanted: Filter) -> Iterator[Row]:
+    def _select(self, wanted: Filter) -> Iterator[Row]:
         tenant = None if wanted.tenant is None else wanted.tenant.upper()
         for row in self.rows:
             fits = (
@@ -575,7 +577,7 @@ class MemoryOutbox:
         self._bump([tenant])
         self._note(who, "ask", tenant)
 
-    # --- desk.Desk: the audit ------------------------------------------------------------------
+    # --- admin.Admin: the audit ----------------------------------------------------------------
 
     async def audit(self, limit: int, tenant: TenantId | None = None) -> Sequence[AuditEntry]:
         await self._turn()

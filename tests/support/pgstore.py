@@ -1,4 +1,4 @@
-"""This file is what tests of the outbox on PostgreSQL share: open it, put something in, wait for a fact."""
+"""What tests of the outbox on PostgreSQL share: fill it, read it, wait for a fact."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

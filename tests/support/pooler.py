@@ -1,4 +1,4 @@
-"""This file is a PgBouncer in front of a test's PostgreSQL, for real: transaction mode, fewer connections than wanted."""
+"""A real PgBouncer in front of a test's PostgreSQL: transaction mode, fewer connections than wanted."""
 
 import contextlib
 import os

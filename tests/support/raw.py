@@ -1,4 +1,4 @@
-"""This file is a far side that speaks bytes, for what no well-behaved server does: cuts, silence, nonsense."""
+"""A server that sends raw bytes, for what no well-behaved server does: cuts, silence, nonsense."""
 
 import asyncio
 import ssl

@@ -56,17 +56,17 @@ CREATE INDEX IF NOT EXISTS relay_outbox_lanes ON relay_outbox (upper(tenant_id),
 -- Pending rows that have a key, in the order of their ids, over all lanes.
 CREATE INDEX IF NOT EXISTS relay_outbox_keyed ON relay_outbox (upper(tenant_id), document_name, id)
     INCLUDE (ordering_key) WHERE state = 'pending' AND ordering_key IS NOT NULL;
--- What a person has to look at.
+-- What an operator has to decide about.
 CREATE INDEX IF NOT EXISTS relay_outbox_aside ON relay_outbox (state, upper(tenant_id), id)
     WHERE state IN ('parked', 'dropped');
 -- What may be deleted, oldest first.
 CREATE INDEX IF NOT EXISTS relay_outbox_settled ON relay_outbox (settled_at)
     WHERE state IN ('delivered', 'dropped');
--- A tenant's rows, for persons who look through them.
+-- A tenant's rows, for operators who list them.
 CREATE INDEX IF NOT EXISTS relay_outbox_tenant ON relay_outbox (upper(tenant_id), id);
 
 -- How many rows of each state: their sums by tenant. Statements append what they changed, so that producers
--- never wait for one another here; the relay folds a tenant's rows into one from time to time.
+-- never wait for one another here; the relay merges a tenant's rows into one from time to time.
 CREATE TABLE IF NOT EXISTS relay_counts (
     tenant_id text COLLATE "C" NOT NULL,
     pending   bigint NOT NULL,
@@ -86,7 +86,7 @@ CREATE TABLE IF NOT EXISTS relay_history (
 );
 CREATE INDEX IF NOT EXISTS relay_history_row ON relay_history (message_row, id);
 
--- What persons decided about a tenant, and its live state as its worker last wrote it. `tenant_id`: upper case.
+-- What operators decided about a tenant, and its live state as its worker last wrote it. `tenant_id`: upper case.
 CREATE TABLE IF NOT EXISTS relay_tenants (
     tenant_id text COLLATE "C" PRIMARY KEY,
     revision  bigint NOT NULL DEFAULT 0,
@@ -98,7 +98,7 @@ CREATE TABLE IF NOT EXISTS relay_tenants (
     next_try  timestamptz
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01);
 
--- One row a relay process, deleted at a clean stop. `token` tells two processes of one name apart.
+-- One row a relay process, deleted at a clean stop. `token` distinguishes two processes of one name.
 CREATE TABLE IF NOT EXISTS relay_relays (
     relay      text COLLATE "C" PRIMARY KEY,
     token      text COLLATE "C" NOT NULL,
@@ -114,7 +114,7 @@ CREATE TABLE IF NOT EXISTS relay_holders (
     until timestamptz NOT NULL
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01);
 
--- Who carries a tenant. `fence` grows whenever the holder changes; rows stay, so that it never goes back.
+-- Who owns a tenant. `fence` grows whenever the holder changes; rows stay, so that it never goes back.
 CREATE TABLE IF NOT EXISTS relay_leases (
     tenant_id text COLLATE "C" PRIMARY KEY,
     token     text COLLATE "C" REFERENCES relay_holders ON DELETE SET NULL,

@@ -1,10 +1,10 @@
--- The outbox of ion-relay on PostgreSQL, version 2: what persons do is kept, and a payload may go before its row.
--- Relays that know version 1 go on working with it.
+-- The outbox of ion-relay on PostgreSQL, version 2: an audit of operators' actions, and payloads that are purged before their rows.
+-- Relays that know version 1 continue to work with it.
 
--- Null while the payload is kept. Once it was let go: its length, and `payload` is its SHA-256.
+-- Null while the payload is kept. Once it is purged: its length, and `payload` is its SHA-256.
 ALTER TABLE relay_outbox ADD COLUMN IF NOT EXISTS payload_size bigint;
 
--- What persons did, and how far a decision about many messages has come.
+-- What operators did, and how far a bulk action has come.
 CREATE TABLE IF NOT EXISTS relay_audit (
     id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at        timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS relay_audit (
 CREATE INDEX IF NOT EXISTS relay_audit_tenant ON relay_audit (tenant_id, id);
 CREATE INDEX IF NOT EXISTS relay_audit_running ON relay_audit (id) WHERE outcome = 'running';
 
--- Whoever may decide about tenants may write down that it did.
+-- Whoever may pause tenants may write that into the audit.
 DO $$
 DECLARE allowed record;
 BEGIN

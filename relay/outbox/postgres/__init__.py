@@ -13,7 +13,7 @@ async def open_database(
     location: OutboxLocation, *, notify: bool, lease_seconds: float | None, purging: bool
 ) -> PostgresOutbox:
     """Open an outbox whose tables are there and of a version that this relay can use."""
-    outbox = PostgresOutbox(_located(location), notify=notify, lease_seconds=lease_seconds, purging=purging)
+    outbox = PostgresOutbox(_locate(location), notify=notify, lease_seconds=lease_seconds, purging=purging)
     try:
         await outbox.verify()
     except BaseException:
@@ -24,13 +24,13 @@ async def open_database(
 
 def schema_of(location: OutboxLocation) -> str:
     """The statements that create the tables there."""
-    return schema.ddl(_located(location).names)
+    return schema.ddl(_locate(location).names)
 
 
 async def upgrade_database(location: OutboxLocation) -> None:
     """Create the tables or bring them up to date."""
-    await schema.upgrade(_located(location))
+    await schema.upgrade(_locate(location))
 
 
-def _located(location: OutboxLocation) -> PostgresLocation:
+def _locate(location: OutboxLocation) -> PostgresLocation:
     return PostgresLocation(location.url, location.shown, TableNames(location.schema, location.prefix))

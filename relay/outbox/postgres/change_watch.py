@@ -1,7 +1,7 @@
 """Watches for changes: a connection of its own that listens, beside polling.
 
 A notification is a hint only. Where none arrive (a pooler in transaction mode, switched off), which is
-found out by sending one, the relay polls more often; `mode` says which.
+found out by sending one, the relay polls more often; see `mode`.
 """
 
 import asyncio

@@ -68,7 +68,7 @@ class StoreConnection:
     async def execute(self, statement: str, *values: Any) -> int:
         """How many rows it touched."""
         text = self._names.within(statement)
-        kept = await self._prepared(text, values)
+        kept = await self._prepare(text, values)
         if kept is None:
             status = await self.connection.execute(text, *values)
         else:
@@ -78,10 +78,10 @@ class StoreConnection:
 
     async def _rows(self, statement: str, values: tuple[Any, ...]) -> list[Row]:
         text = self._names.within(statement)
-        kept = await self._prepared(text, values)
+        kept = await self._prepare(text, values)
         return await (self.connection.fetch(text, *values) if kept is None else kept.fetch(*values))
 
-    async def _prepared(self, text: str, values: tuple[Any, ...]) -> "PreparedStatement[Row] | None":
+    async def _prepare(self, text: str, values: tuple[Any, ...]) -> "PreparedStatement[Row] | None":
         """The statement as the server keeps it; None where it is not to be kept."""
         if self._kept is None or not values:
             return None

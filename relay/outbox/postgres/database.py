@@ -28,7 +28,7 @@ CONNECTIONS = 4
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 
-_TRIES = 3  # of a transaction that met a passing error
+_TRIES = 3  # of a transaction that fails with a passing error
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -94,8 +94,8 @@ class Database:
         self._room = asyncio.Semaphore(CONNECTIONS)
         self._closing: set[asyncio.Task[None]] = set()
         self._calls = 0
-        self._idle_now = asyncio.Event()
-        self._idle_now.set()
+        self._no_calls = asyncio.Event()
+        self._no_calls.set()
         self._closed = False
 
     async def read(self, work: Work[T]) -> T:
@@ -116,7 +116,7 @@ class Database:
         self._closed = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CALL_SECONDS + CLOSE_SECONDS):
-                await self._idle_now.wait()
+                await self._no_calls.wait()
         self._close_idle()
         if self._closing:
             await asyncio.wait(self._closing)
@@ -125,11 +125,11 @@ class Database:
         if self._closed:
             raise errors.closed(self.location.where)
         self._calls += 1
-        self._idle_now.clear()
+        self._no_calls.clear()
         began = self._now()
         try:
             async with asyncio.timeout(CALL_SECONDS), self._room:
-                return await self._tried(work)
+                return await self._run_with_retries(work)
         except TimeoutError as error:
             # The server may have fallen silent on all connections that were idle since then.
             self._close_idle(before=began)
@@ -137,9 +137,9 @@ class Database:
         finally:
             self._calls -= 1
             if not self._calls:
-                self._idle_now.set()
+                self._no_calls.set()
 
-    async def _tried(self, work: Work[T]) -> T:
+    async def _run_with_retries(self, work: Work[T]) -> T:
         for last in (False,) * (_TRIES - 1) + (True,):
             try:
                 async with self._session() as session:
@@ -151,7 +151,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[StoreConnection]:
-        session = self._idle() or await self._opened()
+        session = self._take_idle() or await self._open()
         try:
             yield session
         except BaseException as error:
@@ -166,14 +166,14 @@ class Database:
             raise
         self._put_back(session)
 
-    def _idle(self) -> StoreConnection | None:
+    def _take_idle(self) -> StoreConnection | None:
         while self._free:
             session, _ = self._free.popitem()
             if not session.connection.is_closed():
                 return session
         return None
 
-    async def _opened(self) -> StoreConnection:
+    async def _open(self) -> StoreConnection:
         session = StoreConnection(await self.location.connect(), self.location.names, self.location.where)
         try:
             await self._verify(session)

@@ -29,7 +29,7 @@ _LASTING_BY_STATE = {
     "28P01": "it refused the password; correct it in RELAY_OUTBOX__URL, or in the file that PGPASSFILE names",
     "28000": "it refused the role; correct RELAY_OUTBOX__URL, or the server's pg_hba.conf",
     "3D000": "it has no such database; create it, or correct RELAY_OUTBOX__URL",
-    "42501": "the role lacks a right; grant what docs/postgres.md says for the relay's role",
+    "42501": "the role lacks a right; grant what docs/postgres.md lists for the relay's role",
     "3F000": "it has no such schema; correct RELAY_OUTBOX__SCHEMA, or run: relay outbox upgrade",
     "42P01": "it holds no outbox, or not all of it; create it with: relay outbox upgrade",
     "42703": "its outbox is of another version; bring it up to date with: relay outbox upgrade",
@@ -39,7 +39,7 @@ _UNREACHABLE = "check that it runs and that this machine reaches it; the relay r
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether the same transaction will do, tried again: it met another one, or a statement that was lost."""
+    """Whether to retry the same transaction: it collided with another one, or its statement was lost."""
     collisions = asyncpg.DeadlockDetectedError | asyncpg.SerializationError
     return isinstance(error, collisions) or is_lost_statement(error)
 
@@ -79,8 +79,8 @@ def explain(error: BaseException, where: str) -> StoreError:
             return StoreError(f"the outbox {where} failed: {_text_of(error)} ({error.sqlstate})")
         case TimeoutError():
             return StoreError(
-                f"the outbox {where} did not answer within {CALL_SECONDS:g} s; look for a transaction "
-                "that holds locks, and at the network between; what was being written may be stored"
+                f"the outbox {where} did not answer within {CALL_SECONDS:g} s; check for a transaction "
+                "that holds locks, and the network between; what was being written may be stored"
             )
         case ConnectionError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
             return StoreError(
@@ -92,9 +92,9 @@ def explain(error: BaseException, where: str) -> StoreError:
 
 
 def unreadable_url(where: str) -> StoreError:
-    """The driver did not understand it. Its own words are not shown: they may hold a part of a password."""
+    """The driver could not parse it. Its own text is not shown: it may contain characters of a password."""
     return StoreError(
-        f"{where} cannot be understood as a PostgreSQL URL; use postgresql://role@host:5432/database, with "
+        f"{where} is no PostgreSQL URL; use postgresql://role@host:5432/database, with "
         "%2F for a / and %40 for an @ in a password, or a ?host=/folder of a socket",
         lasting=True,
     )

@@ -4,7 +4,7 @@ PostgreSQL takes no index hints, but an order of rows that only one index gives 
 A column that is made constant by `=` drops out of the order, and what is left may be had along another index,
 perhaps through the whole table: hence `a <= x AND (a, id) > (x, after)`, which also begins right behind
 `after`; and `id + 0` where few rows are picked and then sorted. `(SELECT $1)` keeps the plan from resting on
-what old statistics say of just this value; a condition that a null makes true is not planned at all.
+old statistics of just this value; a condition that a null makes true is not planned at all.
 """
 
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ _MATCHING = f"""
 SELECT id FROM relay_outbox WHERE id = ANY($1::bigint[]) AND state = ANY($2::text[]) AND {MATCHES} ORDER BY id
 """  # noqa: S608
 
-# The instant is that of the statement's arrival, before it looks at any row.
+# The instant is that of the statement's arrival, before it reads any row.
 _MOMENT = "SELECT coalesce(max(id), 0), statement_timestamp() FROM relay_outbox"
 
 # In all that follow: $1 and $2 first and last tenant, $3 document or null, $4 after, $5 limit, $6 state(s).
@@ -154,7 +154,7 @@ async def first(
 
 
 def is_plain(wanted: Filter) -> bool:
-    """Whether the indexes alone tell which rows are meant."""
+    """Whether the indexes alone decide which rows are selected."""
     return wanted.moment is None and wanted.reason is None
 
 

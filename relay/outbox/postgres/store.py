@@ -116,7 +116,7 @@ class PostgresOutbox(OutboxFacade):
     # --- notifications ----------------------------------------------------------------------------
 
     @override
-    def _watched(self) -> ChangeWatch:
+    def _get_watch(self) -> ChangeWatch:
         if self._watch is None:
             self._watch = ChangeWatch(self._location, self._send_mark if self._notify else None)
         return self._watch

@@ -119,11 +119,11 @@ async def _with_histories(session: StoreConnection, found: Sequence[Row]) -> Seq
 
 async def write_rows(session: StoreConnection, rows: Sequence[StoredMessage]) -> None:
     """With their histories."""
-    await session.execute(_WRITE_ROWS, *_transposed(row.columns for row in rows))
+    await session.execute(_WRITE_ROWS, *_transpose(row.columns for row in rows))
     await session.execute(_DELETE_HISTORIES, [row.id for row in rows])
     entries = [(row.id, at, what, detail) for row in rows for at, what, detail in row.history]
     if entries:
-        await session.execute(_ADD_HISTORY, *_transposed(entries))
+        await session.execute(_ADD_HISTORY, *_transpose(entries))
 
 
 async def last_id(session: StoreConnection) -> int:
@@ -145,7 +145,7 @@ async def read_controls(session: StoreConnection) -> Sequence[StoredControl]:
 async def write_controls(session: StoreConnection, controls: Sequence[StoredControl]) -> None:
     """Greater revisions win."""
     if controls:
-        await session.execute(_WRITE_CONTROLS, *_transposed(map(astuple, controls)))
+        await session.execute(_WRITE_CONTROLS, *_transpose(map(astuple, controls)))
 
 
 async def read_audit(session: StoreConnection, after: int, limit: int) -> Sequence[StoredAuditEntry]:
@@ -155,7 +155,7 @@ async def read_audit(session: StoreConnection, after: int, limit: int) -> Sequen
 
 async def write_audit(session: StoreConnection, entries: Sequence[StoredAuditEntry]) -> None:
     """Each as a whole; moves the sequence too."""
-    await session.execute(_WRITE_AUDIT, *_transposed(map(astuple, entries)))
+    await session.execute(_WRITE_AUDIT, *_transpose(map(astuple, entries)))
     await _as_owner(session, _SKIP_AUDIT_IDS, entries[-1].id)
 
 
@@ -170,7 +170,7 @@ async def _as_owner(session: StoreConnection, statement: str, *values: int) -> A
         ) from error
 
 
-def _transposed(rows: Iterable[Sequence[object]]) -> list[list[object]]:
+def _transpose(rows: Iterable[Sequence[object]]) -> list[list[object]]:
     """Rows to columns. PostgreSQL keeps no NUL; SQLite does, where ION's answer brought one into a reason."""
     columns = zip(*rows, strict=True)
     return [

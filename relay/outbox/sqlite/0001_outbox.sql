@@ -57,7 +57,7 @@ CREATE TABLE relay_outbox (
     CONSTRAINT attempts_is_a_whole_number_from_0 CHECK (typeof(attempts) = 'integer' AND attempts >= 0),
     CONSTRAINT payload_is_bytes_or_text_and_not_empty CHECK (
         typeof(payload) IN ('blob', 'text') AND length(CAST(payload AS BLOB)) > 0),
-    -- The shape first: strftime() of 'now' is an error of another kind in a constraint. '+0 days': no 30 February.
+    -- The format first: strftime() of 'now' is an error of another kind in a constraint. '+0 days': no 30 February.
     CONSTRAINT instants_are_utc_like_2025_01_31T23_59_59_123Z CHECK (
         CASE WHEN created_at GLOB '????-??-??T??:??:??.???Z'
              THEN coalesce(strftime('%Y-%m-%dT%H:%M:%fZ', created_at, '+0 days') = created_at, 0) ELSE 0 END
@@ -75,13 +75,13 @@ CREATE INDEX relay_outbox_lanes ON relay_outbox (tenant_id, document_name, order
 -- Pending rows that have a key, in the order of their ids, over all lanes.
 CREATE INDEX relay_outbox_keyed ON relay_outbox (tenant_id, document_name, id, ordering_key)
     WHERE state = 'pending' AND ordering_key IS NOT NULL;
--- What a person has to look at.
+-- What an operator has to decide about.
 CREATE INDEX relay_outbox_aside ON relay_outbox (state, tenant_id, id)
     WHERE state = 'parked' OR state = 'dropped';
 -- What may be deleted, oldest first.
 CREATE INDEX relay_outbox_settled ON relay_outbox (settled_at)
     WHERE state = 'delivered' OR state = 'dropped';
--- A tenant's rows, for persons who look through them; untouched by settlements.
+-- A tenant's rows, for operators who list them; untouched by settlements.
 CREATE INDEX relay_outbox_tenant ON relay_outbox (tenant_id, id);
 
 -- How many rows of each state, kept by triggers: counting a million delivered rows takes too long.
@@ -133,7 +133,7 @@ BEGIN
     DELETE FROM relay_history WHERE row = OLD.id;
 END;
 
--- What persons decided about a tenant, and its live state as its worker last wrote it.
+-- What operators decided about a tenant, and its live state as its worker last wrote it.
 CREATE TABLE relay_tenants (
     tenant_id TEXT PRIMARY KEY COLLATE NOCASE,
     revision  INTEGER NOT NULL DEFAULT 0,
@@ -145,7 +145,7 @@ CREATE TABLE relay_tenants (
     next_try  TEXT
 ) WITHOUT ROWID;
 
--- One row a relay process, deleted at a clean stop. `token` tells two processes of one name apart.
+-- One row a relay process, deleted at a clean stop. `token` distinguishes two processes of one name.
 CREATE TABLE relay_relays (
     relay      TEXT PRIMARY KEY,
     token      TEXT NOT NULL,

@@ -1,9 +1,9 @@
--- The outbox of ion-relay on SQLite, version 2: what persons do is kept, and a payload may go before its row.
+-- The outbox of ion-relay on SQLite, version 2: an audit of operators' actions, and payloads that are purged before their rows.
 
--- Null while the payload is kept. Once it was let go: its length, and `payload` is its SHA-256.
+-- Null while the payload is kept. Once it is purged: its length, and `payload` is its SHA-256.
 ALTER TABLE relay_outbox ADD COLUMN payload_size INTEGER;
 
--- What persons did, and how far a decision about many messages has come.
+-- What operators did, and how far a bulk action has come.
 CREATE TABLE relay_audit (
     id        INTEGER PRIMARY KEY AUTOINCREMENT,
     at        TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),

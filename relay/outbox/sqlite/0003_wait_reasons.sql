@@ -5,7 +5,7 @@ ALTER TABLE relay_tenants ADD COLUMN kind TEXT;
 ALTER TABLE relay_tenants ADD COLUMN documents TEXT;
 
 -- A release that counts as an attempt is 'counted'. Relays up to version 2 called it 'blamed'; one that still runs
--- while a command upgrades its file goes on writing that, so it stays allowed, and is read as 'counted'.
+-- while a command upgrades its file continues to write that, so it stays allowed, and is read as 'counted'.
 -- SQLite cannot alter a constraint: the table is made anew. (Not renamed: that fails on any broken view of the
 -- application whose database this may be.)
 CREATE TABLE relay_history_before AS SELECT id, row, at, what, detail FROM relay_history;

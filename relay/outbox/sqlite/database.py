@@ -94,7 +94,7 @@ class Channel:
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            connection = self._connected()
+            connection = self._get_connection()
             connection.execute(self._begin)
             result = work(connection)
             connection.execute("COMMIT")
@@ -107,7 +107,7 @@ class Channel:
         self._require_same_file()  # it may have gone between the check before and the commit
         return result
 
-    def _connected(self) -> sqlite3.Connection:
+    def _get_connection(self) -> sqlite3.Connection:
         if self._connection is not None:
             self._require_same_file()
             return self._connection

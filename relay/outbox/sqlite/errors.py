@@ -55,7 +55,7 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
             return _unwritable(path, error)
         case sqlite3.SQLITE_CANTOPEN:
-            return _unopened(path, error)
+            return _cannot_open(path, error)
         case sqlite3.SQLITE_IOERR:
             return StoreError(
                 f"the disk under the outbox {path} failed ({error}); check the file system and its logs"
@@ -84,7 +84,7 @@ def _unwritable(path: Path, error: sqlite3.Error) -> StoreError:
     )
 
 
-def _unopened(path: Path, error: sqlite3.Error) -> StoreError:
+def _cannot_open(path: Path, error: sqlite3.Error) -> StoreError:
     if not path.parent.is_dir():
         return missing_folder(path)
     if path.is_dir():

@@ -14,7 +14,7 @@ class FileLock:
 
     def __init__(self, path: Path) -> None:
         """Raises StoreError where another relay holds it."""
-        self._file = _opened(path)
+        self._file = _open_lock(path)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -35,7 +35,7 @@ class FileLock:
             self._file = -1
 
 
-def _opened(path: Path) -> int:
+def _open_lock(path: Path) -> int:
     lock = path.with_name(path.name + ".lock")
     try:
         return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from relay.core.ports import StoreError
 
-_APPLICATION_ID = 0x494F4E52  # "IONR": set in files that the relay makes itself, for `file` and its like
+_APPLICATION_ID = 0x494F4E52  # "IONR": set in files that the relay creates, for tools such as `file`
 
 
 @cache
@@ -23,7 +23,7 @@ def versions() -> tuple[tuple[int, str], ...]:
 
 
 def ddl() -> str:
-    """All of it, for a person or an application's own migrations."""
+    """All of it, for an operator or an application's own migrations."""
     return "\n".join(text for _, text in versions())
 
 

@@ -59,7 +59,7 @@ class SqliteOutbox(OutboxFacade):
         max_bytes: int,
     ) -> Sequence[Message]:
         pending = PendingFilter(frozenset(held), frozenset(known), limit)
-        wanted = frozenset(accepted)  # copies: the thread reads them while the caller goes on
+        wanted = frozenset(accepted)  # copies: the thread reads them while the caller continues
         return await self._database.read(
             partial(due_rows.due, tenant=tenant, accepted=wanted, pending=pending, max_bytes=max_bytes)
         )
@@ -76,7 +76,7 @@ class SqliteOutbox(OutboxFacade):
     # --- notifications ----------------------------------------------------------------------------
 
     @override
-    def _watched(self) -> ChangeWatch:
+    def _get_watch(self) -> ChangeWatch:
         if self._watch is None:
             self._watch = ChangeWatch(self._database.path, asyncio.get_running_loop())
         return self._watch

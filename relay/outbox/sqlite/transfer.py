@@ -103,10 +103,10 @@ def _stored_message(values: tuple[Any, ...], history: History) -> StoredMessage:
 
 def write_rows(connection: Connection, rows: Sequence[StoredMessage]) -> None:
     """With their histories."""
-    connection.executemany(_WRITE_ROW, _formatted(row.columns for row in rows))
+    connection.executemany(_WRITE_ROW, _format(row.columns for row in rows))
     connection.execute(_DELETE_HISTORIES, (json.dumps([row.id for row in rows]),))
     entries = ((row.id, at, what, detail) for row in rows for at, what, detail in row.history)
-    connection.executemany(_ADD_HISTORY, _formatted(entries))
+    connection.executemany(_ADD_HISTORY, _format(entries))
 
 
 def last_id(connection: Connection) -> int:
@@ -144,10 +144,10 @@ def _stored_entry(values: tuple[Any, ...]) -> StoredAuditEntry:
 
 def write_audit(connection: Connection, entries: Sequence[StoredAuditEntry]) -> None:
     """Each as a whole."""
-    connection.executemany(_WRITE_ENTRY, _formatted(map(astuple, entries)))
+    connection.executemany(_WRITE_ENTRY, _format(map(astuple, entries)))
 
 
-def _formatted(rows: Iterable[Sequence[object]]) -> Iterator[Sequence[object]]:
+def _format(rows: Iterable[Sequence[object]]) -> Iterator[Sequence[object]]:
     for row in rows:
         yield [format_instant(value) if isinstance(value, datetime) else value for value in row]
 

@@ -1,4 +1,4 @@
-"""This file is the SQLite outbox held to the one in memory, over random sequences of calls."""
+"""The SQLite outbox compared with the one in memory, over random sequences of calls."""
 
 import asyncio
 import json
@@ -70,7 +70,7 @@ def timeless(message: Message) -> tuple[Message, bool]:
     ), (message.holds_for > 60)
 
 
-def storied(record: Record) -> tuple[Any, ...]:
+def as_seen(record: Record) -> tuple[Any, ...]:
     return (
         record.tenant_id, record.document_name, record.message_id, record.ordering_key,
         record.parameters, record.size, record.state, record.reason, record.attempts,
@@ -150,7 +150,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule(wanted=FILTERS, limit=st.integers(0, 6))
     def find(self, wanted: Filter, limit: int) -> None:
         async def ask(store: SqliteOutbox | MemoryOutbox) -> Any:
-            return [storied(record) for record in await store.find(wanted, limit)]
+            return [as_seen(record) for record in await store.find(wanted, limit)]
 
         self.both(ask)
 
@@ -160,7 +160,7 @@ class OutboxMachine(RuleBasedStateMachine):
             seen = await store.preview(what, wanted, 3)
             done = await store.decide(BulkAction(what, seen.wanted, "ann@desk", reason))
             assert done == seen.total
-            return done, sorted(seen.groups), [storied(record) for record in seen.sample]
+            return done, sorted(seen.groups), [as_seen(record) for record in seen.sample]
 
         self.both(ask)
 
@@ -169,7 +169,7 @@ class OutboxMachine(RuleBasedStateMachine):
         async def ask(store: SqliteOutbox | MemoryOutbox) -> Any:
             records = await store.show(message_id, None)
             heads = [await store.lane_head(record) for record in records]
-            return [storied(record) for record in records], [head and head.message_id for head in heads]
+            return [as_seen(record) for record in records], [head and head.message_id for head in heads]
 
         self.both(ask)
 

@@ -1,4 +1,4 @@
-"""This file is what can go wrong with the file under the outbox: said clearly, nothing lost, and on it goes."""
+"""What can fail with the outbox's file: reported clearly, nothing lost, resumed automatically."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ import pytest
 from relay.core.admin import Filter
 from relay.core.model import Delivered, DocumentName, Draft, Released, TenantId
 from relay.core.ports import StoreError
-from relay.outbox import SqliteOutbox, open_outbox, schema, upgrade
+from relay.outbox import SqliteOutbox, open_outbox
 from relay.outbox.sqlite import database, errors
 from tests.contract.stores import ACME, ROOM, insert_plainly
 from tests.outbox.conftest import Opener
@@ -51,32 +51,7 @@ async def failure(call: Awaitable[object]) -> StoreError | None:
     return None
 
 
-# --- which file -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["relay.db", "sqlite://relay.db", "sqlite:///", "sqlite:///:memory:", "sqlite:///folder/", ""],
-)
-async def test_a_url_that_names_no_file_is_refused_with_an_example(url: str) -> None:
-    with pytest.raises(StoreError, match=r"use sqlite:///relay\.db") as caught:
-        await open_outbox(url)
-    assert caught.value.lasting
-
-
-async def test_a_url_of_another_kind_is_refused_without_its_password() -> None:
-    with pytest.raises(StoreError, match=r"mysql://db/outbox names no outbox") as caught:
-        await open_outbox("mysql://relay:canary@db/outbox")
-    assert "canary" not in str(caught.value)
-
-
-async def test_three_slashes_are_relative_four_absolute(
-    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    await opened(Path("here #1?.db"))
-    await opened(tmp_path / "there%20.db")
-    assert {"here #1?.db", "there%20.db"} <= names_in(tmp_path)
+# --- the file -----------------------------------------------------------------------------------
 
 
 async def test_a_missing_file_is_only_made_where_that_is_asked(opened: Opener, tmp_path: Path) -> None:
@@ -119,64 +94,6 @@ async def test_another_programs_database_is_refused_and_left_alone(tmp_path: Pat
     assert path.read_bytes() == before
 
 
-async def test_upgrade_adds_the_outbox_to_an_applications_own_database(
-    opened: Opener, tmp_path: Path
-) -> None:
-    """Only there can a message be handed over in the application's own transaction."""
-    path = tmp_path / "orders.db"
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE orders (id)")
-        connection.execute("PRAGMA user_version = 7")
-    upgrade(f"sqlite:///{path}")
-    upgrade(f"sqlite:///{path}")
-    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("INSERT INTO orders VALUES (1)")
-        connection.execute(
-            "INSERT INTO relay_outbox (tenant_id, document_name, payload) VALUES ('acme_prd', 'Sync.SalesOrder', 'x')"
-        )
-        assert connection.execute("PRAGMA user_version").fetchone() == (7,)
-    assert await pending(await opened(path)) == 1
-
-
-async def test_the_printed_schema_makes_an_outbox(opened: Opener, tmp_path: Path) -> None:
-    path = tmp_path / "orders.db"
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.executescript("CREATE TABLE orders (id);" + schema(f"sqlite:///{path}"))
-    outbox = await opened(path, create=False)
-    await outbox.add([draft()])
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-
-
-async def test_a_newer_schema_is_refused(opened: Opener, tmp_path: Path) -> None:
-    path = tmp_path / "relay.db"
-    await (await opened(path)).close()
-    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("INSERT INTO relay_schema (version) VALUES (99)")
-    error = await refused(path)
-    assert "newer relay" in str(error)
-    assert error.lasting
-
-
-async def test_text_in_another_encoding_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "relay.db"
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA encoding = 'UTF-16'")
-        connection.execute("CREATE TABLE orders (id)")
-    with pytest.raises(StoreError, match="UTF-16"):
-        upgrade(f"sqlite:///{path}")
-
-
-async def test_processes_that_start_at_once_make_one_outbox(tmp_path: Path) -> None:
-    """The first start of several containers on one volume."""
-    code = "import sys; from relay.outbox import upgrade; upgrade(sys.argv[1])"
-    processes = [
-        await asyncio.create_subprocess_exec(sys.executable, "-c", code, f"sqlite:///{tmp_path}/relay.db")
-        for _ in range(3)
-    ]
-    assert [await process.wait() for process in processes] == [0, 0, 0]
-
-
 # --- two relays -----------------------------------------------------------------------------------
 
 
@@ -202,7 +119,7 @@ async def test_a_start_that_failed_leaves_no_lock_behind(opened: Opener, tmp_pat
 # --- the disk -------------------------------------------------------------------------------------
 
 
-async def test_on_a_full_disk_nothing_is_half_stored_and_it_goes_on_once_there_is_room(
+async def test_on_a_full_disk_nothing_is_half_stored_and_calls_succeed_once_there_is_room(
     opened: Opener, small_disk: Path
 ) -> None:
     outbox = await opened(small_disk / "relay.db")
@@ -228,7 +145,7 @@ async def test_on_a_full_disk_nothing_is_half_stored_and_it_goes_on_once_there_i
     assert integrity(small_disk / "relay.db") == "ok"
 
 
-async def test_a_disk_that_is_full_from_the_start_is_said(small_disk: Path) -> None:
+async def test_a_disk_that_is_full_from_the_start_is_reported(small_disk: Path) -> None:
     with contextlib.suppress(OSError), (small_disk / "ballast").open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
@@ -236,7 +153,9 @@ async def test_a_disk_that_is_full_from_the_start_is_said(small_disk: Path) -> N
     assert "disk is full" in str(error)
 
 
-async def test_a_folder_that_cannot_be_written_is_said_and_mended(opened: Opener, small_disk: Path) -> None:
+async def test_a_folder_that_cannot_be_written_is_reported_and_can_be_fixed(
+    opened: Opener, small_disk: Path
+) -> None:
     path = small_disk / "relay.db"
     await (await opened(path)).close()
     remount(small_disk, "ro")
@@ -266,7 +185,9 @@ def remount(folder: Path, mode: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{mode}", str(folder)], check=True)
 
 
-async def test_a_damaged_file_is_said_and_a_backup_put_back_goes_on(opened: Opener, tmp_path: Path) -> None:
+async def test_a_damaged_file_is_reported_and_a_restored_backup_is_used(
+    opened: Opener, tmp_path: Path
+) -> None:
     path = tmp_path / "relay.db"
     first = await opened(path)
     await first.add([draft(bytes([65 + i % 20]) * 3000) for i in range(200)])
@@ -341,7 +262,7 @@ async def test_a_file_that_another_process_holds_locked(
         with pytest.raises(StoreError, match="locked by another process") as caught:
             await outbox.add([draft()])
         assert not caught.value.lasting
-        assert await pending(outbox) == 1  # reading goes on
+        assert await pending(outbox) == 1  # reading still works
         other.execute("ROLLBACK")
     await outbox.add([draft()])
     assert await pending(outbox) == 2
@@ -417,24 +338,24 @@ asyncio.run(settle())
 
 
 async def test_a_relay_killed_while_it_settles_leaves_whole_groups(opened: Opener, tmp_path: Path) -> None:
-    """What it said was settled is; of the group under way, all or nothing."""
+    """What it reported as settled is settled; of the group in flight, all or nothing."""
     path = tmp_path / "relay.db"
     outbox = await opened(path)
     await outbox.add([draft(b"x" * 500) for _ in range(16 * 200)])
-    said = 0
+    reported = 0
     for lines in (1, 3, 7):
         settler = await asyncio.create_subprocess_exec(
             sys.executable, "-c", SETTLER, f"sqlite:///{path}", stdout=asyncio.subprocess.PIPE
         )
         assert settler.stdout is not None
         for _ in range(lines):
-            said = int(await settler.stdout.readline())
+            reported = int(await settler.stdout.readline())
         settler.send_signal(signal.SIGKILL)
-        said = max([said, *(int(line) for line in (await settler.stdout.read()).split(b"\n")[:-1])])
+        reported = max([reported, *(int(line) for line in (await settler.stdout.read()).split(b"\n")[:-1])])
         await settler.wait()
         done = (await outbox.counts())[ACME].delivered
         assert done % 16 == 0
-        assert said <= done <= said + 16
+        assert reported <= done <= reported + 16
         assert integrity(path) == "ok"
 
 

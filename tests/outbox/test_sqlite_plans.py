@@ -1,4 +1,4 @@
-"""This file is the cost of the outbox's statements: none walks through a backlog that is not asked for."""
+"""The cost of the outbox's statements on SQLite: none scans a backlog that is not selected."""
 
 import contextlib
 import json
@@ -16,6 +16,7 @@ from relay.outbox import upgrade
 from relay.outbox.sqlite import admin_queries, audit, bulk, due, selection, settle, tenants
 from relay.outbox.sqlite.database import connect
 from relay.outbox.values import WINDOW, PendingFilter
+from tests.support.costs import steps
 
 ACME = TenantId("ACME")
 MANY = 20_000
@@ -45,23 +46,7 @@ def piled_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Conne
         yield connection
 
 
-@contextlib.contextmanager
-def steps(connection: sqlite3.Connection) -> Iterator[list[int]]:
-    """SQLite's own count of the virtual machine's steps, in hundreds: a measure that no busy machine disturbs."""
-    count = [0]
-
-    def tick() -> int:
-        count[0] += 1
-        return 0
-
-    connection.set_progress_handler(tick, 100)
-    try:
-        yield count
-    finally:
-        connection.set_progress_handler(None, 0)
-
-
-def span(*held: str | None, limit: int = 10) -> PendingFilter:
+def pending(*held: str | None, limit: int = 10) -> PendingFilter:
     return PendingFilter(
         frozenset(None if key is None else OrderingKey(key) for key in held), frozenset(), limit
     )
@@ -69,35 +54,35 @@ def span(*held: str | None, limit: int = 10) -> PendingFilter:
 
 def test_a_backlog_that_is_not_accepted_costs_nothing(piled_up: sqlite3.Connection) -> None:
     with steps(piled_up) as count:
-        found = due.due(piled_up, ACME, {DocumentName("B")}, span(), 1000)
+        found = due.due(piled_up, ACME, {DocumentName("B")}, pending(), 1000)
     assert len(found) == 10
     assert count[0] < 50
 
 
 def test_a_backlog_without_a_key_that_is_held_costs_nothing(piled_up: sqlite3.Connection) -> None:
     with steps(piled_up) as count:
-        found = due.due(piled_up, ACME, {DocumentName("B")}, span(None), 1000)
+        found = due.due(piled_up, ACME, {DocumentName("B")}, pending(None), 1000)
     assert len(found) == 10
     assert count[0] < 50
 
 
 def test_a_held_lane_that_has_piled_up_costs_a_window_only(piled_up: sqlite3.Connection) -> None:
     with steps(piled_up) as count:
-        found = due.due(piled_up, ACME, {DocumentName("A")}, span(None, "held"), 1000)
+        found = due.due(piled_up, ACME, {DocumentName("A")}, pending(None, "held"), 1000)
     assert [message.ordering_key for message in found] == [f"free{i}" for i in range(10)]
-    walked = count[0] * 100
-    assert walked < WINDOW * 30 < MANY * 30
+    examined = count[0] * 100
+    assert examined < WINDOW * 30 < MANY * 30
 
 
 def test_the_next_of_a_large_backlog_cost_what_the_next_of_a_small_one_do(
     piled_up: sqlite3.Connection,
 ) -> None:
     with steps(piled_up) as count:
-        assert len(due.due(piled_up, ACME, {DocumentName("A")}, span(), 1000)) == 10
+        assert len(due.due(piled_up, ACME, {DocumentName("A")}, pending(), 1000)) == 10
     assert count[0] < 50
 
 
-def test_signals_documents_and_counts_step_over_the_rows(piled_up: sqlite3.Connection) -> None:
+def test_notification_documents_and_counts_step_over_the_rows(piled_up: sqlite3.Connection) -> None:
     with steps(piled_up) as count:
         assert tenants.notification(piled_up).pending == {ACME}
         assert due.documents(piled_up, ACME) == {"A", "B", "Unaccepted"}
@@ -105,7 +90,7 @@ def test_signals_documents_and_counts_step_over_the_rows(piled_up: sqlite3.Conne
     assert count[0] < 100
 
 
-def test_looking_for_what_is_aside_steps_over_the_rest(piled_up: sqlite3.Connection) -> None:
+def test_finding_parked_and_dropped_messages_steps_over_the_rest(piled_up: sqlite3.Connection) -> None:
     with steps(piled_up) as count:
         assert admin_queries.find(piled_up, Filter(tenant=ACME, state="parked"), 10) == []
         assert admin_queries.find(piled_up, Filter(state="dropped"), 10) == []
@@ -114,16 +99,16 @@ def test_looking_for_what_is_aside_steps_over_the_rest(piled_up: sqlite3.Connect
     assert count[0] < 100
 
 
-def test_the_queues_shape_looks_at_so_many_rows_and_no_more(piled_up: sqlite3.Connection) -> None:
+def test_the_ages_of_the_queue_examine_so_many_rows_and_no_more(piled_up: sqlite3.Connection) -> None:
     with steps(piled_up) as count:
-        shapes = admin_queries.queue_ages(piled_up, None, 50)
-        assert [(shape.document, sum(shape.counts), shape.more) for shape in shapes] == [
+        queues = admin_queries.queue_ages(piled_up, None, 50)
+        assert [(queue.document, sum(queue.counts), queue.more) for queue in queues] == [
             ("A", 50, True), ("B", 10, False), ("Unaccepted", 50, True),
         ]  # fmt: skip
     assert count[0] < 300
 
 
-def test_a_preview_looks_at_what_is_meant_alone(piled_up: sqlite3.Connection) -> None:
+def test_a_preview_examines_only_what_is_selected(piled_up: sqlite3.Connection) -> None:
     with steps(piled_up) as count:
         seen = admin_queries.preview(piled_up, "park", Filter(ACME, DocumentName("B")), 5)
         assert (seen.total, len(seen.sample)) == (10, 5)
@@ -143,11 +128,11 @@ STATEMENTS = {
     for name, sql in vars(module).items()
     if isinstance(sql, str) and re.match(r"\s*(SELECT|WITH|UPDATE|INSERT|DELETE)\b", sql)
 }
-WALKS_ON_PURPOSE = {
+SCANS_ON_PURPOSE = {
     "admin_queries._COUNTS": "a row a tenant",
     "audit._NEWEST": "from the newest on, so many",
     "audit._PRUNE": "from the oldest on, so many",
-    "audit._ABANDON": "the decisions that run",
+    "audit._ABANDON": "the running actions",
     "tenants._PENDING": "the first step of the walk from tenant to tenant: one row",
     "tenants._CONTROLS": "a row a tenant",
     "tenants._STATES": "a row a relay, then a row a tenant",
@@ -167,7 +152,7 @@ def test_no_statement_scans_a_table(piled_up: sqlite3.Connection, name: str) -> 
         for step in plan
         if re.match(r"SCAN (?!found|lane|head|json_each|CONSTANT|\(|.*VIRTUAL TABLE)", step)
     ]
-    assert (scans != []) == (name in WALKS_ON_PURPOSE), plan
+    assert (scans != []) == (name in SCANS_ON_PURPOSE), plan
 
 
 def test_the_settlement_of_a_group_goes_by_row_id(piled_up: sqlite3.Connection) -> None:
