@@ -33,7 +33,7 @@ _LEVELS_WITH_CODE = frozenset({"warning", "error", "critical"})
 _MAX_VALUE_LENGTH = 2000
 
 
-def configure(level: str = "info", form: Format | None = None, stream: TextIO | None = None) -> None:
+def configure(level: str, form: Format | None, stream: TextIO | None = None) -> None:
     """Send the relay's and the libraries' logs to `stream` (stderr); may be called again.
 
     `level`: debug, info, warning or error. `form` None: console on a terminal, json otherwise. Libraries

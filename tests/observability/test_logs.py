@@ -72,9 +72,9 @@ def test_a_new_level_and_format_apply_to_existing_loggers() -> None:
 
 def test_the_default_is_the_console_on_a_terminal_and_json_elsewhere() -> None:
     piped, terminal = io.StringIO(), _Terminal()
-    logs.configure(stream=piped)
+    logs.configure("info", None, piped)
     logs.logger().info("relay.started")
-    logs.configure(stream=terminal)
+    logs.configure("info", None, terminal)
     logs.logger().info("relay.started")
     assert lines_of(piped)[0]["event"] == "relay.started"
     assert not terminal.getvalue().startswith("{")
