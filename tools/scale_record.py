@@ -12,7 +12,7 @@ from typing import Literal
 
 from relay.demo.evidence import Again
 from relay.demo.verdict import why_again
-from relay.sandbox import Taken
+from relay.sandbox import TakenMessage
 
 UNEXPLAINED = "nobody knows why"
 _ON_THE_WIRE = 0.5
@@ -69,7 +69,7 @@ class Evidence:
     ended: float
     tenants: int
     handed: Sequence[Sent]
-    taken: Sequence[Taken]
+    taken: Sequence[TakenMessage]
     violations: Sequence[str]
     moves: Sequence[Move]
     outages: Sequence[Outage]
@@ -152,19 +152,21 @@ def held_by(replica: str, moves: Iterable[Move]) -> frozenset[str]:
 # --- sent twice ----------------------------------------------------------------------------------------
 
 
-def _whys(taken: Taken, outages: Sequence[Outage]) -> Iterator[str]:
+def _whys(taken: TakenMessage, outages: Sequence[Outage]) -> Iterator[str]:
     before = taken.at
-    for again in taken.again or ():
-        came = Again(again.at, again.after)
+    for again in taken.redeliveries or ():
+        came = Again(again.at, again.previous_outcome)
         found = (_why(came, before, outage) for outage in outages if taken.tenant_id in outage.tenants)
         yield next(filter(None, found), UNEXPLAINED)
         before = again.at
 
 
-def _unexplained(taken: Taken, began: float) -> str:
+def _unexplained(taken: TakenMessage, began: float) -> str:
     """With its instants, in seconds since the beginning."""
     times = [f"{taken.at - began:.2f} s"]
-    times += [f"{again.at - began:.2f} s (before: {again.after})" for again in taken.again or ()]
+    times += [
+        f"{again.at - began:.2f} s (before: {again.previous_outcome})" for again in taken.redeliveries or ()
+    ]
     return f"sent twice, {UNEXPLAINED}: {taken.message_id} of {taken.tenant_id} at {', '.join(times)}"
 
 
@@ -180,9 +182,9 @@ def _why(again: Again, before: float, outage: Outage) -> str | None:
 # --- order ---------------------------------------------------------------------------------------------
 
 
-def _order(handed: Iterable[Sent], arrived: Mapping[tuple[str, str], Taken]) -> tuple[list[str], int]:
+def _order(handed: Iterable[Sent], arrived: Mapping[tuple[str, str], TakenMessage]) -> tuple[list[str], int]:
     """Neighbours of one key that arrived the wrong way round, and how many pairs were looked at."""
-    lanes = defaultdict[tuple[str, str], list[tuple[Sent, Taken]]](list)
+    lanes = defaultdict[tuple[str, str], list[tuple[Sent, TakenMessage]]](list)
     for sent in sorted(handed, key=lambda one: one.row):
         if (taken := arrived.get((sent.tenant, sent.message_id))) is not None:
             lanes[sent.tenant, sent.key].append((sent, taken))

@@ -39,7 +39,7 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenMessage:
     """A message as the ION simulator took it. `number`: its place in the order of arrival."""
 
     number: int
@@ -94,7 +94,7 @@ class Evidence:
     ended: float
     handed: tuple[Enqueued, ...]
     fates: Mapping[int, Fate]
-    taken: tuple[Taken, ...]
+    taken: tuple[TakenMessage, ...]
     violations: tuple[str, ...]
     refused: frozenset[str] = frozenset()
     unsteady: frozenset[tuple[str, str]] = frozenset()

@@ -5,7 +5,7 @@ Pure. One file, no font and no script from elsewhere.
 
 from collections.abc import Iterator, Sequence
 
-from relay.demo.evidence import Enqueued, Evidence, FaultPeriod, Taken
+from relay.demo.evidence import Enqueued, Evidence, FaultPeriod, TakenMessage
 from relay.demo.ink import Ink
 from relay.demo.legend import (
     AGAIN,
@@ -169,7 +169,7 @@ class _Picture:
                 self._ink.line(begin, y, self._x(self._evidence.ended), y, FAILED, width=1.6)
             self._ink.dot(begin, y, 1.1, HANDED)
 
-    def _arrivals(self, taken: Taken, begin: float, y: float, colour: str) -> None:
+    def _arrivals(self, taken: TakenMessage, begin: float, y: float, colour: str) -> None:
         last = taken.again[-1].at if taken.again else taken.at
         self._ink.line(begin, y, self._x(last), y, colour, width=1.2, opacity=0.75)
         self._ink.dot(self._x(taken.at), y, 2, DELIVERED)
@@ -196,7 +196,7 @@ def _shown_states(evidence: Evidence) -> Sequence[str]:
     return [name for name in STATES if name in seen]
 
 
-def _told(message: Enqueued, taken: Taken | None) -> str:
+def _told(message: Enqueued, taken: TakenMessage | None) -> str:
     """What a browser shows when the pointer rests on the line."""
     told = f"{message.document} of {message.key}, {message.size} bytes, id {message.message_id}"
     if taken is None:

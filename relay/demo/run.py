@@ -14,7 +14,7 @@ from rich.console import Console
 
 from relay.demo import summary
 from relay.demo.application import Application
-from relay.demo.evidence import Again, Evidence, Fate, PingSeen, Taken
+from relay.demo.evidence import Again, Evidence, Fate, PingSeen, TakenMessage
 from relay.demo.ion import ping_was_fine
 from relay.demo.picture import draw
 from relay.demo.scenario import Scenario
@@ -106,14 +106,14 @@ async def _gather(
         handed=tuple(application.handed),
         fates=await asyncio.to_thread(_fates, stage.place),
         taken=tuple(
-            Taken(
+            TakenMessage(
                 number=one["number"],
                 tenant=one["tenant_id"],
                 message_id=one["message_id"],
                 document=one["document_name"],
                 sha256=one["sha256"],
                 at=one["at"],
-                again=tuple(Again(again["at"], again["after"]) for again in one["again"]),
+                again=tuple(Again(again["at"], again["previous_outcome"]) for again in one["redeliveries"]),
             )
             for one in taken
         ),

@@ -11,7 +11,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from relay.demo.evidence import Again, Enqueued, Evidence, Fate, Taken
+from relay.demo.evidence import Again, Enqueued, Evidence, Fate, TakenMessage
 
 _UNKNOWN = Fate("gone")
 ANSWER_LOST = "its answer was lost on the way"
@@ -127,7 +127,7 @@ def _name(message: Enqueued) -> str:
 
 # --- sent twice -----------------------------------------------------------------------------------
 
-Arrived = Mapping[tuple[str, str], Taken]
+Arrived = Mapping[tuple[str, str], TakenMessage]
 
 
 def _whys(message: Enqueued, arrived: Arrived, evidence: Evidence) -> Iterable[str]:
@@ -161,7 +161,7 @@ def _order(evidence: Evidence, arrived: Arrived) -> tuple[tuple[str, ...], int]:
     A message that is parked, or whose document is not accepted at the time, holds up nobody; those of one
     document are in order among themselves all the same.
     """
-    lanes = defaultdict[tuple[str, ...], list[tuple[Enqueued, Taken]]](list)
+    lanes = defaultdict[tuple[str, ...], list[tuple[Enqueued, TakenMessage]]](list)
     for message in sorted(evidence.handed, key=lambda one: one.row):
         taken = arrived.get((message.tenant, message.message_id))
         if taken is not None:

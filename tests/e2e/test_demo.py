@@ -22,7 +22,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from relay.demo import summary, workload
-from relay.demo.evidence import Again, Enqueued, Evidence, Fate, FaultPeriod, Taken
+from relay.demo.evidence import Again, Enqueued, Evidence, Fate, FaultPeriod, TakenMessage
 from relay.demo.picture import draw
 from relay.demo.screen import pulse
 from relay.demo.stage import Place
@@ -253,9 +253,9 @@ def handed(row: int, key: str = "SO-1", document: str = "Sync.SalesOrder") -> En
     return Enqueued(row, "ACME_PRD", f"id-{row}", document, key, f"hash-{row}", 100, 1000.0 + row)
 
 
-def taken(message: Enqueued, number: int | None = None, *again: Again) -> Taken:
+def taken(message: Enqueued, number: int | None = None, *again: Again) -> TakenMessage:
     number = message.row if number is None else number
-    return Taken(
+    return TakenMessage(
         number, message.tenant, message.message_id, message.document, message.sha256, 1000.5 + number, again
     )
 

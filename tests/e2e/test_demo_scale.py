@@ -10,8 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from relay.sandbox import Taken
-from relay.sandbox.record import Again
+from relay.sandbox import Redelivery, TakenMessage
 from tools.scale_picture import draw
 from tools.scale_record import Evidence, Move, Outage, Sent, held_by, judge
 
@@ -74,7 +73,7 @@ if "RELAY_TEST_LONG" in os.environ:
 
 SENT = [Sent(row, "T01_PRD", "K0", f"m{row}", 100.0 + row) for row in range(3)]
 TAKEN = [
-    Taken(row + 1, "T01_PRD", f"m{row}", "Sync.SalesOrder", b"", 8, 100.5 + row, "answered 202")
+    TakenMessage(row + 1, "T01_PRD", f"m{row}", "Sync.SalesOrder", b"", 8, 100.5 + row, "answered 202")
     for row in range(3)
 ]
 KILLED = Outage("killed", "a", frozenset({"T01_PRD"}), 102.0)
@@ -83,9 +82,9 @@ MOVES = [Move(99.0, "a", "T01_PRD", begins=True), Move(105.0, "b", "T01_PRD", be
 FINE = Evidence(99.0, 110.0, 1, SENT, TAKEN, [], MOVES, [KILLED], [(102.0, "kill -9 a")], 0)
 
 
-def again(at: float, after: str = "answered 202") -> list[Taken]:
+def again(at: float, after: str = "answered 202") -> list[TakenMessage]:
     """All taken, the second of them, first at 101.5, once more."""
-    return [TAKEN[0], replace(TAKEN[1], again=[Again(9, at, after)]), TAKEN[2]]
+    return [TAKEN[0], replace(TAKEN[1], redeliveries=[Redelivery(9, at, after)]), TAKEN[2]]
 
 
 def test_a_fine_run_is_called_fine_and_the_time_to_takeover_is_told() -> None:
@@ -119,14 +118,22 @@ def test_whatever_is_wrong_is_said(evidence: Evidence, words: str) -> None:
 @pytest.mark.parametrize("outage", [KILLED, FROZEN])
 def test_what_was_under_way_at_an_outage_may_come_again(outage: Outage, at: float) -> None:
     """Also what still stood in a socket's buffer then, and reached ION a little later."""
-    taken = [TAKEN[0], replace(TAKEN[1], at=at, again=[Again(9, 105.5, "answered 202")]), TAKEN[2]]
+    taken = [
+        TAKEN[0],
+        replace(TAKEN[1], at=at, redeliveries=[Redelivery(9, 105.5, "answered 202")]),
+        TAKEN[2],
+    ]
     verdict = judge(replace(FINE, outages=[outage], taken=taken))
     assert verdict.wrong == []
     assert sum(verdict.twice.values()) == 1
 
 
 def test_what_another_replica_delivered_may_not_come_again_after_the_thaw() -> None:
-    late = [TAKEN[0], replace(TAKEN[1], at=105.6, again=[Again(9, 107.1, "answered 202")]), TAKEN[2]]
+    late = [
+        TAKEN[0],
+        replace(TAKEN[1], at=105.6, redeliveries=[Redelivery(9, 107.1, "answered 202")]),
+        TAKEN[2],
+    ]
     assert any("nobody knows" in text for text in judge(replace(FINE, outages=[FROZEN], taken=late)).wrong)
 
 
