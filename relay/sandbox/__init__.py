@@ -10,10 +10,10 @@ The public interface for tests, besides `relay sandbox` on the command line:
         assert fault.is_exhausted and sandbox.violations == []
 
 `Sandbox` has `start()`, `stop()`, `url`, `tenants`, `tenant(id)`, `environment(directory)`, `ionapi(id)`;
-`faults(**fields)`, `add_faults(list)`, `injected_faults`, `clear_faults()`; `messages()`, `requests()`,
-`payload(id, message_id)`, `violations`, `record`, `clear_record()`; `until(fact)`. `faults(**fields)` takes
-the fields of docs/sandbox.md, raises `FaultError` and returns the `Fault`, which counts how often it was
-`applied`.
+`faults(**fields)`, `add_faults(list)`, `injected_faults`, `remove_fault(fault)`, `clear_faults()`;
+`messages()`, `requests()`, `payload(id, message_id)`, `violations`, `record`, `clear_record()`;
+`until(fact)`. `faults` takes the fields of docs/sandbox.md, raises `FaultError` and returns the `Fault`, with
+the number of times it was `applied`.
 """
 
 from relay.sandbox.conformance import Violation

@@ -175,6 +175,10 @@ class Sandbox:
         """All faults that were injected and not removed."""
         return self._ion.faults.faults
 
+    def remove_fault(self, fault: Fault) -> None:
+        """Remove one fault; what it changed of a tenant stays changed."""
+        self._ion.faults.remove(fault.id)
+
     def clear_faults(self) -> None:
         """Remove all faults: normal operation. What they changed of a tenant stays changed."""
         self._ion.faults.clear()
