@@ -171,25 +171,25 @@ def _find_ownerships(evidence: Evidence) -> tuple[list[Ownership], list[str]]:
     """Every ownership, and the tenants that two running replicas owned at the same time."""
     ownerships: list[Ownership] = []
     conflicts: list[str] = []
-    held: dict[str, tuple[str, float]] = {}
+    owners: dict[str, tuple[str, float]] = {}
 
     def close(tenant: str, at: float) -> None:
-        replica, begin = held.pop(tenant)
+        replica, begin = owners.pop(tenant)
         ownerships.append(Ownership(tenant, replica, begin, at))
 
     for move in sorted(evidence.moves, key=lambda move: move.at):
         if move.begins and move.tenant is not None:
-            if move.tenant in held:
-                owner = held[move.tenant][0]
+            if move.tenant in owners:
+                owner = owners[move.tenant][0]
                 if owner != move.replica and not _is_out(owner, move.at, evidence.outages):
                     conflicts.append(f"{move.tenant} was taken by {move.replica} while {owner} owned it")
                 close(move.tenant, move.at)
-            held[move.tenant] = (move.replica, move.at)
+            owners[move.tenant] = (move.replica, move.at)
         else:
-            for tenant in [move.tenant] if move.tenant is not None else list(held):
-                if tenant in held and held[tenant][0] == move.replica:
+            for tenant in [move.tenant] if move.tenant is not None else list(owners):
+                if tenant in owners and owners[tenant][0] == move.replica:
                     close(tenant, move.at)
-    for tenant in list(held):
+    for tenant in list(owners):
         close(tenant, evidence.ended)
     return ownerships, conflicts
 

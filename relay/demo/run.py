@@ -16,7 +16,7 @@ from relay.demo.scenario import Scenario
 from relay.demo.screen import OutboxWatch, Screen
 from relay.demo.stage import DemoFolder, Stage
 from relay.demo.timeline import draw
-from relay.demo.verdict import Evidence, Fate, as_json, assess, format_summary
+from relay.demo.verdict import Evidence, OutboxRow, as_json, assess, format_summary
 from relay.demo.workload import ACME, LATE, REFUSED, WITHDRAWN
 from relay.sandbox import Sandbox
 
@@ -98,7 +98,7 @@ async def _collect(
         began=began,
         ended=ended,
         enqueued=application.enqueued,
-        fates=await asyncio.to_thread(_read_fates, stage.folder),
+        rows=await asyncio.to_thread(_read_rows, stage.folder),
         taken=sandbox.messages(),
         violations=[f"{one.tenant_id}: {one.kind}: {one.reason}" for one in sandbox.violations],
         refused=frozenset({REFUSED}),
@@ -120,11 +120,11 @@ def _count_compressed(sandbox: Sandbox) -> int:
     return sum(one is not None and one.parameters.get("encoding") == "DEFLATE" for one in kept)
 
 
-def _read_fates(folder: DemoFolder) -> dict[int, Fate]:
+def _read_rows(folder: DemoFolder) -> dict[int, OutboxRow]:
     with closing(sqlite3.connect(folder.outbox, timeout=5)) as connection:
         rows = connection.execute("SELECT id, state, reason, settled_at FROM relay_outbox").fetchall()
     return {
-        row: Fate(state, reason, None if at is None else datetime.fromisoformat(at).timestamp())
+        row: OutboxRow(state, reason, None if at is None else datetime.fromisoformat(at).timestamp())
         for row, state, reason, at in rows
     }
 

@@ -116,15 +116,15 @@ class _Timeline:
 
     def _draw_message(self, message: Enqueued, y: float) -> str:
         taken = self._taken.get((message.tenant, message.message_id))
-        fate = self._evidence.fates.get(message.row)
+        row = self._evidence.rows.get(message.row)
         begin, start = self._x(message.at), dot(self._x(message.at), y, 1.1, _ENQUEUED)
         title = f"{message.document} of {message.key}, {message.size} bytes, id {message.message_id}"
         if taken is not None:
             return titled(_describe(title, message, taken), *self._draw_arrivals(message, taken, y), start)
-        if fate is None or fate.state != "parked" or fate.settled_at is None:
+        if row is None or row.state != "parked" or row.settled_at is None:
             end = self._x(self._evidence.ended)
             return titled(title, line(begin, y, end, y, RED, stroke_width=1.6), start)
-        x = self._x(fate.settled_at)
+        x = self._x(row.settled_at)
         label = text(x + 9, y + 4, "parked", fill=RED, font_weight=600, halo=True)
         wait = line(begin, y, x, y, _WAITING, stroke_width=1.3)
         return titled(title, wait, _draw_cross(x, y), label, start)

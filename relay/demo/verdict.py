@@ -34,8 +34,8 @@ Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
-    """What became of a message according to the outbox."""
+class OutboxRow:
+    """A message's state in the outbox."""
 
     state: str
     reason: str | None = None
@@ -65,7 +65,7 @@ class StatePeriod:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that is known. `fates`: by row. `refused`: the keys whose one message ION refuses.
+    """All that is known. `rows`: by id. `refused`: the keys whose one message ION refuses.
 
     `unsteady`: tenant and document that were not always accepted, so that they hold up no others.
     `answers`: by call and status how many ION gave. `compressed`: how many messages came compressed.
@@ -74,7 +74,7 @@ class Evidence:
     began: float
     ended: float
     enqueued: Sequence[Enqueued]
-    fates: Mapping[int, Fate]
+    rows: Mapping[int, OutboxRow]
     taken: Sequence[TakenMessage]
     violations: Sequence[str] = ()
     refused: frozenset[str] = frozenset()
@@ -151,18 +151,18 @@ def assess(evidence: Evidence) -> Verdict:
     delivered, parked, sent_twice, lost, waiting, altered = [], [], [], [], [], []
     for message in evidence.enqueued:
         taken = arrived.get((message.tenant, message.message_id))
-        fate = evidence.fates.get(message.row, Fate("gone"))
+        row = evidence.rows.get(message.row, OutboxRow("gone"))
         if taken is not None:
             delivered.append(Delivery(message, taken.at - message.at))
             sent_twice += [(message, why) for why in _explain_redeliveries(taken, evidence.killed_at)]
             if (taken.sha256, taken.document_name) != (message.sha256, message.document):
                 altered.append(_name(message))
-        if fate.state == "parked":
-            parked.append((message, fate.reason or "no reason"))
-        elif fate.state == "pending":
+        if row.state == "parked":
+            parked.append((message, row.reason or "no reason"))
+        elif row.state == "pending":
             waiting.append(_name(message))
         elif taken is None:
-            lost.append(f"{_name(message)} ({fate.state} in the outbox, never taken by ION)")
+            lost.append(f"{_name(message)} ({row.state} in the outbox, never taken by ION)")
     out_of_order, pairs = find_disorder(evidence.enqueued, arrived, evidence.unsteady)
     normal = [one for one in delivered if _is_in_normal_operation(one.message, evidence)]
     verdict = Verdict(

@@ -48,7 +48,7 @@ class Visit:
 
     @property
     def is_fine(self) -> bool:
-        """Whether ION would go on with the activation."""
+        """Whether ION would continue the activation."""
         return self.status == 200
 
     def as_json(self) -> dict[str, object]:

@@ -8,7 +8,7 @@ Pure: callers pass the time (monotonic seconds). The rules, for each tenant sepa
   broken connection, and a client that went away) the next post needs a ping that was answered well and began
   after that.
 * Posts that were already in flight when the failure was answered are allowed. They begin within `tolerance`
-  of the answer and before the next ping, do not carry the id of a message that has failed since, and are at
+  of the answer and before the next ping, do not have the id of a message that has failed since, and are at
   most two for each connection that posted since the last good ping, the failed one excluded: a client that
   posts one at a time is allowed none.
 * A hot loop: more than `hot_loop` failed rounds within a second without a delivery between. Every failed

@@ -39,7 +39,7 @@ class BadHeaderError(Exception):
 
 
 def read_parameters(authorization: str, url: str) -> list[tuple[str, str]]:
-    """All parameters that take part, of the header and the query; the signature too."""
+    """All parameters that are signed, of the header and the query, and the signature."""
     try:
         found: list[tuple[str, str]] = signature.collect_parameters(
             uri_query=urlsplit(url).query,

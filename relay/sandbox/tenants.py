@@ -91,7 +91,6 @@ class Tenants:
 
     def __init__(self, tenants: Iterable[SandboxTenant]) -> None:
         self._by_id: dict[str, SandboxTenant] = {}
-        self._by_client: dict[str, SandboxTenant] = {}
         self._by_consumer: dict[str, SandboxTenant] = {}
         for tenant in tenants:
             self.add(tenant)
@@ -101,7 +100,6 @@ class Tenants:
         if tenant.tenant_id in self._by_id:
             raise ValueError(f"tenant {tenant.tenant_id} exists already")
         self._by_id[tenant.tenant_id] = tenant
-        self._by_client[tenant.credentials.client_id] = tenant
         self._by_consumer[tenant.credentials.consumer_key] = tenant
 
     def __iter__(self) -> Iterator[SandboxTenant]:
@@ -110,10 +108,6 @@ class Tenants:
     def get(self, tenant_id: str) -> SandboxTenant | None:
         """By tenant id."""
         return self._by_id.get(tenant_id) or self._by_id.get(tenant_id.upper())
-
-    def by_client(self, client_id: str) -> SandboxTenant | None:
-        """By OAuth 2 client id."""
-        return self._by_client.get(client_id)
 
     def by_consumer(self, consumer_key: str) -> SandboxTenant | None:
         """By OAuth 1.0a consumer key."""

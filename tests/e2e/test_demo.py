@@ -30,8 +30,8 @@ from relay.demo.verdict import (
     IN_FLIGHT,
     NOT_SETTLED,
     Evidence,
-    Fate,
     FaultPeriod,
+    OutboxRow,
     as_json,
     assess,
     explain_redelivery,
@@ -155,12 +155,12 @@ def test_the_printed_summary_agrees_with_the_json(demo: Run) -> None:
         "out of order": 0,
         "pings": demo.summary["pings"],
     }
-    said = {
+    printed = {
         name: int(found[1])
         for name in facts
         if (found := re.search(rf"^ +(\d+)  {name}(?: |$)", demo.out, re.MULTILINE))
     }
-    assert said == facts
+    assert printed == facts
     assert sum(map(int, re.findall(r"^ +(\d+)  sent twice ", demo.out, re.MULTILINE))) == len(
         demo.summary["sent_twice"]
     )
@@ -168,9 +168,9 @@ def test_the_printed_summary_agrees_with_the_json(demo: Run) -> None:
 
 def test_piped_it_prints_plain_lines_for_each_chapter(demo: Run) -> None:
     assert "\x1b" not in demo.out
-    told = ("Normal operation", "Outage", "delivered meanwhile", "answer is lost", "refuses with 400", "revoked", "off the connection point", "those wait", "active again",
+    chapters = ("Normal operation", "Outage", "delivered meanwhile", "answer is lost", "refuses with 400", "revoked", "off the connection point", "those wait", "active again",
             "kill -9", "Started again", "adds Sync.Invoice")  # fmt: skip
-    assert [words for words in told if words not in demo.out] == []
+    assert [words for words in chapters if words not in demo.out] == []
 
 
 def test_during_the_outage_there_were_few_pings_at_growing_intervals(demo: Run) -> None:
@@ -277,7 +277,10 @@ FINE = Evidence(
     began=1000.0,
     ended=1010.0,
     enqueued=(*MESSAGES, BAD),
-    fates={**{one.row: Fate("delivered") for one in MESSAGES}, 9: Fate("parked", "HTTP 400", 1009.2)},
+    rows={
+        **{one.row: OutboxRow("delivered") for one in MESSAGES},
+        9: OutboxRow("parked", "HTTP 400", 1009.2),
+    },
     taken=tuple(taken(one) for one in MESSAGES),
     violations=(),
     refused=frozenset({"PO-BAD"}),
@@ -298,13 +301,17 @@ def wrong_cases() -> Iterator[tuple[str, Evidence, str]]:
     yield "a message that ION never took", replace(FINE, taken=(first, third)), "lost: "
     yield (
         "gone from the outbox too",
-        replace(FINE, taken=(first, third), fates={**FINE.fates, 2: Fate("gone")}),
+        replace(FINE, taken=(first, third), rows={**FINE.rows, 2: OutboxRow("gone")}),
         "lost: ",
     )
-    yield "dropped", replace(FINE, taken=(first, third), fates={**FINE.fates, 2: Fate("dropped")}), "lost: "
+    yield (
+        "dropped",
+        replace(FINE, taken=(first, third), rows={**FINE.rows, 2: OutboxRow("dropped")}),
+        "lost: ",
+    )
     yield (
         "still waiting",
-        replace(FINE, taken=(first, third), fates={**FINE.fates, 2: Fate("pending")}),
+        replace(FINE, taken=(first, third), rows={**FINE.rows, 2: OutboxRow("pending")}),
         "not delivered: ",
     )
     yield (
@@ -361,7 +368,7 @@ def test_a_document_that_is_not_accepted_holds_up_no_others_and_keeps_its_own_or
     evidence = replace(
         FINE,
         enqueued=(one, late, other, later),
-        fates={row: Fate("delivered") for row in range(1, 5)},
+        rows={row: OutboxRow("delivered") for row in range(1, 5)},
         refused=frozenset(),
         unsteady=frozenset({("ACME_PRD", "Overdue")}),
         taken=(taken(one, 1), taken(other, 2), taken(late, 3), taken(later, 4)),
@@ -397,10 +404,10 @@ def test_the_picture_shows_a_lost_message() -> None:
 
 def test_what_is_wrong_is_printed_once_with_its_count() -> None:
     evidence = replace(FINE, taken=FINE.taken[1:], violations=("ACME_PRD: hot-loop",) * 3)
-    said = str(format_summary(assess(evidence), evidence, {"outbox": "demo/outbox.db"}))
-    assert "WRONG: against the guide's sequence: ACME_PRD: hot-loop (3 times)" in said
-    assert "WRONG: lost: Sync.SalesOrder of SO-1, ACME_PRD, id id-1" in said
-    assert "Nothing was lost" not in said
+    printed = str(format_summary(assess(evidence), evidence, {"outbox": "demo/outbox.db"}))
+    assert "WRONG: against the guide's sequence: ACME_PRD: hot-loop (3 times)" in printed
+    assert "WRONG: lost: Sync.SalesOrder of SO-1, ACME_PRD, id id-1" in printed
+    assert "Nothing was lost" not in printed
 
 
 def test_normal_operation_is_without_faults_while_a_relay_runs() -> None:

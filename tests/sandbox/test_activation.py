@@ -51,8 +51,8 @@ async def test_an_application_that_answers_200_is_activated(
     acme: IonClient, sandbox: Sandbox, application: Application
 ) -> None:
     sandbox.tenant("ACME_PRD").connection_point = "inactive"
-    status, told = await _activate(acme, application.url)
-    assert (status, told["activated"]) == (200, True)
+    status, answer = await _activate(acme, application.url)
+    assert (status, answer["activated"]) == (200, True)
     assert application.asked == [f"/ACME_PRD/service/{call}" for call in ("ping", "versions", "protocol")]
     assert all(header.startswith("OAuth ") for header in application.authorizations)
     assert sandbox.tenant("ACME_PRD").connection_point == "active"
@@ -62,8 +62,8 @@ async def test_an_application_that_does_not_is_not_activated_and_its_answer_is_s
     acme: IonClient, sandbox: Sandbox, application: Application
 ) -> None:
     application.answers["versions"] = (503, '{"errors": ["the relay is stopping"]}')
-    _, told = await _activate(acme, application.url)
-    assert told == {
+    _, answer = await _activate(acme, application.url)
+    assert answer == {
         "activated": False,
         "visits": [
             {"call": "ping", "status": 200, "answer": "{}"},
@@ -75,23 +75,23 @@ async def test_an_application_that_does_not_is_not_activated_and_its_answer_is_s
 
 async def test_an_answer_that_is_no_json_is_shown_as_text(acme: IonClient, application: Application) -> None:
     application.answers["ping"] = (502, "<h1>Bad\n gateway</h1>")
-    _, told = await _activate(acme, application.url)
-    assert told["visits"] == [{"call": "ping", "status": 502, "answer": "<h1>Bad gateway</h1>"}]
+    _, answer = await _activate(acme, application.url)
+    assert answer["visits"] == [{"call": "ping", "status": 502, "answer": "<h1>Bad gateway</h1>"}]
 
 
 async def test_an_application_that_is_not_running_gives_no_answer(
     acme: IonClient, unused_tcp_port: int
 ) -> None:
-    _, told = await _activate(acme, f"http://127.0.0.1:{unused_tcp_port}/ACME_PRD")
-    assert told["activated"] is False
-    assert told["visits"][0]["status"] is None  # type: ignore[index]
+    _, answer = await _activate(acme, f"http://127.0.0.1:{unused_tcp_port}/ACME_PRD")
+    assert answer["activated"] is False
+    assert answer["visits"][0]["status"] is None  # type: ignore[index]
 
 
 @pytest.mark.parametrize("changed", [{"url": "nowhere"}, {"consumer_key": 7}, {"url": "ftp://x/"}])
 async def test_an_invalid_application_is_refused(acme: IonClient, changed: dict[str, object]) -> None:
-    status, told = await _activate(acme, "http://127.0.0.1:1", **changed)
+    status, answer = await _activate(acme, "http://127.0.0.1:1", **changed)
     assert status == 400
-    assert told["error"]
+    assert answer["error"]
 
 
 async def test_an_unknown_tenant_is_not_found(acme: IonClient) -> None:

@@ -170,7 +170,7 @@ async def test_a_token_request_that_is_no_form_or_for_no_tenant_is_refused(acme:
 async def test_a_token_expires(sandbox: Sandbox, acme: IonClient) -> None:
     sandbox.tenant("ACME_PRD").token_seconds = 0.001
     answer = await acme.token_request()
-    assert answer.json["expires_in"] == 1, "a life is told in whole seconds, never as none"
+    assert answer.json["expires_in"] == 1, "a lifetime is given in whole seconds, at least 1"
     acme.token = answer.json["access_token"]
     while (refused := await acme.ping()).status == 200:
         pass

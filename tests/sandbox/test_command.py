@@ -107,7 +107,7 @@ def test_its_output_is_for_a_shell_and_sigint_ends_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["--tenant", "NOT-GOOD"], "NOT-GOOD"),
         (["--tenant", "A,oauth3"], "oauth1 or oauth2"),
@@ -116,10 +116,10 @@ def test_its_output_is_for_a_shell_and_sigint_ends_it() -> None:
         (["--port", "70000"], "--port"),
     ],
 )
-def test_wrong_use_exits_with_2_and_names_what_is_wrong(arguments: list[str], said: str) -> None:
+def test_wrong_use_exits_with_2_and_names_what_is_wrong(arguments: list[str], expected: str) -> None:
     refused = _run("--port", "0", *arguments)
     assert refused.exit_code == 2
-    assert said in refused.stderr
+    assert expected in refused.stderr
 
 
 def test_the_commands_report_that_no_sandbox_runs() -> None:

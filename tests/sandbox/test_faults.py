@@ -121,7 +121,7 @@ async def test_a_hostile_body_cannot_be_read_as_json(
     sandbox.faults(call=call, body=kind)
     answer = await _call(acme, call)
     assert 200 <= answer.status < 300
-    with pytest.raises(ValueError):  # noqa: PT011 - UnicodeDecodeError and JSONDecodeError are both meant
+    with pytest.raises(ValueError):  # noqa: PT011 - UnicodeDecodeError and JSONDecodeError are both expected
         json.loads(answer.body)
     if kind == "html":
         assert answer.headers["Content-Type"].startswith("text/html")

@@ -1,4 +1,4 @@
-"""A multipartMessage is checked part by part, with the status and the internal code of ims-v3."""
+"""A multipartMessage is checked part by part, with the status and the IMS code of ims-v3."""
 
 import json
 import zlib
