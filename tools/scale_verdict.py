@@ -13,9 +13,6 @@ from relay.demo.application import Enqueued
 from relay.demo.verdict import UNEXPLAINED, explain_redelivery, find_disorder
 from relay.sandbox import Redelivery, TakenMessage
 
-_IN_TRANSIT = 0.5
-"""Seconds: what was in a socket's buffer at a SIGKILL or SIGSTOP reaches the simulator a little later."""
-
 
 @dataclass(frozen=True, slots=True)
 class Move:
@@ -157,8 +154,6 @@ def _describe_unexplained(taken: TakenMessage, began: float) -> str:
 
 def _find_cause(again: Redelivery, before: float, outage: Outage) -> str | None:
     """As `relay demo` explains its kill; a freeze leaves the same things unsettled."""
-    if outage.begin < before <= outage.begin + _IN_TRANSIT:
-        before = outage.begin
     cause = explain_redelivery(again, before, outage.begin)
     frozen = cause is not None and outage.how == "frozen"
     return "it was sent, but not settled yet, when its replica froze" if frozen else cause

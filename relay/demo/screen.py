@@ -1,6 +1,7 @@
 """What the demo shows while it runs: plain lines when piped, with a live table on a terminal."""
 
 import asyncio
+import json
 import sqlite3
 import sys
 import time
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -19,6 +21,7 @@ from rich.text import Text
 
 from relay.demo.verdict import StatePeriod
 from relay.demo.workload import ACME, GLOBEX
+from relay.reports.wait_reasons import state_reason
 
 NO_RELAY = "no relay"
 _POLL_SECONDS = 0.1
@@ -31,7 +34,8 @@ _STYLES = {
 }  # fmt: skip
 _COUNTS = "SELECT upper(tenant_id), pending, delivered, parked FROM relay_counts"
 _STATES = """
-SELECT upper(tenant_id), state, coalesce(reason, ''), since, next_try
+SELECT upper(tenant_id), state, coalesce(reason, ''), coalesce(kind, ''), coalesce(documents, '[]'),
+       since, next_try
 FROM relay_tenants WHERE state IS NOT NULL
 """
 
@@ -58,7 +62,7 @@ class OutboxWatch:
         self._outbox, self._notify = outbox, notify
         self.tenants = {ACME: TenantView(), GLOBEX: TenantView()}
         self.is_running = True
-        self._changes: dict[str, list[tuple[float, str, str]]] = {ACME: [], GLOBEX: []}
+        self._changes: dict[str, list[tuple[float, str]]] = {ACME: [], GLOBEX: []}
         self._rated_at = time.monotonic()
         self._rated = dict.fromkeys(self.tenants, 0)
 
@@ -76,8 +80,9 @@ class OutboxWatch:
             tenant = self.tenants[name]
             tenant.pending, tenant.delivered, tenant.parked = pending, delivered, parked
         if self.is_running:
-            for name, state, reason, since, next_try in states:
-                self._update(name, state, reason, _to_epoch(since), next_try and _to_epoch(next_try))
+            for name, state, reason, kind, documents, since, next_try in states:
+                text = state_reason(kind, reason, json.loads(documents))
+                self._update(name, state, text, _to_epoch(since), next_try and _to_epoch(next_try))
         if (now := time.monotonic()) >= self._rated_at + 1:
             self._rated_at = now
             for name, tenant in self.tenants.items():
@@ -99,21 +104,20 @@ class OutboxWatch:
         return tuple(
             StatePeriod(tenant, state, begin, until)
             for tenant, changes in self._changes.items()
-            for (begin, state, _), (until, _, _) in pairwise([*changes, (end, "", "")])
+            for (begin, state), (until, _) in pairwise([*changes, (end, "")])
         )
 
-    def _read(self) -> tuple[list[tuple[str, int, int, int]], list[tuple[str, str, str, str, str | None]]]:
+    def _read(self) -> tuple[list[tuple[str, int, int, int]], list[tuple[Any, ...]]]:
         with closing(sqlite3.connect(f"file:{self._outbox}?mode=ro", uri=True, timeout=5)) as connection:
             return connection.execute(_COUNTS).fetchall(), connection.execute(_STATES).fetchall()
 
-    def _update(self, name: str, state: str, reason: str, since: float, next_try: float | str | None) -> None:
+    def _update(self, name: str, state: str, reason: str, since: float, next_try: float | None) -> None:
         tenant, changes = self.tenants[name], self._changes[name]
         if changes and since < changes[-1][0]:
             return  # written by a relay that was killed since
-        tenant.state, tenant.reason = state, reason
-        tenant.next_try = next_try if isinstance(next_try, float) else None
+        tenant.state, tenant.reason, tenant.next_try = state, reason, next_try
         if not changes or state != changes[-1][1]:
-            changes.append((since, state, reason))
+            changes.append((since, state))
 
 
 def _to_epoch(text: str) -> float:

@@ -23,6 +23,8 @@ NOT_SETTLED = "it was answered, but not settled yet, at the kill -9"
 UNEXPLAINED = "without a known cause"
 _SETTLES_WITHIN = 1.0
 """Seconds: a message that ION took later than this before the kill may not have been settled."""
+_IN_TRANSIT = 0.5
+"""Seconds: what was in a socket's buffer at the kill reaches the simulator a little later."""
 _MAX_SHOWN = 10
 _INDENT = 25
 
@@ -200,7 +202,7 @@ def explain_redelivery(again: Redelivery, before: float, killed_at: float | None
     """Why a message was sent again; None without a valid cause. `before`: when it arrived before."""
     if again.previous_outcome.startswith("cut after acceptance"):
         return ANSWER_LOST
-    if killed_at is None or not before <= killed_at <= again.at:
+    if killed_at is None or not before - _IN_TRANSIT <= killed_at <= again.at:
         return None
     if again.previous_outcome.startswith("answered"):
         return NOT_SETTLED if killed_at - before <= _SETTLES_WITHIN else None

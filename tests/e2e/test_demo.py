@@ -384,6 +384,7 @@ def test_a_document_that_is_not_accepted_holds_up_no_others_and_keeps_its_own_or
         (Redelivery(9, 5.0, "cut after acceptance, by a fault"), 4.0, None, ANSWER_LOST),
         (Redelivery(9, 12.0, "the client went away"), 9.9, 10.0, IN_FLIGHT),
         (Redelivery(9, 12.0, "answered 202"), 9.9, 10.0, NOT_SETTLED),
+        (Redelivery(9, 12.0, "the client went away"), 10.3, 10.0, IN_FLIGHT),  # in a socket's buffer
         (Redelivery(9, 12.0, "answered 202"), 5.0, 10.0, None),  # five seconds are enough to settle
         (Redelivery(9, 9.0, "the client went away"), 8.0, 10.0, None),  # before the kill
         (Redelivery(9, 12.0, "answered 202"), 11.0, 10.0, None),  # both after it
