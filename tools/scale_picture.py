@@ -1,22 +1,18 @@
-"""This file is the picture of the scale demo, as SVG: how many tenants each replica carried, what ION took.
+"""The picture of the scale demo as SVG: how many tenants each replica owned, and what ION took.
 
-Pure. One file, no font and no script from elsewhere.
+Pure. One file without fonts or scripts from elsewhere.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
-from relay.demo.ink import Ink
-from relay.demo.legend import DELIVERED, QUIET
-from tools.scale_record import Evidence, Verdict
+from relay.demo.svg import DARK, GREEN, QUIET, box, document, line, text
+from tools.scale_verdict import Evidence, Verdict
 
-WIDTH = 1200
-_LEFT, _RIGHT, _TOP, _SHARES, _GAP, _TAKEN = 84, 36, 150, 300, 34, 110
+_WIDTH, _LEFT, _RIGHT, _TOP, _SHARES, _GAP, _TAKEN = 1200, 84, 36, 150, 300, 34, 110
 _COLOURS = ("#2563eb", "#0d9488", "#d97706", "#7c3aed", "#db2777", "#65a30d")
-_NOBODY = "#1e293b"
-_PERIOD = 0.5
-"""Seconds a bar."""
+_BAR_SECONDS = 0.5
 
 
 def draw(evidence: Evidence, verdict: Verdict) -> str:
@@ -26,69 +22,71 @@ def draw(evidence: Evidence, verdict: Verdict) -> str:
 
 class _Picture:
     def __init__(self, evidence: Evidence, verdict: Verdict) -> None:
-        self._evidence, self._verdict, self._ink = evidence, verdict, Ink()
+        self._evidence, self._verdict = evidence, verdict
         self._seconds = max(evidence.ended - evidence.began, 1.0)
-        replicas = sorted({hold.replica for hold in verdict.holds})
+        replicas = sorted({ownership.replica for ownership in verdict.ownerships})
         self._colours = dict(zip(replicas, _COLOURS * len(replicas), strict=False))
 
     def draw(self) -> str:
         shares, taken = _TOP + _SHARES, _TOP + _SHARES + _GAP + _TAKEN
-        self._heading()
-        self._shares(shares)
-        self._taken(taken)
-        self._axis(shares, taken)
-        self._marks(taken)
-        self._ink.text(_LEFT, shares + _GAP - 8, "messages that ION took", size=12, fill=QUIET, halo=True)
-        self._legend(taken + 56)
-        return self._ink.svg(WIDTH, taken + 80, "ion-relay: tenants by replica over time")
+        elements = [
+            *self._draw_heading(),
+            *self._draw_shares(shares),
+            *self._draw_taken(taken),
+            *self._draw_axes(shares, taken),
+            *self._draw_marks(taken),
+            text(_LEFT, shares + _GAP - 8, "messages that ION took", font_size=12, fill=QUIET, halo=True),
+            *self._draw_legend(taken + 56),
+        ]
+        return document(_WIDTH, taken + 80, "ion-relay: tenants by replica over time", elements)
 
     def _x(self, at: float) -> float:
         share = (at - self._evidence.began) / self._seconds
-        return _LEFT + min(max(share, 0.0), 1.0) * (WIDTH - _LEFT - _RIGHT)
+        return _LEFT + min(max(share, 0.0), 1.0) * (_WIDTH - _LEFT - _RIGHT)
 
-    def _heading(self) -> None:
+    def _draw_heading(self) -> Iterator[str]:
         evidence, verdict = self._evidence, self._verdict
-        words = f"ion-relay: {evidence.tenants} tenants, shared by replicas that come and go"
-        self._ink.text(_LEFT, 42, words, size=21, weight=600)
+        title = f"ion-relay: {evidence.tenants} tenants, shared by replicas that start and stop"
         facts = (
-            f"{len(evidence.handed)} handed over",
+            f"{len(evidence.enqueued)} enqueued",
             f"{verdict.delivered} delivered",
             f"{verdict.lost} lost",
             f"{len(evidence.violations)} violations",
             f"{sum(verdict.twice.values())} sent twice under the same id",
         )
-        self._ink.text(_LEFT, 67, "  ·  ".join(facts), size=13, fill="#475569")
+        yield text(_LEFT, 42, title, font_size=21, font_weight=600)
+        yield text(_LEFT, 67, "  ·  ".join(facts), font_size=13, fill="#475569")
 
     # --- tenants by replica ----------------------------------------------------------------------------
 
-    def _shares(self, bottom: float) -> None:
-        each = _SHARES / self._evidence.tenants
-        for begin, end, counts in self._stretches():
+    def _draw_shares(self, bottom: float) -> Iterator[str]:
+        height_of_one = _SHARES / self._evidence.tenants
+        for begin, end, counts in self._list_periods():
             x, y = self._x(begin), bottom
-            width = self._x(end) - x + 0.4  # a little over the next one, or a seam shows
+            width = self._x(end) - x + 0.4  # a little over the next one, or a gap shows
             for replica, colour in self._colours.items():
-                height = counts.get(replica, 0) * each
-                if height:
+                if height := counts.get(replica, 0) * height_of_one:
                     y -= height
-                    self._ink.box(x, y, width, height, colour, title=f"{replica}: {counts[replica]} tenants")
+                    yield box(x, y, width, height, colour, title=f"{replica}: {counts[replica]} tenants")
             if y > _TOP:
-                self._ink.box(x, _TOP, width, y - _TOP, _NOBODY, opacity=0.85)
+                yield box(x, _TOP, width, y - _TOP, DARK, fill_opacity=0.85)
 
-    def _stretches(self) -> Iterator[tuple[float, float, Mapping[str, int]]]:
-        """From one change to the next: how many tenants each living replica carried."""
+    def _list_periods(self) -> Iterator[tuple[float, float, Mapping[str, int]]]:
+        """From one change to the next: how many tenants each running replica owned."""
         lives = [
-            life for hold in self._verdict.holds for life in self._lives(hold.replica, hold.begin, hold.end)
+            life
+            for ownership in self._verdict.ownerships
+            for life in self._split(ownership.replica, ownership.begin, ownership.end)
         ]
-        changes = sorted(
-            {self._evidence.began, self._evidence.ended, *(at for _, *ends in lives for at in ends)}
-        )
+        evidence = self._evidence
+        changes = sorted({evidence.began, evidence.ended, *(at for _, *ends in lives for at in ends)})
         for begin, end in pairwise(changes):
-            if end > self._evidence.began:
+            if end > evidence.began:
                 middle = (begin + end) / 2
                 yield begin, end, Counter(who for who, first, last in lives if first <= middle < last)
 
-    def _lives(self, replica: str, begin: float, end: float) -> Iterator[tuple[str, float, float]]:
-        """The parts of a stretch in which the replica lived: not killed, not frozen."""
+    def _split(self, replica: str, begin: float, end: float) -> Iterator[tuple[str, float, float]]:
+        """The periods in which the replica ran: neither killed nor frozen."""
         for outage in self._evidence.outages:
             if outage.replica == replica and outage.begin < end and begin < outage.end:
                 if begin < outage.begin:
@@ -99,56 +97,47 @@ class _Picture:
 
     # --- what ION took -------------------------------------------------------------------------------------
 
-    def _taken(self, bottom: float) -> None:
-        counts = Counter(int((one.at - self._evidence.began) / _PERIOD) for one in self._evidence.taken)
+    def _draw_taken(self, bottom: float) -> Iterator[str]:
+        began = self._evidence.began
+        counts = Counter(int((one.at - began) / _BAR_SECONDS) for one in self._evidence.taken)
         most = max(counts.values(), default=1)
         for place, count in counts.items():
-            x, height = self._x(self._evidence.began + place * _PERIOD), _TAKEN * count / most
-            end = self._x(self._evidence.began + (place + 1) * _PERIOD)
-            self._ink.box(x, bottom - height, max(end - x - 1, 0.5), height, DELIVERED)
-        self._ink.text(
-            _LEFT - 10, bottom - _TAKEN + 10, f"{most / _PERIOD:.0f}/s", size=11.5, fill=QUIET, anchor="end"
-        )
+            x, height = self._x(began + place * _BAR_SECONDS), _TAKEN * count / most
+            end = self._x(began + (place + 1) * _BAR_SECONDS)
+            yield box(x, bottom - height, max(end - x - 1, 0.5), height, GREEN)
+        rate = f"{most / _BAR_SECONDS:.0f}/s"
+        yield text(_LEFT - 10, bottom - _TAKEN + 10, rate, fill=QUIET, text_anchor="end")
 
-    # --- around it -----------------------------------------------------------------------------------------
+    # --- axes, marks, legend -------------------------------------------------------------------------------
 
-    def _axis(self, shares: float, bottom: float) -> None:
+    def _draw_axes(self, shares: float, bottom: float) -> Iterator[str]:
         for second in range(0, int(self._seconds) + 1, 5):
             x = self._x(self._evidence.began + second)
-            self._ink.line(x, shares, x, shares + 4, QUIET)
-            self._ink.text(x, bottom + 18, f"{second} s", size=11.5, fill=QUIET, anchor="middle")
-        for part in range(5):
-            y = shares - _SHARES * part / 4
-            self._ink.text(
-                _LEFT - 10,
-                y + 4,
-                f"{self._evidence.tenants * part // 4}",
-                size=11.5,
-                fill=QUIET,
-                anchor="end",
-            )
-        self._ink.line(_LEFT, bottom, WIDTH - _RIGHT, bottom, QUIET)
+            yield line(x, shares, x, shares + 4, QUIET)
+            yield text(x, bottom + 18, f"{second} s", fill=QUIET, text_anchor="middle")
+        for quarter in range(5):
+            y, number = shares - _SHARES * quarter / 4, self._evidence.tenants * quarter // 4
+            yield text(_LEFT - 10, y + 4, str(number), fill=QUIET, text_anchor="end")
+        yield line(_LEFT, bottom, _WIDTH - _RIGHT, bottom, QUIET)
 
-    def _marks(self, bottom: float) -> None:
-        """Each with its words, on the first of three rows where there is room."""
+    def _draw_marks(self, bottom: float) -> Iterator[str]:
+        """Each with its text, on the first of three rows that has room."""
         free = [0.0, 0.0, 0.0]
-        for at, text in self._evidence.marks:
+        for at, words in self._evidence.marks:
             x = self._x(at)
             row = next((row for row, until in enumerate(free) if until <= x), 2)
-            free[row] = x + 12 + 6.6 * len(text)
+            free[row] = x + 12 + 6.6 * len(words)
             y = _TOP - 10 - 17 * row
-            self._ink.line(x, y - 8, x, bottom, "#0f172a", dash="3 3", opacity=0.7)
-            self._ink.text(x + 4, y, text, size=11.5, weight=600, halo=True)
+            yield line(x, y - 8, x, bottom, DARK, stroke_dasharray="3 3", stroke_opacity=0.7)
+            yield text(x + 4, y, words, font_weight=600, halo=True)
 
-    def _legend(self, y: float) -> None:
+    def _draw_legend(self, y: float) -> Iterator[str]:
         x = float(_LEFT)
-        named: Sequence[tuple[str, str]] = [
-            (f"replica {name}", colour) for name, colour in self._colours.items()
-        ]
+        replicas = ((f"replica {name}", colour) for name, colour in self._colours.items())
         for words, colour in (
-            *named,
-            ("carried by nobody alive: changing hands, or until a lease ends", _NOBODY),
+            *replicas,
+            ("owned by no running replica: released, or until a lease ends", DARK),
         ):
-            self._ink.box(x, y - 10, 16, 12, colour)
-            self._ink.text(x + 22, y, words, size=11.5, fill="#334155")
+            yield box(x, y - 10, 16, 12, colour)
+            yield text(x + 22, y, words, fill="#334155")
             x += 44 + 6.3 * len(words)

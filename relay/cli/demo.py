@@ -27,13 +27,13 @@ def demo(
     out of order, otherwise 1.
     """
     from relay.demo.run import run
-    from relay.demo.stage import Place
+    from relay.demo.stage import DemoFolder
 
-    place = Place((directory or Path(tempfile.mkdtemp(prefix="relay-demo-"))).resolve())
-    if place.outbox.exists():
-        output.give_up(f"{place.folder} holds an earlier demo; name another folder, or empty it")
+    folder = DemoFolder((directory or Path(tempfile.mkdtemp(prefix="relay-demo-"))).resolve())
+    if folder.outbox.exists():
+        output.give_up(f"{folder.path} holds an earlier demo; name another folder, or empty it")
     try:
-        place.folder.mkdir(parents=True, exist_ok=True)
+        folder.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        output.give_up(f"{place.folder} cannot be used: {error.strerror}")
-    raise typer.Exit(run(place, json_wanted=as_json))
+        output.give_up(f"{folder.path} cannot be used: {error.strerror}")
+    raise typer.Exit(run(folder, json_wanted=as_json))

@@ -25,7 +25,7 @@ faults_app = typer.Typer(help="Inject faults of a sandbox that runs.", invoke_wi
 
 @faults_app.callback()
 def faults_list(context: typer.Context, url: Url = DEFAULT_URL, as_json: Json = False) -> None:
-    """Show the rules that stand, and how often they struck."""
+    """List the faults, and how often each was applied."""
     if context.invoked_subcommand is None:
         _show(ask(url, "GET", "faults")["faults"], as_json)
 
@@ -91,8 +91,8 @@ def _show(rules: list[dict[str, Any]], as_json: bool) -> None:
         output.as_json(rules)
         return
     for rule in rules:
-        given = " ".join(f"{k}={v}" for k, v in rule.items() if k not in {"id", "struck", "state"})
-        output.line(f"{rule['id']}  {rule['state']}, struck {rule['struck']} times  {given}")
+        given = " ".join(f"{k}={v}" for k, v in rule.items() if k not in {"id", "applied", "state"})
+        output.line(f"{rule['id']}  {rule['state']}, applied {rule['applied']} times  {given}")
 
 
 # --- speaking to a sandbox ------------------------------------------------------------------------

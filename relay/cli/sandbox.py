@@ -66,7 +66,7 @@ def sandbox(
             served = Sandbox(
                 tenants, port=port, max_message_bytes=max_message_bytes, payload_bytes=kept, hot_loop=hot_loop
             )
-            served.order(read_faults(faults) if faults is not None else [])
+            served.add_faults(read_faults(faults) if faults is not None else [])
         except (ValueError, FaultError, OSError) as error:
             output.give_up(str(error))
         _run(served, place, as_json, ready_file)
@@ -176,7 +176,7 @@ def activate(
         output.as_json(told)
     else:
         for visit in told["visits"]:
-            output.line(f"{visit['call']}  {visit['status'] or 'no answer'}  {visit['said']}")
+            output.line(f"{visit['call']}  {visit['status'] or 'no answer'}  {visit['answer']}")
         output.line(f"the connection point is {'active' if told['activated'] else 'inactive'}")
     if not told["activated"]:
         raise typer.Exit(output.TROUBLE)

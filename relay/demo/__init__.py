@@ -1,1 +1,1 @@
-"""This package is the demo: a real relay, an ION simulator with its faults, and a verdict."""
+"""The demo: a real relay, an ION simulator with faults, and a verdict on every message."""

@@ -1,4 +1,4 @@
-"""This file is the demo from its first line to its last: put on the stage, told, gathered, judged, drawn."""
+"""The demo from start to exit code: set up, run the scenario, collect the evidence, print the verdict."""
 
 import asyncio
 import json
@@ -8,162 +8,135 @@ import sys
 import time
 from contextlib import closing, suppress
 from datetime import datetime
-from typing import Any
 
 from rich.console import Console
 
-from relay.demo import summary
 from relay.demo.application import Application
-from relay.demo.evidence import Again, Evidence, Fate, PingSeen, Taken
-from relay.demo.ion import ping_was_fine
-from relay.demo.picture import draw
 from relay.demo.scenario import Scenario
-from relay.demo.screen import Screen, choose
-from relay.demo.stage import DemoError, Place, Stage
-from relay.demo.verdict import as_json, judge
-from relay.demo.watch import DemoWatch
+from relay.demo.screen import OutboxWatch, Screen
+from relay.demo.stage import DemoFolder, Stage
+from relay.demo.timeline import draw
+from relay.demo.verdict import Evidence, OutboxRow, as_json, assess, format_summary
 from relay.demo.workload import ACME, LATE, REFUSED, WITHDRAWN
+from relay.sandbox import Sandbox
 
-_UNSTEADY = frozenset({(ACME, WITHDRAWN), (ACME, LATE)})
-_FATES = "SELECT id, state, reason, settled_at FROM relay_outbox"
 INTERRUPTED = 130
-_LARGE = 4096
-"""Bytes from which on it is worth asking whether a message came compressed."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_MIN_COMPRESSED = 4096
+"""Bytes: smaller messages are not compressed."""
 
 
-def run(place: Place, *, json_wanted: bool) -> int:
-    """Show it; the exit code: 0 where everything held, 1 where not, 130 where it was interrupted."""
-    screen = choose(as_json=json_wanted)
+def run(folder: DemoFolder, *, json_wanted: bool) -> int:
+    """Run the demo; the exit code: 0 if nothing is wrong, 1 if something is, 130 if it was interrupted."""
     try:
-        evidence = asyncio.run(_play(place, screen))
+        evidence = asyncio.run(_play(folder, Screen(as_json=json_wanted)))
     except asyncio.CancelledError:
-        sys.stderr.write(f"\nrelay demo: ended early; both processes too. Outbox and logs: {place.folder}\n")
+        sys.stderr.write(
+            f"\nrelay demo: interrupted; the relay has ended too. Outbox and log: {folder.path}\n"
+        )
         return INTERRUPTED
-    except DemoError as error:
-        sys.stderr.write(f"relay demo: {error}\nOutbox and logs: {place.folder}\n")
+    except OSError as error:
+        sys.stderr.write(f"relay demo: {error}\nOutbox and log: {folder.path}\n")
         return 1
-    verdict = judge(evidence)
-    facts = as_json(verdict, evidence) | place.as_json()
-    place.summary.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    place.picture.write_text(draw(evidence, verdict), encoding="utf-8")
+    verdict = assess(evidence)
+    summary = json.dumps(as_json(verdict, evidence) | folder.as_json(), indent=2, ensure_ascii=False) + "\n"
+    folder.summary.write_text(summary, encoding="utf-8")
+    folder.picture.write_text(draw(evidence, verdict), encoding="utf-8")
     if json_wanted:
-        sys.stdout.write(place.summary.read_text("utf-8"))
+        sys.stdout.write(summary)
     else:
         console = Console(highlight=False, soft_wrap=True)
+        files = {"picture": folder.picture, "outbox": folder.outbox, "relay's log": folder.log}
         width = console.width if console.is_terminal else None
-        console.print(summary.text(verdict, evidence, place, width))
+        console.print(format_summary(verdict, evidence, files, width))
     return 0 if verdict.fine else 1
 
 
-async def _play(place: Place, screen: Screen) -> Evidence:
-    """The whole play."""
-    _end_on_signals()
+async def _play(folder: DemoFolder, screen: Screen) -> Evidence:
+    cancel_on_signals()
     began = time.time()
 
-    def say(tenant: str, text: str) -> None:
-        screen.say(time.time() - began, tenant, text)
+    def report(tenant: str, text: str) -> None:
+        screen.report(time.time() - began, tenant, text)
 
-    say(
-        "",
-        f"Everything lies in {place.folder}; retries begin at 0.2 s and grow to 3 s here, to save your time.",
+    report(
+        "", f"Files are in {folder.path}. Retry delays are short here, 0.2 s growing to 3 s, to save time."
     )
-    with screen.drawing():
-        async with Stage(place) as stage:
-            application = Application(place.outbox)
-            watch = DemoWatch(
-                place.outbox, lambda: screen.show(time.time() - began, watch.tenants, story.now)
+    with screen.drawing:
+        async with Stage(folder) as stage:
+            application = Application(folder.outbox)
+            watch = OutboxWatch(
+                folder.outbox, lambda: screen.refresh(time.time() - began, watch.tenants, scenario.active)
             )
-            story = Scenario(stage, application, watch, say)
-            looking = asyncio.create_task(watch.look_on())
+            scenario = Scenario(stage, application, watch, report)
+            polling = asyncio.create_task(watch.poll_forever())
             try:
                 began = time.time()
-                await story.tell()
-                await watch.look()
-            except* (DemoError, sqlite3.Error) as errors:
-                story.problems += map(str, errors.exceptions)
+                await scenario.run()
+                await watch.poll()
+            except* (OSError, sqlite3.Error) as errors:
+                scenario.problems += map(str, errors.exceptions)
             finally:
-                looking.cancel()
+                polling.cancel()
                 with suppress(asyncio.CancelledError):
-                    await looking
-            code = await stage.stop_relay()
-            if code:
-                story.problems.append(f"the relay ended with exit code {code}")
-            return await _gather(began, stage, application, watch, story)
+                    await polling
+            if code := await stage.stop_relay():
+                scenario.problems.append(f"the relay ended with exit code {code}")
+            return await _collect(began, stage, application, watch, scenario)
 
 
-async def _gather(
-    began: float, stage: Stage, application: Application, watch: DemoWatch, story: Scenario
+async def _collect(
+    began: float, stage: Stage, application: Application, watch: OutboxWatch, scenario: Scenario
 ) -> Evidence:
-    """Everything that is known, after the relay has ended and before the ION simulator does."""
-    ended = time.time()
-    taken = await stage.listed("record")
-    pings = await stage.listed("requests", call="ping")
-    violations = await stage.listed("violations")
-    counts = (await stage.ask("GET", ""))["counts"]
+    """All that is known after the relay has ended."""
+    ended, sandbox = time.time(), stage.sandbox
+    answers: dict[str, dict[str, int]] = {}
+    for (_, call, status), count in sorted(sandbox.record.counts.items(), key=str):
+        by_status = answers.setdefault(call, {})
+        by_status[str(status)] = by_status.get(str(status), 0) + count
     return Evidence(
         began=began,
         ended=ended,
-        handed=tuple(application.handed),
-        fates=await asyncio.to_thread(_fates, stage.place),
-        taken=tuple(
-            Taken(
-                number=one["number"],
-                tenant=one["tenant_id"],
-                message_id=one["message_id"],
-                document=one["document_name"],
-                sha256=one["sha256"],
-                at=one["at"],
-                again=tuple(Again(again["at"], again["after"]) for again in one["again"]),
-            )
-            for one in taken
-        ),
-        violations=tuple(f"{one['tenant_id']}: {one['kind']}: {one['reason']}" for one in violations),
+        enqueued=application.enqueued,
+        rows=await asyncio.to_thread(_read_rows, stage.folder),
+        taken=sandbox.messages(),
+        violations=[f"{one.tenant_id}: {one.kind}: {one.reason}" for one in sandbox.violations],
         refused=frozenset({REFUSED}),
-        unsteady=_UNSTEADY,
-        pings=tuple(PingSeen(one["tenant_id"], one["at"], ping_was_fine(one)) for one in pings),
-        compressed=await _compressed(stage, taken),
-        answers=_answers(counts),
-        faults=tuple(story.faults),
-        stretches=watch.stretches(ended),
-        killed_at=story.killed_at,
-        restarted_at=story.restarted_at,
-        problems=tuple(story.problems),
+        unsteady=frozenset({(ACME, WITHDRAWN), (ACME, LATE)}),
+        pings=sandbox.requests(call="ping"),
+        compressed=_count_compressed(sandbox),
+        answers=answers,
+        faults=scenario.faults,
+        states=watch.state_periods(ended),
+        killed_at=scenario.killed_at,
+        restarted_at=scenario.restarted_at,
+        problems=scenario.problems,
     )
 
 
-async def _compressed(stage: Stage, taken: list[dict[str, Any]]) -> int:
-    """How many of the larger ones ION says came compressed."""
-    paths = [f"record/{one['tenant_id']}/{one['message_id']}" for one in taken if one["size"] >= _LARGE]
-    kept = [(await stage.ask("GET", path))["parameters"] or {} for path in paths]
-    return sum(parameters.get("encoding") == "DEFLATE" for parameters in kept)
+def _count_compressed(sandbox: Sandbox) -> int:
+    large = [taken for taken in sandbox.messages() if taken.size >= _MIN_COMPRESSED]
+    kept = [sandbox.record.content(taken.tenant_id, taken.message_id) for taken in large]
+    return sum(one is not None and one.parameters.get("encoding") == "DEFLATE" for one in kept)
 
 
-def _answers(counts: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    """The sandbox's counts, of all tenants together. Status 0: left without an answer."""
-    found: dict[str, dict[str, int]] = {}
-    for one in counts:
-        of_call = found.setdefault(one["call"], {})
-        of_call[str(one["status"])] = of_call.get(str(one["status"]), 0) + one["count"]
-    return found
+def _read_rows(folder: DemoFolder) -> dict[int, OutboxRow]:
+    with closing(sqlite3.connect(folder.outbox, timeout=5)) as connection:
+        rows = connection.execute("SELECT id, state, reason, settled_at FROM relay_outbox").fetchall()
+    return {
+        row: OutboxRow(state, reason, None if at is None else datetime.fromisoformat(at).timestamp())
+        for row, state, reason, at in rows
+    }
 
 
-def _end_on_signals() -> None:
-    """Ctrl-C, SIGTERM and a closed terminal end it once; a second signal does not disturb the ending."""
+def cancel_on_signals() -> None:
+    """Cancel this task at Ctrl-C, SIGTERM or SIGHUP, once: a second signal does not disturb the clean-up."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
 
-    def end() -> None:
+    def cancel() -> None:
         if not task.cancelling():
             task.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, end)
-
-
-def _fates(place: Place) -> dict[int, Fate]:
-    with closing(sqlite3.connect(place.outbox, timeout=5)) as connection:
-        rows = connection.execute(_FATES).fetchall()
-    return {
-        row: Fate(state, reason, None if at is None else datetime.fromisoformat(at).timestamp())
-        for row, state, reason, at in rows
-    }
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, cancel)

@@ -1,239 +1,249 @@
-"""This file is what happens in the demo, chapter after chapter; each ends with a fact that is waited for."""
+"""What happens in the demo, chapter after chapter; each waits for the fact that ends it."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
-from relay.core import protocol
 from relay.demo.application import Application
-from relay.demo.evidence import FaultPeriod
-from relay.demo.ion import SimulatorView
+from relay.demo.screen import OutboxWatch
 from relay.demo.stage import Stage
-from relay.demo.watch import DemoWatch
-from relay.demo.workload import ACME, AFTER_WITHDRAWAL, GLOBEX, LATE, REFUSED, WITHDRAWN, paper, papers
+from relay.demo.verdict import FaultPeriod
+from relay.demo.workload import (
+    ACME,
+    AFTER_WITHDRAWAL,
+    GLOBEX,
+    LATE,
+    REFUSED,
+    WITHDRAWN,
+    make_document,
+    make_documents,
+)
 
 ORDERS, SEED = 30, 2025
-EVERY = 0.26
+INTERVAL = 0.26
 """Seconds between two messages of a tenant."""
 BATCH = 24
-"""So many of each tenant's messages are handed over at once, before the kill."""
+"""How many of each tenant's messages are enqueued at once, before the kill."""
 _SLOW_SECONDS = 0.4
-_LOOK_SECONDS = 0.05
-_CONFIGURATION = protocol.NOT_READY.answer
-"""What ION answers where it is not configured for a message."""
+_POLL_SECONDS = 0.05
 
-Say = Callable[[str, str], None]
+Report = Callable[[str, str], None]
 
 
 class Scenario:
-    """Directs application, faults and processes, and notes what went on when."""
+    """Directs application, faults and relay process, and records when each fault was active."""
 
-    def __init__(self, stage: Stage, application: Application, watch: DemoWatch, say: Say) -> None:
-        self._stage, self._application, self._watch, self._say = stage, application, watch, say
+    def __init__(self, stage: Stage, application: Application, watch: OutboxWatch, report: Report) -> None:
+        self._stage, self._application, self._watch, self._report = stage, application, watch, report
+        self._sandbox = stage.sandbox
         self.faults: list[FaultPeriod] = []
-        self.now: dict[str | None, str] = {}
+        self.active: dict[str | None, str] = {}
         self.problems: list[str] = []
         self.killed_at: float | None = None
         self.restarted_at: float | None = None
-        self._ion = SimulatorView(stage)
-        self._batches = {tenant: papers(tenant, ORDERS, SEED) for tenant in (ACME, GLOBEX)}
+        self._documents = {tenant: make_documents(tenant, ORDERS, SEED) for tenant in (ACME, GLOBEX)}
 
-    async def tell(self) -> None:
-        """All of it."""
+    async def run(self) -> None:
+        """All chapters, while the application enqueues steadily."""
         async with asyncio.TaskGroup() as group:
-            for batch in self._batches.values():
-                steady = batch[:-BATCH]
-                group.create_task(self._application.hand_over_steadily(steady, EVERY))
-            group.create_task(self._chapters())
-        await self._until(self._is_empty, "everything is settled", 15)
+            for documents in self._documents.values():
+                group.create_task(self._application.enqueue_steadily(documents[:-BATCH], INTERVAL))
+            group.create_task(self._run_chapters())
+        await self._wait_for(self._is_settled, "every message is settled", 15)
 
-    async def _chapters(self) -> None:
-        await self._fair()
-        await self._outage()
-        await self._lost_answer()
-        await self._refused_message()
-        await self._revoked_token()
-        await self._changed_configuration()
-        await self._kill()
-        await self._documents_added()
+    async def _run_chapters(self) -> None:
+        await self._operate_normally()
+        await self._fail_every_call()
+        await self._lose_an_answer()
+        await self._refuse_a_message()
+        await self._revoke_the_token()
+        await self._withdraw_a_document()
+        await self._deactivate_a_connection_point()
+        await self._kill_the_relay()
+        self._add_documents()
 
     # --- chapters ---------------------------------------------------------------------------------
 
-    async def _fair(self) -> None:
-        self._say("", "Normal operation: an application hands orders over; the relay carries them to ION.")
-        self._say(ACME, f"{LATE} is not on its connection point yet: those wait, the others pass them.")
-        await self._until(
-            lambda: all(seen.delivered for seen in self._watch.tenants.values()), "a delivery", 15
-        )
+    async def _operate_normally(self) -> None:
+        self._report("", "Normal operation: an application enqueues orders; the relay delivers them to ION.")
+        self._report(ACME, f"{LATE} is not on its connection point yet: those wait, the others pass them.")
+        tenants = self._watch.tenants.values()
+        await self._wait_for(lambda: all(tenant.delivered for tenant in tenants), "a delivery", 15)
         await asyncio.sleep(2.5)
 
-    async def _outage(self) -> None:
-        self._say(ACME, "Outage: ION answers 503 to everything. The other tenant must not notice.")
-        before, began = len(await self._ion.pings(ACME)), time.time()
-        async with self._during(
-            ACME, "outage", "outage: 503", status=503, error="the document flow is not active"
-        ):
+    async def _fail_every_call(self) -> None:
+        self._report(ACME, "Outage: ION answers 503 to every call. The other tenant must not be affected.")
+        pings, began = len(self._sandbox.requests(ACME, "ping")), time.time()
+        with self._fault(ACME, "outage", "outage: 503", status=503, error="the document flow is not active"):
             await asyncio.sleep(6.5)
-        mended = time.time()
-        await self._say_whether_it_noticed(GLOBEX, began, mended - 0.5)
-        await self._until(lambda: self._ion.taken_since(ACME, mended), "a delivery after the outage", 8)
-        pings = (await self._ion.pings(ACME))[before:]
-        gaps = [later - earlier for earlier, later in pairwise(pings)]
+        ended = time.time()
+        self._report_whether_affected(GLOBEX, began, ended - 0.5)
+        await self._wait_for(lambda: self._has_taken(ACME, ended), "a delivery after the outage", 8)
+        times = [request.at for request in self._sandbox.requests(ACME, "ping")][pings:]
+        gaps = [later - earlier for earlier, later in pairwise(times)]
         growing = f", {gaps[0]:.1f} s apart, growing to {max(gaps):.1f} s" if gaps else ""
-        self._say(ACME, f"ION is back: {len(pings)} pings{growing}; then everything that waited went.")
+        self._report(ACME, f"ION is back: {len(times)} pings{growing}; then what waited was delivered.")
         await asyncio.sleep(1.0)
 
-    async def _say_whether_it_noticed(self, tenant: str, begin: float, end: float) -> None:
-        """How those messages fared that were handed over from `begin` to `end`."""
-        arrived = {one["message_id"]: one["at"] for one in await self._stage.listed("record", tenant=tenant)}
-        meanwhile = [
-            one for one in self._application.handed if one.tenant == tenant and begin <= one.at <= end
+    def _report_whether_affected(self, tenant: str, begin: float, end: float) -> None:
+        """How long the messages took that were enqueued from `begin` to `end`."""
+        arrived = {taken.message_id: taken.at for taken in self._sandbox.messages(tenant)}
+        enqueued = [
+            one for one in self._application.enqueued if one.tenant == tenant and begin <= one.at <= end
         ]
-        seconds = [arrived[one.message_id] - one.at for one in meanwhile if one.message_id in arrived]
-        if not seconds or len(seconds) < len(meanwhile):
-            self.problems.append(f"{tenant} stood still while the other tenant's ION was away")
+        seconds = [arrived[one.message_id] - one.at for one in enqueued if one.message_id in arrived]
+        if not seconds or len(seconds) < len(enqueued):
+            self.problems.append(f"{tenant} was stalled by the outage of the other tenant's ION")
         else:
-            slowest = f"the slowest took {max(seconds) * 1000:.0f} ms"
-            self._say(tenant, f"Nor did it: {len(seconds)} messages delivered meanwhile, {slowest}.")
+            slowest = f"the slowest in {max(seconds) * 1000:.0f} ms"
+            self._report(tenant, f"It was not: {len(seconds)} messages delivered meanwhile, {slowest}.")
 
-    async def _lost_answer(self) -> None:
-        self._say(GLOBEX, "ION takes a message, but its answer is lost on the way: nobody can know.")
-        async with self._during(GLOBEX, "answer", "answer lost", call="post", cut="after", count=1):
-            await self._until(lambda: self._ion.sent_twice(GLOBEX), "the message goes again", 8)
-        self._say(GLOBEX, "The relay pinged and sent it again under the same id, so ION can tell.")
+    async def _lose_an_answer(self) -> None:
+        self._report(
+            GLOBEX, "ION takes a message, but its answer is lost: the relay cannot know that it arrived."
+        )
+        with self._fault(GLOBEX, "answer", "answer lost", call="post", cut="after", count=1):
+            await self._wait_for(
+                lambda: bool(self._sandbox.record.sent_twice(GLOBEX)), "the message is sent again", 8
+            )
+        self._report(
+            GLOBEX, "The relay pinged, then sent it again under the same id, so that ION can recognise it."
+        )
         await asyncio.sleep(0.8)
 
-    async def _refused_message(self) -> None:
-        self._say(GLOBEX, f"An order is handed over that ION refuses with 400: {REFUSED}.")
-        await self._stage.order(
-            tenant=GLOBEX, call="post", status=400, error="supplier S-0815 is blocked", text=REFUSED
-        )
+    async def _refuse_a_message(self) -> None:
+        self._report(GLOBEX, f"The application enqueues an order that ION refuses with 400: {REFUSED}.")
+        fields = {"status": 400, "error": "supplier S-0815 is blocked", "text": REFUSED}
+        self._sandbox.faults(tenant=GLOBEX, call="post", **fields)
         began = time.time()
-        await self._application.enqueue(paper(GLOBEX, "Process.PurchaseOrder", REFUSED))
-        await self._until(lambda: self._watch.tenants[GLOBEX].parked == 1, "the refused message is parked", 8)
-        self._note(GLOBEX, "answer", "refused: 400", began)
-        self._say(GLOBEX, "Parked with ION's reason for a person to look at; the next message went on.")
-        await asyncio.sleep(0.8)
-
-    async def _revoked_token(self) -> None:
-        self._say(ACME, "Its access token is revoked.")
-        before, began = await self._ion.tokens(ACME), time.time()
-        await self._stage.order(tenant=ACME, tokens="revoke")
-        await self._until(lambda: self._ion.has_tokens(ACME, before + 1), "a new token", 8)
-        self._note(ACME, "token", "token revoked", began)
-        more = await self._ion.tokens(ACME) - before
-        self._say(
-            ACME, f"401: {more} new token fetched, and on." if more == 1 else f"401: {more} tokens fetched."
+        await self._application.enqueue(make_document(GLOBEX, "Process.PurchaseOrder", REFUSED))
+        await self._wait_for(
+            lambda: self._watch.tenants[GLOBEX].parked == 1, "the refused message is parked", 8
         )
+        self._record(GLOBEX, "answer", "refused: 400", began)
+        self._report(GLOBEX, "It is parked with ION's reason until an operator acts; others are not held up.")
         await asyncio.sleep(0.8)
 
-    async def _changed_configuration(self) -> None:
-        await self._withdraw_document()
-        await self._deactivate_connection_point()
+    async def _revoke_the_token(self) -> None:
+        self._report(ACME, "Its access token is revoked.")
+        issued = self._sandbox.tokens.issued
+        before, began = issued[ACME], time.time()
+        self._sandbox.faults(tenant=ACME, tokens="revoke")
+        await self._wait_for(lambda: issued[ACME] > before, "a new token", 8)
+        self._record(ACME, "token", "token revoked", began)
+        more = issued[ACME] - before
+        self._report(ACME, f"401: the relay fetched {more} new token{'s' * (more > 1)} and continued.")
+        await asyncio.sleep(0.8)
 
-    async def _withdraw_document(self) -> None:
-        self._say(ACME, f"An administrator takes {WITHDRAWN} off the connection point.")
+    async def _withdraw_a_document(self) -> None:
+        self._report(ACME, f"An administrator takes {WITHDRAWN} off the connection point.")
         self._withdrawn_at = time.time()
-        self.now[ACME] = f"{WITHDRAWN} withdrawn"
-        await self._stage.order(tenant=ACME, withdraw=WITHDRAWN)
-        await self._application.enqueue(paper(ACME, WITHDRAWN, AFTER_WITHDRAWAL))
-        await self._until(
+        self.active[ACME] = f"{WITHDRAWN} withdrawn"
+        self._sandbox.faults(tenant=ACME, withdraw=WITHDRAWN)
+        await self._application.enqueue(make_document(ACME, WITHDRAWN, AFTER_WITHDRAWAL))
+        await self._wait_for(
             lambda: WITHDRAWN in self._watch.tenants[ACME].reason, "the relay knows what is withdrawn", 8
         )
-        refused = await self._ion.not_ready(ACME, self._withdrawn_at)
-        met = f"{_CONFIGURATION} to {refused} of them" if refused else "None was refused"
-        self._say(ACME, f"{met}; the relay asked again what is accepted, and those wait.")
+        refused = self._count_412(ACME, self._withdrawn_at)
+        first = f"ION answered 412 to {refused} of them" if refused else "None was refused"
+        self._report(ACME, f"{first}; the relay read the accepted documents again, and those wait.")
 
-    async def _deactivate_connection_point(self) -> None:
-        self._say(GLOBEX, "An administrator deactivates this connection point altogether.")
-        async with self._during(GLOBEX, "configuration", "connection point off"):
-            began = time.time()
-            await self._stage.order(tenant=GLOBEX, connection_point="inactive")
+    async def _deactivate_a_connection_point(self) -> None:
+        self._report(GLOBEX, "An administrator deactivates the whole connection point.")
+        tenant, began = self._sandbox.tenant(GLOBEX), time.time()
+        with self._fault(GLOBEX, "configuration", "connection point off"):
+            tenant.connection_point = "inactive"
             await asyncio.sleep(3.5)
-            await self._stage.order(tenant=GLOBEX, connection_point="active")
-        mended = time.time()
-        await self._until(lambda: self._ion.taken_since(GLOBEX, mended), "a delivery after the activation", 8)
-        refused = await self._ion.not_ready(GLOBEX, began)
-        self._say(GLOBEX, f"{_CONFIGURATION} {refused} times; active again, the relay went on by itself.")
+            tenant.connection_point = "active"
+        ended = time.time()
+        await self._wait_for(lambda: self._has_taken(GLOBEX, ended), "a delivery after the activation", 8)
+        refused = self._count_412(GLOBEX, began)
+        self._report(
+            GLOBEX, f"ION answered 412 {refused} times; active again, the relay resumed automatically."
+        )
         await asyncio.sleep(0.5)
 
-    async def _kill(self) -> None:
-        self._say("", f"Both answer slowly, and {2 * BATCH} messages arrive in one transaction…")
-        rule, began = await self._stage.order(call="post", late=_SLOW_SECONDS), time.time()
-        await self._application.enqueue(*(one for batch in self._batches.values() for one in batch[-BATCH:]))
-        await self._until(self._many_under_way, "posts under way", 8)
-        self.now[None] = "relay killed"
+    async def _kill_the_relay(self) -> None:
+        self._report("", f"ION answers slowly, and {2 * BATCH} messages are enqueued in one transaction…")
+        slow, began = self._sandbox.faults(call="post", late=_SLOW_SECONDS), time.time()
+        batch = (one for documents in self._documents.values() for one in documents[-BATCH:])
+        await self._application.enqueue(*batch)
+        await self._wait_for(self._are_many_in_flight, "posts in flight", 8)
+        self.active[None] = "relay killed"
         self.killed_at = time.time()
-        self._note(None, "slow", "slow answers", began)
+        self._record(None, "slow", "slow answers", began)
         await self._stage.kill_relay()
         self._watch.relay_died(self.killed_at)
-        self._say("", "…kill -9 of the relay, with posts under way.")
-        await self._stage.ask("DELETE", f"faults/{rule}")
+        self._report("", "…kill -9 of the relay, with posts in flight.")
+        self._sandbox.remove_fault(slow)
         await asyncio.sleep(1.5)
-        self.restarted_at = time.time()
+        restarted_at = self.restarted_at = time.time()
         await self._stage.start_relay()
         self._watch.relay_started()
-        self.now.pop(None, None)
-        self._say("", "Started again: the outbox tells it what is left.")
-        await self._until(
-            lambda: self._ion.taken_since(GLOBEX, self.restarted_at or 0), "a delivery after the restart", 15
+        self.active.pop(None, None)
+        self._report("", "Started again: the relay reads from the outbox what is not delivered yet.")
+        await self._wait_for(
+            lambda: self._has_taken(GLOBEX, restarted_at), "a delivery after the restart", 15
         )
         await asyncio.sleep(1.0)
-        again = len(await self._stage.listed("record", sent_twice="1")) - 1
-        self._say(
-            "",
-            f"{again} messages whose answers nobody had read went again, under the same ids.",
+        again = len(self._sandbox.record.sent_twice()) - 1
+        self._report("", f"{again} messages without a recorded answer were sent again, under the same ids.")
+
+    def _add_documents(self) -> None:
+        self._report(
+            ACME, f"The administrator puts {WITHDRAWN} back and adds {LATE}: what waited is delivered."
         )
+        self._sandbox.faults(tenant=ACME, add=[WITHDRAWN, LATE])
+        self._record(ACME, "configuration", f"{WITHDRAWN} withdrawn", self._withdrawn_at)
+        self.active.pop(ACME, None)
 
-    async def _documents_added(self) -> None:
-        self._say(ACME, f"The administrator puts {WITHDRAWN} back and adds {LATE}: what waited goes.")
-        await self._stage.order(tenant=ACME, add=[WITHDRAWN, LATE])
-        self._note(ACME, "configuration", f"{WITHDRAWN} withdrawn", self._withdrawn_at)
-        self.now.pop(ACME, None)
+    # --- faults -----------------------------------------------------------------------------------
 
-    # --- faults ----------------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def _during(self, tenant: str, kind: str, text: str, **rule: object) -> AsyncIterator[None]:
-        """While it lasts the faults is on; it is noted from begin to end."""
-        ordered = await self._stage.order(tenant=tenant, **rule) if rule else None
+    @contextmanager
+    def _fault(self, tenant: str, kind: str, text: str, **fields: object) -> Iterator[None]:
+        """Inject a fault for a while, if fields are given, and record the period."""
+        fault = self._sandbox.faults(tenant=tenant, **fields) if fields else None
         began = time.time()
-        self.now[tenant] = text
+        self.active[tenant] = text
         yield
-        if ordered is not None:
-            await self._stage.ask("DELETE", f"faults/{ordered}")
-        self._note(tenant, kind, text, began)
-        self.now.pop(tenant, None)
+        if fault is not None:
+            self._sandbox.remove_fault(fault)
+        self._record(tenant, kind, text, began)
+        self.active.pop(tenant, None)
 
-    def _note(self, tenant: str | None, kind: str, text: str, began: float) -> None:
+    def _record(self, tenant: str | None, kind: str, text: str, began: float) -> None:
         self.faults.append(FaultPeriod(tenant, kind, text, began, time.time()))
 
     # --- facts ------------------------------------------------------------------------------------
 
-    async def _until(self, fact: Callable[[], bool | Awaitable[bool]], what: str, within: float) -> None:
-        """Wait for it; one that does not come about is a problem, and the story goes on."""
+    async def _wait_for(self, fact: Callable[[], bool], what: str, within: float) -> None:
+        """Wait for a fact. One that does not come is a problem, and the scenario continues."""
         end = time.monotonic() + within
-        while True:
-            found = fact()
-            if found if isinstance(found, bool) else await found:
-                return
-            if died := self._watch.running and self._stage.has_died():
-                self.problems.append(died)
+        while not fact():
+            if self._watch.is_running and (exited := self._stage.find_unexpected_exit()):
+                self.problems.append(exited)
                 return
             if time.monotonic() > end:
-                self.problems.append(f"within {within:g} s this did not come about: {what}")
+                self.problems.append(f"did not happen within {within:g} s: {what}")
                 return
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
-    def _is_empty(self) -> bool:
-        handed = len(self._application.handed)
-        return sum(seen.delivered + seen.parked for seen in self._watch.tenants.values()) >= handed
+    def _is_settled(self) -> bool:
+        settled = sum(tenant.delivered + tenant.parked for tenant in self._watch.tenants.values())
+        return settled >= len(self._application.enqueued)
 
-    async def _many_under_way(self) -> bool:
-        """Both tenants have posts under way, and some of the batch has arrived."""
-        posts = await self._stage.listed("requests", call="post")
-        under_way = {post["tenant_id"] for post in posts if post["seconds"] is None}
-        ids = {message.message_id for message in self._application.handed[-2 * BATCH :]}
-        return len(under_way) == 2 and any(post["status"] and post["message_id"] in ids for post in posts)
+    def _has_taken(self, tenant: str, since: float) -> bool:
+        return any(taken.at > since for taken in self._sandbox.messages(tenant))
+
+    def _count_412(self, tenant: str, since: float) -> int:
+        requests = self._sandbox.requests(tenant)
+        return sum(request.status == 412 and request.at >= since for request in requests)
+
+    def _are_many_in_flight(self) -> bool:
+        """Both tenants have posts in flight, and some of the batch were answered."""
+        posts = self._sandbox.requests(call="post")
+        in_flight = {post.tenant_id for post in posts if post.seconds is None}
+        batch = {message.message_id for message in self._application.enqueued[-2 * BATCH :]}
+        return len(in_flight) == 2 and any(post.status and post.message_id in batch for post in posts)

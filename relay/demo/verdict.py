@@ -1,29 +1,102 @@
-"""This file is the verdict: what became of every message, and whether anything is wrong with it.
+"""The verdict: what became of every message, and whether anything is wrong.
 
-Pure. It believes the application (what was handed over) and the ION simulator (what was taken), and holds the
-outbox against both.
+Pure. It trusts the application (what was enqueued) and the ION simulator (what was taken), and compares the
+outbox with both. Instants are epoch seconds of one clock.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import textwrap
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from relay.demo.evidence import Again, Enqueued, Evidence, Fate, Taken
+from rich.text import Text
 
-_UNKNOWN = Fate("gone")
-ANSWER_LOST = "its answer was lost on the way"
-UNDER_WAY = "it was under way at the kill -9"
-NOT_SETTLED = "it was answered, but not yet settled at the kill -9"
+from relay.demo.application import Enqueued
+from relay.sandbox import Redelivery, Request, TakenMessage
+
+ANSWER_LOST = "its answer was lost"
+IN_FLIGHT = "it was in flight at the kill -9"
+NOT_SETTLED = "it was answered, but not settled yet, at the kill -9"
+UNEXPLAINED = "without a known cause"
 _SETTLES_WITHIN = 1.0
-"""Seconds: what ION took so shortly before the relay was killed, the relay may not have settled."""
+"""Seconds: a message that ION took later than this before the kill may not have been settled."""
+_IN_TRANSIT = 0.5
+"""Seconds: what was in a socket's buffer at the kill reaches the simulator a little later."""
+_MAX_SHOWN = 10
+_INDENT = 25
+
+Key = tuple[str, str]
+"""Tenant and message id."""
+
+
+# --- evidence -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """A message's state in the outbox."""
+
+    state: str
+    reason: str | None = None
+    settled_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FaultPeriod:
+    """A fault that was active from `begin` to `end`. `tenant` None: for all; `kind`: its colour."""
+
+    tenant: str | None
+    kind: str
+    text: str
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class StatePeriod:
+    """A tenant's state from `begin` to `end`."""
+
+    tenant: str
+    state: str
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that is known. `rows`: by id. `refused`: the keys whose one message ION refuses.
+
+    `unsteady`: tenant and document that were not always accepted, so that they hold up no others.
+    `answers`: by call and status how many ION gave. `compressed`: how many messages came compressed.
+    """
+
+    began: float
+    ended: float
+    enqueued: Sequence[Enqueued]
+    rows: Mapping[int, OutboxRow]
+    taken: Sequence[TakenMessage]
+    violations: Sequence[str] = ()
+    refused: frozenset[str] = frozenset()
+    unsteady: frozenset[tuple[str, str]] = frozenset()
+    pings: Sequence[Request] = ()
+    answers: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
+    compressed: int = 0
+    faults: Sequence[FaultPeriod] = ()
+    states: Sequence[StatePeriod] = ()
+    killed_at: float | None = None
+    restarted_at: float | None = None
+    problems: Sequence[str] = ()
+
+
+# --- verdict --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message that arrived: how long it took from hand-over to custody, in seconds."""
+    """A message that arrived, and the seconds from enqueue to custody."""
 
     message: Enqueued
     seconds: float
@@ -31,38 +104,38 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of it all. `lost` and the like name messages; `wrong` says everything that must not be.
+    """What became of all messages. `lost` and the like name messages; `wrong` lists all that must not be.
 
-    `fair`: of the delivered ones those that were handed over in normal operation, while a relay was running.
+    `normal`: the deliveries of messages that were enqueued in normal operation, while a relay was running.
     """
 
     enqueued: int
-    delivered: tuple[Delivery, ...]
-    fair: tuple[Delivery, ...]
-    parked: tuple[tuple[Enqueued, str], ...]
-    sent_twice: tuple[tuple[Enqueued, str], ...]
-    lost: tuple[str, ...]
-    waiting: tuple[str, ...]
-    altered: tuple[str, ...]
-    out_of_order: tuple[str, ...]
+    delivered: Sequence[Delivery]
+    normal: Sequence[Delivery]
+    parked: Sequence[tuple[Enqueued, str]]
+    sent_twice: Sequence[tuple[Enqueued, str]]
+    lost: Sequence[str]
+    waiting: Sequence[str]
+    altered: Sequence[str]
+    out_of_order: Sequence[str]
     pairs_in_order: int
-    violations: tuple[str, ...]
-    wrong: tuple[str, ...]
+    violations: Sequence[str]
+    wrong: Sequence[str] = ()
 
     @property
     def fine(self) -> bool:
-        """Nothing is wrong."""
+        """Whether nothing is wrong."""
         return not self.wrong
 
     @property
     def median_seconds(self) -> float:
-        """The median delivery, outages and all."""
+        """The median delivery, outages included."""
         return _median(self.delivered)
 
     @property
-    def fair_median_seconds(self) -> float:
+    def normal_median_seconds(self) -> float:
         """The median delivery in normal operation."""
-        return _median(self.fair)
+        return _median(self.normal)
 
     @property
     def slowest(self) -> Delivery | None:
@@ -74,148 +147,123 @@ def _median(deliveries: Sequence[Delivery]) -> float:
     return median(one.seconds for one in deliveries) if deliveries else 0.0
 
 
-def judge(evidence: Evidence) -> Verdict:
-    """Look at every message."""
-    arrived = {(taken.tenant, taken.message_id): taken for taken in evidence.taken}
-    delivered, parked, lost, waiting, altered = [], [], [], [], []
-    for message in evidence.handed:
+def assess(evidence: Evidence) -> Verdict:
+    """Compare every message with the record and with the outbox."""
+    arrived = {(taken.tenant_id, taken.message_id): taken for taken in evidence.taken}
+    delivered, parked, sent_twice, lost, waiting, altered = [], [], [], [], [], []
+    for message in evidence.enqueued:
         taken = arrived.get((message.tenant, message.message_id))
-        fate = evidence.fates.get(message.row, _UNKNOWN)
+        row = evidence.rows.get(message.row, OutboxRow("gone"))
         if taken is not None:
             delivered.append(Delivery(message, taken.at - message.at))
-            if (taken.sha256, taken.document) != (message.sha256, message.document):
+            sent_twice += [(message, why) for why in _explain_redeliveries(taken, evidence.killed_at)]
+            if (taken.sha256, taken.document_name) != (message.sha256, message.document):
                 altered.append(_name(message))
-        if fate.state == "parked":
-            parked.append((message, fate.reason or "no reason"))
-        elif fate.state == "pending":
+        if row.state == "parked":
+            parked.append((message, row.reason or "no reason"))
+        elif row.state == "pending":
             waiting.append(_name(message))
         elif taken is None:
-            lost.append(f"{_name(message)} ({fate.state} in the outbox, never taken by ION)")
-    twice = [(message, why) for message in evidence.handed for why in _whys(message, arrived, evidence)]
-    disorder, pairs = _order(evidence, arrived)
+            lost.append(f"{_name(message)} ({row.state} in the outbox, never taken by ION)")
+    out_of_order, pairs = find_disorder(evidence.enqueued, arrived, evidence.unsteady)
+    normal = [one for one in delivered if _is_in_normal_operation(one.message, evidence)]
     verdict = Verdict(
-        len(evidence.handed),
-        tuple(delivered),
-        tuple(one for one in delivered if _in_normal_operation(one.message, evidence)),
-        tuple(parked),
-        tuple(twice),
-        tuple(lost),
-        tuple(waiting),
-        tuple(altered),
-        disorder,
-        pairs,
-        evidence.violations,
-        (),
-    )
-    return _with_wrongs(verdict, evidence, arrived)
+        len(evidence.enqueued), delivered, normal, parked, sent_twice, lost, waiting, altered,
+        out_of_order, pairs, evidence.violations,
+    )  # fmt: skip
+    return replace(verdict, wrong=tuple(_find_wrong(verdict, evidence, arrived)))
 
 
-def _in_normal_operation(message: Enqueued, evidence: Evidence) -> bool:
+def _is_in_normal_operation(message: Enqueued, evidence: Evidence) -> bool:
     if (message.tenant, message.document) in evidence.unsteady:
         return False
-    gone = evidence.killed_at is not None and evidence.killed_at <= message.at <= (evidence.restarted_at or 0)
-    stormy = (
-        faults.tenant in {None, message.tenant} and faults.begin <= message.at <= faults.end
-        for faults in evidence.faults
+    down = evidence.killed_at is not None and evidence.killed_at <= message.at <= (evidence.restarted_at or 0)
+    return not down and not any(
+        fault.tenant in {None, message.tenant} and fault.begin <= message.at <= fault.end
+        for fault in evidence.faults
     )
-    return not gone and not any(stormy)
 
 
 def _name(message: Enqueued) -> str:
     return f"{message.document} of {message.key}, {message.tenant}, id {message.message_id}"
 
 
-# --- sent twice -----------------------------------------------------------------------------------
-
-Arrived = Mapping[tuple[str, str], Taken]
-
-
-def _whys(message: Enqueued, arrived: Arrived, evidence: Evidence) -> Iterable[str]:
-    taken = arrived.get((message.tenant, message.message_id))
-    before = taken.at if taken else 0.0
-    for again in taken.again if taken else ():
+def _explain_redeliveries(taken: TakenMessage, killed_at: float | None) -> Iterator[str]:
+    before = taken.at
+    for again in taken.redeliveries or ():
         yield (
-            why_again(again, before, evidence.killed_at) or f"nobody knows why: before, it was {again.after}"
+            explain_redelivery(again, before, killed_at)
+            or f"{UNEXPLAINED}: before, it was {again.previous_outcome}"
         )
         before = again.at
 
 
-def why_again(again: Again, before: float, killed_at: float | None) -> str | None:
-    """Why a message came again, in words; None where nothing excuses it. `before`: when it came before."""
-    if again.after.startswith("cut after acceptance"):
+def explain_redelivery(again: Redelivery, before: float, killed_at: float | None) -> str | None:
+    """Why a message was sent again; None without a valid cause. `before`: when it arrived before."""
+    if again.previous_outcome.startswith("cut after acceptance"):
         return ANSWER_LOST
-    over_the_kill = killed_at is not None and before <= killed_at <= again.at
-    if not over_the_kill or killed_at is None:
+    if killed_at is None or not before - _IN_TRANSIT <= killed_at <= again.at:
         return None
-    if again.after.startswith("answered"):
+    if again.previous_outcome.startswith("answered"):
         return NOT_SETTLED if killed_at - before <= _SETTLES_WITHIN else None
-    return UNDER_WAY
+    return IN_FLIGHT
 
 
-# --- order ----------------------------------------------------------------------------------------
+def find_disorder(
+    enqueued: Iterable[Enqueued],
+    arrived: Mapping[Key, TakenMessage],
+    unsteady: frozenset[tuple[str, str]] = frozenset(),
+) -> tuple[list[str], int]:
+    """Neighbours of one key that arrived in the wrong order, and the number of pairs compared.
 
-
-def _order(evidence: Evidence, arrived: Arrived) -> tuple[tuple[str, ...], int]:
-    """Neighbours of one key that arrived the wrong way round, and how many pairs were looked at.
-
-    A message that is parked, or whose document is not accepted at the time, holds up nobody; those of one
-    document are in order among themselves all the same.
+    A message that is parked, or whose document was not accepted, holds up no others; those of one such
+    document are in order among themselves.
     """
-    lanes = defaultdict[tuple[str, ...], list[tuple[Enqueued, Taken]]](list)
-    for message in sorted(evidence.handed, key=lambda one: one.row):
-        taken = arrived.get((message.tenant, message.message_id))
-        if taken is not None:
-            unsteady = (message.tenant, message.document) in evidence.unsteady
-            lane = (message.tenant, message.key, message.document if unsteady else "")
-            lanes[lane].append((message, taken))
+    lanes = defaultdict[tuple[str, ...], list[tuple[Enqueued, TakenMessage]]](list)
+    for message in sorted(enqueued, key=lambda one: one.row):
+        if (taken := arrived.get((message.tenant, message.message_id))) is not None:
+            alone = (message.tenant, message.document) in unsteady
+            lanes[message.tenant, message.key, message.document if alone else ""].append((message, taken))
     pairs = [pair for lane in lanes.values() for pair in pairwise(lane)]
     wrong = [
         f"{_name(later)} arrived before {_name(earlier)}"
         for (earlier, first), (later, second) in pairs
         if second.number < first.number
     ]
-    return tuple(wrong), len(pairs)
+    return wrong, len(pairs)
 
 
-# --- what must not be -----------------------------------------------------------------------------
-
-
-def _with_wrongs(verdict: Verdict, evidence: Evidence, arrived: Arrived) -> Verdict:
-    known = {(message.tenant, message.message_id) for message in evidence.handed}
+def _find_wrong(verdict: Verdict, evidence: Evidence, arrived: Mapping[Key, TakenMessage]) -> Iterator[str]:
+    known = {(message.tenant, message.message_id) for message in evidence.enqueued}
     parked = {message.key for message, _ in verdict.parked}
-    wrong = [
-        *(f"lost: {text}" for text in verdict.lost),
-        *(f"not delivered: {text}" for text in verdict.waiting),
-        *(f"arrived with another content: {text}" for text in verdict.altered),
-        *(f"out of order: {text}" for text in verdict.out_of_order),
-        *(f"against the guide's sequence: {text}" for text in verdict.violations),
-        *(f"parked, though nothing was wrong with it: {key}" for key in sorted(parked - evidence.refused)),
-        *(f"refused by ION, and yet not parked: {key}" for key in sorted(evidence.refused - parked)),
-        *(f"sent again: {_name(message)}: {why}" for message, why in _unexcused(verdict)),
-        *(f"never handed over, and yet taken by ION: {key}" for key in sorted(arrived.keys() - known)),
-        *evidence.problems,
-    ]
-    return replace(verdict, wrong=tuple(wrong))
+    unexplained = [(one, why) for one, why in verdict.sent_twice if why.startswith(UNEXPLAINED)]
+    yield from (f"lost: {text}" for text in verdict.lost)
+    yield from (f"not delivered: {text}" for text in verdict.waiting)
+    yield from (f"arrived with another content: {text}" for text in verdict.altered)
+    yield from (f"out of order: {text}" for text in verdict.out_of_order)
+    yield from (f"against the guide's sequence: {text}" for text in verdict.violations)
+    yield from (f"parked without a cause: {key}" for key in sorted(parked - evidence.refused))
+    yield from (f"refused by ION, but not parked: {key}" for key in sorted(evidence.refused - parked))
+    yield from (f"sent again: {_name(message)}: {why}" for message, why in unexplained)
+    yield from (f"never enqueued, but taken by ION: {key}" for key in sorted(arrived.keys() - known))
+    yield from evidence.problems
 
 
-def _unexcused(verdict: Verdict) -> Iterable[tuple[Enqueued, str]]:
-    return ((message, why) for message, why in verdict.sent_twice if why.startswith("nobody knows"))
-
-
-# --- for programs ---------------------------------------------------------------------------------
+# --- summary --------------------------------------------------------------------------------------
 
 
 def as_json(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
-    """The summary that `relay demo --json` prints. Seconds throughout."""
+    """The summary that `relay demo --json` prints. Durations in seconds."""
     slowest = verdict.slowest
+    delivered = Counter(one.message.tenant for one in verdict.delivered)
     return {
         "fine": verdict.fine,
         "wrong": list(verdict.wrong),
         "seconds": round(evidence.ended - evidence.began, 1),
-        "handed_over": verdict.enqueued,
+        "enqueued": verdict.enqueued,
         "delivered": len(verdict.delivered),
-        "parked": [_shown(message) | {"reason": reason} for message, reason in verdict.parked],
-        "sent_twice": [_shown(message) | {"why": why} for message, why in verdict.sent_twice],
+        "parked": [_identify(message) | {"reason": reason} for message, reason in verdict.parked],
+        "sent_twice": [_identify(message) | {"why": why} for message, why in verdict.sent_twice],
         "lost": len(verdict.lost),
         "waiting": len(verdict.waiting),
         "altered": len(verdict.altered),
@@ -223,26 +271,73 @@ def as_json(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
         "pairs_in_order": verdict.pairs_in_order,
         "violations": len(verdict.violations),
         "median_seconds": round(verdict.median_seconds, 4),
-        "fair_median_seconds": round(verdict.fair_median_seconds, 4),
+        "normal_median_seconds": round(verdict.normal_median_seconds, 4),
         "slowest_seconds": round(slowest.seconds, 3) if slowest else None,
-        "slowest": _shown(slowest.message) if slowest else None,
+        "slowest": _identify(slowest.message) if slowest else None,
         "compressed": evidence.compressed,
         "pings": len(evidence.pings),
         "answers": {call: dict(by_status) for call, by_status in evidence.answers.items()},
         "tenants": {
-            tenant: {
-                "handed_over": sum(message.tenant == tenant for message in evidence.handed),
-                "delivered": sum(one.message.tenant == tenant for one in verdict.delivered),
-            }
-            for tenant in sorted({message.tenant for message in evidence.handed})
+            tenant: {"enqueued": number, "delivered": delivered[tenant]}
+            for tenant, number in sorted(Counter(one.tenant for one in evidence.enqueued).items())
         },
     }
 
 
-def _shown(message: Enqueued) -> dict[str, str]:
+def _identify(message: Enqueued) -> dict[str, str]:
     return {
         "tenant_id": message.tenant,
         "document_name": message.document,
         "ordering_key": message.key,
         "message_id": message.message_id,
     }
+
+
+def format_summary(
+    verdict: Verdict, evidence: Evidence, files: Mapping[str, object], width: int | None = None
+) -> Text:
+    """The summary for operators. `files`: what is kept, and where; `width`: columns, None does not wrap."""
+    text = Text()
+    for number, what, detail in _list_facts(verdict, evidence):
+        room = (width or 0) - _INDENT
+        wrapped = textwrap.wrap(detail, room) if room >= len(detail) / 4 else [detail]
+        text.append(f"\n{number:>9}", style="bold").append(f"  {what:<14}" if detail else f"  {what}")
+        text.append(("\n" + " " * _INDENT).join(wrapped), style="dim")
+    text.append("\n").append("".join(f"\n{name:>11}  {path}" for name, path in files.items()))
+    return text.append("\n\n").append(_conclude(verdict))
+
+
+def _list_facts(verdict: Verdict, evidence: Evidence) -> Iterator[tuple[object, str, str]]:
+    yield verdict.enqueued, "enqueued", f"{evidence.compressed} of them large, sent compressed"
+    yield len(verdict.delivered), "delivered", "by ION's own record, byte for byte what was enqueued"
+    for message, reason in verdict.parked[:_MAX_SHOWN]:
+        yield 1, "parked", f"{message.document} of {message.key}: {reason}"
+    for why, count in Counter(why for _, why in verdict.sent_twice).items():
+        yield count, "sent twice", f"same id: {why}"
+    yield len(verdict.lost), "lost", ""
+    yield len(verdict.violations), "violations", "of the guide's sequence, by the conformance checker"
+    pairs = f"of {verdict.pairs_in_order} pairs of neighbours of one order number"
+    yield len(verdict.out_of_order), "out of order", pairs
+    faulty = f"{verdict.median_seconds * 1000:.0f} ms with all the faults"
+    normal = f"{verdict.normal_median_seconds * 1000:.0f} ms"
+    yield normal, "median", f"from enqueue to ION in normal operation; {faulty}"
+    if slowest := verdict.slowest:
+        message = slowest.message
+        withheld = (message.tenant, message.document) in evidence.unsteady
+        why = ", which waited until ION accepted its document" if withheld else ""
+        yield f"{slowest.seconds:.1f} s", "slowest", f"{message.document} of {message.key}{why}"
+    yield len(evidence.pings), "pings", f"in {evidence.ended - evidence.began:.0f} s, both tenants"
+
+
+def _conclude(verdict: Verdict) -> Text:
+    if verdict.fine:
+        fine = "Nothing was lost, nothing was out of order, and every message was delivered or parked."
+        return Text(fine, style="bold green")
+    counts = Counter(verdict.wrong)
+    lines = [
+        f"WRONG: {what}" + (f" ({count} times)" if count > 1 else "")
+        for what, count in counts.most_common(_MAX_SHOWN)
+    ]
+    if len(counts) > len(lines):
+        lines.append(f"and {len(counts) - len(lines)} more")
+    return Text("\n".join(lines), style="bold red")

@@ -1,7 +1,7 @@
-"""This file is the documents that the demo hands over, made out of those in `documents/`.
+"""The documents that the demo enqueues, made from the templates in `documents/`.
 
-Those are documents as an application would send them. The demo exchanges their order number, variation and
-times, and repeats their lines, so that each message is another and some are large.
+The templates are documents as an application sends them. The demo replaces their order number, variation and
+times, and repeats their lines, so that every message is different and some are large.
 """
 
 import json
@@ -15,20 +15,19 @@ from importlib import resources
 from itertools import chain, repeat
 
 ACME, GLOBEX = "ACME_PRD", "GLOBEX_TST"
-SIGNS_IN = {ACME: "OAuth 2", GLOBEX: "OAuth 1.0a"}
 REFUSED = "PO-299999"
-"""The number of the one order that the ION simulator is told to refuse."""
+"""The number of the one order that ION refuses."""
 AFTER_WITHDRAWAL = "SO-199999"
-"""The number of the order whose shipment is handed over when shipments were just withdrawn."""
+"""The number of the order whose shipment is enqueued just after shipments were withdrawn."""
 LATE, WITHDRAWN = "Sync.Invoice", "Sync.Shipment"
-"""ACME's documents that are not accepted all the time: added later, and withdrawn for a while."""
+"""ACME's documents that are not always accepted: one is added later, one is withdrawn for a while."""
 
 ACCEPTED = (
     "Sync.SalesOrder", WITHDRAWN, "Process.PurchaseOrder", "Sync.ReceiveDelivery", "My_PurchaseOrder_JSON",
 )  # fmt: skip
-"""What the ION simulator accepts from the beginning."""
+"""What ION accepts from the beginning."""
 
-_LIFE = {
+_DOCUMENTS_OF_AN_ORDER = {
     ACME: (("Sync.SalesOrder", 1), ("Sync.SalesOrder", 2), (WITHDRAWN, 1), (LATE, 1)),
     GLOBEX: (
         ("Process.PurchaseOrder", 1),
@@ -37,95 +36,89 @@ _LIFE = {
         ("Sync.ReceiveDelivery", 1),
     ),
 }
-"""What an order of each tenant sends, in this order: the document and its variation."""
+"""The documents of one order in their order, with their variation."""
 
-_FIRST = {ACME: "SO-{:06}", GLOBEX: "PO-{:06}"}
-_START = {ACME: 100_001, GLOBEX: 200_001}
+_ORDER_NUMBERS = {ACME: ("SO-{:06}", 100_001), GLOBEX: ("PO-{:06}", 200_001)}
 _OPEN_ORDERS = 6
 _NUMBER = re.compile(r"\b[SP]O-\d{6}\b")
 _VARIATION = re.compile(r'(?<=variationID=")\d+(?=")')
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _LINE = re.compile(r"^ *<(\w+Line)>\n.*?</\1>\n", re.DOTALL | re.MULTILINE)
-_SIZES = (1, 1, 2, 2, 3, 4, 6, 9, 14, 30)
+_LINES_PER_DOCUMENT = (1, 1, 2, 2, 3, 4, 6, 9, 14, 30)
 
 
 @dataclass(frozen=True, slots=True)
-class Paper:
-    """A document ready to hand over. `key`: the order it belongs to; `parameters`: IMS properties."""
+class Document:
+    """A document to enqueue. `key`: the order it belongs to; `parameters`: IMS parameters."""
 
     tenant: str
-    document: str
+    name: str
     key: str
     payload: bytes
     parameters: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
-def papers(tenant: str, orders: int, seed: int) -> list[Paper]:
-    """All that so many orders of a tenant send, several orders open at a time, each in its own order."""
-    chance = random.Random(seed)  # noqa: S311 - variety, and the same each time
-    made = []
-    for number, document, variation in _mixed(tenant, orders, chance):
-        lines = chance.choice(_SIZES)
-        made.append(paper(tenant, document, number, variation, lines))
-    return made
+def make_documents(tenant: str, orders: int, seed: int) -> list[Document]:
+    """The documents of a number of orders, several open at a time, each order's in sequence."""
+    chance = random.Random(seed)  # noqa: S311 - variety, the same in every run
+    return [
+        make_document(tenant, name, number, variation, chance.choice(_LINES_PER_DOCUMENT))
+        for number, name, variation in _interleave(tenant, orders, chance)
+    ]
 
 
-def _mixed(tenant: str, orders: int, chance: random.Random) -> Iterator[tuple[str, str, int]]:
-    numbers = iter(range(_START[tenant], _START[tenant] + orders))
+def _interleave(tenant: str, orders: int, chance: random.Random) -> Iterator[tuple[str, str, int]]:
+    form, first = _ORDER_NUMBERS[tenant]
+    numbers = iter(range(first, first + orders))
     started: list[tuple[str, Iterator[tuple[str, int]]]] = []
     while True:
         while len(started) < _OPEN_ORDERS and (number := next(numbers, None)) is not None:
-            started.append((_FIRST[tenant].format(number), iter(_LIFE[tenant])))
+            started.append((form.format(number), iter(_DOCUMENTS_OF_AN_ORDER[tenant])))
         if not started:
             return
-        number_text, life = chosen = chance.choice(started)
-        step = next(life, None)
-        if step is None:
+        order, documents = chosen = chance.choice(started)
+        if (document := next(documents, None)) is None:
             started.remove(chosen)
         else:
-            yield number_text, *step
+            yield order, *document
 
 
-def paper(tenant: str, document: str, number: str, variation: int = 1, lines: int = 1) -> Paper:
-    """One document of an order, with so many lines."""
-    text = template(document)
-    made = (
-        _json(text, number, variation, lines)
-        if text.startswith("{")
-        else _xml(text, number, variation, lines)
-    )
-    parameters = {"documentId": number, "variationId": variation}
-    return Paper(tenant, document, number, made.encode(), parameters)
+def make_document(tenant: str, name: str, number: str, variation: int = 1, lines: int = 1) -> Document:
+    """One document of an order, with a number of lines."""
+    template = read_template(name)
+    fill = _fill_json if template.startswith("{") else _fill_xml
+    payload = fill(template, number, variation, lines).encode()
+    return Document(tenant, name, number, payload, {"documentId": number, "variationId": variation})
 
 
-def _xml(text: str, number: str, variation: int, lines: int) -> str:
+def _fill_xml(text: str, number: str, variation: int, lines: int) -> str:
     now = datetime.now(UTC)
-    text = _NUMBER.sub(number, text)
-    text = _VARIATION.sub(str(variation), text)
-    text = _LINE.sub(lambda found: "".join(_numbered(found[0], line) for line in range(1, lines + 1)), text)
-    times = chain(repeat(_instant(now), 2), repeat(_instant(now + timedelta(days=3))))  # head, then lines
+    text = _VARIATION.sub(str(variation), _NUMBER.sub(number, text))
+    text = _LINE.sub(
+        lambda found: "".join(
+            found[0].replace("<LineNumber>10<", f"<LineNumber>{10 * place}<") for place in range(1, lines + 1)
+        ),
+        text,
+    )
+    # the first two are in the header, the others in the lines
+    times = chain(repeat(_format(now), 2), repeat(_format(now + timedelta(days=3))))
     return _INSTANT.sub(lambda _: next(times), text)
 
 
-def _numbered(line: str, place: int) -> str:
-    return line.replace("<LineNumber>10<", f"<LineNumber>{10 * place}<")
-
-
-def _json(text: str, number: str, variation: int, lines: int) -> str:
+def _fill_json(text: str, number: str, variation: int, lines: int) -> str:
     content = json.loads(text)
-    content |= {"orderNumber": number, "variation": variation, "confirmedAt": _instant(datetime.now(UTC))}
+    content |= {"orderNumber": number, "variation": variation, "confirmedAt": _format(datetime.now(UTC))}
     content["lines"] = [content["lines"][0] | {"line": 10 * place} for place in range(1, lines + 1)]
     return json.dumps(content, ensure_ascii=False)
 
 
-def _instant(when: datetime) -> str:
+def _format(when: datetime) -> str:
     return when.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @cache
-def template(document: str) -> str:
-    """The document as it stands in `documents/`."""
+def read_template(name: str) -> str:
+    """The template of a document."""
     folder = resources.files(__package__) / "documents"
-    endings = ("xml", "json")
-    files = (folder / f"{document}.{ending}" for ending in endings)
+    files = (folder / f"{name}.{ending}" for ending in ("xml", "json"))
     return next(file for file in files if file.is_file()).read_text("utf-8")

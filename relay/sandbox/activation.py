@@ -1,4 +1,4 @@
-"""This file is how the simulator activates a connection point whose application receives: it calls first.
+"""Activation of a connection point whose application also receives: the simulator calls it first.
 
 ION asks `<Application>/service/ping`, versions and protocol, with the OAuth 1.0a key that the application
 issued for it, and activates the connection point only if they are answered well.
@@ -14,13 +14,13 @@ from oauthlib.oauth1 import Client
 from yarl import URL
 
 _CALLS = ("ping", "versions", "protocol")
-_SECONDS = 10.0
-_LONGEST = 64 * 1024
+_TIMEOUT = 10.0
+_MAX_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """Where an application receives, and the key that it issued for ION. `url`: before `/service/…`."""
+    """A receiving application: its address before `/service/…`, and the key that it issued for ION."""
 
     url: str
     consumer_key: str
@@ -28,10 +28,10 @@ class Application:
 
     @staticmethod
     def read(given: object) -> "Application":
-        """As JSON has it. Raises ValueError with what is wrong."""
+        """From JSON. Raises ValueError with what is wrong."""
         names = ("url", "consumer_key", "consumer_secret")
         if not isinstance(given, Mapping) or not all(isinstance(given.get(name), str) for name in names):
-            raise ValueError(f"send a JSON object of texts: {', '.join(names)}")
+            raise ValueError(f"send a JSON object with these texts: {', '.join(names)}")
         parts = urlsplit(given["url"])
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ValueError("url must be the application's address, like http://127.0.0.1:8482/ACME_PRD")
@@ -40,15 +40,15 @@ class Application:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One call of the simulator's at an application. `status` None: no answer; `said`: what it answered."""
+    """A call of the simulator to an application. `status` None: no answer; `answer`: its text."""
 
     call: str
     status: int | None
-    said: str
+    answer: str
 
     @property
     def is_fine(self) -> bool:
-        """Whether ION would be content."""
+        """Whether ION would continue the activation."""
         return self.status == 200
 
     def as_json(self) -> dict[str, object]:
@@ -57,9 +57,9 @@ class Visit:
 
 
 async def visit(application: Application) -> list[Visit]:
-    """Call at the application until something is not fine."""
+    """Call the application until an answer is not 200."""
     visits: list[Visit] = []
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SECONDS)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT)) as session:
         for call in _CALLS:
             visits.append(await _call(session, application, call))
             if not visits[-1].is_fine:
@@ -72,18 +72,18 @@ async def _call(session: aiohttp.ClientSession, application: Application, call: 
     signer = Client(application.consumer_key, application.consumer_secret, signature_method="HMAC-SHA256")
     _, headers, _ = signer.sign(url, "GET")
     try:
-        async with session.get(URL(url, encoded=True), headers=headers, allow_redirects=False) as answer:
-            body = await answer.content.read(_LONGEST)
-            return Visit(call, answer.status, _text(body))
+        async with session.get(URL(url, encoded=True), headers=headers, allow_redirects=False) as response:
+            body = await response.content.read(_MAX_BYTES)
+            return Visit(call, response.status, _to_line(body))
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        return Visit(call, None, str(error) or f"no answer within {_SECONDS:g} s")
+        return Visit(call, None, str(error) or f"no answer within {_TIMEOUT:g} s")
 
 
-def _text(body: bytes) -> str:
-    """What an answer says, on one line."""
+def _to_line(body: bytes) -> str:
+    """The text of an answer, on one line."""
     try:
-        said = json.loads(body)
+        content = json.loads(body)
     except ValueError:
         return " ".join(body.decode("utf-8", "replace").split())[:200]
-    errors = said.get("errors") if isinstance(said, dict) else None
-    return "; ".join(map(str, errors)) if isinstance(errors, list) else json.dumps(said)
+    errors = content.get("errors") if isinstance(content, dict) else None
+    return "; ".join(map(str, errors)) if isinstance(errors, list) else json.dumps(content)

@@ -1,4 +1,4 @@
-"""This file is how to point a relay at the simulator: environment variables, and `.ionapi` files."""
+"""Settings that point a relay at the simulator: environment variables and `.ionapi` files."""
 
 import json
 import shlex
@@ -10,7 +10,7 @@ from relay.sandbox.tenants import Credentials, SandboxTenant
 
 
 def ionapi(tenant: SandboxTenant, url: str) -> dict[str, object]:
-    """What a tenant's `.ionapi` file holds; `url` is the sandbox's."""
+    """The content of a tenant's `.ionapi` file; `url` is the simulator's."""
     credentials = tenant.credentials
     content: dict[str, object] = {
         "ti": tenant.tenant_id,
@@ -32,7 +32,7 @@ def ionapi(tenant: SandboxTenant, url: str) -> dict[str, object]:
 
 
 def base_url(tenant: SandboxTenant, url: str) -> str:
-    """Where the tenant's Messaging Service is, by the way its credentials go."""
+    """The base URL of the tenant's Messaging Service, by its `auth`."""
     return f"{url}{SERVICE}" if tenant.auth == "oauth1" else f"{url}/{tenant.tenant_id}/IONSERVICES{SERVICE}"
 
 
@@ -55,28 +55,28 @@ def environment(tenants: Iterable[SandboxTenant], url: str, directory: Path) -> 
 
 
 def export_lines(variables: Mapping[str, str]) -> str:
-    """The variables as a shell reads them."""
+    """The variables as `export` lines for a shell."""
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
 
 
 def kept_credentials(tenant_id: str, directory: Path) -> Credentials:
-    """The credentials that an earlier sandbox left in the directory, so that a relay's settings stay good.
+    """The credentials that an earlier run left in the directory, so that a relay's settings stay valid.
 
-    New ones are left there where none are found, or where they cannot be read.
+    Where there are none, or they cannot be read, new ones are written there.
     """
     file = directory / f"{tenant_id.upper()}.credentials.json"
     try:
         return Credentials(**json.loads(file.read_bytes()))
     except (OSError, ValueError, TypeError):
-        fresh = Credentials.fresh(tenant_id.upper())
+        generated = Credentials.generate(tenant_id.upper())
         directory.mkdir(parents=True, exist_ok=True)
         names = Credentials.__slots__
-        _write_private(file, json.dumps({name: getattr(fresh, name) for name in names}, indent=2) + "\n")
-        return fresh
+        _write_private(file, json.dumps({name: getattr(generated, name) for name in names}, indent=2) + "\n")
+        return generated
 
 
 def _write_private(file: Path, text: str) -> None:
-    """For nobody else's eyes, and never half written."""
+    """Write atomically, readable by the owner only."""
     new = file.with_name(f".{file.name}.new")
     new.touch(mode=0o600)
     new.write_text(text)

@@ -22,26 +22,26 @@ class _Shown(Protocol):
 
 
 class _NotFoundError(Exception):
-    """What was asked for is not there; the text says what is."""
+    """The requested resource does not exist; the text says what does."""
 
 
 class _BadRequestError(Exception):
-    """What was sent cannot be read; the text says why."""
+    """The request cannot be read; the text says why."""
 
 
 class Control:
-    """Answers the control interface."""
+    """Handles requests to the control interface."""
 
     def __init__(self, ion: SimulatorState) -> None:
         self._ion = ion
 
     async def serve(self, http: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request."""
+        """Respond to one request."""
         path = http.raw_path.partition("?")[0].removeprefix("/_sandbox").strip("/")
         segments = [unquote(segment) for segment in path.split("/")] if path else []
         self._ion.change_tenants(time.monotonic())
         try:
-            return await self._answer(http, segments)
+            return await self._route(http, segments)
         except FaultError as error:
             return _json({"error": str(error), "field": error.field}, 400)
         except _BadRequestError as error:
@@ -49,7 +49,7 @@ class Control:
         except _NotFoundError as error:
             return _json({"error": str(error)}, 404)
 
-    async def _answer(self, http: web.BaseRequest, segments: list[str]) -> web.Response:
+    async def _route(self, http: web.BaseRequest, segments: list[str]) -> web.Response:
         match http.method, segments:
             case "GET", []:
                 return _json(self._overview())
@@ -58,34 +58,34 @@ class Control:
             case "POST", ["tenants", tenant_id, "activate"]:
                 return await self._activate(http, tenant_id)
             case "GET", ["faults"]:
-                return self._rules()
+                return self._list_faults()
             case "POST", ["faults"]:
-                return await self._order(http)
+                return await self._add_faults(http)
             case "DELETE", ["faults"]:
-                self._ion.sky.clear()
-                return self._rules()
-            case "DELETE", ["faults", rule_id]:
-                if not self._ion.sky.remove(rule_id):
-                    raise _NotFoundError(f"there is no rule {rule_id}")
-                return self._rules()
+                self._ion.faults.clear()
+                return self._list_faults()
+            case "DELETE", ["faults", fault_id]:
+                if not self._ion.faults.remove(fault_id):
+                    raise _NotFoundError(f"there is no fault {fault_id}")
+                return self._list_faults()
             case "GET", ["record", *rest]:
                 return self._record(http, rest)
             case "DELETE", ["record"]:
-                self._ion.record.forget()
-                self._ion.judge.forget()
+                self._ion.record.clear()
+                self._ion.conformance.clear()
                 return _json(self._overview())
             case "GET", ["requests"]:
-                found = self._ion.record.asked_for(_tenant(http), http.query.get("call"))
+                found = self._ion.record.find_requests(_tenant(http), http.query.get("call"))
                 return _page(http, "requests", found)
             case "GET", ["violations"]:
                 return self._violations(http)
             case _:
-                raise _NotFoundError("there is /_sandbox/ with tenants, faults, record, requests, violations")
+                raise _NotFoundError("use /_sandbox/ with tenants, faults, record, requests or violations")
 
-    # --- each part -------------------------------------------------------------------------------
+    # --- resources -------------------------------------------------------------------------------
 
     def _overview(self) -> dict[str, object]:
-        record, judge = self._ion.record, self._ion.judge
+        record, conformance = self._ion.record, self._ion.conformance
         counts = [
             {"tenant_id": tenant, "call": call, "status": status, "count": count}
             for (tenant, call, status), count in sorted(record.counts.items(), key=str)
@@ -96,23 +96,23 @@ class Control:
                 | {
                     "taken": record.count(tenant.tenant_id),
                     "sent_twice": len(record.sent_twice(tenant.tenant_id)),
-                    "violations": sum(v.tenant_id == tenant.tenant_id for v in judge.violations),
+                    "violations": sum(v.tenant_id == tenant.tenant_id for v in conformance.violations),
                     "tokens_issued": self._ion.tokens.issued.get(tenant.tenant_id, 0),
                 }
                 for tenant in self._ion.tenants
             },
             "taken": record.count(),
-            "requests": record.asked,
-            "violations": judge.count,
+            "requests": record.requests_total,
+            "violations": conformance.count,
             "counts": counts,
         }
 
-    def _rules(self, status: int = 200) -> web.Response:
+    def _list_faults(self) -> web.Response:
         now = time.monotonic()
-        return _json({"faults": [rule.as_json(now) for rule in self._ion.sky.rules]}, status)
+        return _json({"faults": [fault.as_json(now) for fault in self._ion.faults.faults]})
 
     async def _activate(self, http: web.BaseRequest, tenant_id: str) -> web.Response:
-        """An administrator activates a connection point; its application is called first."""
+        """Call the application; activate the connection point if all answers are 200."""
         tenant = self._ion.tenants.get(tenant_id)
         if tenant is None:
             raise _NotFoundError(f"there is no tenant {tenant_id}")
@@ -125,18 +125,18 @@ class Control:
         tenant.connection_point = "active" if fine else "inactive"
         return _json({"activated": fine, "visits": [one.as_json() for one in visits]})
 
-    async def _order(self, http: web.BaseRequest) -> web.Response:
+    async def _add_faults(self, http: web.BaseRequest) -> web.Response:
         try:
             wanted: Any = json.loads(await http.read())
         except (ValueError, RecursionError) as error:
-            raise _BadRequestError("send JSON: a rule, or a list of rules") from error
+            raise _BadRequestError("send JSON: a fault, or a list of faults") from error
         now = time.monotonic()
-        made = self._ion.sky.order_all(wanted if isinstance(wanted, list) else [wanted], now)
+        added = self._ion.faults.add(wanted if isinstance(wanted, list) else [wanted], now)
         self._ion.change_tenants(now)
-        return _json({"faults": [rule.as_json(now) for rule in made]}, 201)
+        return _json({"faults": [fault.as_json(now) for fault in added]}, 201)
 
     def _violations(self, http: web.BaseRequest) -> web.Response:
-        tenant, every = _tenant(http), self._ion.judge.violations
+        tenant, every = _tenant(http), self._ion.conformance.violations
         return _page(http, "violations", (v for v in every if tenant in {None, v.tenant_id}))
 
     def _record(self, http: web.BaseRequest, rest: list[str]) -> web.Response:
@@ -145,7 +145,7 @@ class Control:
             document = http.query.get("document")
             found = record.messages(_tenant(http))
             if http.query.get("sent_twice"):
-                found = [taken for taken in found if taken.again]
+                found = [taken for taken in found if taken.redeliveries]
             return _page(http, "messages", (t for t in found if document in {None, t.document_name}))
         if len(rest) == 1:
             raise _NotFoundError(
@@ -170,7 +170,7 @@ def _tenant(http: web.BaseRequest) -> str | None:
 
 
 def _page(http: web.BaseRequest, name: str, found: Iterable[_Shown]) -> web.Response:
-    """Those numbered above `after`, at most `limit`; `next` is the `after` of the next page, or null."""
+    """A page: items numbered above `after`, at most `limit`; `next`: the next page's `after`, or null."""
     after, limit = _number(http, "after", 0), _number(http, "limit", _PAGE)
     shown: list[dict[str, object]] = []
     last = after

@@ -1,7 +1,7 @@
-"""This file is how the simulator examines a posted message: its parameters, and its payload unpacked.
+"""Checks of a posted message: its parameters, and its payload after inflating.
 
-Fields and limits as in ims-v3 section 1. The sandbox's own choices: a field that is not known is let
-pass, null is refused, a missing `encoding` means NONE, and the size limit holds before and after inflating.
+Fields and limits as in ims-v3 section 1. The simulator's own choices: unknown fields are allowed, null is
+refused, a missing `encoding` means NONE, and the size limit holds before and after inflating.
 """
 
 import json
@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from relay.sandbox.multipart import split
+from relay.sandbox.multipart import split_parts
 from relay.sandbox.responses import Refusal
 
-_LONGEST = {
+_MAX_LENGTHS = {
     "documentName": 100,
     "fromLogicalId": 250,
     "toLogicalId": 250,
@@ -26,7 +26,7 @@ _LONGEST = {
     "batchId": 250,
 }
 _INTEGERS = ("variationId", "batchSequence", "batchSize", "batchRevision")
-_HIGHEST = 2**63 - 1
+_MAX_INTEGER = 2**63 - 1
 _LOGICAL_IDS = ("fromLogicalId", "toLogicalId")
 _CUSTOM = re.compile(r"custom_[A-Za-z0-9]{1,250}", re.IGNORECASE)
 _ZLIB_HEADERS = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
@@ -58,25 +58,25 @@ class ReceivedMessage:
         return value if isinstance(value, str) else None
 
 
-def examine(content_type: str, body: bytes, limit: int) -> ReceivedMessage:
-    """Read a multipartMessage. `limit`: the most bytes of a document, before and after inflating."""
-    parts = split(content_type, body)
+def read_message(content_type: str, body: bytes, limit: int) -> ReceivedMessage:
+    """Read a multipartMessage. `limit`: maximum size of a document in bytes, before and after inflating."""
+    parts = split_parts(content_type, body)
     if isinstance(parts, Refusal):
         return ReceivedMessage(refusal=parts)
-    parameters = _object(parts[0].content)
+    parameters = _read_object(parts[0].content)
     if isinstance(parameters, Refusal):
         return ReceivedMessage(refusal=parameters)
-    wrong = list(_wrong_parameters(parameters))
+    wrong = list(_check_parameters(parameters))
     payload = parts[1].content
     if len(payload) > limit:
         return ReceivedMessage(parameters, b"", Refusal(413, 413, f"the payload has more than {limit} bytes"))
-    document = _unpack(parameters.get("encoding", "NONE"), payload, limit)
+    document = _inflate(parameters.get("encoding", "NONE"), payload, limit)
     if isinstance(document, Refusal):
         return ReceivedMessage(parameters, b"", wrong[0] if wrong else document)
     return ReceivedMessage(parameters, document, wrong[0] if wrong else None)
 
 
-def _object(content: bytes) -> dict[str, Any] | Refusal:
+def _read_object(content: bytes) -> dict[str, Any] | Refusal:
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
@@ -86,27 +86,27 @@ def _object(content: bytes) -> dict[str, Any] | Refusal:
     return found
 
 
-def _wrong_parameters(parameters: Mapping[str, Any]) -> Iterator[Refusal]:
+def _check_parameters(parameters: Mapping[str, Any]) -> Iterator[Refusal]:
     if "fromLogicalId" not in parameters:
         yield Refusal(400, 419, "fromLogicalId is required")
     if "documentName" not in parameters:
         yield Refusal(400, 400, "documentName is required")
     for name, value in parameters.items():
-        if rule := _broken_rule(name, value):
+        if rule := _find_broken_rule(name, value):
             yield Refusal(400, 419 if name == "fromLogicalId" else 400, f"{name[:260]} {rule}")
 
 
-def _broken_rule(name: str, value: object) -> str | None:
-    """The rule that this parameter breaks, in words."""
+def _find_broken_rule(name: str, value: object) -> str | None:
+    """The rule that this parameter breaks, as a text that follows its name."""
     if value is None:
         return "is null: leave it out instead"
-    if name in _LONGEST:
-        if not isinstance(value, str) or not 1 <= len(value) <= _LONGEST[name]:
-            return f"must be a text of 1 to {_LONGEST[name]} characters"
+    if name in _MAX_LENGTHS:
+        if not isinstance(value, str) or not 1 <= len(value) <= _MAX_LENGTHS[name]:
+            return f"must be a text of 1 to {_MAX_LENGTHS[name]} characters"
         if name in _LOGICAL_IDS and not value.startswith("lid://"):
             return "must begin with lid://"
     elif name in _INTEGERS:
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _HIGHEST:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_INTEGER:
             return "must be a whole number from 0 to 2^63-1"
     elif name == "batchAbortIndicator":
         return None if isinstance(value, bool) else "must be true or false"
@@ -118,7 +118,7 @@ def _broken_rule(name: str, value: object) -> str | None:
     return None
 
 
-def _unpack(encoding: object, payload: bytes, limit: int) -> bytes | Refusal:
+def _inflate(encoding: object, payload: bytes, limit: int) -> bytes | Refusal:
     if not payload:
         return Refusal(400, 453, "the payload is empty")
     if encoding == "NONE":
@@ -130,7 +130,7 @@ def _unpack(encoding: object, payload: bytes, limit: int) -> bytes | Refusal:
             400, 450, "the payload is not in zlib format (RFC 1950): it does not begin with 78 01, 5E, 9C, DA"
         )
     inflate = zlib.decompressobj()
-    try:  # never more than the limit and one byte, however small a bomb came in
+    try:  # never more than the limit and one byte, however small the compressed payload is
         document = inflate.decompress(payload, limit + 1)
     except zlib.error as error:
         return Refusal(400, 450, f"the payload is not in zlib format (RFC 1950): {error}")

@@ -1,7 +1,7 @@
-"""This file is how the simulator reads a multipartMessage body: exactly two parts, by hand from its bytes.
+"""The parser of a multipartMessage body: exactly two parts.
 
-By hand because aiohttp's reader costs more than the rest of the answer. Codes as in ims-v3: 453 empty
-body, 477 not exactly the two parts, 470 a wrong part.
+Not aiohttp's reader, which costs more than the rest of the request. Codes as in ims-v3: 453 empty body, 477
+not exactly the two parts, 470 a wrong part.
 """
 
 import re
@@ -16,14 +16,14 @@ _NAME = re.compile(r';\s*name=(?:"([^"]*)"|([^\s";]*))', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Component:
+class BodyPart:
     """A part: its header fields (names in lower case) and its bytes."""
 
     headers: dict[str, str]
     content: bytes
 
 
-def split(content_type: str, body: bytes) -> tuple[Component, Component] | Refusal:
+def split_parts(content_type: str, body: bytes) -> tuple[BodyPart, BodyPart] | Refusal:
     """The two parts of a body, in order: parameters and payload, or why it is refused."""
     if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
         return Refusal(415, 415, "Content-Type must be multipart/form-data")
@@ -32,22 +32,22 @@ def split(content_type: str, body: bytes) -> tuple[Component, Component] | Refus
     boundary = _BOUNDARY.search(content_type)
     if boundary is None:
         return Refusal(400, 477, "Content-Type names no boundary")
-    parts = _parts((boundary[1] or boundary[2]).encode("latin-1", "replace"), body)
+    parts = _read_parts((boundary[1] or boundary[2]).encode("latin-1", "replace"), body)
     if len(parts) != 2:
         return Refusal(
-            400, 477, f"exactly the two parts {PARAMETERS} and {PAYLOAD} are wanted, here is {len(parts)}"
+            400, 477, f"exactly the two parts {PARAMETERS} and {PAYLOAD} are required, found {len(parts)}"
         )
     first, second = parts
-    wrong = _wrong(first, PARAMETERS, "application/json") or _wrong(
+    refusal = _check_part(first, PARAMETERS, "application/json") or _check_part(
         second, PAYLOAD, "application/octet-stream"
     )
-    return wrong or (first, second)
+    return refusal or (first, second)
 
 
-def _parts(boundary: bytes, body: bytes) -> list[Component]:
-    """Every complete part, up to three (one too many says enough); none where the frame is broken."""
+def _read_parts(boundary: bytes, body: bytes) -> list[BodyPart]:
+    """Every complete part, up to three (three are too many already); none where the framing is broken."""
     delimiter = b"\r\n--" + boundary
-    found: list[Component] = []
+    found: list[BodyPart] = []
     if body.startswith(delimiter[2:]):
         at = len(delimiter) - 2
     else:  # a preamble is allowed before the first delimiter (RFC 2046)
@@ -57,7 +57,7 @@ def _parts(boundary: bytes, body: bytes) -> list[Component]:
         at = start + len(delimiter)
     while body[at : at + 2] != b"--":
         end = body.find(delimiter, at)
-        part = _part(body, at, end)
+        part = _read_part(body, at, end)
         if part is None:
             return []
         found.append(part)
@@ -67,7 +67,7 @@ def _parts(boundary: bytes, body: bytes) -> list[Component]:
     return found
 
 
-def _part(body: bytes, at: int, end: int) -> Component | None:
+def _read_part(body: bytes, at: int, end: int) -> BodyPart | None:
     if end < 0 or body[at : at + 2] != b"\r\n":
         return None
     blank = body.find(b"\r\n\r\n", at, end + 2)
@@ -79,16 +79,16 @@ def _part(body: bytes, at: int, end: int) -> Component | None:
         if not colon:
             return None
         headers[name.decode("latin-1").strip().lower()] = value.decode("latin-1").strip()
-    return Component(headers, body[blank + 4 : end])
+    return BodyPart(headers, body[blank + 4 : end])
 
 
-def _wrong(part: Component, name: str, media: str) -> Refusal | None:
+def _check_part(part: BodyPart, name: str, media: str) -> Refusal | None:
     disposition = part.headers.get("content-disposition", "")
     found = _NAME.search(disposition)
     if not disposition.lower().startswith("form-data") or found is None or (found[1] or found[2]) != name:
-        return Refusal(400, 470, f'the part {name} must say Content-Disposition: form-data; name="{name}"')
+        return Refusal(400, 470, f'the part {name} must have Content-Disposition: form-data; name="{name}"')
     if part.headers.get("content-type", "").partition(";")[0].strip().lower() != media:
-        return Refusal(400, 470, f"the part {name} must be of Content-Type {media}")
+        return Refusal(400, 470, f"the part {name} must have Content-Type {media}")
     if name == PAYLOAD and part.headers.get("content-transfer-encoding", "binary").lower() != "binary":
-        return Refusal(400, 470, f"the part {name} must be of Content-Transfer-Encoding binary")
+        return Refusal(400, 470, f"the part {name} must have Content-Transfer-Encoding binary")
     return None

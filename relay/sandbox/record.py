@@ -1,29 +1,29 @@
-"""This file is the record of the simulator: every message it took, and every request that came.
+"""The simulator's record: every message it took, and every request it received.
 
-Made for hundreds of thousands of messages: a message costs some hundred bytes; payloads are kept up to
-a budget, the newest ones, and requests in a log of bounded length.
+Made for hundreds of thousands of messages: a message costs a few hundred bytes; the newest payloads are kept
+up to a budget, and requests in a log of limited length.
 """
 
 import hashlib
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
 
 @dataclass(slots=True)
-class Again:
-    """A message id that came again: when (seconds since the epoch), and how the time before had ended."""
+class Redelivery:
+    """A further delivery of a message id: when (epoch seconds), and how the previous one had ended."""
 
     number: int
     at: float
-    after: str
+    previous_outcome: str
 
 
 @dataclass(slots=True)
-class Taken:
-    """A message that was taken into custody, once for each tenant and message id.
+class TakenMessage:
+    """A message that the simulator took custody of; one for each tenant and message id.
 
     `number` is its place in the order of arrival over all tenants, counted at its first delivery.
     `outcome`: how its last delivery was answered. `changed`: the id came again with another content.
@@ -37,7 +37,7 @@ class Taken:
     size: int
     at: float
     outcome: str = "not answered yet"
-    again: list[Again] | None = None
+    redeliveries: list[Redelivery] | None = None
     changed: bool = False
 
     @property
@@ -48,10 +48,10 @@ class Taken:
     @property
     def times(self) -> int:
         """How often it was taken."""
-        return 1 + len(self.again or ())
+        return 1 + len(self.redeliveries or ())
 
     def as_json(self) -> dict[str, object]:
-        """All of it, for the control interface."""
+        """All fields, for the control interface."""
         return {
             "number": self.number,
             "tenant_id": self.tenant_id,
@@ -63,7 +63,7 @@ class Taken:
             "times": self.times,
             "outcome": self.outcome,
             "changed": self.changed,
-            "again": [{"number": a.number, "at": a.at, "after": a.after} for a in self.again or ()],
+            "redeliveries": [asdict(one) for one in self.redeliveries or ()],
         }
 
 
@@ -87,7 +87,7 @@ class Request:
     seconds: float | None = None
 
     def as_json(self) -> dict[str, object]:
-        """All of it but the clock of its own."""
+        """All fields but `began`, for the control interface."""
         names = (
             "number",
             "at",
@@ -115,15 +115,15 @@ class Content:
 
 @dataclass(slots=True)
 class Record:
-    """What was taken and what was asked. `payload_bytes`: the budget for payloads; 0 keeps none."""
+    """What was taken and requested. `payload_bytes`: the budget for payloads; 0 keeps none."""
 
-    payload_bytes: int = 64 * 1024 * 1024
-    request_limit: int = 10_000
+    payload_bytes: int
+    request_limit: int
     requests: deque[Request] = field(init=False)
-    asked: int = 0
+    requests_total: int = 0
     taken: int = 0
     counts: Counter[tuple[str | None, str, int]] = field(default_factory=Counter[tuple[str | None, str, int]])
-    _messages: dict[str, dict[str, Taken]] = field(default_factory=dict[str, dict[str, Taken]])
+    _messages: dict[str, dict[str, TakenMessage]] = field(default_factory=dict[str, dict[str, TakenMessage]])
     _contents: OrderedDict[tuple[str, str], Content] = field(
         default_factory=OrderedDict[tuple[str, str], Content]
     )
@@ -133,19 +133,19 @@ class Record:
         self.requests = deque(maxlen=self.request_limit)
 
     def open(self, call: str, method: str, target: str, at: float, began: float) -> Request:
-        """A request has begun. `at`: epoch seconds; `began`: monotonic seconds."""
-        self.asked += 1
-        request = Request(self.asked, call, method, target, at, began)
+        """Record a request that begins. `at`: epoch seconds; `began`: monotonic seconds."""
+        self.requests_total += 1
+        request = Request(self.requests_total, call, method, target, at, began)
         self.requests.append(request)
         return request
 
     def close(self, request: Request, now: float) -> None:
-        """It has ended, with the status it carries."""
+        """Record the end of a request, with the status it has by now."""
         request.seconds = now - request.began
         self.counts[request.tenant_id, request.call, request.status] += 1
 
-    def take(self, tenant_id: str, parameters: Mapping[str, Any], document: bytes, at: float) -> Taken:
-        """Take custody of a message; without an id it gets one of the sandbox' own."""
+    def take(self, tenant_id: str, parameters: Mapping[str, Any], document: bytes, at: float) -> TakenMessage:
+        """Take custody of a message; without an id it gets one of the simulator's own."""
         self.taken += 1
         message_id = parameters.get("messageId") or f"no-message-id-{self.taken}"
         digest = hashlib.sha256(document).digest()
@@ -153,12 +153,12 @@ class Record:
         found = messages.get(message_id)
         if found is None:
             name = parameters["documentName"]
-            found = Taken(self.taken, tenant_id, message_id, name, digest, len(document), at)
+            found = TakenMessage(self.taken, tenant_id, message_id, name, digest, len(document), at)
             messages[message_id] = found
             self._keep((tenant_id, message_id), Content(parameters, document))
             return found
-        found.again = found.again or []
-        found.again.append(Again(self.taken, at, found.outcome))
+        found.redeliveries = found.redeliveries or []
+        found.redeliveries.append(Redelivery(self.taken, at, found.outcome))
         found.changed |= (found.digest, found.document_name) != (digest, parameters["documentName"])
         found.outcome = "not answered yet"
         return found
@@ -174,8 +174,8 @@ class Record:
 
     # --- reading ---------------------------------------------------------------------------------
 
-    def messages(self, tenant_id: str | None = None) -> list[Taken]:
-        """What was taken, in the order of arrival; of one tenant or of all."""
+    def messages(self, tenant_id: str | None = None) -> list[TakenMessage]:
+        """The messages that were taken, in the order of arrival; of one tenant or of all."""
         if tenant_id is not None:
             return list(self._messages.get(tenant_id.upper(), {}).values())
         every = (taken for messages in self._messages.values() for taken in messages.values())
@@ -187,7 +187,7 @@ class Record:
             return len(self._messages.get(tenant_id.upper(), {}))
         return sum(map(len, self._messages.values()))
 
-    def message(self, tenant_id: str, message_id: str) -> Taken | None:
+    def message(self, tenant_id: str, message_id: str) -> TakenMessage | None:
         """One message, if it was taken."""
         return self._messages.get(tenant_id.upper(), {}).get(message_id)
 
@@ -195,18 +195,18 @@ class Record:
         """A message's parameters and document, if they are still kept."""
         return self._contents.get((tenant_id.upper(), message_id))
 
-    def sent_twice(self, tenant_id: str | None = None) -> list[Taken]:
-        """Those that came more than once."""
-        return [taken for taken in self.messages(tenant_id) if taken.again]
+    def sent_twice(self, tenant_id: str | None = None) -> list[TakenMessage]:
+        """The messages that were taken more than once."""
+        return [taken for taken in self.messages(tenant_id) if taken.redeliveries]
 
-    def asked_for(self, tenant_id: str | None = None, call: str | None = None) -> Iterator[Request]:
+    def find_requests(self, tenant_id: str | None = None, call: str | None = None) -> Iterator[Request]:
         """The requests still in the log, in the order they began."""
         for request in islice(self.requests, None):
             if tenant_id in {None, request.tenant_id} and call in {None, request.call}:
                 yield request
 
-    def forget(self) -> None:
-        """Begin with an empty record; numbers go on."""
+    def clear(self) -> None:
+        """Empty the record; numbers continue."""
         self._messages.clear()
         self._contents.clear()
         self._kept = 0

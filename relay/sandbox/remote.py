@@ -1,4 +1,4 @@
-"""This file is how the command line speaks to a sandbox that runs: its control interface, over HTTP."""
+"""Client of a running simulator's control interface."""
 
 import json
 import urllib.error
@@ -11,7 +11,7 @@ _SECONDS = 10.0
 
 
 class RemoteError(Exception):
-    """The sandbox refused, or none is there; the text says so. `wrong_use`: the asker is at fault."""
+    """The simulator refused, or none is running; the text says so. `wrong_use`: the request was invalid."""
 
     def __init__(self, text: str, *, wrong_use: bool = False) -> None:
         super().__init__(text)
@@ -27,13 +27,13 @@ def fetch(url: str, method: str, path: str, content: object = None) -> bytes:
     """The bytes of `/_sandbox/<path>`. `url`: the sandbox's address; `content`: sent as JSON."""
     if not url.startswith(("http://", "https://")):
         raise RemoteError(
-            f"{url} is no sandbox's address; write it like http://127.0.0.1:8481", wrong_use=True
+            f"{url} is not the address of a sandbox; write it like http://127.0.0.1:8481", wrong_use=True
         )
     body = None if content is None else json.dumps(content).encode()
-    request = urllib.request.Request(  # noqa: S310 - the scheme was just looked at
+    request = urllib.request.Request(  # noqa: S310 - the scheme was checked above
         f"{url.rstrip('/')}/_sandbox/{path}", data=body, method=method
     )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a sandbox is near: no proxy
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a sandbox is local: no proxy
     try:
         with opener.open(request, timeout=_SECONDS) as answer:
             read: bytes = answer.read()
@@ -59,4 +59,4 @@ def _text(body: bytes) -> str:
     try:
         return str(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):
-        return "the answer cannot be read; is this a sandbox?"
+        return "the answer cannot be read; is a sandbox running there?"

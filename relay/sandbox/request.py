@@ -1,4 +1,4 @@
-"""This file is one request from its first byte to the last of its answer."""
+"""One request to the simulator, from its first byte to the last byte of its response."""
 
 import asyncio
 import json
@@ -8,13 +8,20 @@ from dataclasses import replace
 from aiohttp import web
 
 from relay.sandbox.conformance import Outcome, Step
-from relay.sandbox.fault_fields import FaultSpec
-from relay.sandbox.fault_responses import cut, ordered, send, spoilt
-from relay.sandbox.faults import CALM, Injection
-from relay.sandbox.message_checks import ReceivedMessage, examine
-from relay.sandbox.record import Request, Taken
-from relay.sandbox.responses import Refusal, Reply, fail, oauth_error
-from relay.sandbox.routes import Route, find
+from relay.sandbox.faults import NO_FAULTS, FaultSpec, Injection
+from relay.sandbox.message_checks import ReceivedMessage, read_message
+from relay.sandbox.record import Request, TakenMessage
+from relay.sandbox.responses import (
+    Refusal,
+    Response,
+    cut,
+    fail,
+    fail_oauth,
+    respond_with_fault,
+    send,
+    spoil,
+)
+from relay.sandbox.routes import Route, find_route
 from relay.sandbox.state import SimulatorState
 from relay.sandbox.tenants import SandboxTenant
 
@@ -23,68 +30,69 @@ _FORM_CALLS = frozenset({"token", "revoke"})
 
 
 async def serve(ion: SimulatorState, http: web.BaseRequest) -> web.StreamResponse:
-    """Answer one request to IMS or to the token service."""
+    """Respond to one request to IMS or to the token service."""
     began = time.monotonic()
     ion.change_tenants(began)
-    route = find(http.method, http.raw_path)
+    route = find_route(http.method, http.raw_path)
     entry = ion.record.open(route.call, http.method, http.raw_path[:300], time.time(), began)
-    exchange = PostExchange(ion, http, route, entry)
+    handler = RequestHandler(ion, http, route, entry)
     try:
-        return await exchange.run()
+        return await handler.run()
     except ConnectionError:
-        exchange.broken("the client went away")
+        handler.record_break("the client went away")
         return cut(http)
     except asyncio.CancelledError:
-        exchange.broken("the client went away, or the sandbox stopped")
+        handler.record_break("the client went away, or the simulator stopped")
         raise
     finally:
-        ion.news()
+        ion.notify()
 
 
-class PostExchange:
-    """One request. `run` is its way; what the judge and the record learn is said before the answer leaves."""
+class RequestHandler:
+    """Handles one request. Conformance checker and record are up to date before the response is sent."""
 
     def __init__(self, ion: SimulatorState, http: web.BaseRequest, route: Route, entry: Request) -> None:
         self._ion, self._http, self._route, self._entry = ion, http, route, entry
         self._tenant: SandboxTenant | None = None
         self._step: Step | None = None
-        self._taken: Taken | None = None
+        self._taken: TakenMessage | None = None
         self._ended = False
 
     async def run(self) -> web.StreamResponse:
-        """From the request to its answer."""
+        """Read the request, apply faults, respond."""
         body = await self._read()
-        refusal = self._identify()
-        parcel = self._parcel(body)
-        self._judge_beginning(parcel)
-        inject = self._faults(parcel) if refusal is None else CALM
-        if inject.delay:
-            await self._ion.nap(inject.delay)
-        spec = inject.answer
+        refusal = self._authenticate()
+        message = self._read_message(body)
+        self._check_conformance(message)
+        injection = self._inject_faults(message) if refusal is None else NO_FAULTS
+        if injection.delay:
+            await self._ion.delay(injection.delay)
+        spec = injection.answer
         if spec is not None and spec.cut == "before":
-            self.broken("cut before acceptance, by a fault")
+            self.record_break("cut before acceptance, by a fault")
             return cut(self._http)
-        reply = self._refuse(refusal) if refusal else self._answer(spec, parcel, body)
-        if inject.late:
-            await self._ion.nap(inject.late)
+        response = self._refuse(refusal) if refusal else self._respond(spec, message, body)
+        if injection.late:
+            await self._ion.delay(injection.late)
         if spec is not None and spec.cut == "after":
-            self.broken("cut after acceptance, by a fault")
+            self.record_break("cut after acceptance, by a fault")
             return cut(self._http)
         if spec is not None:
-            reply = spoilt(reply, spec, self._route.call)
-        self._end(reply, spec.body if spec is not None else None)
-        return await send(self._http, reply, spec.body if spec is not None else None)
+            response = spoil(response, spec, self._route.call)
+        spoilt = None if spec is None else spec.body
+        self._record_response(response, spoilt)
+        return await send(self._http, response, spoilt)
 
-    # --- hearing ---------------------------------------------------------------------------------
+    # --- reading ---------------------------------------------------------------------------------
 
     async def _read(self) -> bytes | None:
-        """The body, or None where it is larger than anything allowed."""
+        """The body, or None where it is larger than any request may be."""
         http, most = self._http, self._ion.max_message_bytes + _ROOM_FOR_PARAMETERS
         if (http.content_length or 0) > most:
             return None
         if http.headers.get("Expect", "").lower() == "100-continue":
             await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            http.writer.output_size = 0  # or the answer's own headers would count as sent
+            http.writer.output_size = 0  # or the response's own headers would count as sent
         chunks, size = [], 0
         while chunk := await http.content.readany():
             chunks.append(chunk)
@@ -93,8 +101,8 @@ class PostExchange:
                 return None
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def _identify(self) -> Refusal | None:
-        """Find the tenant; why the request goes no further, or None."""
+    def _authenticate(self) -> Refusal | None:
+        """Find the tenant; why the request is refused, or None."""
         route, ion = self._route, self._ion
         if route.call in _FORM_CALLS or route.refusal is not None:
             self._tenant = ion.tenants.get(route.tenant_id or "")
@@ -102,141 +110,138 @@ class PostExchange:
         else:
             headers = self._http.headers
             url = f"{ion.scheme}://{headers.get('Host', '')}{self._http.raw_path}"
-            self._tenant, refusal = ion.gatekeeper.principal(
+            self._tenant, refusal = ion.authenticator.authenticate(
                 route, url, headers.get("Authorization"), time.monotonic(), time.time()
             )
         if self._tenant is not None:
             self._entry.tenant_id = self._tenant.tenant_id
         return refusal
 
-    def _parcel(self, body: bytes | None) -> ReceivedMessage:
+    def _read_message(self, body: bytes | None) -> ReceivedMessage:
         if self._route.call != "post" or self._route.refusal is not None:
             return ReceivedMessage()
         if body is None:
-            return ReceivedMessage(refusal=Refusal(413, 413, "the request is larger than the sandbox takes"))
-        parcel = examine(self._http.headers.get("Content-Type", ""), body, self._ion.max_message_bytes)
-        self._entry.message_id = parcel.message_id
-        self._entry.traceparent = self._http.headers.get("traceparent")
-        return parcel
+            return ReceivedMessage(refusal=Refusal(413, 413, "the request is larger than the limit"))
+        headers = self._http.headers
+        message = read_message(headers.get("Content-Type", ""), body, self._ion.max_message_bytes)
+        self._entry.message_id = message.message_id
+        self._entry.traceparent = headers.get("traceparent")
+        return message
 
-    def _judge_beginning(self, parcel: ReceivedMessage) -> None:
+    def _check_conformance(self, message: ReceivedMessage) -> None:
         if self._tenant is None:
             return
         entry, transport = self._entry, self._http.transport
-        peer = transport.get_extra_info("peername") if transport is not None else None
         self._step = Step(
             self._tenant.tenant_id,
             self._route.call,
             entry.number,
             entry.began,
             entry.at,
-            peer,
-            parcel.message_id,
-            parcel.document_name,
+            transport.get_extra_info("peername") if transport is not None else None,
+            message.message_id,
+            message.document_name,
         )
         if self._route.call == "post":
-            self._ion.judge.post(self._step)
+            self._ion.conformance.post_began(self._step)
 
-    def _faults(self, parcel: ReceivedMessage) -> Injection:
+    def _inject_faults(self, message: ReceivedMessage) -> Injection:
         if self._tenant is None:
-            return CALM
+            return NO_FAULTS
 
         def contains(text: str) -> bool:
-            return text.encode() in parcel.document or text in json.dumps(
-                parcel.parameters, ensure_ascii=False
-            )
+            parameters = json.dumps(message.parameters, ensure_ascii=False)
+            return text.encode() in message.document or text in parameters
 
         now = time.monotonic()
-        inject = self._ion.sky.inject(self._tenant, self._route.call, contains, now)
-        for rule in inject.rules:
-            if rule.spec.changes:
-                self._ion.change(rule.spec, now)
-        self._entry.faults = inject.ids
-        return inject
+        injection = self._ion.faults.inject(self._tenant, self._route.call, contains, now)
+        for fault in injection.faults:
+            if fault.spec.changes:
+                self._ion.change(fault.spec, now)
+        self._entry.faults = tuple(fault.id for fault in injection.faults)
+        return injection
 
-    # --- answering -------------------------------------------------------------------------------
+    # --- responding ------------------------------------------------------------------------------
 
-    def _refuse(self, refusal: Refusal) -> Reply:
+    def _refuse(self, refusal: Refusal) -> Response:
         if refusal.status == 405:
-            return fail(
-                refusal, {"Allow": "POST" if self._route.call in {"post", "token", "revoke"} else "GET"}
-            )
+            return fail(refusal, {"Allow": "POST" if self._route.call in {"post", *_FORM_CALLS} else "GET"})
         if refusal.status == 401:
             return fail(refusal, {"WWW-Authenticate": 'Bearer realm="sandbox", OAuth realm="sandbox"'})
         return fail(refusal)
 
-    def _answer(self, spec: FaultSpec | None, parcel: ReceivedMessage, body: bytes | None) -> Reply:
-        reply = ordered(spec, self._route.call) if spec is not None else None
-        if spec is not None and reply is not None and not (spec.taken or reply.status < 300):
-            return reply
-        fair = self._fair(parcel, body or b"")
-        if reply is None or fair.status >= 300:
-            return fair
-        return reply if self._route.call == "post" or not reply.body else replace(fair, status=reply.status)
+    def _respond(self, spec: FaultSpec | None, message: ReceivedMessage, body: bytes | None) -> Response:
+        faulty = respond_with_fault(spec, self._route.call) if spec is not None else None
+        if spec is not None and faulty is not None and not (spec.taken or faulty.status < 300):
+            return faulty
+        normal = self._respond_normally(message, body or b"")
+        if faulty is None or normal.status >= 300:
+            return normal
+        if self._route.call == "post" or not faulty.body:
+            return faulty
+        return replace(normal, status=faulty.status)
 
-    def _fair(self, parcel: ReceivedMessage, body: bytes) -> Reply:
-        """The answer of normal operation; takes the message."""
+    def _respond_normally(self, message: ReceivedMessage, body: bytes) -> Response:
+        """The response of normal operation; takes the message."""
         ion, tenant, headers = self._ion, self._tenant, self._http.headers
         if tenant is None:
-            return oauth_error(401, "invalid_client", "the tenant is not known")
+            return fail_oauth(401, "invalid_client", "the tenant is not known")
         match self._route.call:
             case "post":
-                return self._post(tenant, parcel)
+                return self._take(tenant, message)
             case "token":
                 return ion.tokens.token(tenant, headers, body, time.monotonic())
             case "revoke":
                 return ion.tokens.revocation(tenant, headers, body)
             case _:
-                return ion.service.get(self._route, tenant, headers)
+                return ion.ims_api.get(self._route, tenant, headers)
 
-    def _post(self, tenant: SandboxTenant, parcel: ReceivedMessage) -> Reply:
-        if refusal := self._ion.service.check(tenant, self._http.headers, parcel):
+    def _take(self, tenant: SandboxTenant, message: ReceivedMessage) -> Response:
+        if refusal := self._ion.ims_api.check(tenant, self._http.headers, message):
             return fail(refusal)
-        reply, taken = self._ion.service.take(tenant, parcel, time.time())
-        self._taken = taken
-        self._ion.news()
-        if taken.changed and self._step is not None:
-            self._ion.judge.reused(self._step)
-        return reply
+        response, self._taken = self._ion.ims_api.take(tenant, message, time.time())
+        self._ion.notify()
+        if self._taken.changed and self._step is not None:
+            self._ion.conformance.message_id_reused(self._step)
+        return response
 
-    # --- ending ----------------------------------------------------------------------------------
+    # --- recording -------------------------------------------------------------------------------
 
-    def _end(self, reply: Reply, body: str | None) -> None:
+    def _record_response(self, response: Response, spoilt: str | None) -> None:
         entry = self._entry
-        entry.status, entry.code, entry.why = reply.status, reply.code, reply.why
+        entry.status, entry.code, entry.why = response.status, response.code, response.why
         if self._taken is not None:
-            self._taken.outcome = f"answered {reply.status}" + (f" with a body {body}" if body else "")
-        self._tell(self._outcome(reply.status, body), reply.status)
+            self._taken.outcome = f"answered {response.status}" + (f" with a body {spoilt}" if spoilt else "")
+        self._record_end(self._classify(response.status, spoilt), response.status)
 
-    def broken(self, why: str) -> None:
-        """No answer, or not the whole of it."""
+    def record_break(self, why: str) -> None:
+        """Record that no response was sent, or not the whole of it."""
         if self._ended and self._route.call != "post":
             return
         self._entry.why = why
         if self._taken is not None:
             self._taken.outcome = why
-        self._tell("failed", 0)
+        self._record_end("failed", 0)
 
-    def _outcome(self, status: int, body: str | None) -> Outcome:
+    def _classify(self, status: int, spoilt: str | None) -> Outcome:
         call = self._route.call
         if not 200 <= status < 300:
             return "failed"
-        if body is not None:
+        if spoilt is not None:
             if call == "post":
                 return "unsure"
-            return "fine" if call == "ping" and body != "truncated" else "failed"
+            return "fine" if call == "ping" and spoilt != "truncated" else "failed"
         if call == "versions" and self._tenant is not None and "v3" not in self._tenant.versions:
             return "unsure"
         return "fine"
 
-    def _tell(self, outcome: Outcome, status: int) -> None:
+    def _record_end(self, outcome: Outcome, status: int) -> None:
         now = time.monotonic()
         if not self._ended:
             self._ended = True
             self._ion.record.close(self._entry, now)
         if self._step is None or self._tenant is None:
             return
-        listed = None
-        if self._route.call == "acceptedDocuments" and outcome == "fine":
-            listed = self._tenant.accepted
-        self._ion.judge.ended(self._step, outcome, status, now, listed)
+        is_list = self._route.call == "acceptedDocuments" and outcome == "fine"
+        listed = self._tenant.accepted if is_list else None
+        self._ion.conformance.call_ended(self._step, outcome, status, now, listed)

@@ -1,4 +1,4 @@
-"""This file is the simulator as a process: read what was ordered, say where it is, serve until a signal."""
+"""The simulator as a process: read faults and tenants, announce its address, serve until a signal."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from relay.sandbox.tenants import Auth, SandboxTenant
 
 
 def read_faults(file: Path) -> list[Mapping[str, Any]]:
-    """The rules of a TOML file (`[[faults]]` tables) or a JSON one (a list, or an object with `faults`)."""
+    """The faults of a TOML file (`[[faults]]` tables) or of JSON (a list, or an object with `faults`)."""
     try:
         text = file.read_text(encoding="utf-8")
         content: Any = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
@@ -30,10 +30,10 @@ def read_faults(file: Path) -> list[Mapping[str, Any]]:
     if isinstance(content, dict):
         for name in content:
             if name != "faults":
-                raise FaultError(str(file), f"has {name}; only faults is read")
+                raise FaultError(str(file), f"has {name}; only faults is allowed")
         content = content.get("faults", [])
     if not isinstance(content, list):
-        raise FaultError(str(file), "faults must be a list of rules")
+        raise FaultError(str(file), "faults must be a list of tables")
     return content
 
 
@@ -55,8 +55,8 @@ def read_tenant(text: str, accepted: list[str], directory: Path) -> SandboxTenan
     return SandboxTenant(tenant_id, logical_id, accepted, auth, credentials=credentials)
 
 
-def announcement(sandbox: Sandbox, directory: Path, as_json: bool) -> str:
-    """What is printed once it listens: lines for a shell's `eval`, or one line of JSON."""
+def format_announcement(sandbox: Sandbox, directory: Path, as_json: bool) -> str:
+    """What is printed once the simulator listens: lines for a shell's `eval`, or one line of JSON."""
     variables = sandbox.environment(directory)
     if as_json:
         facts = {"url": sandbox.url, "port": sandbox.port, "pid": os.getpid(), "directory": str(directory)}
@@ -70,7 +70,7 @@ def announcement(sandbox: Sandbox, directory: Path, as_json: bool) -> str:
 async def serve(
     sandbox: Sandbox, directory: Path, announce: Callable[[str], None], *, as_json: bool, ready: Path | None
 ) -> None:
-    """Serve until SIGINT or SIGTERM. `announce` prints where it is; `ready`: a file for the same in JSON."""
+    """Serve until SIGINT or SIGTERM. `announce` prints its address; `ready`: a file for it as JSON."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -79,7 +79,7 @@ async def serve(
         if ready is not None:
             new = ready.with_name(f".{ready.name}.new")
             new.touch(mode=0o600)
-            new.write_text(announcement(sandbox, directory, True))
+            new.write_text(format_announcement(sandbox, directory, True))
             new.replace(ready)
-        announce(announcement(sandbox, directory, as_json))
+        announce(format_announcement(sandbox, directory, as_json))
         await stopping.wait()

@@ -1,7 +1,4 @@
-"""This file is the ION simulator as a server: its start and stop, and what its user asks of it.
-
-`async with Sandbox([SandboxTenant("ACME_PRD")]) as sandbox:` and `sandbox.url` is an ION.
-"""
+"""The ION simulator as a server, with the interface for those who test with it."""
 
 import asyncio
 import ssl
@@ -16,9 +13,9 @@ from aiohttp import web
 from relay.sandbox import connect
 from relay.sandbox.conformance import ConformanceChecker, Violation
 from relay.sandbox.control import Control
-from relay.sandbox.faults import FaultPlan, Rule
-from relay.sandbox.ims_api import Gatekeeper, ImsApi
-from relay.sandbox.record import Record, Request, Taken
+from relay.sandbox.faults import Fault, FaultPlan
+from relay.sandbox.ims_api import Authenticator, ImsApi
+from relay.sandbox.record import Record, Request, TakenMessage
 from relay.sandbox.request import serve
 from relay.sandbox.signatures import Signatures
 from relay.sandbox.state import SimulatorState
@@ -26,15 +23,17 @@ from relay.sandbox.tenants import SandboxTenant, Tenants
 from relay.sandbox.tokens import Tokens
 
 MAX_MESSAGE_BYTES = 6 * 1024 * 1024
-"""5 MB and 1 MB of buffer, as ION has it by default."""
+"""5 MB and 1 MB of buffer, ION's default."""
+PAYLOAD_BYTES = 64 * 1024 * 1024
 
 
 class Sandbox:
     """An ION simulator on 127.0.0.1. `port` 0: a free one, kept over `stop` and `start`.
 
-    `max_message_bytes`: beyond it 413. `payload_bytes`: how much payload the record keeps (0: none).
-    `request_limit`: how many requests the log holds. `tolerance` (seconds) and `hot_loop` (failed rounds a
-    second): see judge.py. `keep_alive_seconds`: idle connections are closed after it.
+    `max_message_bytes`: larger documents are answered 413. `payload_bytes`: how much payload the record keeps
+    (0: none). `request_limit`: size of the request log. `tolerance` (seconds) and `hot_loop` (failed rounds a
+    second): see conformance.py. `timestamp_window`: how many seconds an OAuth 1.0a timestamp may be off.
+    `keep_alive_seconds`: idle connections are closed after it.
     """
 
     def __init__(
@@ -44,7 +43,7 @@ class Sandbox:
         host: str = "127.0.0.1",
         port: int = 0,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
-        payload_bytes: int = 64 * 1024 * 1024,
+        payload_bytes: int = PAYLOAD_BYTES,
         request_limit: int = 10_000,
         tolerance: float = 0.25,
         hot_loop: int = 10,
@@ -52,19 +51,19 @@ class Sandbox:
         keep_alive_seconds: float = 75.0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        everyone, tokens = Tenants(tenants), Tokens()
+        known, tokens = Tenants(tenants), Tokens()
         self.record = Record(payload_bytes, request_limit)
         self._ion = SimulatorState(
-            everyone,
+            known,
             tokens,
-            Gatekeeper(everyone, tokens, Signatures(timestamp_window)),
-            ImsApi(everyone, self.record),
-            FaultPlan(everyone),
+            Authenticator(known, tokens, Signatures(timestamp_window)),
+            ImsApi(known, self.record),
+            FaultPlan(known),
             ConformanceChecker(tolerance, hot_loop),
             self.record,
             max_message_bytes,
             "http" if tls is None else "https",
-            self._tell,
+            self._notify,
         )
         self._control = Control(self._ion)
         self._host, self._port, self._tls, self._keep_alive = host, port, tls, keep_alive_seconds
@@ -96,13 +95,11 @@ class Sandbox:
         return self
 
     async def stop(self) -> None:
-        """Close the port and all connections; record, judge, tokens and faults stay for the next start."""
+        """Close the port and all connections; record, violations, tokens and faults are kept."""
         runner, self._runner = self._runner, None
         if runner is None:
             return
-        for waker in list(self._ion.naps):
-            if not waker.done():
-                waker.set_result(None)
+        self._ion.end_delays()
         await runner.cleanup()
 
     async def __aenter__(self) -> Self:
@@ -118,7 +115,7 @@ class Sandbox:
             return await self._control.serve(http)
         return await serve(self._ion, http)
 
-    # --- where it is, and for whom ---------------------------------------------------------------
+    # --- address and tenants ---------------------------------------------------------------
 
     @property
     def port(self) -> int:
@@ -127,12 +124,12 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """Its address, without a slash at the end."""
+        """Its address, without a trailing slash."""
         return f"{self._ion.scheme}://{self._host}:{self._port}"
 
     @property
     def tenants(self) -> Tenants:
-        """All tenants; they can be changed while it runs, and added to."""
+        """All tenants; they can be added and changed while it runs."""
         self._ion.change_tenants(time.monotonic())
         return self._ion.tenants
 
@@ -142,14 +139,14 @@ class Sandbox:
         return self._ion.tokens
 
     def tenant(self, tenant_id: str) -> SandboxTenant:
-        """One tenant; KeyError where it is not there."""
+        """One tenant. Raises KeyError where it does not exist."""
         found = self.tenants.get(tenant_id)
         if found is None:
             raise KeyError(tenant_id)
         return found
 
     def base_url(self, tenant_id: str) -> str:
-        """The base of the tenant's Messaging Service, by its `auth`."""
+        """The base URL of the tenant's Messaging Service, by its `auth`."""
         return connect.base_url(self.tenant(tenant_id), self.url)
 
     def ionapi(self, tenant_id: str) -> dict[str, object]:
@@ -160,56 +157,59 @@ class Sandbox:
         """The variables that point a relay here; writes the `.ionapi` files they name into the directory."""
         return connect.environment(self._ion.tenants, self.url, directory)
 
-    # --- faults ---------------------------------------------------------------------------------
+    # --- faults ----------------------------------------------------------------------------------
 
-    def faults(self, **fields: Any) -> Rule:
-        """Inject faults, e.g. `faults(call="post", status=503, count=3)`; the rule counts its strikes."""
-        rule = self._ion.sky.order(fields, time.monotonic())
-        self._ion.change_tenants(time.monotonic())
-        return rule
+    def faults(self, **fields: Any) -> Fault:
+        """Inject a fault, such as `faults(call="post", status=503, count=3)`. Raises FaultError."""
+        return self.add_faults([fields])[0]
 
-    def order(self, rules: Iterable[Mapping[str, Any]]) -> list[Rule]:
-        """Order several rules, all or none."""
-        made = self._ion.sky.order_all(rules, time.monotonic())
-        self._ion.change_tenants(time.monotonic())
-        return made
+    def add_faults(self, faults: Iterable[Mapping[str, Any]]) -> list[Fault]:
+        """Inject several faults, all or none. Raises FaultError, which names the field that is wrong."""
+        now = time.monotonic()
+        added = self._ion.faults.add(faults, now)
+        self._ion.change_tenants(now)
+        return added
 
     @property
-    def rules(self) -> list[Rule]:
-        """The rules that stand."""
-        return self._ion.sky.rules
+    def injected_faults(self) -> list[Fault]:
+        """All faults that were injected and not removed."""
+        return self._ion.faults.faults
+
+    def remove_fault(self, fault: Fault) -> None:
+        """Remove one fault; what it changed of a tenant stays changed."""
+        self._ion.faults.remove(fault.id)
 
     def clear_faults(self) -> None:
-        """Normal operation from now on; what rules changed stays changed."""
-        self._ion.sky.clear()
+        """Remove all faults: normal operation. What they changed of a tenant stays changed."""
+        self._ion.faults.clear()
 
-    # --- what it saw -----------------------------------------------------------------------------
+    # --- the record ------------------------------------------------------------------------------
 
     @property
     def violations(self) -> list[Violation]:
-        """What clients did against the guide."""
-        return self._ion.judge.violations
+        """What the conformance checker found."""
+        return self._ion.conformance.violations
 
-    def messages(self, tenant_id: str | None = None) -> list[Taken]:
-        """What was taken, in the order of arrival."""
+    def messages(self, tenant_id: str | None = None) -> list[TakenMessage]:
+        """The messages that were taken, in the order of arrival; of one tenant or of all."""
         return self.record.messages(tenant_id)
 
     def requests(self, tenant_id: str | None = None, call: str | None = None) -> list[Request]:
         """The requests in the log, in the order they began."""
-        return list(self.record.asked_for(tenant_id, call))
+        return list(self.record.find_requests(tenant_id, call))
 
     def payload(self, tenant_id: str, message_id: str) -> bytes | None:
         """The document of a message, inflated, if it is still kept."""
         content = self.record.content(tenant_id, message_id)
         return None if content is None else content.document
 
-    def forget(self) -> None:
-        """Empty the record, the log and the list of violations; where the clients stand remains."""
-        self.record.forget()
-        self._ion.judge.forget()
+    def clear_record(self) -> None:
+        """Empty the record, the request log and the list of violations."""
+        self.record.clear()
+        self._ion.conformance.clear()
 
     async def until(self, fact: Callable[[], bool], within: float = 10.0) -> None:
-        """Wait until something is so; asked again after every request. TimeoutError after `within` s."""
+        """Wait for a fact, checked after every request. Raises TimeoutError after `within` seconds."""
         event = asyncio.Event()
         self._waiting.append(event)
         try:
@@ -220,6 +220,6 @@ class Sandbox:
         finally:
             self._waiting.remove(event)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for event in self._waiting:
             event.set()

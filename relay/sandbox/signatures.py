@@ -1,7 +1,7 @@
-"""How the simulator checks an OAuth 1.0a signature: two-legged, over the URL exactly as received.
+"""OAuth 1.0a signature checks of the simulator: two-legged, over the URL exactly as received.
 
-RFC 5849 by way of oauthlib's signature functions. What ims-v3 leaves open is the sandbox's choice: a
-timestamp may be off by 300 s either way, and a nonce counts once for a consumer key and timestamp.
+RFC 5849 by way of oauthlib's signature functions. What ims-v3 leaves open is the simulator's choice: a
+timestamp may be off by 300 s either way, and a nonce is valid once for a consumer key and timestamp.
 """
 
 import hmac
@@ -15,7 +15,7 @@ from oauthlib.oauth1.rfc5849 import signature
 
 @dataclass(frozen=True, slots=True)
 class _Secrets:
-    """What oauthlib signs with: the consumer's secret, and no token's."""
+    """The secrets that oauthlib signs with: the consumer's, and no token's."""
 
     client_secret: str
     resource_owner_secret: str = ""
@@ -38,8 +38,8 @@ class BadHeaderError(Exception):
     """The Authorization header cannot be read; the text says why."""
 
 
-def parameters(authorization: str, url: str) -> list[tuple[str, str]]:
-    """All parameters that take part, of the header and the query; the signature too."""
+def read_parameters(authorization: str, url: str) -> list[tuple[str, str]]:
+    """All parameters that are signed, of the header and the query, and the signature."""
     try:
         found: list[tuple[str, str]] = signature.collect_parameters(
             uri_query=urlsplit(url).query,
@@ -59,16 +59,16 @@ def parameters(authorization: str, url: str) -> list[tuple[str, str]]:
 
 
 class Signatures:
-    """Checks signatures and remembers nonces for as long as their timestamps are good."""
+    """Checks signatures, and remembers nonces for as long as their timestamps are valid."""
 
-    def __init__(self, window: float = 300.0) -> None:
+    def __init__(self, window: float) -> None:
         self.window = window
         self._nonces: dict[int, set[int]] = {}
 
-    def problem(
+    def find_problem(
         self, method: str, url: str, found: list[tuple[str, str]], secret: str, now: float
     ) -> str | None:
-        """What is wrong with a request of `parameters`, or None. `now`: seconds since the epoch."""
+        """What is wrong with a request with these parameters, or None. `now`: seconds since the epoch."""
         oauth = dict(found)
         if oauth.get("oauth_version", "1.0") != "1.0":
             return "oauth_version must be 1.0"
@@ -81,10 +81,10 @@ class Signatures:
             return "oauth_timestamp must be whole seconds since 1970"
         if abs(now - int(stamp)) > self.window:
             return f"oauth_timestamp is {now - int(stamp):.0f} s off, more than {self.window:.0f} s"
-        wrong = _mismatch(method, url, found, oauth, secret)
-        return wrong or self._replayed(oauth["oauth_consumer_key"], int(stamp), oauth["oauth_nonce"], now)
+        wrong = _find_mismatch(method, url, found, oauth, secret)
+        return wrong or self._find_replay(oauth["oauth_consumer_key"], int(stamp), oauth["oauth_nonce"], now)
 
-    def _replayed(self, key: str, stamp: int, nonce: str, now: float) -> str | None:
+    def _find_replay(self, key: str, stamp: int, nonce: str, now: float) -> str | None:
         used = self._nonces.get(stamp)
         if used is None:
             used = self._nonces[stamp] = set()
@@ -97,7 +97,7 @@ class Signatures:
         return None
 
 
-def _mismatch(
+def _find_mismatch(
     method: str, url: str, found: list[tuple[str, str]], oauth: dict[str, str], secret: str
 ) -> str | None:
     signed = [(name, value) for name, value in found if name != "oauth_signature"]

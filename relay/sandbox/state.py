@@ -1,13 +1,12 @@
-"""This file is what all requests to the simulator share: its tenants, its faults, its judge, its record."""
+"""State that all requests to the simulator share: tenants, tokens, faults, conformance checker, record."""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from relay.sandbox.conformance import ConformanceChecker
-from relay.sandbox.fault_fields import FaultSpec
-from relay.sandbox.faults import FaultPlan
-from relay.sandbox.ims_api import Gatekeeper, ImsApi
+from relay.sandbox.faults import FaultPlan, FaultSpec
+from relay.sandbox.ims_api import Authenticator, ImsApi
 from relay.sandbox.record import Record
 from relay.sandbox.tenants import SandboxTenant, Tenants
 from relay.sandbox.tokens import Tokens
@@ -15,29 +14,30 @@ from relay.sandbox.tokens import Tokens
 
 @dataclass(slots=True)
 class SimulatorState:
-    """What all requests share. `scheme` is how the server is reached; `naps` are delays under way."""
+    """What all requests share. `scheme`: of the server's URL; `notify`: called after every request."""
 
     tenants: Tenants
     tokens: Tokens
-    gatekeeper: Gatekeeper
-    service: ImsApi
-    sky: FaultPlan
-    judge: ConformanceChecker
+    authenticator: Authenticator
+    ims_api: ImsApi
+    faults: FaultPlan
+    conformance: ConformanceChecker
     record: Record
     max_message_bytes: int
-    scheme: str = "http"
-    news: Callable[[], None] = lambda: None
-    naps: set["asyncio.Future[None]"] = field(default_factory=set["asyncio.Future[None]"])
+    scheme: str
+    notify: Callable[[], None]
+    _delays: set["asyncio.Future[None]"] = field(default_factory=set["asyncio.Future[None]"])
 
     def change_tenants(self, now: float) -> None:
-        """Carry out the changes whose time has come."""
-        for rule in self.sky.due_changes(now) if self.sky.rules else ():
-            self.change(rule.spec, now)
+        """Make the changes whose time has come."""
+        if self.faults.faults:
+            for spec in self.faults.take_due_changes(now):
+                self.change(spec, now)
 
     def change(self, spec: FaultSpec, now: float) -> None:
-        """Change the tenants that a rule means."""
+        """Make the changes of a fault to the tenants it is for."""
         for tenant in self.tenants:
-            if spec.changes and spec.tenant in {"*", tenant.tenant_id}:
+            if spec.tenant in {"*", tenant.tenant_id}:
                 self._change(tenant, spec, now)
 
     def _change(self, tenant: SandboxTenant, spec: FaultSpec, now: float) -> None:
@@ -45,26 +45,29 @@ class SimulatorState:
             tenant.add(document)
         for document in spec.withdraw:
             tenant.withdraw(document)
-        if spec.connection_point is not None:
-            tenant.connection_point = spec.connection_point
-        if spec.token_seconds is not None:
-            tenant.token_seconds = spec.token_seconds
-        if spec.versions is not None:
-            tenant.versions = spec.versions
+        for name in ("connection_point", "token_seconds", "versions"):
+            if (value := getattr(spec, name)) is not None:
+                setattr(tenant, name, value)
         if spec.tokens == "expire":
             self.tokens.expire(tenant, now)
         elif spec.tokens == "revoke":
             self.tokens.revoke(tenant)
 
-    async def nap(self, seconds: float) -> None:
-        """Let time pass; a stop of the server ends it as a broken connection."""
+    async def delay(self, seconds: float) -> None:
+        """Wait; a stop of the server ends the wait as a broken connection."""
         waker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.naps.add(waker)
+        self._delays.add(waker)
         try:
             async with asyncio.timeout(seconds):
                 await waker
         except TimeoutError:
             return
         finally:
-            self.naps.discard(waker)
-        raise ConnectionAbortedError("the sandbox stops")
+            self._delays.discard(waker)
+        raise ConnectionAbortedError("the simulator stops")
+
+    def end_delays(self) -> None:
+        """End every wait, because the server stops."""
+        for waker in self._delays:
+            if not waker.done():
+                waker.set_result(None)

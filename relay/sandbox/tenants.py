@@ -1,4 +1,4 @@
-"""This file is the tenants of the simulator: who they are, their credentials, and what they accept now."""
+"""The simulator's tenants: their ids, credentials, connection points and accepted documents."""
 
 import secrets
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ DEFAULT_DOCUMENTS = ("Sync.SalesOrder", "Sync.Shipment", "Process.PurchaseOrder"
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """All that a tenant's application may prove itself with: OAuth 2 for the gateway, OAuth 1.0a directly.
+    """The credentials of a tenant's application: OAuth 2 for the gateway, OAuth 1.0a directly.
 
     `username` and `password` are the service account's keys (`saak` and `sask` of an `.ionapi` file).
     """
@@ -26,8 +26,8 @@ class Credentials:
     consumer_secret: str
 
     @staticmethod
-    def fresh(tenant_id: str = "SANDBOX") -> "Credentials":
-        """New ones; shaped like the real ones, so that nothing short or simple is taken for granted."""
+    def generate(tenant_id: str = "SANDBOX") -> "Credentials":
+        """New credentials, as long and complex as real ones."""
         return Credentials(
             client_id=f"{tenant_id}~{secrets.token_urlsafe(24)}",
             client_secret=secrets.token_urlsafe(40),
@@ -40,11 +40,11 @@ class Credentials:
 
 @dataclass(slots=True)
 class SandboxTenant:
-    """A tenant. What is set here may be changed while the sandbox runs; the next answer follows it.
+    """A tenant. Fields may be changed while the simulator runs; the next response uses the new values.
 
     `logical_id`: what its credentials are tied to; `accepted`: the documents of its connection point;
-    `auth`: which credentials the sandbox hands out for it (it takes both); `service_account`: whether the
-    `.ionapi` file carries `saak` and `sask`; `token_seconds`: life of new bearer tokens.
+    `auth`: which credentials a relay is configured with (the simulator accepts both); `service_account`:
+    whether the `.ionapi` file has `saak` and `sask`; `token_seconds`: lifetime of new bearer tokens.
     """
 
     tenant_id: str
@@ -55,7 +55,7 @@ class SandboxTenant:
     connection_point: ConnectionPoint = "active"
     versions: tuple[str, ...] = ("v1", "v2", "v3")
     token_seconds: float = 7200.0
-    credentials: Credentials = field(default_factory=Credentials.fresh, repr=False)
+    credentials: Credentials = field(default_factory=Credentials.generate, repr=False)
 
     def __post_init__(self) -> None:
         self.tenant_id = self.tenant_id.upper()
@@ -64,17 +64,17 @@ class SandboxTenant:
             self.logical_id = f"lid://sandbox.{self.tenant_id.lower()}.1"
 
     def add(self, document: str) -> None:
-        """An administrator adds the document to the connection point."""
+        """Add the document to the connection point."""
         if document not in self.accepted:
             self.accepted.append(document)
 
     def withdraw(self, document: str) -> None:
-        """An administrator takes the document off the connection point."""
+        """Remove the document from the connection point."""
         if document in self.accepted:
             self.accepted.remove(document)
 
     def as_json(self) -> dict[str, object]:
-        """Its state, without secrets."""
+        """Its state without secrets, for the control interface."""
         return {
             "tenant_id": self.tenant_id,
             "logical_id": self.logical_id,
@@ -87,21 +87,19 @@ class SandboxTenant:
 
 
 class Tenants:
-    """All tenants, found by what a request says of itself. Ids compare without regard to case."""
+    """All tenants, with look-up by what a request contains. Ids are compared without regard to case."""
 
     def __init__(self, tenants: Iterable[SandboxTenant]) -> None:
         self._by_id: dict[str, SandboxTenant] = {}
-        self._by_client: dict[str, SandboxTenant] = {}
         self._by_consumer: dict[str, SandboxTenant] = {}
         for tenant in tenants:
             self.add(tenant)
 
     def add(self, tenant: SandboxTenant) -> None:
-        """One more; an id that is there already is a mistake of the caller."""
+        """Add a tenant. Raises ValueError where its id exists already."""
         if tenant.tenant_id in self._by_id:
-            raise ValueError(f"tenant {tenant.tenant_id} is there already")
+            raise ValueError(f"tenant {tenant.tenant_id} exists already")
         self._by_id[tenant.tenant_id] = tenant
-        self._by_client[tenant.credentials.client_id] = tenant
         self._by_consumer[tenant.credentials.consumer_key] = tenant
 
     def __iter__(self) -> Iterator[SandboxTenant]:
@@ -110,10 +108,6 @@ class Tenants:
     def get(self, tenant_id: str) -> SandboxTenant | None:
         """By tenant id."""
         return self._by_id.get(tenant_id) or self._by_id.get(tenant_id.upper())
-
-    def by_client(self, client_id: str) -> SandboxTenant | None:
-        """By OAuth 2 client id."""
-        return self._by_client.get(client_id)
 
     def by_consumer(self, consumer_key: str) -> SandboxTenant | None:
         """By OAuth 1.0a consumer key."""

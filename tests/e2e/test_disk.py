@@ -152,7 +152,7 @@ async def test_settlements_wait_for_a_locked_file(sandbox: Sandbox, station: Sta
     slow = sandbox.faults(tenant=GLOBEX, call="post", late=0.4)
     station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n}") for n in range(3))
     async with station.relay() as relay:
-        await station.until(lambda: slow.struck, "a post under way")
+        await station.until(lambda: slow.applied, "a post under way")
         with closing(sqlite3.connect(station.application.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             await station.event(relay, "incident.opened", kind="outbox")

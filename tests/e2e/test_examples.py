@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from relay.config import settings
-from relay.demo.workload import ACCEPTED, LATE, template
+from relay.demo.workload import ACCEPTED, LATE, read_template
 from relay.outbox import upgrade
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,4 +120,4 @@ def test_the_documents_of_the_examples_are_those_that_the_demo_sends() -> None:
     names = {path.stem for path in (EXAMPLES / "documents").iterdir()}
     assert names == {*ACCEPTED, LATE}
     for path in (EXAMPLES / "documents").iterdir():
-        assert path.read_text("utf-8") == template(path.stem)
+        assert path.read_text("utf-8") == read_template(path.stem)

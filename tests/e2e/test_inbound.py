@@ -80,7 +80,7 @@ async def test_while_the_relay_stops_it_takes_no_more_work(
     at = await address(station, relay)
     slow = sandbox.faults(tenant=ACME, call="post", late=3)
     station.application.insert_all([EncodedPost(ACME, b"1")])
-    await station.until(lambda: slow.struck, "a post in flight")
+    await station.until(lambda: slow.applied, "a post in flight")
     relay.send(signal.SIGTERM)
     seen: list[Any] = []
     while relay.running and seen[:1] != [503]:  # one round may have begun before the signal was heeded

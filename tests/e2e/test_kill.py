@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from relay.sandbox import Sandbox, Taken
+from relay.sandbox import Sandbox, TakenMessage
 from tests.conftest import LONG
 from tests.e2e.conftest import ACME, GLOBEX
 from tests.support.application import SHIPMENT, EncodedPost, noise, order
@@ -63,7 +63,7 @@ async def test_kill_9_amid_faults(sandbox: Sandbox, station: Station) -> None:
     """Crashes on top of refusals, cuts and lost answers, for two tenants: 0 lost, order kept, nothing changed."""
     messages, kills, chance = (3000, 8, random.Random(SEED)) if LONG else (600, 3, random.Random(SEED))
     station.environment |= {"RELAY_RETRY__INITIAL_SECONDS": "0.1", "RELAY_RETRY__MAX_SECONDS": "0.3"}
-    sandbox.order(
+    sandbox.add_faults(
         [
             {"call": "post", "late": 0.004},
             {"call": "post", "status": 503, "share": 0.01, "seed": 1},
@@ -114,7 +114,9 @@ def _parcel(number: int, chance: random.Random) -> EncodedPost:
     )
 
 
-def _pairs(parcels: list[EncodedPost], ids: list[str], sandbox: Sandbox) -> list[tuple[EncodedPost, Taken]]:
+def _pairs(
+    parcels: list[EncodedPost], ids: list[str], sandbox: Sandbox
+) -> list[tuple[EncodedPost, TakenMessage]]:
     found = [
         (parcel, sandbox.record.message(parcel.tenant, i)) for parcel, i in zip(parcels, ids, strict=True)
     ]
@@ -139,9 +141,9 @@ def _out_of_order(parcels: list[EncodedPost], ids: list[str], sandbox: Sandbox) 
     return found
 
 
-def _repeats(messages: list[Taken], crashes: Crashes) -> list[int]:
+def _repeats(messages: list[TakenMessage], crashes: Crashes) -> list[int]:
     """How many messages came again after each kill; the first figure: before any."""
-    times = [again.at for taken in messages for again in taken.again or ()]
+    times = [again.at for taken in messages for again in taken.redeliveries or ()]
     ends = [*crashes.at, float("inf")]
     starts = [0.0, *crashes.at]
     return [sum(start <= at < end for at in times) for start, end in zip(starts, ends, strict=True)]

@@ -89,7 +89,7 @@ async def test_park_drop_and_retry_reach_a_running_relay(sandbox: Sandbox, stati
     )
     patient = {"RELAY_HTTP__TOTAL_SECONDS": "30", "RELAY_HTTP__READ_SECONDS": "30"}
     async with station.relay(environment=patient):
-        await station.until(lambda: slow.struck, "the first post under way, the others read ahead")
+        await station.until(lambda: slow.applied, "the first post under way, the others read ahead")
         assert (await station.command("messages", "park", ids[1], "--reason", "wrong price")).code == 0
         assert (await station.command("messages", "drop", ids[2])).code == 0
         assert sandbox.record.count() == 1, "the machine is too slow for this test: the first post is over"

@@ -47,7 +47,7 @@ async def test_the_flight_starts_small_after_a_trouble(sandbox: Sandbox, station
     station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n % 16}") for n in range(120))
     async with station.relay():
         await station.until_delivered()
-    assert refused.struck == 1
+    assert refused.applied == 1
     for ping in sandbox.requests(GLOBEX, "ping"):
         posts = [request for request in sandbox.requests(GLOBEX, "post") if request.began > ping.began]
         assert posts[1].began >= posts[0].began + 0.05

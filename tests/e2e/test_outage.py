@@ -97,7 +97,7 @@ async def test_an_outage_in_the_middle_of_full_flight(sandbox: Sandbox, station:
         assert len(relay.said("incident.resolved", tenant=GLOBEX)) >= 1
     twice = sandbox.record.sent_twice()
     assert {taken.message_id for taken in sandbox.messages()} == set(ids)
-    assert 1 <= len(twice) <= rule.struck
+    assert 1 <= len(twice) <= rule.applied
     number = {taken.message_id: taken.number for taken in sandbox.messages()}
     assert all(
         [number[i] for i in ids[key::32]] == sorted(number[i] for i in ids[key::32]) for key in range(32)

@@ -132,7 +132,7 @@ async def test_a_mixed_day_loses_and_doubles_nothing_without_a_cause(
     sandbox: Sandbox, station: Station, auth: str
 ) -> None:
     """Every kind of passing trouble at once: all arrive, in order, twice only what was taken and not told."""
-    sandbox.order(
+    sandbox.add_faults(
         [
             {"tenant": auth, "call": "post", "late": 0.003},  # an answer takes longer than the news of a cut
             {"tenant": auth, "call": "post", "status": 503, "share": 0.03, "seed": 1},
@@ -153,7 +153,7 @@ async def test_a_mixed_day_loses_and_doubles_nothing_without_a_cause(
         lane = [number[message_id] for message_id in ids[key::10]]
         assert lane == sorted(lane)
     assert all(
-        again.after.startswith("cut after") or again.after == "answered 504"
+        again.previous_outcome.startswith("cut after") or again.previous_outcome == "answered 504"
         for taken in sandbox.record.sent_twice()
-        for again in taken.again or ()
+        for again in taken.redeliveries or ()
     )

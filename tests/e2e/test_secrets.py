@@ -41,7 +41,7 @@ async def test_canaries_are_nowhere_to_be_seen(tmp_path: Path) -> None:
                 else tenant.credentials.client_secret
             )
             echo = f"refused: secret={secret}"
-            sandbox.order(
+            sandbox.add_faults(
                 [
                     {"tenant": tenant.tenant_id, "call": "post", "status": 400, "error": echo, "count": 1},
                     {

@@ -26,7 +26,7 @@ async def test_sigterm_lands_what_is_in_flight_and_launches_nothing_more(
     )  # one goes alone, then the flight grows
     ids = station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n}") for n in range(30))
     async with station.relay() as relay:
-        await station.until(lambda: slow.struck >= 2, "posts in flight")
+        await station.until(lambda: slow.applied >= 2, "posts in flight")
         posts_before, asked = len(sandbox.requests(GLOBEX, "post")), time.monotonic()
         relay.send(signal.SIGTERM)
         assert await station.ended(relay) == 0
@@ -50,7 +50,7 @@ async def test_sigterm_waits_no_longer_than_the_grace(sandbox: Sandbox, station:
     hole = sandbox.faults(tenant=GLOBEX, call="post", delay=3600)
     message_id = station.application.insert(GLOBEX)
     async with station.relay() as relay:
-        await station.until(lambda: hole.struck, "a request to hang")
+        await station.until(lambda: hole.applied, "a request to hang")
         asked = time.monotonic()
         relay.send(signal.SIGTERM)
         code = await station.ended(relay)
@@ -66,7 +66,7 @@ async def test_a_second_sigterm_ends_at_once(sandbox: Sandbox, station: Station)
     message_id = station.application.insert(GLOBEX)
     station.environment["RELAY_HTTP__TOTAL_SECONDS"] = station.environment["RELAY_HTTP__READ_SECONDS"] = "60"
     async with station.relay() as relay:
-        await station.until(lambda: hole.struck, "a request to hang")
+        await station.until(lambda: hole.applied, "a request to hang")
         relay.send(signal.SIGTERM)
         await asyncio.sleep(0.2)  # two signals at one instant are one
         assert relay.running
@@ -87,7 +87,7 @@ async def test_sigterm_ends_a_long_pause_at_once(sandbox: Sandbox, station: Stat
     station.application.insert_all([EncodedPost(GLOBEX, b"a"), EncodedPost(ACME, b"b")])
     async with station.relay() as relay:
         await station.event(relay, "incident.opened", tenant=GLOBEX)
-        await station.until(lambda: hole.struck, "a request to hang")
+        await station.until(lambda: hole.applied, "a request to hang")
         asked = time.monotonic()
         relay.send(signal.SIGTERM)
         assert await station.ended(relay) == 0
@@ -100,7 +100,7 @@ async def test_sigterm_while_the_outbox_is_locked(sandbox: Sandbox, station: Sta
     slow = sandbox.faults(tenant=GLOBEX, call="post", late=0.4)
     station.application.insert(GLOBEX)
     async with station.relay() as relay:
-        await station.until(lambda: slow.struck, "a post under way")
+        await station.until(lambda: slow.applied, "a post under way")
         with closing(sqlite3.connect(station.application.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             relay.send(signal.SIGTERM)

@@ -139,7 +139,7 @@ class Storm:
         """How many messages came again, by the last kill before (0: none yet) and by tenant."""
         found: Counter[tuple[int, str]] = Counter()
         for taken in self.sandbox.record.sent_twice():
-            for again in taken.again or ():
+            for again in taken.redeliveries or ():
                 found[sum(at <= again.at for at, _ in self.kills), taken.tenant_id] += 1
         return found
 

@@ -467,7 +467,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
             "RELAY_HTTP__READ_SECONDS": str(TIMEOUT),
         }
         for number, case in enumerate(CASES):
-            sandbox.order({"tenant": _tenant_of(number), **rule} for rule in case.faults)
+            sandbox.add_faults({"tenant": _tenant_of(number), **rule} for rule in case.faults)
         async with station.relay() as relay:
             parcels = [EncodedPost(_tenant_of(number), order(number)) for number in range(len(CASES))]
             ids = station.application.insert_all(parcels)

@@ -1,4 +1,4 @@
-"""The simulator plays ION's part at an application: it calls there before it activates the connection point."""
+"""Activation: the simulator calls a receiving application before it activates the connection point."""
 
 import json
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from tests.sandbox.client import IonClient
 
 
 class Application:
-    """An application that also receives, as badly as a test wants it."""
+    """A receiving application, with the answers that a test chooses."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -47,51 +47,53 @@ async def _activate(acme: IonClient, at: str, **changed: object) -> tuple[int, d
     return answer.status, answer.json
 
 
-async def test_an_application_that_answers_well_is_activated(
+async def test_an_application_that_answers_200_is_activated(
     acme: IonClient, sandbox: Sandbox, application: Application
 ) -> None:
     sandbox.tenant("ACME_PRD").connection_point = "inactive"
-    status, told = await _activate(acme, application.url)
-    assert (status, told["activated"]) == (200, True)
+    status, answer = await _activate(acme, application.url)
+    assert (status, answer["activated"]) == (200, True)
     assert application.asked == [f"/ACME_PRD/service/{call}" for call in ("ping", "versions", "protocol")]
     assert all(header.startswith("OAuth ") for header in application.authorizations)
     assert sandbox.tenant("ACME_PRD").connection_point == "active"
 
 
-async def test_one_that_does_not_is_not_and_it_is_told_why(
+async def test_an_application_that_does_not_is_not_activated_and_its_answer_is_shown(
     acme: IonClient, sandbox: Sandbox, application: Application
 ) -> None:
     application.answers["versions"] = (503, '{"errors": ["the relay is stopping"]}')
-    _, told = await _activate(acme, application.url)
-    assert told == {
+    _, answer = await _activate(acme, application.url)
+    assert answer == {
         "activated": False,
         "visits": [
-            {"call": "ping", "status": 200, "said": "{}"},
-            {"call": "versions", "status": 503, "said": "the relay is stopping"},
+            {"call": "ping", "status": 200, "answer": "{}"},
+            {"call": "versions", "status": 503, "answer": "the relay is stopping"},
         ],
     }
     assert sandbox.tenant("ACME_PRD").connection_point == "inactive"
 
 
-async def test_an_answer_that_is_no_json_is_shown_as_it_is(acme: IonClient, application: Application) -> None:
+async def test_an_answer_that_is_no_json_is_shown_as_text(acme: IonClient, application: Application) -> None:
     application.answers["ping"] = (502, "<h1>Bad\n gateway</h1>")
-    _, told = await _activate(acme, application.url)
-    assert told["visits"] == [{"call": "ping", "status": 502, "said": "<h1>Bad gateway</h1>"}]
+    _, answer = await _activate(acme, application.url)
+    assert answer["visits"] == [{"call": "ping", "status": 502, "answer": "<h1>Bad gateway</h1>"}]
 
 
-async def test_where_nobody_listens_there_is_no_answer(acme: IonClient, unused_tcp_port: int) -> None:
-    _, told = await _activate(acme, f"http://127.0.0.1:{unused_tcp_port}/ACME_PRD")
-    assert told["activated"] is False
-    assert told["visits"][0]["status"] is None  # type: ignore[index]
+async def test_an_application_that_is_not_running_gives_no_answer(
+    acme: IonClient, unused_tcp_port: int
+) -> None:
+    _, answer = await _activate(acme, f"http://127.0.0.1:{unused_tcp_port}/ACME_PRD")
+    assert answer["activated"] is False
+    assert answer["visits"][0]["status"] is None  # type: ignore[index]
 
 
 @pytest.mark.parametrize("changed", [{"url": "nowhere"}, {"consumer_key": 7}, {"url": "ftp://x/"}])
-async def test_what_cannot_be_called_is_refused(acme: IonClient, changed: dict[str, object]) -> None:
-    status, told = await _activate(acme, "http://127.0.0.1:1", **changed)
+async def test_an_invalid_application_is_refused(acme: IonClient, changed: dict[str, object]) -> None:
+    status, answer = await _activate(acme, "http://127.0.0.1:1", **changed)
     assert status == 400
-    assert told["error"]
+    assert answer["error"]
 
 
-async def test_a_tenant_that_is_not_there_is_not_found(acme: IonClient) -> None:
+async def test_an_unknown_tenant_is_not_found(acme: IonClient) -> None:
     answer = await acme.call("POST", f"{acme.sandbox.url}/_sandbox/tenants/NOBODY/activate", data=b"{}")
     assert answer.status == 404

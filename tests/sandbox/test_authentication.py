@@ -1,4 +1,4 @@
-"""Both authentications are verified for real."""
+"""Authentication: OAuth 1.0a signatures and OAuth 2 tokens are checked as ION checks them."""
 
 import base64
 import time
@@ -7,7 +7,7 @@ import pytest
 from oauthlib.oauth1 import SIGNATURE_HMAC_SHA1, SIGNATURE_HMAC_SHA512, SIGNATURE_PLAINTEXT
 
 from relay.sandbox import Sandbox, SandboxTenant
-from relay.sandbox.signatures import Signatures, parameters
+from relay.sandbox.signatures import Signatures, read_parameters
 from tests.sandbox.client import Got, IonClient, signed
 
 # --- OAuth 1.0a -----------------------------------------------------------------------------------
@@ -19,7 +19,7 @@ async def _ping(globex: IonClient, *, to: str | None = None, **oauth: object) ->
     return await globex.call("GET", to or url, headers={"Authorization": header})
 
 
-async def test_hmac_sha256_and_hmac_sha1_are_taken(globex: IonClient) -> None:
+async def test_hmac_sha256_and_hmac_sha1_are_accepted(globex: IonClient) -> None:
     assert (await _ping(globex)).status == 200
     assert (await _ping(globex, signature_method=SIGNATURE_HMAC_SHA1)).status == 200
 
@@ -55,7 +55,7 @@ async def test_a_signature_for_another_path_or_verb_is_refused(globex: IonClient
     assert (await globex.call("GET", f"{globex.base}/ping", headers={"Authorization": header})).status == 401
 
 
-async def test_a_nonce_counts_once(globex: IonClient) -> None:
+async def test_a_nonce_is_valid_once(globex: IonClient) -> None:
     again = {"nonce": "n1", "timestamp": str(int(time.time()))}
     assert (await _ping(globex, **again)).status == 200
     answer = await _ping(globex, **again)
@@ -81,7 +81,7 @@ async def test_a_timestamp_may_be_a_little_off(globex: IonClient, off: int, stat
         'OAuth oauth_consumer_key="k", oauth_consumer_key="k"',
     ],
 )
-async def test_a_header_that_proves_nothing_is_answered_401(globex: IonClient, header: str) -> None:
+async def test_a_header_without_valid_credentials_is_answered_401(globex: IonClient, header: str) -> None:
     answer = await globex.call("GET", f"{globex.base}/ping", headers={"Authorization": header})
     assert (answer.status, answer.code) == (401, 401)
     assert "WWW-Authenticate" in answer.headers
@@ -93,18 +93,18 @@ async def test_an_unknown_consumer_is_answered_401(globex: IonClient) -> None:
     assert (await globex.call("GET", url, headers={"Authorization": header})).status == 401
 
 
-async def test_a_token_has_no_place_in_two_legs(globex: IonClient) -> None:
+async def test_two_legged_oauth_has_no_token(globex: IonClient) -> None:
     assert (await _ping(globex, resource_owner_key="a-token")).status == 401
 
 
-def test_a_nonce_is_remembered_only_as_long_as_its_timestamp_is_good() -> None:
-    """Otherwise the sandbox's memory would grow with every request."""
+def test_a_nonce_is_remembered_only_as_long_as_its_timestamp_is_valid() -> None:
+    """Otherwise the simulator's memory would grow with every request."""
     signatures, credentials = Signatures(window=10), SandboxTenant("A").credentials
     url = "http://127.0.0.1/ping"
     for now in range(1000, 1100):
         header = signed(credentials, "GET", url, timestamp=str(now), nonce="n")
-        found = parameters(header, url)
-        assert signatures.problem("GET", url, found, credentials.consumer_secret, now) is None
+        found = read_parameters(header, url)
+        assert signatures.find_problem("GET", url, found, credentials.consumer_secret, now) is None
     assert len(signatures._nonces) <= 12
 
 
@@ -142,7 +142,7 @@ async def test_both_grants_and_both_ways_of_client_credentials_give_a_token(acme
         ({"client_secret": None}, 401, "invalid_client"),
     ],
 )
-async def test_a_wrong_token_request_is_refused_as_the_rfc_says(
+async def test_an_invalid_token_request_is_refused_as_the_rfc_says(
     acme: IonClient, change: dict[str, str | None], status: int, error: str
 ) -> None:
     credentials = acme.tenant.credentials
@@ -167,10 +167,10 @@ async def test_a_token_request_that_is_no_form_or_for_no_tenant_is_refused(acme:
     assert nobody.status == 401
 
 
-async def test_a_token_ends_with_its_life(sandbox: Sandbox, acme: IonClient) -> None:
+async def test_a_token_expires(sandbox: Sandbox, acme: IonClient) -> None:
     sandbox.tenant("ACME_PRD").token_seconds = 0.001
     answer = await acme.token_request()
-    assert answer.json["expires_in"] == 1, "a life is told in whole seconds, never as none"
+    assert answer.json["expires_in"] == 1, "a lifetime is given in whole seconds, at least 1"
     acme.token = answer.json["access_token"]
     while (refused := await acme.ping()).status == 200:
         pass

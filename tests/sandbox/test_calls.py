@@ -1,4 +1,4 @@
-"""What the calls of IMS are answered in normal operation."""
+"""The calls of IMS: their answers in normal operation."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -37,9 +37,7 @@ async def test_the_sequence_of_the_guide_delivers_a_message_by_oauth_1(
     assert sandbox.violations == []
 
 
-async def test_versions_and_accepted_documents_have_the_shapes_of_the_swagger(
-    sandbox: Sandbox, acme: IonClient
-) -> None:
+async def test_versions_and_accepted_documents_follow_the_swagger(sandbox: Sandbox, acme: IonClient) -> None:
     assert (await acme.versions()).json == {"supportedVersions": ["v1", "v2", "v3"]}
     assert (await acme.accepted()).json == {
         "logicalId": "lid://acme.orders.1",
@@ -75,7 +73,7 @@ async def test_a_logical_id_signed_by_oauth_1_counts_as_it_was_sent(globex: IonC
         assert (await globex.get(f"/v3/{segment}/acceptedDocuments")).status == 200
 
 
-async def test_the_logical_id_of_another_tenant_is_forbidden_and_nobodys_has_no_connection_point(
+async def test_the_logical_id_of_another_tenant_is_forbidden_and_an_unknown_one_is_answered_412(
     acme: IonClient,
 ) -> None:
     assert (await acme.accepted("lid://globex.orders.1")).status == 403
@@ -102,7 +100,7 @@ async def test_a_document_that_the_connection_point_does_not_define_is_answered_
     assert sandbox.messages() == []
 
 
-async def test_a_sender_that_is_not_the_principals_is_forbidden(acme: IonClient) -> None:
+async def test_a_sender_of_another_tenant_is_forbidden(acme: IonClient) -> None:
     assert (await acme.post(fromLogicalId="lid://globex.orders.1")).status == 403
 
 
@@ -125,7 +123,7 @@ async def test_a_get_may_leave_the_tenant_header_out_but_not_name_another(acme: 
     assert (await acme.get("/ping", {"X-TenantId": "GLOBEX_TST"})).code == 458
 
 
-async def test_wrong_paths_verbs_and_media_types_are_configuration_faults(acme: IonClient) -> None:
+async def test_wrong_paths_methods_and_media_types_are_refused(acme: IonClient) -> None:
     headers = {"Authorization": await acme.authorization("GET", acme.base)}
     assert (await acme.get("/v2/multipartMessage")).status == 404
     assert (await acme.get("/v3/multipartMessage")).status == 405
@@ -161,13 +159,13 @@ async def test_a_body_in_chunks_above_the_limit_is_answered_413_too() -> None:
         assert (await acme.post(body=chunks())).status == 413
 
 
-async def test_a_client_that_asks_first_is_told_to_continue(acme: IonClient) -> None:
+async def test_expect_100_continue_is_answered(acme: IonClient) -> None:
     url = f"{acme.base}/v3/multipartMessage"
     headers = {"Authorization": await acme.authorization("POST", url), "Expect": "100-continue"}
     assert (await acme.call("POST", url, headers=headers, data=b"x", expect100=True)).code == 418
 
 
-async def test_requests_of_one_client_are_answered_side_by_side_and_on_kept_connections(
+async def test_requests_of_one_client_are_answered_concurrently_and_on_kept_connections(
     sandbox: Sandbox,
 ) -> None:
     sandbox.faults(call="ping", delay=3600)
@@ -181,7 +179,7 @@ async def test_requests_of_one_client_are_answered_side_by_side_and_on_kept_conn
         await asyncio.wait([hanging])
 
 
-async def test_the_sandbox_can_go_away_and_come_back_on_its_port_with_its_record(
+async def test_the_simulator_can_stop_and_start_on_its_port_with_its_record(
     sandbox: Sandbox, acme: IonClient
 ) -> None:
     await acme.initialise()

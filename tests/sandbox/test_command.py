@@ -1,4 +1,4 @@
-"""`relay sandbox` as a user runs it: a process of its own, its output, its exit codes."""
+"""`relay sandbox` as a process of its own: output and exit codes."""
 
 import json
 import signal
@@ -25,7 +25,7 @@ def _run(*arguments: str) -> Result:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """A sandbox that runs on a free port, with faults from a file; what its ready file says."""
+    """A simulator on a free port, with faults from a file; the content of its ready file."""
     faults = tmp_path / "faults.toml"
     faults.write_text('[[faults]]\ncall = "token"\nstatus = 503\ncount = 1\n')
     arguments = ["--port", "0", "--directory", str(tmp_path / "d"), "--ready-file", str(tmp_path / "ready")]
@@ -44,7 +44,7 @@ def served(tmp_path: Path) -> Iterator[dict[str, Any]]:
         process.wait()
 
 
-def test_it_serves_and_answers_every_command_while_it_runs(served: dict[str, Any], tmp_path: Path) -> None:
+def test_every_command_works_while_it_runs(served: dict[str, Any], tmp_path: Path) -> None:
     url = ["--url", served["url"]]
     assert list(served["environment"]) == [
         "RELAY_TENANTS__ONE__LOGICAL_ID",
@@ -56,11 +56,11 @@ def test_it_serves_and_answers_every_command_while_it_runs(served: dict[str, Any
     ]
     assert json.loads((tmp_path / "d" / "ONE.ionapi").read_text())["iu"] == served["url"]
     added = _run("faults", "add", "call=post", "status=503", "add=A", "add=B", *url)
-    assert added.stdout == "w2  active, struck 0 times  call=post status=503 add=['A', 'B']\n"
+    assert added.stdout == "f2  active, applied 0 times  call=post status=503 add=['A', 'B']\n"
     listed = json.loads(_run("faults", "--json", *url).stdout)
-    assert [rule["id"] for rule in listed] == ["w1", "w2"]
-    assert _run("faults", "remove", "w1", *url).exit_code == 0
-    assert _run("faults", "remove", "w1", *url).exit_code == 1
+    assert [fault["id"] for fault in listed] == ["f1", "f2"]
+    assert _run("faults", "remove", "f1", *url).exit_code == 0
+    assert _run("faults", "remove", "f1", *url).exit_code == 1
     assert _run("faults", "clear", *url).exit_code == 0
     refused = _run("faults", "add", "status=abc", *url)
     assert (refused.exit_code, "faults[0].status" in refused.stderr) == (2, True)
@@ -76,7 +76,7 @@ def test_it_serves_and_answers_every_command_while_it_runs(served: dict[str, Any
 
 
 def test_a_port_that_is_taken_is_a_clear_error(served: dict[str, Any]) -> None:
-    """By a process of its own: the command line's own frame must pass the exit code on."""
+    """In a process of its own: its exit code is what counts."""
     command = [*_RELAY, "--port", str(served["port"])]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert refused.returncode == 2
@@ -84,7 +84,7 @@ def test_a_port_that_is_taken_is_a_clear_error(served: dict[str, Any]) -> None:
     assert "Traceback" not in refused.stderr
 
 
-def test_its_output_is_for_a_shell_and_sigint_ends_it_too() -> None:
+def test_its_output_is_for_a_shell_and_sigint_ends_it() -> None:
     process = subprocess.Popen([*_RELAY, "--port", "0"], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -107,22 +107,22 @@ def test_its_output_is_for_a_shell_and_sigint_ends_it_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["--tenant", "NOT-GOOD"], "NOT-GOOD"),
         (["--tenant", "A,oauth3"], "oauth1 or oauth2"),
-        (["--tenant", "A", "--tenant", "a"], "there already"),
+        (["--tenant", "A", "--tenant", "a"], "exists already"),
         (["--faults", "/nowhere.toml"], "cannot be read"),
         (["--port", "70000"], "--port"),
     ],
 )
-def test_wrong_use_ends_with_2_and_says_what_is_wrong(arguments: list[str], said: str) -> None:
+def test_wrong_use_exits_with_2_and_names_what_is_wrong(arguments: list[str], expected: str) -> None:
     refused = _run("--port", "0", *arguments)
     assert refused.exit_code == 2
-    assert said in refused.stderr
+    assert expected in refused.stderr
 
 
-def test_without_a_sandbox_the_commands_say_so() -> None:
+def test_the_commands_report_that_no_sandbox_runs() -> None:
     refused = _run("violations", "--url", "http://127.0.0.1:1")
     assert (refused.exit_code, "no sandbox answers" in refused.stderr) == (1, True)
     assert _run("violations", "--url", "file:///etc/passwd").exit_code == 2
@@ -148,7 +148,7 @@ def test_faults_files_are_toml_or_json(tmp_path: Path) -> None:
         ("w.toml", "\xff"),
     ],
 )
-def test_a_faults_file_that_cannot_be_followed_is_named(tmp_path: Path, name: str, content: str) -> None:
+def test_an_invalid_faults_file_is_named(tmp_path: Path, name: str, content: str) -> None:
     file = tmp_path / name
     file.write_bytes(content.encode("latin-1"))
     with pytest.raises(FaultError) as refused:
@@ -156,7 +156,7 @@ def test_a_faults_file_that_cannot_be_followed_is_named(tmp_path: Path, name: st
     assert refused.value.field == str(file)
 
 
-def test_a_tenant_is_named_with_its_logical_id_and_authentication(tmp_path: Path) -> None:
+def test_a_tenant_option_may_name_logical_id_and_authentication(tmp_path: Path) -> None:
     tenant = read_tenant("acme_prd,oauth1,lid://acme.x.1", ["D"], tmp_path)
     assert (tenant.tenant_id, tenant.logical_id, tenant.auth) == ("ACME_PRD", "lid://acme.x.1", "oauth1")
     assert read_tenant("ACME_PRD", ["D"], tmp_path).logical_id == "lid://sandbox.acme_prd.1"

@@ -1,4 +1,4 @@
-"""Each rule of the judge fires where it should, and only there. Times are the test's own."""
+"""Conformance checker: each rule reports violations, and only those. The tests set the time."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from relay.sandbox.conformance import ConformanceChecker, Outcome, Step
 
 
 class Client:
-    """A client under judgement: says what it does, at which time, and asks the judge."""
+    """A client that reports its requests to the checker, at times of its own."""
 
-    def __init__(self, **judge: Any) -> None:
-        self.judge, self.now, self.number = ConformanceChecker(**judge), 100.0, 0
+    def __init__(self, tolerance: float = 0.25, hot_loop: int = 10) -> None:
+        self.checker, self.now, self.number = ConformanceChecker(tolerance, hot_loop), 100.0, 0
 
     def step(self, call: str, began: float | None = None, **more: Any) -> Step:
         self.number += 1
@@ -22,7 +22,7 @@ class Client:
         self.now += 0.001
         step = self.step(call)
         self.now += 0.001
-        self.judge.ended(
+        self.checker.call_ended(
             step, outcome, status, self.now, listed if call == "acceptedDocuments" and status == 200 else None
         )
 
@@ -33,19 +33,21 @@ class Client:
     def begin(self, message: str, peer: int = 1, document: str = "D") -> Step:
         self.now += 0.001
         step = self.step("post", message_id=message, peer=peer, document=document)
-        self.judge.post(step)
+        self.checker.post_began(step)
         return step
 
     def end(self, step: Step, status: int = 202, outcome: Outcome | None = None) -> None:
         self.now += 0.001
-        self.judge.ended(step, outcome or ("fine" if 200 <= status < 300 else "failed"), status, self.now)
+        self.checker.call_ended(
+            step, outcome or ("fine" if 200 <= status < 300 else "failed"), status, self.now
+        )
 
     def post(self, message: str, status: int = 202, **more: Any) -> None:
         self.end(self.begin(message, **more), status)
 
     @property
     def kinds(self) -> list[str]:
-        return [violation.kind for violation in self.judge.violations]
+        return [violation.kind for violation in self.checker.violations]
 
 
 @pytest.fixture
@@ -66,7 +68,7 @@ def ready() -> Client:
 def test_a_post_at_once_is_before_the_initialisation(client: Client) -> None:
     client.post("m1")
     assert client.kinds == ["post-before-initialisation"]
-    assert client.judge.violations[0].message_id == "m1"
+    assert client.checker.violations[0].message_id == "m1"
 
 
 @pytest.mark.parametrize(
@@ -80,9 +82,7 @@ def test_a_post_at_once_is_before_the_initialisation(client: Client) -> None:
         ["versions", "ping", "acceptedDocuments"],
     ],
 )
-def test_an_initialisation_that_is_not_complete_and_in_order_is_none(
-    client: Client, calls: list[str]
-) -> None:
+def test_an_incomplete_or_unordered_initialisation_does_not_count(client: Client, calls: list[str]) -> None:
     for call in calls:
         client.get(call)
     client.post("m1")
@@ -97,23 +97,23 @@ def test_a_step_that_failed_does_not_count(client: Client) -> None:
     assert client.kinds == ["post-before-initialisation"]
 
 
-def test_posts_after_a_complete_initialisation_are_fine_without_a_ping_for_each(ready: Client) -> None:
+def test_after_a_complete_initialisation_posts_need_no_ping_each(ready: Client) -> None:
     for number in range(100):
         ready.post(f"m{number}")
     assert ready.kinds == []
 
 
-def test_repeated_steps_in_order_are_fine(client: Client) -> None:
+def test_repeated_steps_in_order_count(client: Client) -> None:
     for call in ("ping", "ping", "versions", "ping", "versions", "acceptedDocuments"):
         client.get(call)
     client.post("m1")
     assert client.kinds == []
 
 
-def test_each_tenant_is_judged_for_itself(ready: Client) -> None:
-    ready.judge.post(Step("OTHER", "post", 1, ready.now, 0.0, 1, "m1", "D"))
+def test_each_tenant_is_checked_separately(ready: Client) -> None:
+    ready.checker.post_began(Step("OTHER", "post", 1, ready.now, 0.0, 1, "m1", "D"))
     ready.post("m1")
-    assert [violation.tenant_id for violation in ready.judge.violations] == ["OTHER"]
+    assert [violation.tenant_id for violation in ready.checker.violations] == ["OTHER"]
 
 
 # --- straight after a failure ---------------------------------------------------------------------
@@ -129,13 +129,13 @@ def test_a_client_that_posts_one_at_a_time_must_ping_after_any_such_failure(
 
 
 @pytest.mark.parametrize("status", [400, 413])
-def test_after_a_400_or_413_the_next_post_may_follow(ready: Client, status: int) -> None:
+def test_after_a_400_or_413_the_next_post_needs_no_ping(ready: Client, status: int) -> None:
     ready.post("m1", status)
     ready.post("m2")
     assert ready.kinds == []
 
 
-def test_a_ping_that_went_well_makes_it_good(ready: Client) -> None:
+def test_a_successful_ping_allows_the_next_post(ready: Client) -> None:
     ready.post("m1", 503)
     ready.get("ping", "failed")
     ready.get("ping")
@@ -143,30 +143,30 @@ def test_a_ping_that_went_well_makes_it_good(ready: Client) -> None:
     assert ready.kinds == []
 
 
-def test_a_ping_that_failed_does_not(ready: Client) -> None:
+def test_a_failed_ping_does_not_allow_the_next_post(ready: Client) -> None:
     ready.post("m1", 503)
     ready.get("ping", "failed")
     ready.post("m1")
     assert ready.kinds == ["post-without-ping"]
 
 
-def test_a_ping_that_began_long_before_the_failure_does_not(ready: Client) -> None:
+def test_a_ping_that_began_long_before_the_failure_does_not_count(ready: Client) -> None:
     ping = ready.step("ping")
     ready.now += 1
     ready.post("m1", 503)
-    ready.judge.ended(ping, "fine", 200, ready.now)
+    ready.checker.call_ended(ping, "fine", 200, ready.now)
     ready.post("m1")
     assert ready.kinds == ["post-without-ping"]
 
 
-def test_versions_alone_do_not(ready: Client) -> None:
+def test_versions_does_not_replace_a_ping(ready: Client) -> None:
     ready.post("m1", 503)
     ready.get("versions")
     ready.post("m2")
     assert ready.kinds == ["post-without-ping"]
 
 
-def test_posts_under_way_when_the_failure_was_answered_are_no_fault(ready: Client) -> None:
+def test_posts_in_flight_when_the_failure_was_answered_are_allowed(ready: Client) -> None:
     flight = [ready.begin(f"m{number}", peer=number) for number in range(8)]
     ready.end(flight[0], 503)
     ready.now += 5
@@ -177,8 +177,8 @@ def test_posts_under_way_when_the_failure_was_answered_are_no_fault(ready: Clien
     assert ready.kinds == []
 
 
-def test_posts_on_the_wire_when_the_failure_was_answered_are_no_fault(ready: Client) -> None:
-    """A full flight began at once, and the first was answered before the others were heard."""
+def test_posts_sent_before_the_answer_was_read_are_allowed(ready: Client) -> None:
+    """Many began at once, and the first was answered before the others arrived."""
     ready.post("m0", 503, peer=0)
     for number in range(1, 8):
         ready.post(f"m{number}", 503, peer=number)
@@ -187,7 +187,7 @@ def test_posts_on_the_wire_when_the_failure_was_answered_are_no_fault(ready: Cli
     assert ready.kinds == []
 
 
-def test_a_launch_that_overtakes_the_news_of_the_failure_is_no_fault(ready: Client) -> None:
+def test_a_post_that_begins_before_the_client_reads_of_the_failure_is_allowed(ready: Client) -> None:
     second = ready.begin("m2", peer=2)
     ready.post("m1", 503, peer=1)
     ready.end(second)
@@ -195,8 +195,8 @@ def test_a_launch_that_overtakes_the_news_of_the_failure_is_no_fault(ready: Clie
     assert ready.kinds == []
 
 
-def test_the_same_message_again_is_a_fault_however_soon(ready: Client) -> None:
-    """As an HTTP library does that repeats posts by itself."""
+def test_the_same_message_again_is_a_violation_however_soon(ready: Client) -> None:
+    """As an HTTP library does that repeats posts automatically."""
     second = ready.begin("m2", peer=2)
     ready.post("m1", 0, peer=1)
     ready.post("m1", peer=3)
@@ -204,16 +204,16 @@ def test_the_same_message_again_is_a_fault_however_soon(ready: Client) -> None:
     assert ready.kinds == ["post-without-ping"]
 
 
-def test_a_flight_that_goes_on_is_a_fault_after_the_tolerance(ready: Client) -> None:
+def test_further_posts_are_violations_after_the_tolerance(ready: Client) -> None:
     second = ready.begin("m2", peer=2)
     ready.post("m1", 503, peer=1)
-    ready.now += ready.judge.tolerance
+    ready.now += ready.checker.tolerance
     ready.post("m3", peer=1)
     ready.end(second)
     assert ready.kinds == ["post-without-ping"]
 
 
-def test_a_flight_that_goes_on_is_a_fault_once_its_connections_are_used_up(ready: Client) -> None:
+def test_further_posts_are_violations_beyond_two_for_each_connection(ready: Client) -> None:
     second = ready.begin("m2", peer=2)
     ready.post("m1", 503, peer=1)
     for number in range(3, 7):
@@ -222,7 +222,7 @@ def test_a_flight_that_goes_on_is_a_fault_once_its_connections_are_used_up(ready
     assert ready.kinds == ["post-without-ping"] * 2, "two were on the wire at most"
 
 
-def test_connections_from_before_the_last_good_ping_are_no_excuse(ready: Client) -> None:
+def test_connections_from_before_the_last_good_ping_allow_no_posts(ready: Client) -> None:
     for peer in range(8):
         ready.post(f"m{peer}", peer=peer)
     ready.post("m8", 503, peer=0)
@@ -232,7 +232,7 @@ def test_connections_from_before_the_last_good_ping_are_no_excuse(ready: Client)
     assert ready.kinds == ["post-without-ping"]
 
 
-def test_a_client_that_gave_up_and_pinged_before_word_of_it_got_here_is_fine(ready: Client) -> None:
+def test_a_client_that_gave_up_and_pinged_before_the_break_was_noticed_is_fine(ready: Client) -> None:
     step = ready.begin("m1")
     ready.now += 30
     ready.get("ping")
@@ -241,13 +241,13 @@ def test_a_client_that_gave_up_and_pinged_before_word_of_it_got_here_is_fine(rea
     assert ready.kinds == []
 
 
-def test_a_spoilt_answer_to_a_post_may_be_read_either_way(ready: Client) -> None:
+def test_after_a_spoilt_answer_another_message_may_follow(ready: Client) -> None:
     ready.end(ready.begin("m1"), 202, "unsure")
     ready.post("m2")
     assert ready.kinds == []
 
 
-def test_but_its_message_is_not_repeated_without_a_ping(ready: Client) -> None:
+def test_after_a_spoilt_answer_the_same_message_needs_a_ping(ready: Client) -> None:
     ready.end(ready.begin("m1"), 202, "unsure")
     ready.post("m1")
     assert ready.kinds == ["post-without-ping"]
@@ -268,14 +268,14 @@ def test_after_a_412_a_ping_is_not_enough(ready: Client) -> None:
     assert ready.kinds == ["post-without-initialisation"]
 
 
-def test_after_a_412_a_new_initialisation_makes_it_good(ready: Client) -> None:
+def test_after_a_412_a_new_initialisation_allows_posts(ready: Client) -> None:
     ready.post("m1", 412)
     ready.initialise()
     ready.post("m1")
     assert ready.kinds == []
 
 
-def test_a_412_weighs_more_than_a_503_in_the_same_flight_whichever_is_first(ready: Client) -> None:
+def test_a_412_and_a_503_together_require_an_initialisation_whichever_is_first(ready: Client) -> None:
     for statuses in ((503, 412), (412, 503)):
         flight = [ready.begin(f"m{number}", peer=number) for number in range(2)]
         for step, status in zip(flight, statuses, strict=True):
@@ -286,7 +286,7 @@ def test_a_412_weighs_more_than_a_503_in_the_same_flight_whichever_is_first(read
     assert ready.kinds == ["post-without-initialisation"] * 2
 
 
-def test_a_client_that_pinged_has_heard_of_the_failure_however_soon_it_posts(ready: Client) -> None:
+def test_a_client_that_pinged_knows_of_the_failure_however_soon_it_posts(ready: Client) -> None:
     second = ready.begin("m2", peer=2)
     ready.post("m1", 503, peer=1)
     ready.get("ping", "failed")
@@ -298,41 +298,41 @@ def test_a_client_that_pinged_has_heard_of_the_failure_however_soon_it_posts(rea
 # --- documents and ids ----------------------------------------------------------------------------
 
 
-def test_a_document_that_was_not_listed_is_a_fault(ready: Client) -> None:
+def test_a_document_that_was_not_listed_is_a_violation(ready: Client) -> None:
     ready.post("m1", document="Other")
     assert ready.kinds == ["document-not-listed"]
 
 
-def test_a_document_that_was_listed_is_none_though_it_was_withdrawn_since(ready: Client) -> None:
+def test_a_document_that_was_listed_and_withdrawn_since_is_allowed(ready: Client) -> None:
     ready.post("m1", document="D")
     assert ready.kinds == []
 
 
-def test_a_new_list_counts_from_its_answer_but_for_what_was_on_the_wire(ready: Client) -> None:
+def test_a_new_list_applies_from_its_answer_except_to_posts_in_flight(ready: Client) -> None:
     ready.get("acceptedDocuments", listed=("E",))
     ready.post("m1", document="D")
     ready.post("m2", document="E")
     assert ready.kinds == []
-    ready.now += ready.judge.tolerance
+    ready.now += ready.checker.tolerance
     ready.post("m3", document="D")
     assert ready.kinds == ["document-not-listed"]
 
 
-def test_a_message_id_with_another_content_is_a_fault(ready: Client) -> None:
-    ready.judge.reused(ready.step("post", message_id="m1"))
+def test_a_message_id_with_another_content_is_a_violation(ready: Client) -> None:
+    ready.checker.message_id_reused(ready.step("post", message_id="m1"))
     assert ready.kinds == ["message-id-reused"]
 
 
 # --- hot loops ------------------------------------------------------------------------------------
 
 
-def test_pings_that_fail_in_a_row_without_a_pause_are_a_hot_loop_said_once(client: Client) -> None:
+def test_pings_that_fail_without_a_pause_are_one_hot_loop(client: Client) -> None:
     for _ in range(50):
         client.get("ping", "failed")
     assert client.kinds == ["hot-loop"]
 
 
-def test_ten_failures_a_second_are_none(client: Client) -> None:
+def test_ten_failures_a_second_are_no_hot_loop(client: Client) -> None:
     for _ in range(50):
         client.get("ping", "failed")
         client.now += 0.1
@@ -345,21 +345,21 @@ def test_token_requests_that_fail_are_counted_too(client: Client) -> None:
     assert client.kinds == ["hot-loop"]
 
 
-def test_ping_fine_and_post_refused_in_turns_is_a_hot_loop(ready: Client) -> None:
+def test_successful_pings_and_failed_posts_in_turns_are_a_hot_loop(ready: Client) -> None:
     for _ in range(11):
         ready.post("m1", 503)
         ready.get("ping")
     assert ready.kinds == ["hot-loop"]
 
 
-def test_a_large_flight_that_fails_together_is_one_round(ready: Client) -> None:
+def test_many_posts_in_flight_that_fail_together_are_one_round(ready: Client) -> None:
     flight = [ready.begin(f"m{number}", peer=number) for number in range(64)]
     for step in flight:
         ready.end(step, 503)
     assert ready.kinds == []
 
 
-def test_deliveries_between_mean_it_is_none(ready: Client) -> None:
+def test_failures_with_deliveries_between_are_no_hot_loop(ready: Client) -> None:
     """A message that always fails while the others pass."""
     for number in range(50):
         ready.post("bad", 500)
@@ -377,13 +377,13 @@ def test_a_hot_loop_after_a_delivery_is_another_one(ready: Client) -> None:
     assert ready.kinds == ["hot-loop"] * 2
 
 
-def test_messages_refused_one_after_the_other_are_none(ready: Client) -> None:
+def test_messages_refused_one_after_the_other_are_no_hot_loop(ready: Client) -> None:
     for number in range(50):
         ready.post(f"m{number}", 400)
     assert ready.kinds == []
 
 
-def test_a_second_hot_loop_is_said_again(client: Client) -> None:
+def test_a_second_hot_loop_is_reported_again(client: Client) -> None:
     for _ in range(2):
         for _ in range(20):
             client.get("ping", "failed")
@@ -391,25 +391,25 @@ def test_a_second_hot_loop_is_said_again(client: Client) -> None:
     assert client.kinds == ["hot-loop"] * 2
 
 
-def test_the_limit_is_settable() -> None:
+def test_the_hot_loop_limit_can_be_configured() -> None:
     client = Client(hot_loop=1000)
     for _ in range(400):
         client.get("ping", "failed")
     assert client.kinds == []
 
 
-# --- keeping --------------------------------------------------------------------------------------
+# --- the list of violations --------------------------------------------------------------------------------------
 
 
 def test_violations_are_counted_beyond_those_that_are_kept(client: Client) -> None:
     for number in range(1200):
         client.post(f"m{number}")
-    assert (len(client.kinds), client.judge.count) == (1000, 1200)
+    assert (len(client.kinds), client.checker.count) == (1000, 1200)
 
 
-def test_forgetting_clears_the_list_and_not_where_the_client_stands(client: Client) -> None:
+def test_clear_empties_the_list_and_keeps_what_is_known_of_the_client(client: Client) -> None:
     client.post("m1")
-    client.judge.forget()
-    assert (client.kinds, client.judge.count) == ([], 0)
+    client.checker.clear()
+    assert (client.kinds, client.checker.count) == ([], 0)
     client.post("m2")
     assert client.kinds == ["post-before-initialisation"]

@@ -15,23 +15,23 @@ async def _ask(acme: IonClient, method: str, path: str, **request: Any) -> Got:
     return await acme.call(method, f"{acme.sandbox.url}/_sandbox{path}", **request)
 
 
-async def test_faults_is_ordered_listed_and_taken_away(acme: IonClient) -> None:
+async def test_faults_are_added_listed_and_removed(acme: IonClient) -> None:
     made = await _ask(acme, "POST", "/faults", json={"call": "ping", "status": 503, "count": 1})
-    rule = {"id": "w1", "call": "ping", "status": 503, "count": 1, "struck": 0, "state": "active"}
-    assert (made.status, made.json) == (201, {"faults": [rule]})
+    fault = {"id": "f1", "call": "ping", "status": 503, "count": 1, "applied": 0, "state": "active"}
+    assert (made.status, made.json) == (201, {"faults": [fault]})
     assert (await acme.ping()).status == 503
     listed = await _ask(acme, "GET", "/faults")
-    assert listed.json == {"faults": [rule | {"struck": 1, "state": "spent"}]}
+    assert listed.json == {"faults": [fault | {"applied": 1, "state": "exhausted"}]}
     await _ask(acme, "POST", "/faults", json=[{"delay": 1}, {"delay": 2, "after": 99}])
-    assert [(r["id"], r["state"]) for r in (await _ask(acme, "DELETE", "/faults/w1")).json["faults"]] == [
-        ("w2", "active"),
-        ("w3", "waiting"),
+    assert [(r["id"], r["state"]) for r in (await _ask(acme, "DELETE", "/faults/f1")).json["faults"]] == [
+        ("f2", "active"),
+        ("f3", "scheduled"),
     ]
-    assert (await _ask(acme, "DELETE", "/faults/w1")).status == 404
+    assert (await _ask(acme, "DELETE", "/faults/f1")).status == 404
     assert (await _ask(acme, "DELETE", "/faults")).json == {"faults": []}
 
 
-async def test_bad_faults_is_answered_400_with_the_field(acme: IonClient) -> None:
+async def test_an_invalid_fault_is_answered_400_with_the_field(acme: IonClient) -> None:
     answer = await _ask(acme, "POST", "/faults", json=[{"status": 503}, {"status": 7}])
     assert (answer.status, answer.json["field"]) == (400, "faults[1].status")
     assert answer.json["error"] == "faults[1].status: must be a whole number from 200 to 599, not 7"
@@ -40,7 +40,7 @@ async def test_bad_faults_is_answered_400_with_the_field(acme: IonClient) -> Non
     assert (await _ask(acme, "GET", "/faults")).json == {"faults": []}
 
 
-async def test_a_change_by_itself_happens_when_it_is_ordered(sandbox: Sandbox, acme: IonClient) -> None:
+async def test_a_change_without_a_call_happens_when_it_is_added(sandbox: Sandbox, acme: IonClient) -> None:
     await _ask(acme, "POST", "/faults", json={"tenant": "ACME_PRD", "withdraw": "Sync.Shipment"})
     tenants = (await _ask(acme, "GET", "/tenants")).json["tenants"]
     assert [tenant["accepted"] for tenant in tenants] == [["Sync.SalesOrder"], ["Sync.SalesOrder"]]
@@ -92,15 +92,15 @@ async def test_requests_violations_and_the_overview(acme: IonClient) -> None:
     assert (await _ask(acme, "DELETE", "/record")).json["taken"] == 0
 
 
-async def test_nothing_else_is_there(acme: IonClient) -> None:
+async def test_other_paths_are_not_found(acme: IonClient) -> None:
     assert (await _ask(acme, "GET", "/nothing")).status == 404
     assert (await _ask(acme, "PUT", "/faults")).status == 404
 
 
-# --- pointing a relay at it -----------------------------------------------------------------------
+# --- settings of a relay -----------------------------------------------------------------------
 
 
-async def test_the_environment_points_a_relay_at_every_tenant(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_the_environment_has_the_settings_of_every_tenant(sandbox: Sandbox, tmp_path: Path) -> None:
     variables = sandbox.environment(tmp_path / "new")
     credentials = sandbox.tenant("GLOBEX_TST").credentials
     assert variables == {
@@ -135,6 +135,6 @@ def test_credentials_are_kept_for_the_next_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tenant", ["ACME_PRD", "acme_prd"])
-def test_two_tenants_of_one_id_are_a_mistake(tenant: str) -> None:
-    with pytest.raises(ValueError, match="there already"):
+def test_two_tenants_with_one_id_are_refused(tenant: str) -> None:
+    with pytest.raises(ValueError, match="exists already"):
         Sandbox([SandboxTenant("ACME_PRD"), SandboxTenant(tenant)])

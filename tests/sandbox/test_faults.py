@@ -1,33 +1,34 @@
-"""Faults to inject: each kind does what it says, for whom and as often as it says."""
+"""Faults: each field has its effect, for the tenant and call and as often as given."""
 
 import asyncio
 import json
 import time
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import get_args
 
 import aiohttp
 import pytest
 
 from relay.sandbox import FaultError, Sandbox
-from relay.sandbox.fault_fields import BODIES, CALLS, CHECKS
+from relay.sandbox.faults import FaultSpec, FaultyBody, FaultyCall
 from tests.sandbox.client import Got, IonClient
 
 # --- answers --------------------------------------------------------------------------------------
 
 
 async def test_a_status_is_answered_and_the_message_is_not_taken(sandbox: Sandbox, acme: IonClient) -> None:
-    rule = sandbox.faults(call="post", status=503, count=2)
+    fault = sandbox.faults(call="post", status=503, count=2)
     for _ in range(2):
         answer = await acme.post()
         assert (answer.status, answer.code) == (503, 503)
     assert sandbox.messages() == []
     assert (await acme.post()).status == 202
-    assert (rule.struck, rule.spent) == (2, True)
-    assert [request.faults for request in sandbox.requests(call="post")] == [("w1",), ("w1",), ()]
+    assert (fault.applied, fault.is_exhausted) == (2, True)
+    assert [request.faults for request in sandbox.requests(call="post")] == [("f1",), ("f1",), ()]
 
 
-async def test_an_ims_code_and_a_text_can_be_ordered(sandbox: Sandbox, acme: IonClient) -> None:
+async def test_a_fault_can_set_the_ims_code_and_the_text(sandbox: Sandbox, acme: IonClient) -> None:
     sandbox.faults(call="post", status=400, code=540, error="as you like")
     answer = await acme.post()
     assert answer.json == {"status": "FAIL", "code": 540, "errors": ["as you like"]}
@@ -39,10 +40,10 @@ async def test_a_504_may_have_been_accepted(sandbox: Sandbox, acme: IonClient) -
     assert [taken.outcome for taken in sandbox.messages()] == ["answered 504"]
     assert (await acme.post()).status == 202
     (taken,) = sandbox.record.sent_twice()
-    assert (taken.times, taken.again and taken.again[0].after) == (2, "answered 504")
+    assert (taken.times, taken.redeliveries and taken.redeliveries[0].previous_outcome) == (2, "answered 504")
 
 
-async def test_any_2xx_can_be_ordered(sandbox: Sandbox, acme: IonClient) -> None:
+async def test_a_fault_can_answer_any_2xx(sandbox: Sandbox, acme: IonClient) -> None:
     sandbox.faults(status=200, call="post")
     sandbox.faults(status=204, call="ping")
     sandbox.faults(status=206, call="acceptedDocuments")
@@ -53,7 +54,7 @@ async def test_any_2xx_can_be_ordered(sandbox: Sandbox, acme: IonClient) -> None
     assert (accepted.status, accepted.json["acceptedDocuments"][0]) == (206, "Sync.SalesOrder")
 
 
-async def test_a_redirect_leads_nowhere(sandbox: Sandbox, acme: IonClient) -> None:
+async def test_a_redirect_has_a_location_that_does_not_exist(sandbox: Sandbox, acme: IonClient) -> None:
     sandbox.faults(call="ping", status=302)
     assert (await acme.ping()).status == 404, "this client follows"
     assert [request.call for request in sandbox.requests()][-2:] == ["ping", "unknown"]
@@ -71,7 +72,7 @@ async def test_retry_after_in_seconds_as_a_date_and_as_nonsense(sandbox: Sandbox
     assert 55 < stamp - time.time() < 61
 
 
-async def test_a_cut_before_acceptance_leaves_nothing(sandbox: Sandbox, acme: IonClient) -> None:
+async def test_a_cut_before_acceptance_takes_no_message(sandbox: Sandbox, acme: IonClient) -> None:
     sandbox.faults(call="post", cut="before", count=1)
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await acme.post()
@@ -80,15 +81,15 @@ async def test_a_cut_before_acceptance_leaves_nothing(sandbox: Sandbox, acme: Io
     assert (request.status, request.why) == (0, "cut before acceptance, by a fault")
 
 
-async def test_a_cut_after_acceptance_leaves_the_message(sandbox: Sandbox, acme: IonClient) -> None:
+async def test_a_cut_after_acceptance_takes_the_message(sandbox: Sandbox, acme: IonClient) -> None:
     sandbox.faults(call="post", cut="after", count=1)
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await acme.post("m1")
     assert [taken.message_id for taken in sandbox.messages()] == ["m1"]
     await acme.post("m1")
     (taken,) = sandbox.record.sent_twice("ACME_PRD")
-    assert taken.again is not None
-    assert taken.again[0].after == "cut after acceptance, by a fault"
+    assert taken.redeliveries is not None
+    assert taken.redeliveries[0].previous_outcome == "cut after acceptance, by a fault"
 
 
 @pytest.mark.parametrize("call", ["ping", "post", "token"])
@@ -120,7 +121,7 @@ async def test_a_hostile_body_cannot_be_read_as_json(
     sandbox.faults(call=call, body=kind)
     answer = await _call(acme, call)
     assert 200 <= answer.status < 300
-    with pytest.raises(ValueError):  # noqa: PT011 - UnicodeDecodeError and JSONDecodeError are both meant
+    with pytest.raises(ValueError):  # noqa: PT011 - UnicodeDecodeError and JSONDecodeError are both expected
         json.loads(answer.body)
     if kind == "html":
         assert answer.headers["Content-Type"].startswith("text/html")
@@ -156,14 +157,14 @@ async def test_a_client_that_stops_reading_a_huge_body_harms_nothing(
     assert (await acme.ping()).status == 200
 
 
-async def test_the_other_shapes_of_an_error_text_can_be_ordered(sandbox: Sandbox, acme: IonClient) -> None:
+async def test_a_fault_can_choose_the_form_of_the_error_text(sandbox: Sandbox, acme: IonClient) -> None:
     sandbox.faults(call="post", status=400, error="no", body="errors-text", count=1)
     assert (await acme.post()).json == {"status": "FAIL", "code": 400, "errors": "no"}
     sandbox.faults(call="post", status=400, error="no", body="message-text", count=1)
     assert (await acme.post()).json == {"status": "FAIL", "code": 400, "message": "no"}
 
 
-async def test_the_token_service_fails_in_its_own_shape(sandbox: Sandbox, acme: IonClient) -> None:
+async def test_the_token_service_fails_in_its_own_form(sandbox: Sandbox, acme: IonClient) -> None:
     sandbox.faults(call="token", status=400, count=1)
     assert (await acme.token_request()).json["error"] == "invalid_grant"
     sandbox.faults(call="token", status=503, count=1)
@@ -202,7 +203,7 @@ async def test_delays_add_up(sandbox: Sandbox, acme: IonClient) -> None:
     assert time.monotonic() - began >= 0.05
 
 
-async def test_a_stop_ends_delays_at_once(sandbox: Sandbox, acme: IonClient) -> None:
+async def test_stop_ends_delays_at_once(sandbox: Sandbox, acme: IonClient) -> None:
     await acme.ping()
     sandbox.faults(call="ping", delay=3600)
     pinging = asyncio.create_task(acme.ping())
@@ -225,18 +226,18 @@ async def test_documents_can_be_withdrawn_and_added(sandbox: Sandbox, acme: IonC
 
 
 async def test_a_change_waits_for_its_call(sandbox: Sandbox, acme: IonClient) -> None:
-    rule = sandbox.faults(call="post", connection_point="inactive", skip=1, count=1)
+    fault = sandbox.faults(call="post", connection_point="inactive", skip=1, count=1)
     assert (await acme.post("m1")).status == 202
     assert (await acme.post("m2")).status == 412
-    assert rule.struck == 1
+    assert fault.applied == 1
     sandbox.faults(connection_point="active")
     assert (await acme.post("m2")).status == 202
 
 
 async def test_a_change_waits_for_its_time(sandbox: Sandbox, acme: IonClient) -> None:
-    rule = sandbox.faults(connection_point="missing", after=3600)
+    fault = sandbox.faults(connection_point="missing", after=3600)
     assert (await acme.accepted()).status == 200
-    rule.begins = time.monotonic()
+    fault.begins = time.monotonic()
     assert (await acme.accepted()).status == 412
     sandbox.tenant("ACME_PRD").connection_point = "active"
     assert (await acme.accepted()).status == 200, "it happens once"
@@ -250,16 +251,18 @@ async def test_tokens_expire_and_are_revoked(sandbox: Sandbox, acme: IonClient) 
         assert (await acme.ping()).status == 401
 
 
-async def test_the_life_of_tokens_and_the_versions_can_be_changed(sandbox: Sandbox, acme: IonClient) -> None:
+async def test_the_lifetime_of_tokens_and_the_versions_can_be_changed(
+    sandbox: Sandbox, acme: IonClient
+) -> None:
     sandbox.faults(token_seconds=60, versions=["v1", "v2"])
     assert (await acme.token_request()).json["expires_in"] == 60
     assert (await acme.versions()).json == {"supportedVersions": ["v1", "v2"]}
 
 
-# --- for whom, how often, when --------------------------------------------------------------------
+# --- tenant, call, frequency, time --------------------------------------------------------------------
 
 
-async def test_a_rule_is_for_its_tenant_and_its_call(
+async def test_a_fault_applies_to_its_tenant_and_call_only(
     sandbox: Sandbox, acme: IonClient, globex: IonClient
 ) -> None:
     sandbox.faults(tenant="ACME_PRD", call="ping", status=503)
@@ -277,15 +280,15 @@ async def test_a_star_means_every_call(sandbox: Sandbox, acme: IonClient) -> Non
 
 
 @pytest.mark.parametrize("encoding", ["NONE", "DEFLATE"])
-async def test_a_rule_is_for_messages_that_hold_its_text(
+async def test_a_fault_applies_to_messages_that_contain_its_text(
     sandbox: Sandbox, acme: IonClient, encoding: str
 ) -> None:
-    rule = sandbox.faults(call="*", status=400, text="Müller")
+    fault = sandbox.faults(call="*", status=400, text="Müller")
     assert (await acme.ping()).status == 200
     assert (await acme.post("m1", "<n>Müller</n>".encode(), encoding=encoding)).status == 400
     assert (await acme.post("m2", b"<n>Meier</n>", encoding=encoding)).status == 202
     assert (await acme.post("m3", documentId="Müller", encoding=encoding)).status == 400
-    assert rule.struck == 2
+    assert fault.applied == 2
 
 
 async def test_the_first_ones_can_be_skipped(sandbox: Sandbox, acme: IonClient) -> None:
@@ -305,31 +308,31 @@ async def test_a_share_is_a_share_and_its_seed_repeats_it(sandbox: Sandbox, acme
     assert await draw(2) != first
 
 
-async def test_a_rule_begins_and_ends_in_its_time(sandbox: Sandbox, acme: IonClient) -> None:
-    rule = sandbox.faults(call="ping", status=503, after=3600, lasts=10)
-    assert (rule.state(time.monotonic()), (await acme.ping()).status) == ("waiting", 200)
-    rule.begins -= 3600
-    assert (rule.state(time.monotonic()), (await acme.ping()).status) == ("active", 503)
-    rule.ends = time.monotonic()
-    assert (rule.state(time.monotonic()), (await acme.ping()).status) == ("over", 200)
+async def test_a_fault_begins_and_ends_at_its_times(sandbox: Sandbox, acme: IonClient) -> None:
+    fault = sandbox.faults(call="ping", status=503, after=3600, lasts=10)
+    assert (fault.state(time.monotonic()), (await acme.ping()).status) == ("scheduled", 200)
+    fault.begins -= 3600
+    assert (fault.state(time.monotonic()), (await acme.ping()).status) == ("active", 503)
+    fault.ends = time.monotonic()
+    assert (fault.state(time.monotonic()), (await acme.ping()).status) == ("expired", 200)
 
 
-async def test_of_two_that_answer_the_first_strikes_and_the_other_is_not_used_up(
+async def test_of_two_faults_that_answer_the_first_applies_and_the_other_is_not_counted(
     sandbox: Sandbox, acme: IonClient
 ) -> None:
     first = sandbox.faults(call="ping", status=503, count=1)
     second = sandbox.faults(call="ping", status=429, count=1)
     assert [(await acme.ping()).status for _ in range(3)] == [503, 429, 200]
-    assert (first.struck, second.struck) == (1, 1)
+    assert (first.applied, second.applied) == (1, 1)
 
 
-async def test_normal_operation_can_be_ordered(sandbox: Sandbox, acme: IonClient) -> None:
+async def test_clear_faults_restores_normal_operation(sandbox: Sandbox, acme: IonClient) -> None:
     sandbox.faults(status=503)
     sandbox.clear_faults()
     assert (await acme.ping()).status == 200
 
 
-# --- faults that is refused ----------------------------------------------------------------------
+# --- invalid faults ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -378,30 +381,30 @@ async def test_normal_operation_can_be_ordered(sandbox: Sandbox, acme: IonClient
         ({"stauts": 503}, "stauts"),
     ],
 )
-async def test_bad_faults_is_refused_with_the_field_that_is_wrong(
+async def test_an_invalid_fault_is_refused_with_the_field_that_is_wrong(
     sandbox: Sandbox, fields: dict[str, object], field: str
 ) -> None:
     with pytest.raises(FaultError) as refused:
         sandbox.faults(**fields)
     assert refused.value.field.rpartition(".")[2] == field.rpartition(".")[2]
-    assert sandbox.rules == []
+    assert sandbox.injected_faults == []
 
 
-async def test_of_several_rules_all_are_taken_or_none(sandbox: Sandbox) -> None:
+async def test_several_faults_are_added_all_or_none(sandbox: Sandbox) -> None:
     with pytest.raises(FaultError, match=r"faults\[1\]\.status"):
-        sandbox.order([{"status": 503}, {"status": 1}])
-    assert sandbox.rules == []
-    assert [rule.id for rule in sandbox.order([{"status": 503}, {"delay": 1}])] == ["w1", "w2"]
+        sandbox.add_faults([{"status": 503}, {"status": 1}])
+    assert sandbox.injected_faults == []
+    assert [fault.id for fault in sandbox.add_faults([{"status": 503}, {"delay": 1}])] == ["f1", "f2"]
 
 
-async def test_a_rule_that_is_no_table_is_refused(sandbox: Sandbox) -> None:
+async def test_a_fault_that_is_no_table_is_refused(sandbox: Sandbox) -> None:
     with pytest.raises(FaultError, match="table of fields"):
-        sandbox.order(["status"])  # type: ignore[list-item]
+        sandbox.add_faults(["status"])  # type: ignore[list-item]
 
 
 def test_the_documentation_names_every_field_and_every_word() -> None:
     text = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text(encoding="utf-8")
-    for word in (*CHECKS, *CALLS, *BODIES):
+    for word in (*FaultSpec.model_fields, *get_args(FaultyCall), *get_args(FaultyBody)):
         assert f"`{word}`" in text, word
 
 

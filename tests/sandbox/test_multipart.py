@@ -1,4 +1,4 @@
-"""A multipartMessage is checked part by part, with the status and the internal code of ims-v3."""
+"""A multipartMessage is checked part by part, with the status and the IMS code of ims-v3."""
 
 import json
 import zlib
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from relay.sandbox.message_checks import examine
+from relay.sandbox.message_checks import read_message
 from tests.sandbox.client import BOUNDARY, IonClient, framed, parameters, part, two_parts
 
 TYPE = f"multipart/form-data; boundary={BOUNDARY}"
@@ -15,7 +15,7 @@ GOOD = parameters("lid://acme.orders.1")
 
 
 def _refused(body: bytes, content_type: str = TYPE) -> tuple[int, int] | None:
-    refusal = examine(content_type, body, LIMIT).refusal
+    refusal = read_message(content_type, body, LIMIT).refusal
     return None if refusal is None else (refusal.status, refusal.code)
 
 
@@ -28,12 +28,12 @@ FIRST, SECOND = two_parts(GOOD, b"x")
 
 def test_the_two_parts_are_read_byte_for_byte() -> None:
     payload = b"\x00\r\n--" + BOUNDARY.encode()[:-1] + b"\r\n\r\n\xff"
-    parcel = examine(TYPE, framed(two_parts(GOOD, payload)), LIMIT)
-    assert parcel.refusal is None
-    assert (parcel.parameters, parcel.document) == (GOOD, payload)
+    message = read_message(TYPE, framed(two_parts(GOOD, payload)), LIMIT)
+    assert message.refusal is None
+    assert (message.parameters, message.document) == (GOOD, payload)
 
 
-def test_a_quoted_boundary_a_preamble_and_an_epilogue_are_fine() -> None:
+def test_a_quoted_boundary_a_preamble_and_an_epilogue_are_accepted() -> None:
     body = b"preamble\r\n" + framed([FIRST, SECOND]) + b"epilogue"
     assert _refused(body, f'Multipart/Form-Data; charset=x; boundary="{BOUNDARY}"') is None
 
@@ -80,7 +80,7 @@ def test_a_quoted_boundary_a_preamble_and_an_epilogue_are_fine() -> None:
         (framed(two_parts(GOOD, b"")), TYPE, (400, 453)),
     ],
 )
-def test_a_wrong_frame_is_refused_with_its_code(
+def test_wrong_framing_is_refused_with_its_code(
     body: bytes, content_type: str, expected: tuple[int, int]
 ) -> None:
     assert _refused(body, content_type) == expected
@@ -145,7 +145,7 @@ def test_a_null_is_refused() -> None:
         {"characterSet": "utf-8"},
     ],
 )
-def test_what_the_limits_allow_is_fine(change: dict[str, Any]) -> None:
+def test_values_at_the_limits_are_accepted(change: dict[str, Any]) -> None:
     assert _with(**change) is None
 
 
@@ -169,10 +169,10 @@ def test_a_payload_that_is_not_in_zlib_format_is_refused_with_450(payload: bytes
 def test_zlib_of_every_level_is_inflated(level: int) -> None:
     document = b"<document/>" * 500
     body = framed(two_parts(GOOD | {"encoding": "DEFLATE"}, zlib.compress(document, level)))
-    assert examine(TYPE, body, LIMIT).document == document
+    assert read_message(TYPE, body, LIMIT).document == document
 
 
-def test_a_bomb_is_refused_before_it_bursts() -> None:
+def test_a_zip_bomb_is_refused_before_it_is_inflated() -> None:
     bomb = zlib.compress(b"\x00" * 50_000_000)
     assert len(bomb) < LIMIT
     assert _with(bomb, encoding="DEFLATE") == (413, 413)

@@ -1,4 +1,4 @@
-"""The record: what was taken, how often and why again, what was asked; and that the judge hears of it."""
+"""The record: messages, redeliveries and requests; and the conformance checker over HTTP."""
 
 import contextlib
 import hashlib
@@ -39,7 +39,7 @@ async def test_messages_are_listed_in_the_order_of_arrival_with_their_documents_
     assert (content.document, content.parameters["documentId"]) == (document, "D-7")
 
 
-async def test_a_message_that_came_again_is_listed_once_with_how_it_ended_before(
+async def test_a_redelivered_message_is_listed_once_with_its_previous_outcomes(
     sandbox: Sandbox, acme: IonClient
 ) -> None:
     for _ in range(3):
@@ -47,7 +47,7 @@ async def test_a_message_that_came_again_is_listed_once_with_how_it_ended_before
     await acme.post("m2")
     (taken,) = sandbox.record.sent_twice()
     assert (taken.message_id, taken.times, taken.changed) == ("m1", 3, False)
-    assert [(again.number, again.after) for again in taken.again or ()] == [
+    assert [(again.number, again.previous_outcome) for again in taken.redeliveries or ()] == [
         (2, "answered 202"),
         (3, "answered 202"),
     ]
@@ -56,7 +56,7 @@ async def test_a_message_that_came_again_is_listed_once_with_how_it_ended_before
     assert [violation.kind for violation in sandbox.violations] == ["post-before-initialisation"] * 4
 
 
-async def test_a_message_id_with_another_content_is_taken_and_judged(
+async def test_a_message_id_with_another_content_is_taken_and_a_violation(
     sandbox: Sandbox, acme: IonClient
 ) -> None:
     await acme.initialise()
@@ -80,9 +80,7 @@ async def test_the_same_id_of_two_tenants_is_two_messages(
     assert sandbox.record.sent_twice() == []
 
 
-async def test_a_message_without_an_id_is_taken_under_one_of_its_own(
-    sandbox: Sandbox, acme: IonClient
-) -> None:
+async def test_a_message_without_an_id_gets_one(sandbox: Sandbox, acme: IonClient) -> None:
     await acme.post(None)
     await acme.post(None)
     assert [taken.message_id for taken in sandbox.messages()] == ["no-message-id-1", "no-message-id-2"]
@@ -104,7 +102,7 @@ async def test_requests_are_logged_with_status_code_reason_and_message(
     assert [request.call for request in sandbox.requests(call="ping")] == ["ping"]
 
 
-async def test_no_secret_gets_into_the_record(sandbox: Sandbox, acme: IonClient) -> None:
+async def test_the_record_contains_no_secret(sandbox: Sandbox, acme: IonClient) -> None:
     await acme.initialise()
     await acme.token_request({"grant_type": "password", "password": "a-secret"})
     text = str([request.as_json() for request in sandbox.requests()])
@@ -115,26 +113,26 @@ async def test_no_secret_gets_into_the_record(sandbox: Sandbox, acme: IonClient)
 
 
 def test_payloads_are_kept_up_to_their_budget_the_newest_ones() -> None:
-    record = Record(payload_bytes=100)
+    record = Record(payload_bytes=100, request_limit=10)
     for number in range(10):
         record.take("T", {"messageId": f"m{number}", "documentName": "D"}, b"x" * 30, 0.0)
     assert [n for n in range(10) if record.content("T", f"m{n}")] == [7, 8, 9]
     assert record.count() == 10
-    nothing = Record(payload_bytes=0)
+    nothing = Record(payload_bytes=0, request_limit=10)
     nothing.take("T", {"messageId": "m", "documentName": "D"}, b"x", 0.0)
     assert nothing.content("T", "m") is None
 
 
-def test_the_log_of_requests_is_bounded_and_the_counts_are_not() -> None:
-    record = Record(request_limit=10)
+def test_the_request_log_is_limited_and_the_counts_are_not() -> None:
+    record = Record(payload_bytes=0, request_limit=10)
     for _ in range(50):
         record.close(record.open("ping", "GET", "/ping", 0.0, 0.0), 1.0)
     assert [request.number for request in record.requests] == list(range(41, 51))
     assert record.counts[None, "ping", 0] == 50
 
 
-def test_hundreds_of_thousands_of_messages_cost_some_hundred_bytes_each() -> None:
-    record, number = Record(payload_bytes=0), 20_000
+def test_hundreds_of_thousands_of_messages_cost_a_few_hundred_bytes_each() -> None:
+    record, number = Record(payload_bytes=0, request_limit=10), 20_000
     tracemalloc.start()
     try:
         for place in range(number):
@@ -145,25 +143,25 @@ def test_hundreds_of_thousands_of_messages_cost_some_hundred_bytes_each() -> Non
     assert used / number < 700
 
 
-async def test_forgetting_empties_record_log_and_violations(sandbox: Sandbox, acme: IonClient) -> None:
+async def test_clear_record_empties_record_log_and_violations(sandbox: Sandbox, acme: IonClient) -> None:
     await acme.post("m1")
     assert sandbox.violations
-    sandbox.forget()
+    sandbox.clear_record()
     assert (sandbox.messages(), sandbox.requests(), sandbox.violations) == ([], [], [])
     assert sandbox.payload("ACME_PRD", "m1") is None
 
 
-async def test_waiting_for_a_fact_ends_with_it_or_in_time(sandbox: Sandbox, acme: IonClient) -> None:
+async def test_until_ends_with_the_fact_or_with_a_time_out(sandbox: Sandbox, acme: IonClient) -> None:
     await acme.post("m1")
     await sandbox.until(lambda: sandbox.record.count() == 1)
     with pytest.raises(TimeoutError):
         await sandbox.until(lambda: sandbox.record.count() == 2, within=0.01)
 
 
-# --- the judge over the wire: the rules themselves are in test_judge.py ---------------------------
+# --- the conformance checker over HTTP; its rules are tested in test_conformance.py ---------------------------
 
 
-async def test_a_client_that_does_as_the_guide_says_through_bad_faults_is_not_judged(
+async def test_a_client_that_follows_the_guide_through_faults_has_no_violation(
     sandbox: Sandbox, acme: IonClient
 ) -> None:
     await acme.initialise()
@@ -184,7 +182,7 @@ async def test_a_client_that_does_as_the_guide_says_through_bad_faults_is_not_ju
 
 
 @pytest.mark.parametrize("faults", [{"status": 503}, {"cut": "before"}, {"cut": "after"}, {"status": 302}])
-async def test_a_post_repeated_straight_after_its_failure_is_judged(
+async def test_a_post_repeated_straight_after_its_failure_is_a_violation(
     sandbox: Sandbox, acme: IonClient, faults: dict[str, object]
 ) -> None:
     await acme.initialise()
@@ -208,9 +206,7 @@ async def test_a_client_that_gave_up_waiting_must_ping_too(sandbox: Sandbox, acm
     assert [violation.kind for violation in sandbox.violations] == ["post-without-ping"]
 
 
-async def test_posts_with_an_expired_token_are_judged_as_their_tenants(
-    sandbox: Sandbox, acme: IonClient
-) -> None:
+async def test_posts_with_an_expired_token_count_for_their_tenant(sandbox: Sandbox, acme: IonClient) -> None:
     await acme.initialise()
     sandbox.tokens.revoke(sandbox.tenant("ACME_PRD"))
     assert (await acme.post("m1")).status == 401
@@ -219,7 +215,7 @@ async def test_posts_with_an_expired_token_are_judged_as_their_tenants(
     assert [violation.kind for violation in sandbox.violations] == ["post-without-ping"]
 
 
-async def test_a_document_never_listed_is_judged(sandbox: Sandbox, acme: IonClient) -> None:
+async def test_a_document_that_was_never_listed_is_a_violation(sandbox: Sandbox, acme: IonClient) -> None:
     await acme.initialise()
     sandbox.tenant("ACME_PRD").add("Sync.Item")
     assert (await acme.post("m1", documentName="Sync.Item")).status == 202
@@ -246,14 +242,14 @@ async def test_versions_without_v3_complete_no_initialisation(sandbox: Sandbox, 
     assert [violation.kind for violation in sandbox.violations] == ["post-before-initialisation"]
 
 
-async def test_a_ping_is_judged_by_its_status_alone(sandbox: Sandbox, acme: IonClient) -> None:
+async def test_a_ping_is_classified_by_its_status_alone(sandbox: Sandbox, acme: IonClient) -> None:
     sandbox.faults(call="ping", body="not-json")
     await acme.initialise()
     await acme.post()
     assert sandbox.violations == []
 
 
-async def test_a_hot_loop_over_the_wire_is_judged(acme: IonClient) -> None:
+async def test_a_hot_loop_over_http_is_a_violation(acme: IonClient) -> None:
     async with (
         Sandbox([SandboxTenant("ACME_PRD")], hot_loop=3) as sandbox,
         IonClient(sandbox, "ACME_PRD") as hot,
