@@ -17,7 +17,7 @@ SOURCES = [
     for path in sorted((ROOT / "relay").rglob("*.py"))
     if not {"sandbox", "demo"} & set(path.relative_to(ROOT).parts)
 ]
-HEADINGS = ["What happened", "What the relay does now", "What you may do", "How you know that it is over"]
+HEADINGS = ["What happened", "What the relay does now", "What you can do", "How to see that it is over"]
 NEEDS_A_PERSON = {"warning", "error", "exception", "critical"}
 
 
