@@ -149,7 +149,7 @@ async def test_a_file_locked_by_another_process_for_some_seconds(sandbox: Sandbo
 
 async def test_settlements_wait_for_a_locked_file(sandbox: Sandbox, station: Station) -> None:
     """ION has answered and the file is locked: the deliveries are kept, written later, never sent again."""
-    slow = sandbox.faults(tenant=GLOBEX, call="post", late=0.4)
+    slow = sandbox.faults(tenant=GLOBEX, call="post", late=1.5)  # time to lock the file before the answer
     station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n}") for n in range(3))
     async with station.relay() as relay:
         await station.until(lambda: slow.struck, "a post under way")

@@ -13,6 +13,7 @@ import pytest
 from relay.core.model import TenantId
 from relay.core.rendezvous import owner_of
 from relay.sandbox import Sandbox, SandboxTenant
+from tests.contract.stores import until
 from tests.support.postgres import Cluster
 from tests.support.process import RelayProcess, Station
 
@@ -57,6 +58,16 @@ class Fleet:
                     )
                     self.handed.setdefault(f"{tenant} {key}", []).append(message_id)
 
+    async def until_relays(self, values: list[object], key: str) -> None:
+        """Until `relay status --json` has these values of the key for the relays."""
+
+        async def shown() -> list[object]:
+            done = await self.station.command("status", "--json")
+            assert done.code == 0, done
+            return [relay[key] for relay in done.json["relays"]]
+
+        await until(shown, lambda found: found == values, 30)
+
     @property
     def total(self) -> int:
         return sum(len(ids) for ids in self.handed.values())
@@ -69,6 +80,15 @@ class Fleet:
             within,
             show=lambda: f"{self.sandbox.record.count()} of {self.total} taken",
         )
+
+    async def until_acquainted(self) -> None:
+        """Until every running relay has renewed its leases since the last one joined, and so knows of all others."""
+        running = sum(relay.running for relay in self.station.relays)
+        living = "SELECT count(*) FROM relay_holders WHERE until > clock_timestamp()"
+        await until(lambda: self.database.fetchval(living), lambda found: found == running, 30)
+        joined = await self.database.fetchval("SELECT max(until) FROM relay_holders")
+        renewed = "SELECT min(until) FROM relay_holders WHERE until > clock_timestamp()"
+        await until(lambda: self.database.fetchval(renewed), lambda found: found > joined, 30)
 
     async def until_settled(self) -> None:
         """Until the outbox says so too."""
@@ -130,7 +150,7 @@ async def fleet(outbox: str, tmp_path: Path) -> AsyncIterator[Fleet]:
 
 async def test_three_relays_share_the_tenants_and_each_message_goes_once(fleet: Fleet) -> None:
     relays = [await fleet.add() for _ in range(3)]
-    await asyncio.sleep(LEASE / 2)  # until each knows of the others
+    await fleet.until_acquainted()
     await fleet.enqueue(20)
     await fleet.until_taken()
     await fleet.until_settled()
@@ -147,7 +167,7 @@ async def test_three_relays_share_the_tenants_and_each_message_goes_once(fleet: 
 async def test_a_killed_relays_tenants_go_on_after_its_lease(fleet: Fleet) -> None:
     fleet.sandbox.faults(call="post", delay=0.02)
     relays = [await fleet.add() for _ in range(2)]
-    await asyncio.sleep(LEASE / 2)
+    await fleet.until_acquainted()
     await fleet.enqueue(60)
     await fleet.station.until(lambda: fleet.sandbox.record.count() > 200, "200 messages to be taken")
     relays[0].kill()
@@ -160,7 +180,7 @@ async def test_a_killed_relays_tenants_go_on_after_its_lease(fleet: Fleet) -> No
 async def test_a_stopped_relay_hands_over_at_once_and_nothing_goes_twice(fleet: Fleet) -> None:
     fleet.sandbox.faults(call="post", delay=0.02)
     relays = [await fleet.add() for _ in range(2)]
-    await asyncio.sleep(LEASE / 2)
+    await fleet.until_acquainted()
     await fleet.enqueue(60)
     await fleet.station.until(lambda: fleet.sandbox.record.count() > 200, "200 messages to be taken")
     theirs = fleet.holders(relays)[0]
@@ -193,7 +213,7 @@ async def test_a_frozen_relay_neither_sends_nor_settles_what_it_lost(fleet: Flee
     """SIGSTOP beyond its lease, others take over, SIGCONT; again and again."""
     fleet.sandbox.faults(call="post", delay=0.3)  # there is work until the one that was frozen has its share
     frozen, other = await fleet.add(), await fleet.add()
-    await asyncio.sleep(LEASE / 2)
+    await fleet.until_acquainted()
     for number in range(ROUNDS):
         await fleet.enqueue(20)
         await fleet.station.until(partial(takes_part, fleet, frozen), "the relay to have its share in it")
@@ -227,16 +247,13 @@ def has_lost_more(relay: RelayProcess, before: int) -> bool:
 async def test_relays_need_no_configuration_to_share_and_status_names_them(fleet: Fleet) -> None:
     for _ in range(2):
         await fleet.add()
-    done = await fleet.station.command("status", "--json")
-    assert done.code == 0, done
-    assert len([relay for relay in done.json["relays"] if relay["alive"]]) == 2
+    await fleet.until_relays([True, True], "alive")
 
 
 async def test_how_a_relay_finds_news_is_said_and_shown(fleet: Fleet) -> None:
     """It begins by looking; once it hears the database, that is in the log and in its status."""
     relay = await fleet.add()
     await fleet.station.event(relay, "outbox.watched", mode="notify")
-    done = await fleet.station.command("status", "--json")
-    assert [beat["mode"] for beat in done.json["relays"]] == ["notify"]
+    await fleet.until_relays(["notify"], "mode")  # written with the next heartbeat
     shown = await fleet.station.command("status")
     assert ", by notify" in shown.out

@@ -76,8 +76,11 @@ async def test_a_document_that_is_withdrawn_and_added_again(sandbox: Sandbox, st
         )
         assert station.application.row(waiting)["state"] == "pending"
         await station.until_status(GLOBEX, "idle", "waiting to be accepted by ION: Sync.Shipment")
-        assert said(sandbox.requests(GLOBEX)).startswith(
-            f"{OPENING} post post:412 {OPENING} post post post accepted"
+        begin = f"{OPENING} post post:412 {OPENING} post post post accepted"
+        await station.until(
+            lambda: said(sandbox.requests(GLOBEX)).startswith(begin),
+            begin,
+            show=lambda: said(sandbox.requests(GLOBEX)),
         )
         sandbox.tenant(GLOBEX).add(SHIPMENT)
         await station.until_delivered(GLOBEX)

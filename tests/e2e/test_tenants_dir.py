@@ -23,7 +23,14 @@ def put(station: Station, sandbox: Sandbox, *tenants: str) -> None:
     """A file for each of these tenants."""
     variables = sandbox.environment(station.folder)
     for tenant in tenants:
-        (station.folder / "tenants" / f"{tenant}.toml").write_text(_toml(tenant, variables))
+        write(station.folder / "tenants" / f"{tenant}.toml", _toml(tenant, variables))
+
+
+def write(file: Path, text: str) -> None:
+    """Write it under a hidden name and rename it, so that the relay never reads half of it."""
+    hidden = file.with_name(f".{file.name}")
+    hidden.write_text(text)
+    hidden.rename(file)
 
 
 def _toml(tenant: str, variables: Mapping[str, str]) -> str:
@@ -55,7 +62,7 @@ async def test_a_file_that_breaks_is_told_and_its_tenant_goes_on_as_it_was(
     put(station, sandbox, ACME, GLOBEX)
     file = station.folder / "tenants" / f"{ACME}.toml"
     async with station.relay() as relay:
-        file.write_text("half a fi")
+        write(file, "half a fi")
         refused = await station.event(relay, "settings.refused")
         assert (refused["level"], refused["setting"]) == ("error", str(file))
         await station.event(relay, "settings.reloaded", changed=[], removed=[])
