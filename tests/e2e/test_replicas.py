@@ -1,4 +1,4 @@
-"""Several relay processes on one PostgreSQL: killed, frozen, stopped, added; the sandbox's record is the truth."""
+"""Several relay processes on one PostgreSQL: killed, frozen, stopped, added; the simulator's record is the truth."""
 
 import asyncio
 import os
@@ -35,7 +35,7 @@ class Fleet:
 
     def __init__(self, sandbox: Sandbox, station: Station, database: "asyncpg.Connection[asyncpg.Record]"):
         self.sandbox, self.station, self.database = sandbox, station, database
-        self.handed: dict[str, list[str]] = {}
+        self.enqueued: dict[str, list[str]] = {}
         """Message ids by tenant and key, in the order of their rows."""
 
     async def add(self) -> RelayProcess:
@@ -56,7 +56,7 @@ class Fleet:
                         DOCUMENT,
                         key,
                     )
-                    self.handed.setdefault(f"{tenant} {key}", []).append(message_id)
+                    self.enqueued.setdefault(f"{tenant} {key}", []).append(message_id)
 
     async def until_relays(self, values: list[object], key: str) -> None:
         """Until `relay status --json` has these values of the key for the relays."""
@@ -70,7 +70,7 @@ class Fleet:
 
     @property
     def total(self) -> int:
-        return sum(len(ids) for ids in self.handed.values())
+        return sum(len(ids) for ids in self.enqueued.values())
 
     async def until_taken(self, within: float = 40) -> None:
         """Until ION took every message."""
@@ -105,14 +105,16 @@ class Fleet:
         """By tenant and key, the first arrivals came in the order of the rows."""
         arrived = [message.message_id for message in self.sandbox.messages()]
         places = {message_id: place for place, message_id in enumerate(arrived)}
-        return all([places[i] for i in ids] == sorted(places[i] for i in ids) for ids in self.handed.values())
+        return all(
+            [places[i] for i in ids] == sorted(places[i] for i in ids) for ids in self.enqueued.values()
+        )
 
     def twice(self) -> int:
         """How many messages ION took more than once."""
         return len(self.sandbox.record.sent_twice())
 
     def holders(self, relays: list[RelayProcess]) -> list[set[str]]:
-        """The tenants that each relay took and neither handed over nor lost since."""
+        """The tenants that each relay took and neither released nor lost since."""
         held = []
         for relay in relays:
             mine: set[str] = set()
@@ -130,7 +132,7 @@ class Fleet:
 
 @pytest.fixture
 async def fleet(outbox: str, tmp_path: Path) -> AsyncIterator[Fleet]:
-    """A sandbox for twelve tenants and a station whose relays share one database; the judge stays silent."""
+    """A sandbox for twelve tenants and a station whose relays share one database; no violation is reported."""
     tenants = [SandboxTenant(name, f"lid://{name.lower()}.orders.1", [DOCUMENT]) for name in TENANTS]
     async with Sandbox(tenants) as sandbox:
         station = Station(tmp_path)
@@ -177,7 +179,7 @@ async def test_a_killed_relays_tenants_go_on_after_its_lease(fleet: Fleet) -> No
     assert fleet.twice() <= 128 * len(TENANTS)
 
 
-async def test_a_stopped_relay_hands_over_at_once_and_nothing_goes_twice(fleet: Fleet) -> None:
+async def test_a_stopped_relay_releases_its_tenants_at_once_and_nothing_is_sent_twice(fleet: Fleet) -> None:
     fleet.sandbox.faults(call="post", delay=0.02)
     relays = [await fleet.add() for _ in range(2)]
     await fleet.until_acquainted()
@@ -229,7 +231,7 @@ async def test_a_frozen_relay_neither_sends_nor_settles_what_it_lost(fleet: Flee
         assert fleet.sandbox.requests(call="post")[-1].number == last
         assert other.running
         assert frozen.running
-    assert "no answer to a heartbeat" not in frozen.text  # it slept through it: the database is not to blame
+    assert "no answer to a heartbeat" not in frozen.text  # it slept through it: the database is not the cause
     assert fleet.is_in_order()
 
 
@@ -250,8 +252,8 @@ async def test_relays_need_no_configuration_to_share_and_status_names_them(fleet
     await fleet.until_relays([True, True], "alive")
 
 
-async def test_how_a_relay_finds_news_is_said_and_shown(fleet: Fleet) -> None:
-    """It begins by looking; once it hears the database, that is in the log and in its status."""
+async def test_how_a_relay_learns_of_messages_is_logged_and_shown(fleet: Fleet) -> None:
+    """It begins by polling; once it receives notifications, the log and its status say so."""
     relay = await fleet.add()
     await fleet.station.event(relay, "outbox.watched", mode="notify")
     await fleet.until_relays(["notify"], "mode")  # written with the next heartbeat

@@ -26,7 +26,7 @@ async def test_prepare_once_then_post_after_post_without_pings(sandbox: Sandbox,
 
 
 async def test_prepare_is_not_begun_without_a_message(sandbox: Sandbox, station: Station) -> None:
-    """A tenant that never had a message costs ION nothing, while others are carried."""
+    """A tenant that never had a message costs ION nothing, while others deliver."""
     async with station.relay():
         station.application.insert(ACME)
         await station.until_delivered(ACME)

@@ -40,7 +40,7 @@ def _toml(tenant: str, variables: Mapping[str, str]) -> str:
     return "".join(f"{name.lower().replace('__', '.')} = {json.dumps(text)}\n" for name, text in mine.items())
 
 
-async def test_a_tenant_that_is_put_into_the_folder_is_carried_without_a_restart_or_signal(
+async def test_a_tenant_added_to_the_folder_is_delivered_without_a_restart_or_signal(
     sandbox: Sandbox, station: Station
 ) -> None:
     station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(GLOBEX, b"2")])
@@ -56,7 +56,7 @@ async def test_a_tenant_that_is_put_into_the_folder_is_carried_without_a_restart
     assert sandbox.record.sent_twice() == []
 
 
-async def test_a_file_that_breaks_is_told_and_its_tenant_goes_on_as_it_was(
+async def test_an_invalid_file_is_reported_and_its_tenant_keeps_its_settings(
     sandbox: Sandbox, station: Station
 ) -> None:
     put(station, sandbox, ACME, GLOBEX)
@@ -100,8 +100,8 @@ async def test_a_folder_that_is_gone_takes_no_tenant_with_it(sandbox: Sandbox, s
         await station.until_delivered(ACME)
 
 
-async def test_a_relay_carries_the_tenants_of_its_patterns_alone(sandbox: Sandbox, station: Station) -> None:
-    """`--until-empty` ends though the other's message waits: it is another relay's to carry."""
+async def test_a_relay_owns_the_tenants_of_its_patterns_alone(sandbox: Sandbox, station: Station) -> None:
+    """`--until-empty` ends though the other's message waits: it belongs to another relay."""
     put(station, sandbox, ACME, GLOBEX)
     station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(GLOBEX, b"2")])
     station.environment["RELAY_NOT_TENANTS"] = "acme_*"

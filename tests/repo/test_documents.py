@@ -46,13 +46,13 @@ def first_cells(text: str) -> set[str]:
 
 
 def kinds_of(tree: ast.AST) -> Iterator[str]:
-    """What stands as `kind` where a trouble is met, as source text."""
+    """What stands as `kind` where an incident is reported, as source text."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("incidents.report"):
             yield ast.unparse(node.args[0])
 
 
-def test_every_kind_of_trouble_can_be_looked_up() -> None:
+def test_every_kind_of_incident_can_be_looked_up() -> None:
     """By its `kind` in the table of answers; the relay's own in operating.md."""
     kinds = {
         kind for path in (ROOT / "relay").rglob("*.py") for kind in kinds_of(ast.parse(path.read_text()))
