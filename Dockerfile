@@ -35,7 +35,7 @@ USER 10001:10001
 WORKDIR /data
 VOLUME /data
 
-# The relay ends by itself within 25 s of SIGTERM: give the container 35 s.
+# The relay ends within 25 s of SIGTERM: give the container 35 s.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=20s --retries=3 CMD ["relay", "status", "--here"]
 

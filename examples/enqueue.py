@@ -3,7 +3,7 @@
     python examples/hand_over.py shop.db SO-100001
 
 Either both rows are stored or neither is: no order without its message, no message without its order. The
-database is the application's own; the relay's tables are added to it once, and the relay uses it as its outbox:
+database is the application's own; the relay's tables are added to it once, and the relay is started with it:
 
     RELAY_OUTBOX__URL=sqlite:///shop.db relay outbox upgrade
     RELAY_OUTBOX__URL=sqlite:///shop.db relay run

@@ -5,8 +5,8 @@
     python examples/order_service.py postgresql://shop@localhost/shop SO-100001 SO-100002
 
 Either both rows are stored or neither is: no order without its message, no message without its order.
-The service imports nothing of the relay: the outbox is a table, and INSERT is the only privilege that it needs
-there. The relay runs elsewhere, in any number of replicas, with the same RELAY_OUTBOX__URL.
+The service imports nothing of the relay: the outbox is a table, and INSERT is the only privilege that it
+needs there. The relay runs elsewhere, in any number of replicas, with the same RELAY_OUTBOX__URL.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""This file is the yardstick: a bare aiohttp + uvloop loop that posts ready-made bodies, and nothing else.
+"""Post prepared bodies in a bare aiohttp and uvloop loop: the baseline of the benchmark.
 
-python bare_loop.py FAR COUNT SIZE IN_FLIGHT
+python bare_loop.py SERVER_URL COUNT SIZE IN_FLIGHT
 """
 
 import asyncio
@@ -15,7 +15,7 @@ _BOUNDARY = "bare-loop-0123456789abcdef"
 
 
 def body(size: int) -> bytes:
-    """A two-part body with a payload of `size` bytes, like the relay's."""
+    """Return a two-part body with a payload of `size` bytes, like the relay's."""
     parameters = (
         '{"documentName":"Sync.SalesOrder","fromLogicalId":"lid://bench.orders.1","toLogicalId":"lid://default",'
         f'"messageId":"{uuid.uuid4().hex}","encoding":"NONE","characterSet":"UTF-8"}}'
@@ -29,7 +29,7 @@ def body(size: int) -> bytes:
     ).encode()
 
 
-async def post_all(far: str, bodies: list[bytes], in_flight: int) -> None:
+async def post_all(server: str, bodies: list[bytes], in_flight: int) -> None:
     """Post every body once, `in_flight` at a time."""
     headers = {
         "Content-Type": f"multipart/form-data; boundary={_BOUNDARY}",
@@ -37,18 +37,18 @@ async def post_all(far: str, bodies: list[bytes], in_flight: int) -> None:
         "X-TenantId": "BENCH",
         "Accept": "application/json",
     }
-    url = URL(f"{far}/api/v3/multipartMessage", encoded=True)
-    left = iter(bodies)
+    url = URL(f"{server}/api/v3/multipartMessage", encoded=True)
+    remaining = iter(bodies)
     connector = aiohttp.TCPConnector(limit=in_flight)
     jar = aiohttp.DummyCookieJar()
     async with aiohttp.ClientSession(connector=connector, cookie_jar=jar, auto_decompress=False) as session:
 
-        async def carry() -> None:
-            for one in left:
+        async def post_next() -> None:
+            for one in remaining:
                 async with session.post(url, data=one, headers=headers) as response:
                     await response.read()
 
-        await asyncio.gather(*(carry() for _ in range(in_flight)))
+        await asyncio.gather(*(post_next() for _ in range(in_flight)))
 
 
 if __name__ == "__main__":

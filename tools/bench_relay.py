@@ -1,4 +1,4 @@
-"""This file is the benchmark's relay: its far side, its outbox, and what the system says of it."""
+"""Run the relay of a benchmark, its server and its outbox, and measure the process."""
 
 import json
 import math
@@ -19,12 +19,12 @@ from tools.stores import Application, Store
 TENANT = "BENCH"
 TOOLS = Path(__file__).resolve().parent
 
-# --- the far side -------------------------------------------------------------------------------------
+# --- the server ---------------------------------------------------------------------------------------
 
 
 @contextmanager
 def sink(milliseconds: float = 0) -> Iterator[str]:
-    """A far side in a process of its own; its address."""
+    """Run `tools/sink.py` in a process of its own; its URL."""
     words = [sys.executable, str(TOOLS / "sink.py"), str(milliseconds)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -34,24 +34,24 @@ def sink(milliseconds: float = 0) -> Iterator[str]:
             process.terminate()
 
 
-def ask(far: str, what: str) -> dict[str, Any]:
-    """What the sink knows: `summary`, `arrival/ID` (when it came; answered once it did), or `clear`."""
-    with urllib.request.urlopen(f"{far}/{what}") as answer:  # noqa: S310 — loopback
-        known: dict[str, Any] = json.load(answer)
-        return known
+def query(server: str, what: str) -> dict[str, Any]:
+    """Query the sink: `summary`, `arrival/ID` (answered when the message has arrived), or `clear`."""
+    with urllib.request.urlopen(f"{server}/{what}") as answer:  # noqa: S310 — loopback
+        result: dict[str, Any] = json.load(answer)
+        return result
 
 
-def rate(far: str) -> float:
-    """Messages a second between the first arrival and the last."""
-    seen = ask(far, "summary")
-    return float((seen["count"] - 1) / (seen["last"] - seen["first"]))
+def rate(server: str) -> float:
+    """Return the messages per second between the first arrival and the last."""
+    summary = query(server, "summary")
+    return float((summary["count"] - 1) / (summary["last"] - summary["first"]))
 
 
 # --- the relay ----------------------------------------------------------------------------------------
 
 
-def surroundings(url: str) -> dict[str, str]:
-    """The environment without settings from elsewhere: a quiet relay of this outbox, without its web."""
+def environment_for(url: str) -> dict[str, str]:
+    """Return the environment of a relay on this outbox, without other settings and without its page."""
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("RELAY_")},
         "RELAY_OUTBOX__URL": url,
@@ -61,20 +61,20 @@ def surroundings(url: str) -> dict[str, str]:
 
 
 def start(folder: Path, environment: Mapping[str, str], *options: str) -> subprocess.Popen[bytes]:
-    """A relay that logs to a file."""
+    """Start a relay that logs to a file."""
     words = [sys.executable, "-m", "relay", "run", *options]
     with (folder / "relay.log").open("ab") as log:
         return subprocess.Popen(words, env=environment, cwd=folder, stderr=log)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End it as a platform would."""
+    """Stop the process as a platform would."""
     process.terminate()
     process.wait(60)
 
 
 def write_tenants(folder: Path, count: int) -> None:
-    """A folder of so many tenants, T00000 and on; nobody answers for them."""
+    """Write a folder of tenants, from T00000 on; no server answers for them."""
     folder.mkdir()
     ionapi = folder.parent / "nobody.ionapi"
     names = {"ti": "T", "cn": "b", "ci": "c", "cs": "s", "oa": "a", "ot": "token", "or": "r"}
@@ -86,7 +86,7 @@ def write_tenants(folder: Path, count: int) -> None:
 
 @dataclass(frozen=True)
 class Bench:
-    """A folder with an outbox, and the environment that points a relay at the sink."""
+    """A folder with an outbox, and the environment of a relay that posts to the sink."""
 
     folder: Path
     environment: dict[str, str]
@@ -95,7 +95,7 @@ class Bench:
 
     @classmethod
     def at(
-        cls, store: Store, folder: Path, far: str, in_flight: int, tenants: Sequence[str] = (TENANT,)
+        cls, store: Store, folder: Path, server: str, in_flight: int, tenants: Sequence[str] = (TENANT,)
     ) -> "Bench":
         """Write an .ionapi file and create the outbox."""
         folder.mkdir()
@@ -104,8 +104,8 @@ class Bench:
             "cn": "b",
             "ci": "c",
             "cs": "s",
-            "iu": far,
-            "pu": f"{far}/",
+            "iu": server,
+            "pu": f"{server}/",
             "oa": "a",
             "ot": "token",
         }
@@ -118,28 +118,28 @@ class Bench:
             "MAX_IN_FLIGHT": str(in_flight),
         }
         own = {f"RELAY_TENANTS__{one}__{name}": settings[name] for one in tenants for name in settings}
-        return cls(folder, surroundings(url) | own, store, url)
+        return cls(folder, environment_for(url) | own, store, url)
 
     def connect(self) -> Application:
-        """As an application would."""
+        """Open an application's connection to the outbox."""
         return self.store.connect(self.url)
 
     def fill(self, count: int, size: int) -> None:
-        """Hand over `count` messages by plain INSERT."""
+        """Enqueue `count` messages by plain INSERT."""
         application = self.connect()
         application.insert((TENANT, b"x" * size, str(uuid.uuid4())) for _ in range(count))
         application.close()
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
-        """A relay that logs to a file."""
+        """Start a relay that logs to a file."""
         return start(self.folder, self.environment, *options)
 
 
-# --- what the system says of it -----------------------------------------------------------------------
+# --- the process --------------------------------------------------------------------------------------
 
 
 def watch_peak(process: subprocess.Popen[bytes], until: float | None = None) -> int:
-    """The peak resident memory in KiB, at the process' end or after `until` seconds."""
+    """Return the peak resident memory in KiB, when the process ends or after `until` seconds."""
     peak, end = 0, None if until is None else time.monotonic() + until
     while process.poll() is None and (end is None or time.monotonic() < end):
         peak = max(peak, status(process.pid, "VmHWM"))
@@ -148,7 +148,7 @@ def watch_peak(process: subprocess.Popen[bytes], until: float | None = None) -> 
 
 
 def status(pid: int, field: str) -> int:
-    """A field of its status, such as VmRSS, in KiB; 0: the process is gone."""
+    """Return a field of the process status, such as VmRSS, in KiB; 0 if the process has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -156,18 +156,18 @@ def status(pid: int, field: str) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith(field)), 0)
 
 
-def seconds_of_processor(pid: int) -> float:
-    """So much the process has used so far."""
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that the process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def percentile(waits: list[float], share: float) -> float:
-    """The nearest rank of ascending milliseconds."""
+    """Return the percentile of ascending milliseconds, by the nearest rank."""
     return waits[math.ceil(len(waits) * share) - 1]
 
 
-def told(waits: list[float]) -> str:
-    """The median and the 99th percentile of ascending milliseconds, and the longest."""
+def summarised(waits: list[float]) -> str:
+    """Word the median, the 99th percentile and the maximum of ascending milliseconds."""
     p50, p99 = (percentile(waits, share) for share in (0.5, 0.99))
     return f"p50 {p50:.1f} ms  p99 {p99:.1f} ms  longest {waits[-1]:.1f} ms  of {len(waits)}"

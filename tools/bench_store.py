@@ -1,4 +1,4 @@
-"""This file is what the store costs: to read and settle a message, and to keep tenants that are idle."""
+"""Measure the cost of the store: reading and settling a message, and keeping idle tenants."""
 
 import asyncio
 import sys
@@ -12,20 +12,20 @@ import asyncpg
 from relay.core.model import Delivered, DocumentName, Message, RowId, TenantId
 from relay.core.ports import Outbox
 from relay.outbox import open_outbox
-from tools.bench_relay import seconds_of_processor, start, status, stop, surroundings, write_tenants
+from tools.bench_relay import cpu_seconds, environment_for, start, status, stop, write_tenants
 from tools.stores import Store
 
 TENANT = TenantId("BENCH")
 DOCUMENT = DocumentName("Sync.SalesOrder")
 GROUP = 128
-"""Of one read and of one commit, as on the relay's hot path."""
+"""Messages of one read and of one commit, as on the relay's hot path."""
 
 _PAYLOAD = b"x" * 2000
 _SETTLE_IN = 30.0
 
 
 def measure_store(store: Store, folder: Path, backlog: int, rounds: int) -> None:
-    """Microseconds a message to read and to settle it, in groups of 128, the median of the rounds."""
+    """Measure the microseconds per message of reading and settling, in groups; the median of the rounds."""
     folder.mkdir()
     url = store.create(folder)
     application = store.connect(url)
@@ -61,38 +61,40 @@ async def _read(outbox: Outbox, into: list[Message]) -> None:
     known: frozenset[RowId] = frozenset()
     into += await outbox.due(TENANT, frozenset({DOCUMENT}), frozenset(), known, GROUP, 100_000_000)
     if len(into) != GROUP:
-        sys.exit(f"only {len(into)} messages were left to read; give a larger --backlogs")
+        sys.exit(f"only {len(into)} messages remained; use larger --backlogs")
 
 
 async def _settle(outbox: Outbox, these: list[Message]) -> None:
     await outbox.settle([(message.row, Delivered()) for message in these])
 
 
-# --- tenants that do nothing ------------------------------------------------------------------------
+# --- idle tenants -----------------------------------------------------------------------------------
 
 
 def measure_idle(store: Store, folder: Path, tenants: int, seconds: float) -> None:
-    """Processor time and transactions a minute of a relay whose tenants have nothing to send."""
+    """Measure processor time and transactions per minute of a relay whose tenants have nothing to send."""
     folder.mkdir()
     url = store.create(folder)
     write_tenants(folder / "tenants", tenants)
-    environment = surroundings(url) | {"RELAY_TENANTS_DIR": str(folder / "tenants")}
+    environment = environment_for(url) | {"RELAY_TENANTS_DIR": str(folder / "tenants")}
     process = start(folder, environment)
     try:
         time.sleep(_SETTLE_IN)
-        used, transactions = seconds_of_processor(process.pid), _transactions(url)
+        used, transactions = cpu_seconds(process.pid), _transactions(url)
         time.sleep(seconds)
-        cpu = (seconds_of_processor(process.pid) - used) * 60 / seconds
-        asked = (_transactions(url) - transactions) * 60 / seconds
+        cpu = (cpu_seconds(process.pid) - used) * 60 / seconds
+        transactions_a_minute = (_transactions(url) - transactions) * 60 / seconds
         memory = status(process.pid, "VmRSS") // 1024
     finally:
         stop(process)
-    told = f", {asked:.0f} transactions a minute" if url.startswith("postgresql") else ""
-    print(f"  {tenants:,} tenants: {cpu:.2f} s of processor a minute{told}, {memory} MiB")
+    database = (
+        f", {transactions_a_minute:.0f} transactions per minute" if url.startswith("postgresql") else ""
+    )
+    print(f"  {tenants:,} tenants: {cpu:.2f} s of processor time per minute{database}, {memory} MiB")
 
 
 def _transactions(url: str) -> int:
-    """What the database has committed so far; this question is one of them."""
+    """Return the number of transactions that the database has committed, with this one."""
     return asyncio.run(_committed(url)) if url.startswith("postgresql") else 0
 
 

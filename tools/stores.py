@@ -1,6 +1,6 @@
-"""This file is the outboxes of the benchmark: on SQLite or PostgreSQL, and the application that fills them.
+"""Create the outboxes of the benchmark, on SQLite or PostgreSQL, and enqueue as an application does.
 
-PostgreSQL is a server of the benchmark's own with what a real one has on: a commit is on the disk.
+PostgreSQL is a server of its own with the durability of a real one: a commit is on disk.
 """
 
 import asyncio
@@ -26,36 +26,36 @@ Row = tuple[str, bytes, str]
 
 
 class Application(Protocol):
-    """Whoever hands messages over, on a connection of its own."""
+    """An application that enqueues messages, on a connection of its own."""
 
     def insert(self, rows: Iterable[Row]) -> None:
-        """Hand these over in one transaction; returns when it is committed."""
+        """Enqueue the rows in one transaction; returns when it is committed."""
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
 
 
 class Store(Protocol):
-    """Makes outboxes."""
+    """Creates outboxes and connects to them."""
 
     def create(self, folder: Path) -> str:
-        """A fresh outbox; its URL."""
+        """Create an empty outbox; its URL."""
 
     def connect(self, url: str) -> Application:
-        """An application's connection to it."""
+        """Connect to the outbox as an application."""
 
 
 class OnSQLite:
-    """Each outbox a file in its folder."""
+    """Each outbox is a file in its folder."""
 
     def create(self, folder: Path) -> str:
-        """A fresh file."""
+        """Create an empty outbox; its URL."""
         url = f"sqlite:///{folder}/outbox.db"
         upgrade(url)
         return url
 
     def connect(self, url: str) -> Application:
-        """An application's connection to it."""
+        """Connect to the outbox as an application."""
         return _SQLiteApplication(url.removeprefix("sqlite:///"))
 
 
@@ -73,14 +73,14 @@ class _SQLiteApplication:
 
 
 class OnPostgreSQL:
-    """Each outbox a database of one server."""
+    """Each outbox is a database of one server."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._numbers = itertools.count(1)
 
     def create(self, _: Path) -> str:
-        """A fresh database."""
+        """Create an empty database with an outbox; its URL."""
         name = f"bench_{next(self._numbers)}"
         asyncio.run(self._create(name))
         url = f"{self._url.rpartition('/')[0]}/{name}"
@@ -93,7 +93,7 @@ class OnPostgreSQL:
         await connection.close()
 
     def connect(self, url: str) -> Application:
-        """An application's connection to it."""
+        """Connect to the outbox as an application."""
         return _PostgreSQLApplication(url)
 
 
@@ -115,7 +115,7 @@ class _PostgreSQLApplication:
 
 @contextmanager
 def running(name: str) -> Iterator[Store]:
-    """The store of this name, `sqlite` or `postgres`."""
+    """Provide the store of this name, `sqlite` or `postgres`."""
     if name == "sqlite":
         yield OnSQLite()
         return

@@ -20,7 +20,7 @@ def test_a_code_prints_its_page(capsys: pytest.CaptureFixture[str], text: str) -
     code, out, _ = explained(capsys, text)
     assert code == 0
     assert out.startswith("# RELAY-101: ION asks to wait\n")
-    assert "## What you may do\n" in out
+    assert "## What you can do\n" in out
 
 
 def test_without_a_code_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ GLOBEX = "GLOBEX_TST"
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """An ION simulator for two tenants, one with each authentication; its judge must have nothing to say."""
+    """An ION simulator for two tenants, one for each authentication; no violation may be reported."""
     tenants = [
         SandboxTenant(ACME, "lid://acme.orders.1", [ORDER, SHIPMENT], auth="oauth2"),
         SandboxTenant(GLOBEX, "lid://globex.orders.1", [ORDER, SHIPMENT], auth="oauth1"),
@@ -25,7 +25,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 @pytest.fixture
 def station(sandbox: Sandbox, tmp_path: Path) -> Station:
-    """A folder with an outbox, where a relay is set to carry both tenants to the simulator."""
+    """A folder with an outbox, where a relay is configured to deliver both tenants' messages to the simulator."""
     built = Station(tmp_path)
     built.environment |= sandbox.environment(tmp_path)
     return built

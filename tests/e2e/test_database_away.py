@@ -1,4 +1,4 @@
-"""The database of the outbox is away, full, or another one than before: said once, waited out, nothing lost."""
+"""The database of the outbox is down, full or replaced: one incident, the relay waits, nothing is lost."""
 
 import asyncio
 import os
@@ -28,8 +28,8 @@ from tests.support.postgres import (
 from tests.support.process import RelayProcess, Station
 
 DOCUMENT = "Sync.SalesOrder"
-SAID_AGAIN = 2
-"""One part of the relay may find the new server, and the trouble resolved, before another meets the old one's end."""
+REPORTED_AGAIN = 2
+"""One component may find the new server, and the incident is resolved, before another one notices the end of the old one."""
 LONGER = 60.0
 """Seconds for what several servers and a relay do together on a busy machine; no measure of speed."""
 TENANT = "ACME_PRD"
@@ -48,7 +48,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """The judge stays silent, whatever happens to the database."""
+    """A simulator whose conformance checker reports nothing, whatever happens to the database."""
     async with Sandbox([SandboxTenant(TENANT, "lid://acme.orders.1", [DOCUMENT])]) as one:
         yield one
         assert one.violations == []
@@ -107,7 +107,7 @@ def complaints(relay: RelayProcess) -> list[dict[str, object]]:
     return [line for line in relay.said("incident.opened") if line["kind"] == "outbox"]
 
 
-# --- it is not there --------------------------------------------------------------------------------
+# --- down at the start ------------------------------------------------------------------------------
 
 
 async def test_a_relay_that_starts_before_its_database_waits_for_it(
@@ -126,9 +126,7 @@ async def test_a_relay_that_starts_before_its_database_waits_for_it(
     assert len(relay.said("incident.resolved")) == 1
 
 
-async def test_one_that_waits_for_its_database_ends_at_once_when_it_is_told_to(
-    server: Server, station: Station
-) -> None:
+async def test_a_relay_that_waits_for_its_database_stops_at_once(server: Server, station: Station) -> None:
     server.stop()
     relay = station.start()
     await station.event(relay, "incident.opened", kind="outbox")
@@ -138,21 +136,21 @@ async def test_one_that_waits_for_its_database_ends_at_once_when_it_is_told_to(
     assert relay.said("relay.ended")
 
 
-async def test_until_empty_does_not_wait_longer_than_it_was_told(server: Server, station: Station) -> None:
+async def test_until_empty_waits_no_longer_than_within(server: Server, station: Station) -> None:
     server.stop()
     relay = station.start("--until-empty", "--within", "1")
     assert await station.ended(relay) == 1
     assert "outbox" in relay.text
 
 
-async def test_what_waiting_cannot_mend_ends_it_with_2(server: Server, station: Station) -> None:
+async def test_a_database_that_does_not_exist_ends_the_relay_with_2(server: Server, station: Station) -> None:
     nowhere = database(server, "nowhere")
     relay = station.start(environment={"RELAY_OUTBOX__URL": nowhere})
     assert await station.ended(relay) == 2
     assert "no such database" in relay.text
 
 
-# --- it goes away -------------------------------------------------------------------------------------
+# --- down later ----------------------------------------------------------------------------------------
 
 
 async def test_sigterm_with_the_database_down_and_nothing_unsettled_ends_within_the_grace(
@@ -172,7 +170,7 @@ async def test_sigterm_with_the_database_down_and_nothing_unsettled_ends_within_
 async def test_deliveries_that_could_not_be_settled_go_again_under_the_same_ids_and_no_others(
     server: Server, sandbox: Sandbox, station: Station
 ) -> None:
-    """The database goes while posts fly: they land, cannot be settled, and the relay is told to stop."""
+    """The database stops while posts are in flight: they complete, cannot be settled, and the relay is stopped."""
     sandbox.faults(call="post", delay=0.1)
     ids = await enqueue(server.url, 60)
     relay = station.start()
@@ -205,7 +203,7 @@ async def test_what_was_delivered_while_the_database_was_away_is_settled_and_not
     await until_settled(server.url)
     assert {taken.message_id for taken in sandbox.messages()} == ids
     assert sandbox.record.sent_twice() == []
-    assert len(complaints(relay)) <= SAID_AGAIN
+    assert len(complaints(relay)) <= REPORTED_AGAIN
 
 
 # --- its disk is full ---------------------------------------------------------------------------------
@@ -313,7 +311,7 @@ async def test_after_a_failover_the_relay_goes_on_with_the_standby_that_was_prom
         ids |= await enqueue(second.url, 10)
         await until_settled(second.url)
         assert {taken.message_id for taken in sandbox.messages()} == ids
-        assert len(complaints(relay)) <= SAID_AGAIN
+        assert len(complaints(relay)) <= REPORTED_AGAIN
         assert len(sandbox.record.sent_twice()) <= 128  # what was settled but had not reached the standby
 
 
@@ -338,7 +336,7 @@ async def test_over_a_switch_in_good_order_and_back_nothing_is_sent_twice(
         await until_settled(server.url)
         assert {taken.message_id for taken in sandbox.messages()} == ids
         assert sandbox.record.sent_twice() == []
-        assert len(complaints(relay)) <= 2 * SAID_AGAIN  # for each switch
+        assert len(complaints(relay)) <= 2 * REPORTED_AGAIN  # for each switch
 
 
 async def test_a_primary_that_becomes_read_only_under_the_relay_is_waited_out(
@@ -362,4 +360,4 @@ async def test_a_primary_that_becomes_read_only_under_the_relay_is_waited_out(
     await until_settled(server.url)
     assert {taken.message_id for taken in sandbox.messages()} == ids
     assert sandbox.record.sent_twice() == []
-    assert len(complaints(relay)) <= SAID_AGAIN
+    assert len(complaints(relay)) <= REPORTED_AGAIN

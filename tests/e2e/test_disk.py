@@ -1,4 +1,4 @@
-"""The outbox' disk and file in trouble: it is said once, waited out, and nothing is lost."""
+"""Incidents of the outbox's disk and file: reported once, waited out, and nothing is lost."""
 
 import json
 import os
@@ -51,11 +51,11 @@ def _fill(folder: Path) -> Path:
     return ballast
 
 
-def _complaints(relay: RelayProcess) -> list[dict[str, object]]:
+def _opened_incidents(relay: RelayProcess) -> list[dict[str, object]]:
     return [line for line in relay.said("incident.opened") if line["kind"] == "outbox"]
 
 
-async def _stands_still(sandbox: Sandbox, station: Station) -> int:
+async def _until_still(sandbox: Sandbox, station: Station) -> int:
     """Wait until nothing has arrived for a while; how many have arrived."""
     seen: list[tuple[float, int]] = [(time.monotonic(), -1)]
 
@@ -65,14 +65,14 @@ async def _stands_still(sandbox: Sandbox, station: Station) -> int:
             seen.append((time.monotonic(), count))
         return time.monotonic() - seen[-1][0] > STILL_SECONDS
 
-    await station.until(still, "the arrivals to stand still")
+    await station.until(still, "the arrivals to stop")
     return seen[-1][1]
 
 
 async def test_a_disk_that_fills_while_messages_flow(
     sandbox: Sandbox, tmp_path: Path, small_disk: Path
 ) -> None:
-    """Settlements wait in memory, the log says it once; with space the relay goes on, nothing lost or doubled."""
+    """Settlements wait in memory, one incident is logged; with space the relay resumes, nothing is lost or sent twice."""
     station = Station(tmp_path, outbox=small_disk / "outbox.db")
     station.environment |= sandbox.environment(tmp_path)
     ids = station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n % 12}") for n in range(600))
@@ -80,10 +80,10 @@ async def test_a_disk_that_fills_while_messages_flow(
     async with station.relay() as relay:
         await station.until(lambda: sandbox.record.count() >= 60, "60 arrivals")
         ballast = _fill(small_disk)
-        (opened,) = await station.until(lambda: _complaints(relay), "the line about the disk")
+        (opened,) = await station.until(lambda: _opened_incidents(relay), "the line about the disk")
         assert "disk is full" in str(opened["detail"])
         assert opened["hint"]
-        arrived = await _stands_still(sandbox, station)
+        arrived = await _until_still(sandbox, station)
         settled = station.application.delivered()
         assert arrived - settled <= 128, "no more unsettled posts than may come twice after a crash"
         ballast.unlink()
@@ -106,7 +106,7 @@ async def test_a_relay_that_starts_on_a_full_disk(sandbox: Sandbox, tmp_path: Pa
     ballast = _fill(small_disk)
     relay = station.start()
     try:
-        await station.until(lambda: not relay.running or _complaints(relay), "the disk to be named")
+        await station.until(lambda: not relay.running or _opened_incidents(relay), "the disk to be named")
         assert "disk is full" in relay.text, relay.tail()
         assert "Traceback" not in relay.text
         ballast.unlink()
@@ -126,7 +126,7 @@ def _about_the_lock(relay: RelayProcess) -> list[dict[str, object]]:
 
 
 async def test_a_file_locked_by_another_process_for_some_seconds(sandbox: Sandbox, station: Station) -> None:
-    """A write transaction held open for 7 s by another program: the relay waits, and goes on by itself."""
+    """A write transaction held open for 7 s by another program: the relay waits, and resumes automatically."""
     async with station.relay() as relay:
         station.application.insert(GLOBEX)
         await station.until_delivered()
@@ -149,10 +149,10 @@ async def test_a_file_locked_by_another_process_for_some_seconds(sandbox: Sandbo
 
 async def test_settlements_wait_for_a_locked_file(sandbox: Sandbox, station: Station) -> None:
     """ION has answered and the file is locked: the deliveries are kept, written later, never sent again."""
-    slow = sandbox.faults(tenant=GLOBEX, call="post", late=0.4)
+    slow = sandbox.faults(tenant=GLOBEX, call="post", late=1.5)  # time to lock the file before the answer
     station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n}") for n in range(3))
     async with station.relay() as relay:
-        await station.until(lambda: slow.applied, "a post under way")
+        await station.until(lambda: slow.applied, "a post in flight")
         with closing(sqlite3.connect(station.application.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             await station.event(relay, "incident.opened", kind="outbox")
@@ -160,7 +160,7 @@ async def test_settlements_wait_for_a_locked_file(sandbox: Sandbox, station: Sta
         await station.until_delivered()
         resolved = await station.event(relay, "incident.resolved", kinds=["outbox"])
         assert "locked" in resolved["last"]
-        assert len(_complaints(relay)) == 1
+        assert len(_opened_incidents(relay)) == 1
     assert sandbox.record.sent_twice() == []
     assert len(sandbox.requests(GLOBEX, "post")) == 3
 
@@ -176,7 +176,9 @@ async def test_an_outbox_that_is_moved_away_and_put_back(sandbox: Sandbox, stati
         beside = [p for p in path.parent.glob(f"{path.name}*") if not p.name.endswith(".lock")]
         for file in beside:
             file.rename(file.with_name(f"away-{file.name}"))
-        await station.until(lambda: _complaints(relay), "the line about the missing file", watched=relay)
+        await station.until(
+            lambda: _opened_incidents(relay), "the line about the missing file", watched=relay
+        )
         assert not path.exists(), "no new file in its place"
         for file in beside:
             away = file.with_name(f"away-{file.name}")

@@ -1,4 +1,4 @@
-"""`kill -9` at random points of one drain: what was handed over arrives, in order, and little of it twice.
+"""`kill -9` at random points of one drain: all enqueued messages arrive, in order, and few of them twice.
 
 The long form (RELAY_TEST_LONG=1) is ten kills in one drain of 5,000; `-s` prints the figures.
 """
@@ -50,7 +50,7 @@ async def test_kill_9_loses_nothing_keeps_order_and_repeats_little(
 
     repeats = _repeats(sandbox.messages(), crashes)
     _print(messages, kills, seconds, crashes, repeats, sandbox)
-    assert {taken.message_id for taken in sandbox.messages()} == set(ids), "lost, or never handed over"
+    assert {taken.message_id for taken in sandbox.messages()} == set(ids), "lost, or never enqueued"
     assert station.application.states() == {"delivered": messages}
     assert _out_of_order(parcels, ids, sandbox) == []
     assert max(repeats) <= MOST_TWICE
@@ -130,7 +130,7 @@ def _digest(parcel: EncodedPost) -> bytes:
 
 
 def _out_of_order(parcels: list[EncodedPost], ids: list[str], sandbox: Sandbox) -> list[str]:
-    """The messages that arrived before one that was handed over earlier under the same key."""
+    """The messages that arrived before one that was enqueued earlier under the same key."""
     last: dict[tuple[str, str | None], int] = {}
     found = []
     for parcel, taken in _pairs(parcels, ids, sandbox):

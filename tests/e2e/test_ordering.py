@@ -13,7 +13,7 @@ from tests.support.process import Station
 
 
 def _most_together(posts: list[Request]) -> int:
-    """How many were under way at the same time, at most."""
+    """The largest number of posts in flight at a time."""
     ends = [(p.began, 1) for p in posts] + [(p.began + (p.seconds or 0.0), -1) for p in posts]
     steps = [step for _, step in sorted(ends)]
     return max(accumulate(steps))
@@ -40,7 +40,7 @@ async def test_how_many_go_together(sandbox: Sandbox, station: Station, ordering
         assert all([i for i in arrived if i in set(ids[key::4])] == ids[key::4] for key in range(4))
 
 
-async def test_the_flight_starts_small_after_a_trouble(sandbox: Sandbox, station: Station) -> None:
+async def test_slow_start_after_an_incident(sandbox: Sandbox, station: Station) -> None:
     """One post, then two, then four: a server that just came back is not hit by the whole width at once."""
     refused = sandbox.faults(call="post", status=503, skip=40, count=1)
     sandbox.faults(call="post", late=0.05)
@@ -106,10 +106,10 @@ async def test_several_applications_insert_while_it_runs(sandbox: Sandbox, stati
     assert sandbox.record.sent_twice() == []
 
 
-async def test_connections_that_ion_closes_while_idle_are_no_trouble(
+async def test_connections_that_ion_closes_while_idle_are_no_incident(
     station: Station, sandbox: Sandbox
 ) -> None:
-    """The far side drops what idles: the next message goes on a new connection, nothing is logged or blamed."""
+    """ION closes idle connections: the next message uses a new one, nothing is logged and no attempt is counted."""
     async with station.relay() as relay:
         for number in range(3):
             station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n}") for n in range(8))

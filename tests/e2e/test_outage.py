@@ -84,14 +84,16 @@ async def test_a_server_that_is_gone_for_a_while(sandbox: Sandbox, station: Stat
 
 
 @pytest.mark.parametrize("way", ["cut", "slow"])
-async def test_an_outage_in_the_middle_of_full_flight(sandbox: Sandbox, station: Station, way: str) -> None:
-    """The network breaks while many posts are under way: those may come twice, all others once, none is lost."""
+async def test_an_outage_while_many_posts_are_in_flight(sandbox: Sandbox, station: Station, way: str) -> None:
+    """The network fails while many posts are in flight: those may arrive twice, all others once, none is lost."""
     faults = {"cut": "after"} if way == "cut" else {"late": 3600.0}
-    sandbox.faults(tenant=GLOBEX, call="post", late=0.003)  # an answer takes longer than the news of a cut
+    sandbox.faults(
+        tenant=GLOBEX, call="post", late=0.003
+    )  # an answer takes longer than the notice of a closed connection
     station.environment |= {"RELAY_HTTP__TOTAL_SECONDS": "1", "RELAY_HTTP__READ_SECONDS": "1"}
     ids = station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n % 32}") for n in range(600))
     async with station.relay() as relay:
-        await station.until(lambda: sandbox.record.count() >= 100, "full flight")
+        await station.until(lambda: sandbox.record.count() >= 100, "many posts")
         rule = sandbox.faults(tenant=GLOBEX, call="post", lasts=3.0 if LONG else 1.5, **faults)
         await station.until_delivered(GLOBEX)
         assert len(relay.said("incident.resolved", tenant=GLOBEX)) >= 1

@@ -1,4 +1,4 @@
-"""Messages that cannot be delivered, in the midst of those that can, and what persons do about them."""
+"""Messages that cannot be delivered, in the midst of those that can, and what operators do about them."""
 
 import pytest
 
@@ -35,7 +35,7 @@ async def test_a_poison_message_is_parked_and_the_others_pass(sandbox: Sandbox, 
 
 
 async def test_a_poison_message_alone_is_not_parked_in_a_hurry(sandbox: Sandbox, station: Station) -> None:
-    """Where nothing else passes, ION itself may be the trouble: it waits, however many attempts."""
+    """If no other message is delivered, ION itself may be the cause: it waits, however many attempts."""
     sandbox.faults(call="post", status=500)
     station.application.insert(GLOBEX)
     async with station.relay(environment=FEW):
@@ -67,7 +67,7 @@ async def test_a_message_that_is_always_refused_starves_nobody(sandbox: Sandbox,
 
 
 async def test_ten_refused_in_a_row_pause_the_tenant(sandbox: Sandbox, station: Station) -> None:
-    """Something larger is wrong: it is paused in the outbox until a person resumes it; others go on."""
+    """Something larger is wrong: it is paused in the outbox until an operator resumes it; others go on."""
     sandbox.faults(tenant=GLOBEX, call="post", status=400)
     station.environment[f"RELAY_TENANTS__{GLOBEX}__MAX_IN_FLIGHT"] = "4"
     station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n}") for n in range(50))
@@ -95,7 +95,7 @@ async def test_ten_refused_in_a_row_pause_the_tenant(sandbox: Sandbox, station: 
 
 
 async def test_policy_stop_lasts_over_a_restart_until_resumed(sandbox: Sandbox, station: Station) -> None:
-    """400 with `on_rejected = stop`: nothing is parked, nothing more goes, until a person says so."""
+    """400 with `on_rejected = stop`: nothing is parked, nothing more goes, until an operator resumes it."""
     station.environment[f"RELAY_TENANTS__{GLOBEX}__ON_REJECTED"] = "stop"
     sandbox.faults(tenant=GLOBEX, call="post", status=400, code=453, error="no such currency", count=1)
     first, second = station.application.insert_all(EncodedPost(GLOBEX, order(n)) for n in range(2))
@@ -115,7 +115,7 @@ async def test_policy_stop_lasts_over_a_restart_until_resumed(sandbox: Sandbox, 
 
 
 async def test_park_nothing_turns_every_park_into_a_wait(sandbox: Sandbox, station: Station) -> None:
-    """For the night of a risky change: a refused message waits its own delay, and goes when it is accepted."""
+    """For the night of a risky change: a refused message waits in its own back-off, and is delivered when it is accepted."""
     sandbox.faults(call="post", status=400, text="odd", count=3)
     odd, fine = station.application.insert_all(
         [EncodedPost(GLOBEX, b"odd", key="a"), EncodedPost(GLOBEX, b"fine", key="b")]
@@ -131,10 +131,14 @@ async def test_park_nothing_turns_every_park_into_a_wait(sandbox: Sandbox, stati
 async def test_a_mixed_day_loses_and_doubles_nothing_without_a_cause(
     sandbox: Sandbox, station: Station, auth: str
 ) -> None:
-    """Every kind of passing trouble at once: all arrive, in order, twice only what was taken and not told."""
+    """Every kind of temporary fault at once: all arrive, in order, twice only if they were taken and the answer was lost."""
     sandbox.add_faults(
         [
-            {"tenant": auth, "call": "post", "late": 0.003},  # an answer takes longer than the news of a cut
+            {
+                "tenant": auth,
+                "call": "post",
+                "late": 0.003,
+            },  # an answer takes longer than the notice of a closed connection
             {"tenant": auth, "call": "post", "status": 503, "share": 0.03, "seed": 1},
             {"tenant": auth, "call": "post", "cut": "after", "share": 0.01, "seed": 2},
             {"tenant": auth, "call": "post", "cut": "before", "share": 0.01, "seed": 3},

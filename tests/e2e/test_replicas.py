@@ -1,4 +1,4 @@
-"""Several relay processes on one PostgreSQL: killed, frozen, stopped, added; the sandbox's record is the truth."""
+"""Several relay processes on one PostgreSQL: killed, frozen, stopped, added; the simulator's record is the truth."""
 
 import asyncio
 import os
@@ -13,6 +13,7 @@ import pytest
 from relay.core.model import TenantId
 from relay.core.rendezvous import owner_of
 from relay.sandbox import Sandbox, SandboxTenant
+from tests.contract.stores import until
 from tests.support.postgres import Cluster
 from tests.support.process import RelayProcess, Station
 
@@ -34,7 +35,7 @@ class Fleet:
 
     def __init__(self, sandbox: Sandbox, station: Station, database: "asyncpg.Connection[asyncpg.Record]"):
         self.sandbox, self.station, self.database = sandbox, station, database
-        self.handed: dict[str, list[str]] = {}
+        self.enqueued: dict[str, list[str]] = {}
         """Message ids by tenant and key, in the order of their rows."""
 
     async def add(self) -> RelayProcess:
@@ -55,11 +56,21 @@ class Fleet:
                         DOCUMENT,
                         key,
                     )
-                    self.handed.setdefault(f"{tenant} {key}", []).append(message_id)
+                    self.enqueued.setdefault(f"{tenant} {key}", []).append(message_id)
+
+    async def until_relays(self, values: list[object], key: str) -> None:
+        """Until `relay status --json` has these values of the key for the relays."""
+
+        async def shown() -> list[object]:
+            done = await self.station.command("status", "--json")
+            assert done.code == 0, done
+            return [relay[key] for relay in done.json["relays"]]
+
+        await until(shown, lambda found: found == values, 30)
 
     @property
     def total(self) -> int:
-        return sum(len(ids) for ids in self.handed.values())
+        return sum(len(ids) for ids in self.enqueued.values())
 
     async def until_taken(self, within: float = 40) -> None:
         """Until ION took every message."""
@@ -69,6 +80,15 @@ class Fleet:
             within,
             show=lambda: f"{self.sandbox.record.count()} of {self.total} taken",
         )
+
+    async def until_acquainted(self) -> None:
+        """Until every running relay has renewed its leases since the last one joined, and so knows of all others."""
+        running = sum(relay.running for relay in self.station.relays)
+        living = "SELECT count(*) FROM relay_holders WHERE until > clock_timestamp()"
+        await until(lambda: self.database.fetchval(living), lambda found: found == running, 30)
+        joined = await self.database.fetchval("SELECT max(until) FROM relay_holders")
+        renewed = "SELECT min(until) FROM relay_holders WHERE until > clock_timestamp()"
+        await until(lambda: self.database.fetchval(renewed), lambda found: found > joined, 30)
 
     async def until_settled(self) -> None:
         """Until the outbox says so too."""
@@ -85,14 +105,16 @@ class Fleet:
         """By tenant and key, the first arrivals came in the order of the rows."""
         arrived = [message.message_id for message in self.sandbox.messages()]
         places = {message_id: place for place, message_id in enumerate(arrived)}
-        return all([places[i] for i in ids] == sorted(places[i] for i in ids) for ids in self.handed.values())
+        return all(
+            [places[i] for i in ids] == sorted(places[i] for i in ids) for ids in self.enqueued.values()
+        )
 
     def twice(self) -> int:
         """How many messages ION took more than once."""
         return len(self.sandbox.record.sent_twice())
 
     def holders(self, relays: list[RelayProcess]) -> list[set[str]]:
-        """The tenants that each relay took and neither handed over nor lost since."""
+        """The tenants that each relay took and neither released nor lost since."""
         held = []
         for relay in relays:
             mine: set[str] = set()
@@ -110,7 +132,7 @@ class Fleet:
 
 @pytest.fixture
 async def fleet(outbox: str, tmp_path: Path) -> AsyncIterator[Fleet]:
-    """A sandbox for twelve tenants and a station whose relays share one database; the judge stays silent."""
+    """A sandbox for twelve tenants and a station whose relays share one database; no violation is reported."""
     tenants = [SandboxTenant(name, f"lid://{name.lower()}.orders.1", [DOCUMENT]) for name in TENANTS]
     async with Sandbox(tenants) as sandbox:
         station = Station(tmp_path)
@@ -130,7 +152,7 @@ async def fleet(outbox: str, tmp_path: Path) -> AsyncIterator[Fleet]:
 
 async def test_three_relays_share_the_tenants_and_each_message_goes_once(fleet: Fleet) -> None:
     relays = [await fleet.add() for _ in range(3)]
-    await asyncio.sleep(LEASE / 2)  # until each knows of the others
+    await fleet.until_acquainted()
     await fleet.enqueue(20)
     await fleet.until_taken()
     await fleet.until_settled()
@@ -147,7 +169,7 @@ async def test_three_relays_share_the_tenants_and_each_message_goes_once(fleet: 
 async def test_a_killed_relays_tenants_go_on_after_its_lease(fleet: Fleet) -> None:
     fleet.sandbox.faults(call="post", delay=0.02)
     relays = [await fleet.add() for _ in range(2)]
-    await asyncio.sleep(LEASE / 2)
+    await fleet.until_acquainted()
     await fleet.enqueue(60)
     await fleet.station.until(lambda: fleet.sandbox.record.count() > 200, "200 messages to be taken")
     relays[0].kill()
@@ -157,10 +179,10 @@ async def test_a_killed_relays_tenants_go_on_after_its_lease(fleet: Fleet) -> No
     assert fleet.twice() <= 128 * len(TENANTS)
 
 
-async def test_a_stopped_relay_hands_over_at_once_and_nothing_goes_twice(fleet: Fleet) -> None:
+async def test_a_stopped_relay_releases_its_tenants_at_once_and_nothing_is_sent_twice(fleet: Fleet) -> None:
     fleet.sandbox.faults(call="post", delay=0.02)
     relays = [await fleet.add() for _ in range(2)]
-    await asyncio.sleep(LEASE / 2)
+    await fleet.until_acquainted()
     await fleet.enqueue(60)
     await fleet.station.until(lambda: fleet.sandbox.record.count() > 200, "200 messages to be taken")
     theirs = fleet.holders(relays)[0]
@@ -193,7 +215,7 @@ async def test_a_frozen_relay_neither_sends_nor_settles_what_it_lost(fleet: Flee
     """SIGSTOP beyond its lease, others take over, SIGCONT; again and again."""
     fleet.sandbox.faults(call="post", delay=0.3)  # there is work until the one that was frozen has its share
     frozen, other = await fleet.add(), await fleet.add()
-    await asyncio.sleep(LEASE / 2)
+    await fleet.until_acquainted()
     for number in range(ROUNDS):
         await fleet.enqueue(20)
         await fleet.station.until(partial(takes_part, fleet, frozen), "the relay to have its share in it")
@@ -209,7 +231,7 @@ async def test_a_frozen_relay_neither_sends_nor_settles_what_it_lost(fleet: Flee
         assert fleet.sandbox.requests(call="post")[-1].number == last
         assert other.running
         assert frozen.running
-    assert "no answer to a heartbeat" not in frozen.text  # it slept through it: the database is not to blame
+    assert "no answer to a heartbeat" not in frozen.text  # it slept through it: the database is not the cause
     assert fleet.is_in_order()
 
 
@@ -227,16 +249,13 @@ def has_lost_more(relay: RelayProcess, before: int) -> bool:
 async def test_relays_need_no_configuration_to_share_and_status_names_them(fleet: Fleet) -> None:
     for _ in range(2):
         await fleet.add()
-    done = await fleet.station.command("status", "--json")
-    assert done.code == 0, done
-    assert len([relay for relay in done.json["relays"] if relay["alive"]]) == 2
+    await fleet.until_relays([True, True], "alive")
 
 
-async def test_how_a_relay_finds_news_is_said_and_shown(fleet: Fleet) -> None:
-    """It begins by looking; once it hears the database, that is in the log and in its status."""
+async def test_how_a_relay_learns_of_messages_is_logged_and_shown(fleet: Fleet) -> None:
+    """It begins by polling; once it receives notifications, the log and its status say so."""
     relay = await fleet.add()
     await fleet.station.event(relay, "outbox.watched", mode="notify")
-    done = await fleet.station.command("status", "--json")
-    assert [beat["mode"] for beat in done.json["relays"]] == ["notify"]
+    await fleet.until_relays(["notify"], "mode")  # written with the next heartbeat
     shown = await fleet.station.command("status")
     assert ", by notify" in shown.out

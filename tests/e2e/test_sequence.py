@@ -26,7 +26,7 @@ async def test_prepare_once_then_post_after_post_without_pings(sandbox: Sandbox,
 
 
 async def test_prepare_is_not_begun_without_a_message(sandbox: Sandbox, station: Station) -> None:
-    """A tenant that never had a message costs ION nothing, while others are carried."""
+    """A tenant that never had a message costs ION nothing, while others deliver."""
     async with station.relay():
         station.application.insert(ACME)
         await station.until_delivered(ACME)
@@ -76,8 +76,11 @@ async def test_a_document_that_is_withdrawn_and_added_again(sandbox: Sandbox, st
         )
         assert station.application.row(waiting)["state"] == "pending"
         await station.until_status(GLOBEX, "idle", "waiting to be accepted by ION: Sync.Shipment")
-        assert said(sandbox.requests(GLOBEX)).startswith(
-            f"{OPENING} post post:412 {OPENING} post post post accepted"
+        begin = f"{OPENING} post post:412 {OPENING} post post post accepted"
+        await station.until(
+            lambda: said(sandbox.requests(GLOBEX)).startswith(begin),
+            begin,
+            show=lambda: said(sandbox.requests(GLOBEX)),
         )
         sandbox.tenant(GLOBEX).add(SHIPMENT)
         await station.until_delivered(GLOBEX)

@@ -1,4 +1,4 @@
-"""How a relay ends, and how it takes new settings while it runs: signals to the real process."""
+"""Stop and reload of a running relay: signals to the real process."""
 
 import asyncio
 import os
@@ -12,18 +12,18 @@ from pathlib import Path
 from relay.sandbox import Sandbox, SandboxTenant
 from tests.e2e.conftest import ACME, GLOBEX
 from tests.support.application import ORDER, EncodedPost, order
-from tests.support.process import COMMAND, Station
+from tests.support.process import COMMAND, RelayProcess, Station
 
 # --- stopping ---------------------------------------------------------------------------------------------
 
 
-async def test_sigterm_lands_what_is_in_flight_and_launches_nothing_more(
+async def test_sigterm_completes_posts_in_flight_and_starts_no_more(
     sandbox: Sandbox, station: Station
 ) -> None:
-    """Posts under way are answered and settled, the others wait for the next relay; exit code 0."""
+    """Posts in flight are answered and settled, the others wait for the next relay; exit code 0."""
     slow = sandbox.faults(
         tenant=GLOBEX, call="post", late=1.5, skip=1
-    )  # one goes alone, then the flight grows
+    )  # one is sent alone, then the number in flight grows
     ids = station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n}") for n in range(30))
     async with station.relay() as relay:
         await station.until(lambda: slow.applied >= 2, "posts in flight")
@@ -47,6 +47,7 @@ async def test_sigterm_lands_what_is_in_flight_and_launches_nothing_more(
 async def test_sigterm_waits_no_longer_than_the_grace(sandbox: Sandbox, station: Station) -> None:
     """A post that is never answered is cut at its end; the message waits for the next relay, no attempt counted."""
     station.environment["RELAY_STOP__GRACE_SECONDS"] = "1"
+    station.environment["RELAY_HTTP__TOTAL_SECONDS"] = station.environment["RELAY_HTTP__READ_SECONDS"] = "60"
     hole = sandbox.faults(tenant=GLOBEX, call="post", delay=3600)
     message_id = station.application.insert(GLOBEX)
     async with station.relay() as relay:
@@ -54,26 +55,35 @@ async def test_sigterm_waits_no_longer_than_the_grace(sandbox: Sandbox, station:
         asked = time.monotonic()
         relay.send(signal.SIGTERM)
         code = await station.ended(relay)
-        assert 1.0 <= time.monotonic() - asked < 4.5, "the post itself would have been given up after 5 s"
+        assert 1.0 <= time.monotonic() - asked < 15, "the post itself would have been given up after 60 s"
     assert code == 0
     row = station.application.row(message_id)
     assert (row["state"], row["attempts"]) == ("pending", 0)
 
 
 async def test_a_second_sigterm_ends_at_once(sandbox: Sandbox, station: Station) -> None:
-    """Whoever asks twice means it: exit code 1, and the message waits."""
+    """Exit code 1, and the message waits."""
     hole = sandbox.faults(tenant=GLOBEX, call="post", delay=3600)
     message_id = station.application.insert(GLOBEX)
     station.environment["RELAY_HTTP__TOTAL_SECONDS"] = station.environment["RELAY_HTTP__READ_SECONDS"] = "60"
     async with station.relay() as relay:
         await station.until(lambda: hole.applied, "a request to hang")
         relay.send(signal.SIGTERM)
-        await asyncio.sleep(0.2)  # two signals at one instant are one
+        await station.until(lambda: has_received(relay, signal.SIGTERM), "the first signal to be delivered")
         assert relay.running
         relay.send(signal.SIGTERM)
-        assert await station.ended(relay, within=5) == 1
+        assert await station.ended(relay, within=15) == 1
     assert relay.said("relay.ended")
     assert station.application.row(message_id)["state"] == "pending"
+
+
+def has_received(relay: RelayProcess, number: signal.Signals) -> bool:
+    """Whether the process has no such signal pending: two that are pending at a time are delivered as one."""
+    status = Path(f"/proc/{relay.pid}/status").read_text()
+    pending = (
+        int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigPnd", "ShdPnd"))
+    )
+    return not any(mask >> (number - 1) & 1 for mask in pending)
 
 
 async def test_sigterm_ends_a_long_pause_at_once(sandbox: Sandbox, station: Station) -> None:
@@ -91,16 +101,16 @@ async def test_sigterm_ends_a_long_pause_at_once(sandbox: Sandbox, station: Stat
         asked = time.monotonic()
         relay.send(signal.SIGTERM)
         assert await station.ended(relay) == 0
-        assert time.monotonic() - asked < 3
+        assert time.monotonic() - asked < 15, "the pause lasts 200 s, the ping 60 s"
 
 
 async def test_sigterm_while_the_outbox_is_locked(sandbox: Sandbox, station: Station) -> None:
-    """What could not be settled within the grace is said; it ends in time, and what may go twice is known."""
-    station.environment["RELAY_STOP__GRACE_SECONDS"] = "2"
-    slow = sandbox.faults(tenant=GLOBEX, call="post", late=0.4)
+    """What could not be settled within the grace is reported; the relay ends in time, and the next one knows."""
+    station.environment["RELAY_STOP__GRACE_SECONDS"] = "4"
+    slow = sandbox.faults(tenant=GLOBEX, call="post", late=1.5)  # time to lock the file before the answer
     station.application.insert(GLOBEX)
     async with station.relay() as relay:
-        await station.until(lambda: slow.applied, "a post under way")
+        await station.until(lambda: slow.applied, "a post in flight")
         with closing(sqlite3.connect(station.application.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             relay.send(signal.SIGTERM)
@@ -155,8 +165,8 @@ async def test_many_sighups_at_once(sandbox: Sandbox, tmp_path: Path) -> None:
     assert sandbox.record.sent_twice() == []
 
 
-async def test_another_outbox_is_not_taken_by_a_reload(sandbox: Sandbox, tmp_path: Path) -> None:
-    """It would strand what is in the old one: refused with the mend, the old settings go on."""
+async def test_another_outbox_is_not_applied_by_a_reload(sandbox: Sandbox, tmp_path: Path) -> None:
+    """It would strand the messages in the old one: refused with a hint, the old settings stay in effect."""
     station = Station(tmp_path)
     station.environment.pop("RELAY_OUTBOX__URL")
     every = {**sandbox.environment(tmp_path), "RELAY_OUTBOX__URL": f"sqlite:///{station.application.path}"}
@@ -227,8 +237,10 @@ async def test_sighup_adds_removes_and_changes_tenants(sandbox: Sandbox, tmp_pat
         assert [request.call for request in sandbox.requests(ACME)].count("ping") == 1
 
 
-async def test_bad_new_settings_are_refused_and_the_old_ones_go_on(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Each problem is a line with the variable's name and the mend; later good ones are taken."""
+async def test_invalid_new_settings_are_refused_and_the_old_ones_stay(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Each problem is a line with the variable's name and a hint; later valid settings are applied."""
     station = Station(tmp_path)
     every = sandbox.environment(tmp_path)
     _write(station, every)
@@ -250,7 +262,7 @@ async def test_bad_new_settings_are_refused_and_the_old_ones_go_on(sandbox: Sand
 async def test_a_tenant_changed_in_the_middle_of_its_messages_loses_none(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """Its flight lands, its successor goes on; nothing twice, order kept."""
+    """Its posts in flight complete, its new worker continues; nothing is sent twice, the order is kept."""
     station = Station(tmp_path)
     every = sandbox.environment(tmp_path)
     _write(station, every)
@@ -272,7 +284,7 @@ async def _more_arrivals(sandbox: Sandbox, station: Station) -> None:
 
 
 def _by_key(enqueued: list[str], arrived: list[str], keys: int) -> bool:
-    """Whether each key's messages arrived in the order in which they were handed over."""
+    """Whether each key's messages arrived in the order in which they were enqueued."""
     place = {message_id: at for at, message_id in enumerate(arrived)}
     assert set(place) == set(enqueued)
     lanes = [[place[message_id] for message_id in enqueued[key::keys]] for key in range(keys)]

@@ -52,7 +52,7 @@ SIZE = Size(4, 200, 20_000, 60, 20, 2) if LONG else Size(2, 20, 1_000, 5, 3, 1)
 
 @dataclass(slots=True)
 class Storm:
-    """What was handed over and what was done to the relays; the slots hold the processes that run."""
+    """The enqueued messages and the faults injected into the relays; the slots hold the running processes."""
 
     size: Size
     sandbox: Sandbox
@@ -61,7 +61,7 @@ class Storm:
     outbox: str
     chance: random.Random
     slots: list[RelayProcess] = field(default_factory=list[RelayProcess])
-    handed: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
+    enqueued: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
     """Message ids by tenant and key, in the order of their rows."""
     kills: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
     """The epoch's seconds, and the number of the process."""
@@ -74,12 +74,12 @@ class Storm:
         return [tenant.tenant_id for tenant in self.sandbox.tenants]
 
     def begin(self) -> RelayProcess:
-        """A relay more, that spells the tenants its own way."""
+        """A relay more, with a spelling of the tenants of its own."""
         mine = spelling(self.sandbox, self.tenants, len(self.station.relays))
         return self.station.start(environment=mine)
 
     async def pour(self) -> None:
-        """Hand messages over all the time; restart the database between two transactions."""
+        """Enqueue messages continuously; restart the database between two transactions."""
         size, restarts = self.size, 0
         began, numbers = time.monotonic(), iter(range(size.messages))
         batches = int(size.seconds * 10)
@@ -96,7 +96,7 @@ class Storm:
         """A tenth of all is the first tenant's, so that a kill finds much of one tenant's."""
         tenant = self.tenants[0] if number % 10 == 0 else self.chance.choice(self.tenants)
         key, message_id = f"K{self.chance.randrange(KEYS)}", f"m-{number}"
-        self.handed[tenant, key].append(message_id)
+        self.enqueued[tenant, key].append(message_id)
         return tenant, DOCUMENT, message_id, key
 
     async def inject(self) -> None:
@@ -132,7 +132,7 @@ class Storm:
     def out_of_order(self) -> list[tuple[str, str]]:
         """The tenants and keys whose messages' first arrivals were not in the order of the rows."""
         places = {taken.message_id: taken.number for taken in self.sandbox.messages()}
-        in_order = {lane: [places[i] for i in ids] for lane, ids in self.handed.items()}
+        in_order = {lane: [places[i] for i in ids] for lane, ids in self.enqueued.items()}
         return [lane for lane, order in in_order.items() if order != sorted(order)]
 
     def repeats(self) -> Counter[tuple[int, str]]:
@@ -188,7 +188,7 @@ async def storm(tmp_path: Path) -> AsyncIterator[Storm]:
 
 
 async def test_no_storm_loses_a_message_or_lets_two_relays_send_for_one_tenant(storm: Storm) -> None:
-    """0 lost, order kept per key, at most 128 twice a kill and tenant, one sender at a time, the judge silent."""
+    """0 lost, order kept per key, at most 128 sent twice for a kill and tenant, one sender at a time, no violation."""
     storm.sandbox.faults(call="post", late=0.01)  # so that a kill meets posts that are taken, not answered
     storm.slots += [storm.begin() for _ in range(SIZE.relays)]
     for relay in storm.slots:

@@ -1,7 +1,7 @@
 """Every row of the core table, seen from both ends: what ION is asked next, what becomes of the message.
 
-One relay and one simulator carry all the cases at once, each as a tenant of its own. A case says the faults,
-and the exact requests that follow from it.
+One relay and one simulator run all the cases at once, each as a tenant of its own. A case states the faults and
+the exact requests that follow from them.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class Case:
     """One row's promise. `faults`: rules for the tenant; `seen`: the requests, see `support/sequence.py`.
 
     `state`: the message's in the outbox at the end; `tenant`: the tenant's in `relay status`, and words of
-    its reason; `blamed`: how many attempts are counted; `lasts`: the faults does not end, `seen` is how it begins.
+    its reason; `counted`: how many attempts are counted; `lasts`: the faults do not end, `seen` is the beginning.
     """
 
     name: str
@@ -194,7 +194,7 @@ def post_cases() -> Iterator[Case]:
     )
     for status in (302, 404, 405, 406, 415, 418):
         yield Case(
-            f"{status} to a post: ping after a pause, the message is not blamed",
+            f"{status} to a post: ping after a pause, no attempt is counted",
             f"{OPENING} post:{status} ~1 {PING} post:{status} ~2 {PING} post",
             (_rule("post", status=status, count=2),),
         )
@@ -211,7 +211,7 @@ def post_cases() -> Iterator[Case]:
     )
     for status in (429, 503):
         yield Case(
-            f"{status} to a post: ping after a pause, the message is not blamed",
+            f"{status} to a post: ping after a pause, no attempt is counted",
             f"{OPENING} post:{status} ~1 {PING} post:{status} ~2 {PING} post",
             (_rule("post", status=status, count=2),),
         )
@@ -222,7 +222,7 @@ def post_cases() -> Iterator[Case]:
         )
     for status in (408, 500, 501, 502, 504):
         yield Case(
-            f"{status} to a post: ping after a pause, the message is blamed",
+            f"{status} to a post: ping after a pause, the attempt is counted",
             f"{OPENING} post:{status} ~1 {PING} post:{status} ~2 {PING} post",
             (_rule("post", status=status, count=2),),
             counted=2,
@@ -315,7 +315,7 @@ def token_cases() -> Iterator[Case]:
             auth="oauth2",
         )
     yield Case(
-        "the token service stumbles once: bridged at once, no trouble",
+        "the token service stumbles once: bridged at once, no incident",
         f"token:500 token {OPENING} post",
         (_rule("token", status=500, count=1),),
         auth="oauth2",
@@ -350,11 +350,11 @@ def token_cases() -> Iterator[Case]:
     )
 
 
-# --- faults that lasts: what `relay status` says meanwhile ---------------------------------------------
+# --- lasting faults: what `relay status` says meanwhile ----- ---------------------------------------------
 
 
 def lasting_cases() -> Iterator[Case]:
-    """A trouble that does not end: the message waits and is never parked, the status says why."""
+    """An incident that does not end: the message waits and is never parked, the status says why."""
     for call in ("ping", "versions", "acceptedDocuments"):
         failed = f"{_BEFORE[call]}{_WORD[call]}:503"
         yield Case(
@@ -406,7 +406,7 @@ CASES = [*opening_cases(), *post_cases(), *token_cases(), *lasting_cases()]
 
 @dataclass(slots=True)
 class Stage:
-    """All cases under way: each is a tenant with one message."""
+    """All running cases: each is a tenant with one message."""
 
     sandbox: Sandbox
     station: Station
@@ -452,7 +452,7 @@ def _environment(sandbox: Sandbox, station: Station) -> dict[str, str]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    """The relay and the simulator with all cases' tenants; the messages are handed over while it runs."""
+    """The relay and the simulator with all cases' tenants; the messages are enqueued while it runs."""
     tenants = [
         SandboxTenant(
             _tenant_of(number), accepted=list(case.accepted), versions=case.versions, auth=case.auth
@@ -480,7 +480,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
     ("number", "case"), list(enumerate(CASES)), ids=[case.name.replace("/", " ") for case in CASES]
 )
 async def test_row(stage: Stage, number: int, case: Case) -> None:
-    """The requests, the message's fate, the tenant's state, and a silent judge: as the row says."""
+    """The requests, the message's fate, and the tenant's state are as the row says, without a violation."""
     tenant = _tenant_of(number)
     wanted = calls(case.seen)
 

@@ -14,7 +14,7 @@ GIVEN = json.dumps({"traceparent": f"00-{TRACE}-{SPAN}-01", "documentId": "SO-1"
 
 
 async def test_the_applications_trace_goes_through_to_ion(sandbox: Sandbox, station: Station) -> None:
-    """With each authentication: the post carries the span that the collector has, below the row's own."""
+    """With each authentication: the post's header names the span that the collector received, a child of the row's own."""
     with collector() as receiver:
         traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "NO_PROXY": "127.0.0.1"}
         station.application.insert_all(
@@ -44,10 +44,10 @@ async def test_without_a_collector_the_row_goes_as_ever(sandbox: Sandbox, statio
     assert {request.traceparent for request in sandbox.requests(ACME)} == {None}
 
 
-async def test_a_collector_that_refuses_is_one_trouble_and_no_hindrance(
+async def test_a_collector_that_refuses_is_one_incident_and_no_obstacle(
     sandbox: Sandbox, station: Station
 ) -> None:
-    """It is told once, with its code and without the library's own lines, and is over when spans are taken."""
+    """It is reported once, with its code and without the library's own lines, and resolved when spans are accepted."""
     with collector() as receiver:
         receiver.status = 400
         traces = {
@@ -59,10 +59,12 @@ async def test_a_collector_that_refuses_is_one_trouble_and_no_hindrance(
             for _ in range(2):
                 station.application.insert_all([EncodedPost(ACME, order(1), parameters=GIVEN)])
                 await station.until_delivered(ACME)
-                await station.until(lambda: relay.said("incident.opened", kind="traces") != [], "it is told")
+                await station.until(
+                    lambda: relay.said("incident.opened", kind="traces") != [], "the incident"
+                )
             receiver.status = 200
             station.application.insert_all([EncodedPost(ACME, order(1), parameters=GIVEN)])
-            await station.until(lambda: relay.said("incident.resolved") != [], "it is over")
+            await station.until(lambda: relay.said("incident.resolved") != [], "its end")
             assert [line["code"] for line in relay.said("incident.opened")] == ["RELAY-164"]
             assert "logger" not in relay.text
     assert {request.status for request in sandbox.requests(ACME) if request.call == "post"} == {202}

@@ -1,6 +1,6 @@
 """An outbox of an earlier version is brought up to date while messages flow; the earlier relay is the released one.
 
-On PostgreSQL both relays share the tenants meanwhile, and the sandbox's record says that nobody noticed.
+On PostgreSQL both relays share the tenants meanwhile, and the simulator's record shows no effect.
 """
 
 import asyncio
@@ -37,14 +37,14 @@ _INSERT = (
 
 
 @dataclass(slots=True)
-class House:
+class Upgrade:
     """The sandbox, the database, the relays of both versions."""
 
     sandbox: Sandbox
     station: Station
     outbox: str
     older: dict[str, str]
-    handed: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
+    enqueued: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
     """Message ids by tenant and key, in the order of their rows."""
 
     async def begin(self, version: str = relay.__version__) -> int:
@@ -56,7 +56,7 @@ class House:
         return number
 
     async def end(self, number: int) -> int:
-        """Stop it kindly; what it ended with."""
+        """Stop it with SIGTERM; its exit code."""
         self.relay(number).send(signal.SIGTERM)
         return await self.station.ended(self.relay(number), 30)
 
@@ -74,21 +74,21 @@ class House:
         return sum(sender(post) == number for post in self.sandbox.requests(call="post"))
 
     async def pour(self, enough: asyncio.Event) -> None:
-        """Hand messages over all the time."""
+        """Enqueue messages continuously."""
         async with connected(self.outbox) as database:
             for key in itertools.cycle(("K0", "K1")):
                 if enough.is_set():
                     return
                 async with database.transaction():
                     for tenant in TENANTS:
-                        ids = self.handed[tenant, key]
+                        ids = self.enqueued[tenant, key]
                         ids.append(f"{tenant}-{key}-{len(ids)}")
                         await database.execute(_INSERT, tenant, DOCUMENT, ids[-1], key)
                 await asyncio.sleep(BEAT)
 
     async def until_over(self) -> None:
         """Until ION took every message, and the outbox says so too."""
-        total = sum(map(len, self.handed.values()))
+        total = sum(map(len, self.enqueued.values()))
         await self.station.until(lambda: self.sandbox.record.count() == total, "all to be taken", 60)
         left = "SELECT count(*) FROM relay_outbox WHERE state <> 'delivered'"
         async with connected(self.outbox) as database:
@@ -101,12 +101,12 @@ class House:
 
     def out_of_order(self) -> list[tuple[str, str]]:
         places = {taken.message_id: taken.number for taken in self.sandbox.messages()}
-        in_order = {lane: [places[i] for i in ids] for lane, ids in self.handed.items()}
+        in_order = {lane: [places[i] for i in ids] for lane, ids in self.enqueued.items()}
         return [lane for lane, order in in_order.items() if order != sorted(order)]
 
 
 @pytest.fixture
-async def house(postgres: Cluster, tmp_path: Path) -> AsyncIterator[House]:
+async def house(postgres: Cluster, tmp_path: Path) -> AsyncIterator[Upgrade]:
     """A database with an outbox that the released relay made."""
     tenants = [SandboxTenant(name, f"lid://{name[:3].lower()}.orders.1", [DOCUMENT]) for name in TENANTS]
     name = await postgres.create()
@@ -114,7 +114,7 @@ async def house(postgres: Cluster, tmp_path: Path) -> AsyncIterator[House]:
         station = Station(tmp_path / "station")
         station.environment |= sandbox.environment(tmp_path)
         station.environment |= {"RELAY_OUTBOX__URL": postgres.url_of(name), "RELAY_LEASE_SECONDS": "5"}
-        built = House(sandbox, station, postgres.url_of(name), released(tmp_path / "released"))
+        built = Upgrade(sandbox, station, postgres.url_of(name), released(tmp_path / "released"))
         made = await station.command("outbox", "upgrade", environment=built.older)
         assert made.code == 0, made.err
         try:
@@ -126,8 +126,8 @@ async def house(postgres: Cluster, tmp_path: Path) -> AsyncIterator[House]:
             await postgres.drop(name)
 
 
-async def test_an_outbox_is_upgraded_and_its_relays_are_replaced_while_messages_flow(house: House) -> None:
-    """0 lost, none twice, order per key kept, never two relays at a time for one tenant, the judge silent."""
+async def test_an_outbox_is_upgraded_and_its_relays_are_replaced_while_messages_flow(house: Upgrade) -> None:
+    """0 lost, none twice, order per key kept, never two relays at a time for one tenant, no violation."""
     assert await house.version() == 1
     olds = [await house.begin(OLD), await house.begin(OLD)]
     enough = asyncio.Event()
@@ -174,7 +174,7 @@ async def test_an_outbox_is_upgraded_and_its_relays_are_replaced_while_messages_
     assert house.sandbox.violations == []
 
 
-async def test_a_relay_refuses_an_outbox_that_is_older_than_it_needs(house: House) -> None:
+async def test_a_relay_refuses_an_outbox_that_is_older_than_it_needs(house: Upgrade) -> None:
     for command in (("run",), ("status",), ("messages", "list")):
         ran = await house.station.command(*command)
         assert ran.code == 2

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     path
     for path in (
-        *ROOT.glob("*.md"),
+        *(path for path in ROOT.glob("*.md") if path.name != "CHANGELOG.md"),  # which has names of the past
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("relay/observability/runbook/*.md"),
         *ROOT.glob("deploy/**/*.md"),

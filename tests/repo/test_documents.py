@@ -25,7 +25,7 @@ from tools import generate
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 OPERATING = (DOCS / "operating.md").read_text()
-HANDING_OVER = (DOCS / "handing-over.md").read_text()
+ENQUEUE = (DOCS / "enqueue.md").read_text()
 README = (ROOT / "README.md").read_text()
 
 
@@ -46,20 +46,20 @@ def first_cells(text: str) -> set[str]:
 
 
 def kinds_of(tree: ast.AST) -> Iterator[str]:
-    """What stands as `kind` where a trouble is met, as source text."""
+    """What stands as `kind` where an incident is reported, as source text."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("incidents.report"):
             yield ast.unparse(node.args[0])
 
 
-def test_every_kind_of_trouble_can_be_looked_up() -> None:
+def test_every_kind_of_incident_can_be_looked_up() -> None:
     """By its `kind` in the table of answers; the relay's own in operating.md."""
     kinds = {
         kind for path in (ROOT / "relay").rglob("*.py") for kind in kinds_of(ast.parse(path.read_text()))
     }
     assert kinds == {"row.name", "'outbox'", "'traces'", "'inbound'"}
     assert "**Kind `outbox`**" in OPERATING
-    assert "kind `traces`" in section(OPERATING, "Traces")
+    assert "kind `traces`" in section(OPERATING, "Tracing")
     page = (DOCS / "what-happens-when.md").read_text()
     assert {row.name for row in protocol.ROWS} == set(re.findall(r"\| `([a-z0-9-]+)` \|", page))
 
@@ -69,11 +69,11 @@ def test_every_kind_of_trouble_can_be_looked_up() -> None:
 
 def test_the_run_book_explains_every_state_that_status_shows() -> None:
     shown = {*get_args(StateName), overview.UNCONFIGURED, overview.STOPPED, overview.PAUSED}
-    assert first_cells(section(OPERATING, "How is it?")) == shown
+    assert first_cells(section(OPERATING, "Status")) == shown
 
 
 def test_the_run_book_explains_every_state_of_a_message() -> None:
-    rows = re.findall(r"^\| (\w+) \| ", section(OPERATING, "One message"), re.MULTILINE)
+    rows = re.findall(r"^\| (\w+) \| ", section(OPERATING, "Messages"), re.MULTILINE)
     assert set(rows) == set(get_args(MessageState))
 
 
@@ -112,7 +112,7 @@ def outbox() -> Iterator[sqlite3.Connection]:
 
 def test_every_column_is_described_and_no_other(outbox: sqlite3.Connection) -> None:
     columns = {row[1] for row in outbox.execute("PRAGMA table_info(relay_outbox)")}
-    described = section(HANDING_OVER, "The columns").partition("`parameters` takes")[0]
+    described = section(ENQUEUE, "Columns").partition("`parameters` takes")[0]
     assert first_cells(described) == columns
 
 
@@ -123,7 +123,7 @@ def test_every_column_is_described_and_no_other(outbox: sqlite3.Connection) -> N
 def test_a_column_takes_what_the_page_says_and_not_one_character_more(
     outbox: sqlite3.Connection, column: str, longest: int
 ) -> None:
-    (row,) = re.findall(rf"^\| `{column}` \|.*$", HANDING_OVER, re.MULTILINE)
+    (row,) = re.findall(rf"^\| `{column}` \|.*$", ENQUEUE, re.MULTILINE)
     assert f"1 to {longest} " in row
     columns = {"tenant_id": "T", "document_name": "D", "payload": b"x"}
     names = ", ".join({**columns, column: ""})
@@ -149,7 +149,7 @@ def is_for_postgres(statement: str) -> bool:
 
 
 def test_every_insert_in_the_documents_is_one_that_the_outbox_takes(outbox: sqlite3.Connection) -> None:
-    pages = inserts(HANDING_OVER) + inserts(README)
+    pages = inserts(ENQUEUE) + inserts(README)
     statements = [statement for statement in pages if not is_for_postgres(statement)]
     assert len(statements) == 5, "SQL, Python, C#, Java; the README's"
     for statement in statements:
@@ -161,7 +161,7 @@ def test_every_insert_in_the_documents_is_one_that_the_outbox_takes(outbox: sqli
 
 async def test_an_application_may_run_every_insert_for_postgresql(postgres: Cluster) -> None:
     """With the right to INSERT and no other."""
-    pages = inserts(HANDING_OVER) + inserts(README) + inserts((DOCS / "postgres.md").read_text())
+    pages = inserts(ENQUEUE) + inserts(README) + inserts((DOCS / "postgres.md").read_text())
     statements = [statement for statement in pages if is_for_postgres(statement)]
     assert len(statements) == 3, "one a page"
     role = await postgres.role("application")
@@ -189,7 +189,7 @@ def test_the_readme_holds_the_table_of_what_happens_when() -> None:
 def test_the_summary_in_the_readme_is_that_of_the_picture() -> None:
     """The README's picture and the lines below it are of one run."""
     picture = (DOCS / "demo.svg").read_text()
-    for what in ("handed over", "delivered", "parked", "lost", "violations", "out of order"):
+    for what in ("enqueued", "delivered", "parked", "lost", "violations", "out of order"):
         (number,) = re.findall(rf"(\d+) {what}", picture)
         assert re.search(rf"^ +{number}  {what}\b", README, re.MULTILINE), what
 

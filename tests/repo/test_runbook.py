@@ -1,4 +1,4 @@
-"""The run book: a page for each code, and a code for each warning, error and kind of trouble in the code."""
+"""The run book: a page for each code, and a code for each warning, error and kind of incident in the code."""
 
 import ast
 import re
@@ -17,8 +17,8 @@ SOURCES = [
     for path in sorted((ROOT / "relay").rglob("*.py"))
     if not {"sandbox", "demo"} & set(path.relative_to(ROOT).parts)
 ]
-HEADINGS = ["What happened", "What the relay does now", "What you may do", "How you know that it is over"]
-NEEDS_A_PERSON = {"warning", "error", "exception", "critical"}
+HEADINGS = ["What happened", "What the relay does now", "What you can do", "How to see that it is over"]
+WARNINGS = {"warning", "error", "exception", "critical"}
 
 
 # --- pages ----------------------------------------------------------------------------------------
@@ -50,12 +50,12 @@ def test_the_codes_that_a_page_names_exist(code: error_codes.Code) -> None:
 
 
 def said(tree: ast.AST) -> Iterator[str]:
-    """The events that are said as a warning or an error."""
+    """The events that are logged as a warning or an error."""
     for node in ast.walk(tree):
         if (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Attribute)
-            and node.func.attr in NEEDS_A_PERSON
+            and node.func.attr in WARNINGS
             and node.args
             and isinstance(node.args[0], ast.Constant)
             and isinstance(node.args[0].value, str)
@@ -64,7 +64,7 @@ def said(tree: ast.AST) -> Iterator[str]:
 
 
 def kinds(tree: ast.AST) -> Iterator[str]:
-    """The kinds of trouble that are met, where they stand as text."""
+    """The kinds of incidents that are reported, where they are literals."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("incidents.report"):
             first = node.args[0]
@@ -77,7 +77,7 @@ def test_every_warning_and_error_in_the_code_has_a_code() -> None:
     assert {event for event in found if error_codes.of_line(event) is None} == {"incident.ongoing"}
 
 
-def test_every_kind_of_trouble_in_the_code_has_a_code() -> None:
+def test_every_kind_of_incident_in_the_code_has_a_code() -> None:
     found = {kind for path in SOURCES for kind in kinds(ast.parse(path.read_text()))} - {"row.name"}
     found |= {row.name for row in protocol.ROWS if row is not protocol.OK}
     assert {"outbox", "busy"} <= found

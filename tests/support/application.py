@@ -45,7 +45,7 @@ class Application:
             connection.row_factory = sqlite3.Row
             yield connection
 
-    # --- handing over -----------------------------------------------------------------------------
+    # --- enqueueing ------------------------------------------------------------------------------
 
     def insert(
         self, tenant: str, payload: bytes | str | None = None, document: str = ORDER, **more: Any
