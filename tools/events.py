@@ -53,7 +53,7 @@ EVENTS = (
         "the previous relay ended without settling its last posts",
         {
             "reason": "the relay before this one ended without settling its last posts",
-            "detail": "at most 128 messages a tenant go out again, under the same message ids",
+            "detail": "at most 128 messages a tenant are sent again under the same message ids",
         },
     ),
     Event("relay.ended", "info", "the relay ended, and everything was settled"),

@@ -1,49 +1,43 @@
-"""This file is which of a tenant's documents must wait: not accepted yet, or accepted and yet refused.
+"""Which of a tenant's documents must wait: not accepted by ION yet, or accepted and yet refused.
 
-Pure: `now` and the chance are handed in. A document that is not accepted waits for an administrator, and ION
-is asked again on the retry schedule. One that is listed as accepted and meets "not ready" all the same makes
-that message's lane wait; the whole document only when another lane's message meets it too.
+Pure: `now` and the chance are arguments. A document that is not accepted waits for an administrator, and
+acceptedDocuments is polled on the retry schedule. One that is listed as accepted and yet refused with "not
+ready" holds the lane of that message; the whole document is held only when another lane is refused too.
 """
 
 from collections.abc import Callable
 
 from relay.core.model import DocumentName
-from relay.core.poison import Lane, Unready
+from relay.core.poison import Lane
 from relay.core.retry import Schedule
 
 
-class Documents:
-    """One tenant's documents."""
+class DocumentHolds:
+    """Documents that are listed as accepted and yet refused as not ready: what to hold, and until when."""
 
     def __init__(self, schedule: Schedule, chance: Callable[[], float]) -> None:
         self._schedule, self._chance = schedule, chance
         self._unready = Unready()
         self._refused: set[tuple[DocumentName, Lane]] = set()
         self._held: dict[DocumentName, float] = {}
-        self._waiting: frozenset[DocumentName] = frozenset()
-        self._asks = 0
-        self.ask_at: float | None = None
-        """When acceptedDocuments is asked again; None where nothing waits for it."""
 
-    # --- accepted, and yet refused ------------------------------------------------------------------
-
-    def refused(self, document: DocumentName, lane: Lane) -> None:
-        """A message of this lane met "not ready"; the next initialisation says whether it is still listed."""
+    def refuse(self, document: DocumentName, lane: Lane) -> None:
+        """A message of this lane was not ready; the next initialisation shows whether it is still listed."""
         self._refused.add((document, lane))
 
     def delivered(self, document: DocumentName) -> None:
-        """It works."""
+        """A message of this document was delivered: earlier refusals no longer count."""
         self._unready.delivered(document)
 
-    def initialised(self, accepted: frozenset[DocumentName], now: float) -> list[tuple[Lane, float]]:
-        """What was refused and is listed all the same: the lanes to hold, and until when."""
+    def after_initialise(self, accepted: frozenset[DocumentName], now: float) -> list[tuple[Lane, float]]:
+        """Hold what was refused and is listed all the same; the lanes to hold, and until when."""
         lanes: list[tuple[Lane, float]] = []
         for document, lane in self._refused:
             if document not in accepted:
                 continue
-            times, whole = self._unready.met(document, lane)
+            times, is_whole = self._unready.count(document, lane)
             until = now + self._schedule.delay(times, self._chance())
-            if whole:
+            if is_whole:
                 self._held[document] = until
             else:
                 lanes.append((lane, until))
@@ -51,49 +45,79 @@ class Documents:
         return lanes
 
     def held(self, now: float) -> tuple[frozenset[DocumentName], bool]:
-        """The documents held as a whole, and whether one of them was let go just now."""
-        over = [document for document, until in self._held.items() if until <= now]
-        for document in over:
+        """The documents held as a whole, and whether the hold of one of them has just ended."""
+        ended = [document for document, until in self._held.items() if until <= now]
+        for document in ended:
             del self._held[document]
-        return frozenset(self._held), bool(over)
+        return frozenset(self._held), bool(ended)
 
     @property
-    def holding(self) -> bool:
+    def any_held(self) -> bool:
         """Whether a document is held as a whole."""
         return bool(self._held)
 
     @property
-    def next_hold_end(self) -> float | None:
-        """When the first held document is let go."""
+    def next_end(self) -> float | None:
+        """When the first hold of a whole document ends."""
         return min(self._held.values(), default=None)
 
-    def revised(self) -> None:
-        """A person acted: nothing is held, and ION may be asked at once."""
+    def clear(self) -> None:
+        """An operator acted: nothing is held."""
         self._held.clear()
-        if self.ask_at is not None:
-            self.ask_at = 0.0
 
-    # --- not accepted yet -----------------------------------------------------------------------------
 
-    def waiting(self, documents: frozenset[DocumentName], now: float) -> frozenset[DocumentName]:
-        """These have messages and are not accepted; the answer is what nobody was told of yet."""
+class Unready:
+    """How often in a row a listed document was refused as not ready, by lane."""
+
+    def __init__(self) -> None:
+        self._refusals: dict[DocumentName, dict[Lane, int]] = {}
+
+    def count(self, document: DocumentName, lane: Lane) -> tuple[int, bool]:
+        """How many refusals in a row now, and whether the whole document is to be held."""
+        lanes = self._refusals.setdefault(document, {})
+        lanes[lane] = lanes.get(lane, 0) + 1
+        is_whole = len(lanes) > 1
+        return (max(lanes.values()) if is_whole else lanes[lane]), is_whole
+
+    def delivered(self, document: DocumentName) -> None:
+        """A message of this document was delivered: earlier refusals no longer count."""
+        self._refusals.pop(document, None)
+
+
+class PollSchedule:
+    """When acceptedDocuments is polled again because messages wait for documents that are not accepted."""
+
+    def __init__(self, schedule: Schedule, chance: Callable[[], float]) -> None:
+        self._schedule, self._chance = schedule, chance
+        self._waiting: frozenset[DocumentName] = frozenset()
+        self._polls = 0
+        self.next_poll: float | None = None
+        """None where no document waits."""
+
+    def update(self, documents: frozenset[DocumentName], now: float) -> frozenset[DocumentName]:
+        """These have messages and are not accepted; returns those that were not known to wait."""
         new = documents - self._waiting
         if not documents:
-            self._asks, self.ask_at = 0, None
+            self._polls, self.next_poll = 0, None
         elif new:
-            self._asks = 0
+            self._polls = 0
             self._plan(now)
         self._waiting = documents
         return new
 
-    def is_ask_due(self, now: float) -> bool:
-        """Whether it is time to ask again."""
-        return self.ask_at is not None and now >= self.ask_at
+    def is_due(self, now: float) -> bool:
+        """Whether it is time to poll."""
+        return self.next_poll is not None and now >= self.next_poll
 
-    def asked(self, now: float) -> None:
-        """It was asked; the next time is later."""
-        self._asks += 1
+    def polled(self, now: float) -> None:
+        """An answer came; the next poll is later."""
+        self._polls += 1
         self._plan(now)
 
+    def poll_now(self) -> None:
+        """An operator acted: where documents wait, poll at once."""
+        if self.next_poll is not None:
+            self.next_poll = 0.0
+
     def _plan(self, now: float) -> None:
-        self.ask_at = now + self._schedule.delay(self._asks + 1, self._chance())
+        self.next_poll = now + self._schedule.delay(self._polls + 1, self._chance())

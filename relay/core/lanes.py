@@ -1,4 +1,4 @@
-"""This file is which message may go next: order per key, what is held back, how many at a time.
+"""The prefetched messages in first-in-first-out lanes: which may be sent next, and which are held.
 
 Pure: `now` (seconds of the loop's clock) is an argument. A lane is the messages of one ordering key, of the
 whole tenant, or a single message, as the tenant's `ordering` says.
@@ -18,10 +18,10 @@ _TENANT_LANE = "the tenant's only lane"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the next read of the outbox should leave out, and what it was based on.
+class ReadPlan:
+    """What the next read of the outbox leaves out, and the `generation` that it is based on.
 
-    `closed`: the lanes of which nothing more is wanted now, whether the store is told by key or by row.
+    `held`: by ordering key. `known`: by row. `closed`: all lanes of which nothing more is wanted now.
     """
 
     held: frozenset[OrderingKey | None]
@@ -38,18 +38,18 @@ class _Queue:
 
 
 class Lanes:
-    """The messages read ahead, by lane.
+    """The prefetched messages, by lane: at most `max_messages` a lane, and about `max_bytes` in all.
 
-    Of each lane at most one message is under way. What is buffered of a lane is always an unbroken
-    run from its head on; whatever could break the run (a hold, a change by a person) forgets the lane
-    and bumps `generation`, so that a read begun before is thrown away.
+    Of each lane at most one message is in flight. What is buffered of a lane is always an unbroken run from
+    its head on; whatever could break the run (a hold, an operator's change) discards the lane and increments
+    `generation`, so that the result of a read begun before is ignored.
     """
 
-    def __init__(self, ordering: Ordering, *, ahead: int = 128, ahead_bytes: int = 16 * 2**20) -> None:
+    def __init__(self, ordering: Ordering, *, max_messages: int, max_bytes: int) -> None:
         self._ordering = ordering
-        self._prefetch, self._ahead_bytes = ahead, ahead_bytes
+        self._max_messages, self._max_bytes = max_messages, max_bytes
         self._queues: dict[Lane, _Queue] = {}
-        self._under_way: dict[Lane, Message] = {}
+        self._in_flight: dict[Lane, Message] = {}
         self._holds: dict[Lane, float] = {}
         self._suspects: dict[Lane, None] = {}
         self._ready: list[tuple[RowId, Lane]] = []
@@ -58,7 +58,7 @@ class Lanes:
         self.buffered_bytes = 0
 
     def lane_of(self, message: Message) -> Lane:
-        """The lane this message belongs to."""
+        """The lane that the message belongs to."""
         match self._ordering:
             case "key":
                 return message.ordering_key
@@ -69,82 +69,82 @@ class Lanes:
             case _:
                 assert_never(self._ordering)
 
-    # --- reading ahead --------------------------------------------------------------------------
+    # --- reading from the outbox --------------------------------------------------------------------------
 
-    def wanted(self, now: float, unsettled: Iterable[RowId]) -> Wanted | None:
-        """What to leave out of the next read; None where no read makes sense now."""
+    def plan_read(self, now: float, unsettled: Iterable[RowId]) -> ReadPlan | None:
+        """What the next read leaves out; None where no read makes sense now."""
         self._expire(now)
         known = self._known.union(unsettled)
-        if self.buffered_bytes >= self._ahead_bytes:
+        if self.buffered_bytes >= self._max_bytes:
             return None
         full = {lane for lane, queue in self._queues.items() if queue.full}
         closed = frozenset(full.union(self._holds))
         match self._ordering:
             case "key":
                 held = cast("frozenset[OrderingKey | None]", closed)
-                return Wanted(held, frozenset(known), closed, self.generation)
+                return ReadPlan(held, frozenset(known), closed, self.generation)
             case "tenant":
-                return None if closed else Wanted(frozenset(), frozenset(known), closed, self.generation)
+                return None if closed else ReadPlan(frozenset(), frozenset(known), closed, self.generation)
             case "none":
                 rows = cast("set[RowId]", set(self._holds))
-                return Wanted(frozenset(), frozenset(known | rows), closed, self.generation)
+                return ReadPlan(frozenset(), frozenset(known | rows), closed, self.generation)
             case _:
                 assert_never(self._ordering)
 
     @property
-    def room_bytes(self) -> int:
-        """How many bytes of payload may be read now."""
-        return max(self._ahead_bytes - self.buffered_bytes, 1)
+    def free_bytes(self) -> int:
+        """How many bytes of payload may be read now, at least one."""
+        return max(self._max_bytes - self.buffered_bytes, 1)
 
-    def offer(self, messages: Iterable[Message], wanted: Wanted, now: float) -> bool:
-        """Take in what a read found, in its order. False: the read is out of date, nothing was taken."""
-        if wanted.generation != self.generation:
+    def add(self, messages: Iterable[Message], plan: ReadPlan, now: float) -> bool:
+        """Add what a read returned, in its order. False: the read is out of date, nothing was added."""
+        if plan.generation != self.generation:
             return False
         for message in messages:
-            self._offer(message, now)
+            self._add(message, now)
         return True
 
-    def _offer(self, message: Message, now: float) -> None:
+    def _add(self, message: Message, now: float) -> None:
         lane = self.lane_of(message)
         if lane in self._holds:
             return
         if message.holds_for > 0:
             self._holds[lane] = now + message.holds_for
-            self._forget(lane)
+            self._discard(lane)
             return
         queue = self._queues.setdefault(lane, _Queue())
         if queue.full:
             return
         queue.messages.append(message)
         self._count(queue, message, 1)
-        if len(queue.messages) >= self._prefetch or queue.size >= self._ahead_bytes // 8:
+        if len(queue.messages) >= self._max_messages or queue.size >= self._max_bytes // 8:
             queue.full = True
         if len(queue.messages) == 1:
             self._make_ready(lane)
 
-    # --- going ------------------------------------------------------------------------------------
+    # --- sending ----------------------------------------------------------------------------------
 
     @property
     def ready(self) -> int:
-        """About how many lanes could launch a message now (never too few)."""
+        """About how many lanes have a message that could be sent now (never too few)."""
         return len(self._ready)
 
     def take(self, *, cautious: bool) -> Message | None:
-        """The next message to go. `cautious`: rather not of a lane that met trouble last."""
-        suspected: list[tuple[RowId, Lane]] = []
+        """The next message to send. `cautious`: prefer lanes whose last message did not fail."""
+        suspects: list[tuple[RowId, Lane]] = []
         chosen: tuple[RowId, Lane] | None = None
         while self._ready and chosen is None:
             entry = heapq.heappop(self._ready)
             if not self._is_current(entry):
                 continue
             if cautious and entry[1] in self._suspects:
-                suspected.append(entry)
+                suspects.append(entry)
             else:
                 chosen = entry
-        if chosen is None and suspected:
+        if chosen is None and suspects:
             order = list(self._suspects)
-            chosen = min(suspected, key=lambda entry: order.index(entry[1]))
-        for entry in suspected:
+            chosen = min(suspects, key=lambda entry: order.index(entry[1]))
+        for entry in suspects:
             if entry is not chosen:
                 heapq.heappush(self._ready, entry)
         return None if chosen is None else self._launch(chosen[1])
@@ -153,19 +153,19 @@ class Lanes:
         queue = self._queues[lane]
         message = queue.messages.popleft()
         self._count(queue, message, -1)
-        self._known.add(message.row)  # still known: it is under way
-        self._under_way[lane] = message
+        self._known.add(message.row)  # still known: it is in flight
+        self._in_flight[lane] = message
         if (
             queue.full
-            and len(queue.messages) <= self._prefetch // 2
-            and queue.size <= self._ahead_bytes // 16
+            and len(queue.messages) <= self._max_messages // 2
+            and queue.size <= self._max_bytes // 16
         ):
             queue.full = False
         return message
 
-    def done(self, message: Message) -> None:
-        """It was delivered or parked: its lane goes on, and nothing is held against it."""
-        lane = self._land(message)
+    def finish(self, message: Message) -> None:
+        """It was delivered or parked: its lane continues, and is no longer suspect."""
+        lane = self._end_flight(message)
         self._suspects.pop(lane, None)
         queue = self._queues.get(lane)
         if queue is not None and queue.messages:
@@ -173,9 +173,9 @@ class Lanes:
         else:
             self._queues.pop(lane, None)
 
-    def back(self, message: Message) -> None:
-        """It did not go, or was cut off: back to the head of its lane, as if nothing had been."""
-        lane = self._land(message)
+    def put_back(self, message: Message) -> None:
+        """It was not sent, or was cancelled: it returns to the head of its lane."""
+        lane = self._end_flight(message)
         if lane in self._holds:
             return
         queue = self._queues.setdefault(lane, _Queue())
@@ -183,38 +183,38 @@ class Lanes:
         self._count(queue, message, 1)
         self._make_ready(lane)
 
-    def released(self, message: Message) -> None:
-        """It met trouble. Its lane is suspected, and held until `hold` says when it may be read anew."""
-        lane = self._land(message)
+    def release(self, message: Message) -> None:
+        """It failed. Its lane is suspect, and held until `hold` sets the time when it may be read again."""
+        lane = self._end_flight(message)
         self._suspects.pop(lane, None)
         self._suspects[lane] = None
         self.hold(lane)
 
     def hold(self, lane: Lane, until: float = inf) -> None:
-        """Nothing of this lane goes before `until`; then it is read anew."""
+        """Send nothing of this lane before `until`; then it is read again."""
         self._holds[lane] = until
-        self._forget(lane)
+        self._discard(lane)
         self.generation += 1
 
-    # --- forgetting -----------------------------------------------------------------------------------
+    # --- discarding -----------------------------------------------------------------------------------
 
     def discard(self) -> None:
-        """Forget all that was read ahead and every timed hold: the outbox knows better now."""
+        """Discard all prefetched messages and every timed hold: they are out of date."""
         for lane in list(self._queues):
-            self._forget(lane)
+            self._discard(lane)
         self._ready.clear()
         self._holds = {lane: until for lane, until in self._holds.items() if until == inf}
         self.generation += 1
 
     def discard_unaccepted(self, accepted: frozenset[DocumentName]) -> None:
-        """Forget what was read ahead if some of it is not accepted any more."""
+        """Discard the prefetched messages if some of them are no longer accepted."""
         queues = self._queues.values()
         if any(message.document_name not in accepted for queue in queues for message in queue.messages):
             for lane in list(self._queues):
-                self._forget(lane)
+                self._discard(lane)
             self.generation += 1
 
-    def _forget(self, lane: Lane) -> None:
+    def _discard(self, lane: Lane) -> None:
         queue = self._queues.pop(lane, None)
         for message in queue.messages if queue else ():
             self._count(None, message, -1)
@@ -222,19 +222,19 @@ class Lanes:
     # --- holds ------------------------------------------------------------------------------------------
 
     def next_hold_end(self, now: float) -> float | None:
-        """When the earliest timed hold ends; None where there is none. Ended ones are let go."""
+        """When the earliest timed hold ends; None where there is none."""
         self._expire(now)
         ends = [until for until in self._holds.values() if until != inf]
         return min(ends) if ends else None
 
     @property
-    def holding(self) -> bool:
-        """Whether any lane is held back."""
+    def any_held(self) -> bool:
+        """Whether any lane is held."""
         return bool(self._holds)
 
-    def alone(self, lane: Lane) -> bool:
+    def is_alone(self, lane: Lane) -> bool:
         """Whether no other lane is known."""
-        return not any(other != lane for other in (*self._queues, *self._under_way, *self._holds))
+        return not any(other != lane for other in (*self._queues, *self._in_flight, *self._holds))
 
     def _expire(self, now: float) -> None:
         for lane in [lane for lane, until in self._holds.items() if until <= now]:
@@ -242,9 +242,9 @@ class Lanes:
 
     # --- bookkeeping ------------------------------------------------------------------------------------
 
-    def _land(self, message: Message) -> Lane:
+    def _end_flight(self, message: Message) -> Lane:
         lane = self.lane_of(message)
-        del self._under_way[lane]
+        del self._in_flight[lane]
         self._known.discard(message.row)
         return lane
 
@@ -253,13 +253,13 @@ class Lanes:
         queue = self._queues.get(lane)
         return (
             queue is not None
-            and lane not in self._under_way
+            and lane not in self._in_flight
             and bool(queue.messages)
             and queue.messages[0].row == row
         )
 
     def _make_ready(self, lane: Lane) -> None:
-        if lane not in self._under_way:
+        if lane not in self._in_flight:
             heapq.heappush(self._ready, (self._queues[lane].messages[0].row, lane))
 
     def _count(self, queue: _Queue | None, message: Message, sign: int) -> None:
@@ -270,24 +270,3 @@ class Lanes:
             self._known.add(message.row)
         else:
             self._known.discard(message.row)
-
-
-class SlowStart:
-    """How many posts may be under way: one after a trouble, then twice as many with each success."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self.size = 1
-
-    @property
-    def full_size(self) -> bool:
-        """Whether all went well for long enough to use the whole width."""
-        return self.size >= self._most
-
-    def succeeded(self) -> None:
-        """A delivery."""
-        self.size = min(self.size * 2, self._most)
-
-    def failed(self) -> None:
-        """Start small again."""
-        self.size = 1

@@ -28,8 +28,9 @@ from relay.daemon.systemd import SystemdNotifier
 from relay.daemon.watchdog import Watchdog
 from relay.daemon.wiring import TenantProfile, maintenance_rules_of, schedule_of, tenant_profiles
 from relay.delivery import settler
-from relay.delivery.context import TenantContext
-from relay.delivery.prefetch import OutboxRetry
+from relay.delivery.context import Telemetry, TenantContext
+from relay.delivery.limits import MAX_UNSETTLED
+from relay.delivery.outbox_retry import OutboxRetry
 from relay.delivery.settler import Settler
 from relay.delivery.waiting import nap
 from relay.delivery.worker import Worker
@@ -200,7 +201,7 @@ class Relay:
             self._log.warning(
                 "relay.recovered",
                 reason="the relay before this one ended without settling its last posts",
-                detail="at most 128 messages a tenant go out again, under the same message ids",
+                detail=f"at most {MAX_UNSETTLED} messages a tenant are sent again under the same message ids",
             )
         self._maintenance.care = maintenance_rules_of(self._settings)
         await self._supervisor.assign(*self._posts(self._settings))
@@ -261,22 +262,25 @@ class Relay:
         meter = self._meters.of(tenant, profile.tokens_a_day)
         liveness = self._liveness.component(worker_name(tenant), profile.longest_step)
         may_send = holds if self._outbox.leases else None
-        context = TenantContext(
-            outbox=self._outbox,
-            ion=IonClient(profile.connection, may_send, meter, liveness.begin),
-            settler=self._settler,
-            shares=self._shares,
-            outbox_retry=OutboxRetry(self._incidents, profile.rules.schedule, random.random, stopping),
+        telemetry = Telemetry(
+            log=log,
             incidents=Incidents(self._log, tenant, loop.time, profile.summary_seconds, loop.call_later),
             tally=self._tally,
             meter=meter,
-            log=log,
-            chance=random.random,
-            holds=holds,
-            report=partial(self._states.report, tenant),
-            stopping=stopping,
-            traces=self._traces,
             liveness=liveness,
+            report=partial(self._states.report, tenant),
+            traces=self._traces,
+        )
+        context = TenantContext(
+            outbox=self._outbox,
+            outbox_retry=OutboxRetry(self._incidents, profile.rules.schedule, random.random, stopping),
+            settler=self._settler,
+            ion=IonClient(profile.connection, may_send, meter, liveness.begin),
+            fair_share=self._shares,
+            holds=holds,
+            chance=random.random,
+            stopping=stopping,
+            telemetry=telemetry,
         )
         return Worker(profile.rules, context, control)
 

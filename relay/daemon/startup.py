@@ -7,7 +7,7 @@ from relay.config.settings import Settings
 from relay.core.ports import Store, StoreError
 from relay.daemon.systemd import SystemdNotifier
 from relay.daemon.wiring import schedule_of
-from relay.delivery.settler import report_outbox_incident
+from relay.delivery.outbox_retry import report_outbox_incident
 from relay.delivery.waiting import nap
 from relay.observability.incidents import Incidents
 from relay.observability.logs import Log

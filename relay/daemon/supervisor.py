@@ -12,7 +12,8 @@ from relay.core.model import DocumentName, TenantId
 from relay.core.ports import Control, Notification, Outbox, StoreError
 from relay.core.retry import Schedule
 from relay.daemon.leases import LeaseHolder
-from relay.delivery.settler import Settler, report_outbox_incident
+from relay.delivery.outbox_retry import report_outbox_incident
+from relay.delivery.settler import Settler
 from relay.delivery.waiting import nap
 from relay.delivery.worker import Worker
 from relay.observability.incidents import Incidents

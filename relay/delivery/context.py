@@ -1,20 +1,19 @@
-"""This file is what a tenant's worker is given: the rules it keeps, and the parts it works with."""
+"""What a tenant's worker is given: the rules of its delivery, and the components that it works with."""
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from math import inf
+from dataclasses import dataclass
 from typing import Protocol
 
 from relay.core.fair_share import FairShare
 from relay.core.model import DocumentName, Ordering, StateName, TenantId
 from relay.core.ports import Ion, Outbox
-from relay.core.protocol import Policy
+from relay.core.protocol import GetOutcome, Policy, PostOutcome
 from relay.core.retry import Schedule
-from relay.delivery.prefetch import OutboxRetry
+from relay.delivery.outbox_retry import OutboxRetry
 from relay.delivery.settler import Settler
 from relay.observability.incidents import Incidents, Tally
-from relay.observability.liveness import Component, Liveness
+from relay.observability.liveness import Component
 from relay.observability.logs import Log
 from relay.observability.metrics import Meter
 from relay.observability.tracing import Traces
@@ -51,27 +50,37 @@ class StateReport(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class TenantContext:
-    """What a tenant's worker works with. `chance`: in [0, 1).
+class Telemetry:
+    """Where a tenant's worker reports what it does. `traces` None: no spans are wanted."""
 
-    `holds()`: whether a post may begin, by this process' own clock (where relays share an outbox).
-    `shares`: of all posts under way of the process.
-    `liveness`: where it says that it gets on.
-    `traces`: where spans go; None: nobody asked for them.
-    """
-
-    outbox: Outbox
-    ion: Ion
-    settler: Settler
-    shares: FairShare
-    outbox_retry: OutboxRetry
+    log: Log
     incidents: Incidents
     tally: Tally
     meter: Meter
-    log: Log
-    chance: Callable[[], float]
-    holds: Callable[[], bool]
+    liveness: Component
     report: StateReport
+    traces: Traces | None
+
+    def report_incident(self, outcome: GetOutcome | PostOutcome) -> None:
+        """The answer failed as its row of the table says."""
+        row = outcome.row
+        self.incidents.report(row.name, detail=outcome.detail, fault=row.fault, hint=row.hint)
+
+
+@dataclass(frozen=True, slots=True)
+class TenantContext:
+    """What a tenant's worker works with. `chance`: in [0, 1).
+
+    `fair_share`: of all posts in flight of the process. `holds()`: whether a post may begin, by this process'
+    own clock (where replicas share an outbox).
+    """
+
+    outbox: Outbox
+    outbox_retry: OutboxRetry
+    settler: Settler
+    ion: Ion
+    fair_share: FairShare
+    holds: Callable[[], bool]
+    chance: Callable[[], float]
     stopping: asyncio.Event
-    traces: Traces | None = None
-    liveness: Component = field(default_factory=lambda: Liveness().component("tenant", inf))
+    telemetry: Telemetry

@@ -1,159 +1,112 @@
-"""This file is reading ahead: when it is worth asking the outbox for more of a tenant's messages.
+"""Prefetching: when the outbox is read for more of a tenant's messages, and what the lanes then hold.
 
-The outbox is asked by state, never again for what is known here; and never again before something can
+The outbox is read by state, never for messages that are known here; and never again before something can
 have changed: an arrival, a lane that opened, another set of accepted documents.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence, Set
-from typing import TypeVar
+from collections.abc import Sequence, Set
 
-from relay.core.lanes import Lanes, Wanted
-from relay.core.model import DocumentName, Message, RowId, TenantId
+from relay.core.lanes import Lanes, ReadPlan
+from relay.core.model import DocumentName, Message, RowId
 from relay.core.poison import Lane
-from relay.core.ports import Outbox, StoreError
-from relay.core.retry import Schedule
-from relay.delivery.settler import report_outbox_incident
-from relay.delivery.waiting import nap
-from relay.observability.incidents import Incidents
+from relay.delivery.context import TenantContext, TenantRules
+from relay.delivery.limits import BATCH_MESSAGES
+from relay.delivery.tasks import Tasks
 
-T = TypeVar("T")
-
-LIMIT = 128
-"""Messages of one read."""
-
-_EXPLORING_SHARE = 20.0
+_SELECTIVE_SHARE = 20.0
 """A read that skips whole lanes may cost as much as they are long: it gets 1/20 of the time."""
 
 
-class OutboxRetry:
-    """Ask the outbox until it answers: its trouble is said once and waited out."""
-
-    def __init__(
-        self, incidents: Incidents, schedule: Schedule, chance: Callable[[], float], stopping: asyncio.Event
-    ) -> None:
-        self._incidents, self._schedule, self._chance, self._stopping = incidents, schedule, chance, stopping
-
-    async def ask(self, call: Callable[[], Awaitable[T]]) -> T | None:
-        """The answer; None if the relay stops meanwhile."""
-        failures = 0
-        while not self._stopping.is_set():
-            try:
-                answer = await call()
-            except StoreError as error:
-                failures += 1
-                report_outbox_incident(self._incidents, str(error))
-                await nap(self._stopping, self._schedule.delay(failures, self._chance()))
-                continue
-            if failures:
-                self._incidents.resolved()
-            return answer
-        return None
-
-
 class Prefetch:
-    """One tenant's reading ahead into its lanes. At most one read is under way."""
+    """Reads one tenant's messages from the outbox into its lanes, one read at a time."""
 
-    def __init__(
-        self,
-        tenant: TenantId,
-        outbox: Outbox,
-        lanes: Lanes,
-        outbox_retry: OutboxRetry,
-        largest: int,
-        unsettled: Callable[[], Set[RowId]],
-        offered: Callable[[], None],
-        ended: Callable[[asyncio.Task[None]], None],
-    ) -> None:
-        """`offered`: told when the lanes have more; `ended`: told when a read is over."""
-        self._tenant, self._outbox, self._lanes, self._patience = tenant, outbox, lanes, outbox_retry
-        self._largest, self._unsettled, self._offered, self._ended = largest, unsettled, offered, ended
-        self._task: asyncio.Task[None] | None = None
-        self._hinted = True
+    def __init__(self, rules: TenantRules, context: TenantContext, lanes: Lanes, tasks: Tasks) -> None:
+        self._rules, self._context, self._lanes, self._tasks = rules, context, lanes, tasks
+        self._enough = max(BATCH_MESSAGES // 2, 2 * rules.max_in_flight)
+        self._has_arrivals = True
         self._fruitless: frozenset[Lane] | None = None
-        self._explore_at = 0.0
+        self._next_selective = 0.0
         self._queued_at: dict[RowId, float] = {}
+        self.is_reading = False
         self.unaccepted: frozenset[DocumentName] = frozenset()
+        """Documents that wait and are not accepted, as of the last complete read."""
 
     def notify(self) -> None:
-        """Something may be there that was not before."""
-        self._hinted = True
+        """Messages may have arrived."""
+        self._has_arrivals = True
 
-    def changed(self) -> None:
-        """What is read ahead is out of date: start over."""
-        self._hinted = True
+    def invalidate(self) -> None:
+        """What the last reads showed is out of date."""
+        self._has_arrivals = True
         self._fruitless = None
-        self._explore_at = 0.0
-
-    def start(self, accepted: frozenset[DocumentName], now: float, enough: int) -> None:
-        """Begin a read, where one is worth it."""
-        if self._task is not None or self._lanes.ready >= enough:
-            return
-        wanted = self._worthwhile(now)
-        if wanted is not None:
-            self._task = asyncio.create_task(self._read(wanted, accepted))
-            self._task.add_done_callback(self._read_ended)
+        self._next_selective = 0.0
 
     @property
-    def reading(self) -> bool:
-        """Whether a read is under way."""
-        return self._task is not None
+    def is_short(self) -> bool:
+        """Whether more messages are needed and none are being read."""
+        return not self.is_reading and self._lanes.ready < self._enough
 
-    def next_look(self, now: float) -> float | None:
-        """When a read that was put off for its cost may be tried; None where none was."""
-        if self._explore_at <= now or self.reading:
+    def start(self, accepted: frozenset[DocumentName], now: float) -> None:
+        """Begin a read, where one is needed and can find something."""
+        if not self.is_short:
+            return
+        plan = self._lanes.plan_read(now, self._context.settler.unsettled(self._rules.tenant_id))
+        if plan is None or not self._is_promising(plan) or (plan.held and now < self._next_selective):
+            return
+        self.is_reading = True
+        self._tasks.start(self._read(plan, accepted), self._end_read)
+
+    def next_read(self, now: float) -> float | None:
+        """When a read that was put off for its cost may begin; None where none was."""
+        if self._next_selective <= now or self.is_reading:
             return None
-        wanted = self._lanes.wanted(now, ())
-        return self._explore_at if wanted is not None and self._promising(wanted) else None
+        plan = self._lanes.plan_read(now, ())
+        return self._next_selective if plan is not None and self._is_promising(plan) else None
 
-    def waited(self, message: Message, now: float) -> float:
+    def seconds_queued(self, message: Message, now: float) -> float:
         """Seconds since the message was queued."""
         return now - self._queued_at.get(message.row, now - message.age)
 
-    async def stop(self) -> None:
-        """Cut a read short."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+    def _is_promising(self, plan: ReadPlan) -> bool:
+        return self._has_arrivals or self._fruitless is None or not plan.closed >= self._fruitless
 
-    def _worthwhile(self, now: float) -> Wanted | None:
-        wanted = self._lanes.wanted(now, self._unsettled())
-        if wanted is None or not self._promising(wanted):
-            return None
-        return wanted if not wanted.held or now >= self._explore_at else None
-
-    def _promising(self, wanted: Wanted) -> bool:
-        return self._hinted or self._fruitless is None or not wanted.closed >= self._fruitless
-
-    async def _read(self, wanted: Wanted, accepted: frozenset[DocumentName]) -> None:
-        self._hinted = False
+    async def _read(self, plan: ReadPlan, accepted: frozenset[DocumentName]) -> None:
+        self._has_arrivals = False
         clock = asyncio.get_running_loop().time
         began = clock()
-        room = max(self._lanes.room_bytes, self._largest)  # so that what stays unread can never be sent
-        found = await self._patience.ask(lambda: self._due(wanted, accepted, room))
+        # at least the largest message, so that only what can never be sent stays unread
+        max_bytes = max(self._lanes.free_bytes, self._rules.max_message_bytes)
+        found = await self._context.outbox_retry.ask(lambda: self._due(plan, accepted, max_bytes))
         ended = clock()
         if found is None:
             return
-        if wanted.held:
-            self._explore_at = ended + _EXPLORING_SHARE * (ended - began)
-        is_full = len(found) >= LIMIT or sum(message.size for message in found) >= room
-        if not self._lanes.offer(found, wanted, ended):
+        if plan.held:
+            self._next_selective = ended + _SELECTIVE_SHARE * (ended - began)
+        is_full = len(found) >= BATCH_MESSAGES or sum(message.size for message in found) >= max_bytes
+        if not self._lanes.add(found, plan, ended):
             self._fruitless = None
             return
-        self._remember(found, wanted.known, ended)
-        self._fruitless = None if is_full else wanted.closed
-        self._offered()  # they need not wait for what else is asked
+        self._remember(found, plan.known, ended)
+        self._fruitless = None if is_full else plan.closed
+        self._tasks.wake()  # these messages need not wait for the second query
         if not is_full:
-            waiting = await self._patience.ask(lambda: self._outbox.documents(self._tenant))
-            self.unaccepted = (waiting or frozenset()) - accepted
+            await self._read_unaccepted(accepted)
+
+    async def _read_unaccepted(self, accepted: frozenset[DocumentName]) -> None:
+        outbox, tenant = self._context.outbox, self._rules.tenant_id
+        waiting = await self._context.outbox_retry.ask(lambda: outbox.documents(tenant))
+        self.unaccepted = (waiting or frozenset()) - accepted
+
+    async def _due(
+        self, plan: ReadPlan, accepted: frozenset[DocumentName], max_bytes: int
+    ) -> Sequence[Message]:
+        outbox, tenant = self._context.outbox, self._rules.tenant_id
+        return await outbox.due(tenant, accepted, plan.held, plan.known, BATCH_MESSAGES, max_bytes)
 
     def _remember(self, found: Sequence[Message], known: Set[RowId], now: float) -> None:
         kept = {row: at for row, at in self._queued_at.items() if row in known}
         self._queued_at = kept | {message.row: now - message.age for message in found}
 
-    async def _due(self, wanted: Wanted, accepted: frozenset[DocumentName], room: int) -> Sequence[Message]:
-        return await self._outbox.due(self._tenant, accepted, wanted.held, wanted.known, LIMIT, room)
-
-    def _read_ended(self, task: asyncio.Task[None]) -> None:
-        self._task = None
-        self._ended(task)
+    def _end_read(self) -> None:
+        self.is_reading = False

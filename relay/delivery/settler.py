@@ -1,7 +1,7 @@
-"""This file is where posts are settled, many in one commit.
+"""Group commit: the settlements of all tenants are written to the outbox together.
 
-A group is what gathered while the last commit ran, and a moment longer. What is not yet written stays
-here, also while the outbox is down: a delivery that is known is never forgotten as long as the process lives.
+A group is what gathered while the last commit ran, and a moment longer. What is not written yet stays here,
+also while the outbox fails: a known delivery is never forgotten as long as the process lives.
 """
 
 import asyncio
@@ -9,39 +9,31 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Set
 
 from relay.core.model import Message, Parked, RowId, Settlement, TenantId
-from relay.core.ports import Outbox, StoreError
-from relay.core.protocol import Fault
+from relay.core.ports import CALL_SECONDS, Outbox, StoreError
 from relay.core.retry import Schedule
+from relay.delivery.limits import BATCH_MESSAGES
+from relay.delivery.outbox_retry import report_outbox_incident
 from relay.delivery.waiting import nap
 from relay.observability.incidents import Incidents
 from relay.observability.liveness import Liveness
 from relay.observability.metrics import Meters
 
-GROUP = 128
-"""Settlements in one commit: unbounded groups are slower, the pipeline stalls behind one commit."""
-
 NAME = "settler"
-GROUP_SECONDS = 40.0
-"""A group that takes longer stands still: every store ends a call within 30 s, one way or the other."""
+GROUP_SECONDS = CALL_SECONDS + 10.0
+"""A group that takes longer is stalled: by then every store has ended its call."""
 
 _GATHER_SECONDS = 0.01
 """A group gathers so long: fewer and larger commits are 5 to 15 % more throughput than with a fifth of it."""
 
-_HURRIED_SECONDS = 0.25
-
-
-def report_outbox_incident(incidents: Incidents, detail: str) -> None:
-    """The outbox did not do it: whoever meets it says it in the same words, so that it is one trouble."""
-    hint = "mend the cause; the relay tries again by itself, nothing is lost"
-    incidents.report("outbox", detail=detail, fault=Fault.OUTBOX, hint=hint)
-
+_DRAIN_RETRY_SECONDS = 0.25
+"""Between two tries while the process ends."""
 
 Settled = Callable[[Message, Settlement], None]
 """Called once a settlement is durable."""
 
 
 class Settler:
-    """One for the whole process: all tenants' settlements share the commits."""
+    """Writes the settlements of all tenants of the process, in groups."""
 
     def __init__(
         self,
@@ -50,23 +42,23 @@ class Settler:
         schedule: Schedule,
         chance: Callable[[], float],
         meters: Meters,
-        liveness: Liveness | None = None,
+        liveness: Liveness,
     ) -> None:
         self._outbox, self._incidents, self._meters = outbox, incidents, meters
-        self._liveness = (liveness or Liveness()).component(NAME, GROUP_SECONDS)
+        self._liveness = liveness.component(NAME, GROUP_SECONDS)
         self._schedule, self._chance = schedule, chance
         self._entries: deque[tuple[Message, Settlement, Settled]] = deque()
         self._unsettled: defaultdict[TenantId, set[RowId]] = defaultdict(set)
         self.parked: Counter[TenantId] = Counter()
         """How many messages were parked since the start."""
         self._wakened = asyncio.Event()
-        self._struck = asyncio.Event()
-        self._hurried = asyncio.Event()
+        self._progress = asyncio.Event()
+        self._draining = asyncio.Event()
         self._emptied = asyncio.Event()
         self._emptied.set()
 
     def enter(self, message: Message, settlement: Settlement, settled: Settled) -> None:
-        """Have it written soon; `settled` is called once it is durable."""
+        """Write it with the next group; `settled` is called once it is durable."""
         if not self._entries:
             self._liveness.begin()
         self._entries.append((message, settlement, settled))
@@ -79,13 +71,13 @@ class Settler:
         return self._unsettled.get(tenant, frozenset())
 
     async def run(self) -> None:
-        """Write group after group, for ever. May be cancelled or started again at any time."""
+        """Write group after group until cancelled; may be started again at any time."""
         failures, now = 0, asyncio.get_running_loop().time
         while True:
             await self._wakened.wait()
             self._liveness.begin()
             await asyncio.sleep(_GATHER_SECONDS)
-            group = [self._entries[at] for at in range(min(GROUP, len(self._entries)))]
+            group = [self._entries[at] for at in range(min(BATCH_MESSAGES, len(self._entries)))]
             began = now()
             try:
                 await self._outbox.settle([(message.row, settlement) for message, settlement, _ in group])
@@ -98,23 +90,23 @@ class Settler:
             self._incidents.resolved()
             self._meters.settlement_seconds.observe(now() - began)
             self._meters.group_messages.observe(len(group))
-            self._strike(group)
+            self._remove(group)
 
     async def _rest(self, failures: int) -> None:
-        if self._hurried.is_set():  # the process ends: no long delays any more
-            await asyncio.sleep(_HURRIED_SECONDS)
+        if self._draining.is_set():  # the process ends: no long delays any more
+            await asyncio.sleep(_DRAIN_RETRY_SECONDS)
         else:
             self._liveness.idle()
-            await nap(self._hurried, self._schedule.delay(failures, self._chance()))
+            await nap(self._draining, self._schedule.delay(failures, self._chance()))
 
-    def _strike(self, group: list[tuple[Message, Settlement, Settled]]) -> None:
+    def _remove(self, group: list[tuple[Message, Settlement, Settled]]) -> None:
         for message, settlement, settled in group:
             self._entries.popleft()
             self._unsettled[message.tenant_id].discard(message.row)
             if isinstance(settlement, Parked):
                 self.parked[message.tenant_id] += 1
             settled(message, settlement)
-        self._struck.set()
+        self._progress.set()
         if not self._entries:
             self._liveness.idle()
             self._wakened.clear()
@@ -125,11 +117,11 @@ class Settler:
         clock = asyncio.get_running_loop().time
         end = clock() + within
         while self._unsettled.get(tenant) and clock() < end:
-            self._struck.clear()
-            await nap(self._struck, end - clock())
+            self._progress.clear()
+            await nap(self._progress, end - clock())
 
     async def drained(self, within: float) -> int:
-        """Wait until all is written, at most `within` seconds; how many are left."""
-        self._hurried.set()
+        """Wait until all settlements are durable, at most `within` seconds; how many are left."""
+        self._draining.set()
         await nap(self._emptied, within)
         return len(self._entries)

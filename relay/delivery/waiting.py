@@ -1,4 +1,4 @@
-"""This file is the one way to sleep and the one way to be cut short: every wait looks at an event."""
+"""Interruptible waiting: every wait ends early when an event is set."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 async def nap(event: asyncio.Event, seconds: float | None) -> bool:
-    """Wait until the event is set, at most `seconds` (None: for ever); whether it is set."""
+    """Wait until the event is set, at most `seconds` (None: without limit); whether it is set."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()
@@ -18,7 +18,7 @@ async def nap(event: asyncio.Event, seconds: float | None) -> bool:
 
 
 async def unless(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """The result of `work`, or None if the event is set first: then the work is cut at once."""
+    """The result of `work`, or None if the event is set first: then the work is cancelled."""
     task = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(event.wait())
     try:

@@ -1,13 +1,13 @@
-"""This file is one tenant's worker: do what the protocol says, state after state.
+"""A tenant's worker: performs the states of the protocol, one after the other.
 
-The state is the next action. It is performed here; what happened goes into `protocol.after_…`, and out
-comes the next one. One worker a tenant: no other process or task sends this tenant's messages.
+The state is the next action. It is performed here; what happened goes into `protocol.after_…`, which returns
+the next one. One worker a tenant: no other process or task sends this tenant's messages.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import assert_never
+from typing import Any, assert_never
 
 from relay.core import protocol
 from relay.core.model import DocumentName
@@ -18,26 +18,27 @@ from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.sender import Sender
 from relay.delivery.waiting import nap, unless
 
-_CREDENTIALS_LOOK = 2.0
-"""Seconds between two looks at the credential files while a tenant is halted."""
+_CREDENTIALS_SECONDS = 2.0
+"""Between two checks of the credential files while a tenant is halted."""
 
-_HEED_SECONDS = 2.0
-"""Between two changes that end a wait: a decision about a million messages is thousands of them."""
+_REVISION_SECONDS = 2.0
+"""Between two changes that end a wait: a bulk action on a million messages is thousands of them."""
 
 
 class Worker:
-    """Carries one tenant's messages until it is stopped."""
+    """Delivers one tenant's messages until it is stopped."""
 
     def __init__(self, rules: TenantRules, context: TenantContext, control: Control) -> None:
         self._rules, self._context, self._control = rules, context, control
+        self._telemetry = context.telemetry
         self._sender = Sender(rules, context)
         self._has_work = asyncio.Event()
         self._revised = asyncio.Event()
-        self._heeded = -_HEED_SECONDS
+        self._last_revision = -_REVISION_SECONDS
         self.stuck: str | None = None
-        """Why nothing can go without a person; None while something can."""
+        """Why nothing can be sent without an operator; None while something can."""
 
-    # --- what happens around it -------------------------------------------------------------------
+    # --- notifications ----------------------------------------------------------------------------
 
     def arrived(self) -> None:
         """Messages may have arrived."""
@@ -45,7 +46,7 @@ class Worker:
         self._sender.arrived()
 
     def controlled(self, control: Control) -> None:
-        """A person changed something about this tenant or its messages."""
+        """An operator changed something about this tenant or its messages."""
         if control == self._control:
             return
         self._control = control
@@ -54,26 +55,26 @@ class Worker:
         self._revised.set()
         self._sender.revised()
         if control.paused is not None:
-            self._sender.land()
+            self._sender.drain()
 
     def stop(self) -> None:
-        """Launch nothing more; what is under way lands within the grace; GETs are cut at once."""
+        """Start no more posts, give those in flight the grace to be answered, and cancel GETs."""
         self._context.stopping.set()
-        self._sender.land(self._rules.grace)
+        self._sender.drain(self._rules.grace)
 
     @property
     def empty(self) -> bool:
-        """Nothing is due and nothing can become due by itself."""
+        """Nothing is due, and nothing becomes due without an arrival or an operator."""
         return self._sender.idle or not self._has_work.is_set()
 
     @property
     def accepted(self) -> frozenset[DocumentName] | None:
-        """The documents that ION accepts, while it is sent to; else None."""
+        """The documents that ION accepts, as far as is known; else None."""
         return self._sender.accepted
 
     @property
     def withheld(self) -> frozenset[DocumentName]:
-        """The documents that wait to be accepted."""
+        """Documents that wait and are not accepted by ION."""
         return self._sender.unaccepted
 
     # --- the loop ---------------------------------------------------------------------------------
@@ -87,24 +88,24 @@ class Worker:
                 paused = self._control.paused
                 state = await (self._perform(state) if paused is None else self._stay_paused(paused))
         finally:
-            self._context.liveness.idle()
+            self._telemetry.liveness.idle()
             await self._context.ion.close()
 
     async def _wait_for_work(self) -> None:
         """A tenant that never had a message costs ION nothing: no ping, no connection."""
         if self._control.paused is None:
-            self._context.report("idle", "", None)
+            self._telemetry.report("idle", "", None)
             await unless(self._context.stopping, self._has_work.wait())
 
     async def _perform(self, state: State) -> State:
         ion = self._context.ion
         match state:
             case Initialise():
-                self._context.report("initialising", "", None)
+                self._telemetry.report("initialising", "", None)
                 after = partial(protocol.after_initialise, state)
                 return await self._get(after, ion.ping, ion.versions, ion.accepted_documents) or state
             case Ping():
-                self._context.report("pinging", "", None)
+                self._telemetry.report("pinging", "", None)
                 return await self._get(partial(protocol.after_ping, state), ion.ping, ion.versions) or state
             case Send():
                 return await self._sender.perform(state)
@@ -118,78 +119,73 @@ class Worker:
                 assert_never(state)
 
     async def _get(
-        self, after: Callable[[Answer], GetOutcome], *calls: Callable[[], Awaitable[Answer]]
+        self, after: Callable[[Answer], GetOutcome], *calls: Callable[[], Coroutine[Any, Any, Answer]]
     ) -> State | None:
-        """One GET after the other until one is not fine; the state after the last, None if a stop cut it."""
+        """One GET after the other until one is not fine; the state after the last, None if it was stopped."""
         outcome: GetOutcome | None = None
         for call in calls:
-            self._context.liveness.begin()
-            answer = await unless(self._context.stopping, _awaited(call))
+            self._telemetry.liveness.begin()
+            answer = await unless(self._context.stopping, call())
             outcome = None if answer is None else after(answer)
             if outcome is None or outcome.row is not protocol.OK:
                 break
-        self._context.liveness.idle()
+        self._telemetry.liveness.idle()
         if outcome is None:
             return None
         if outcome.row is not protocol.OK:
-            row, incidents = outcome.row, self._context.incidents
-            incidents.report(row.name, detail=outcome.detail, fault=row.fault, hint=row.hint)
+            self._telemetry.report_incident(outcome)
         return outcome.state
 
     async def _pause(self, state: Pause) -> State:
         schedule, failures = self._rules.schedule, state.then.streak.failures
         full = schedule.longest if state.longest else schedule.delay(failures, self._context.chance())
         seconds = max(full, state.at_least)
-        self._context.report("backing-off", state.reason, self._now() + seconds, kind=state.kind)
+        self._telemetry.report("backing-off", state.reason, self._now() + seconds, kind=state.kind)
         await self._until_revised(seconds)
         return state.then
 
     async def _stay_halted(self, state: Halt) -> State:
-        """Until the credentials change on disk, a person acts, or the slow probe is due."""
+        """Until the credentials change on disk, an operator acts, or the slow probe is due."""
         self.stuck = state.reason
         probe_at = self._now() + self._rules.probe
-        self._context.report("halted", state.reason, probe_at, kind=state.kind)
+        self._telemetry.report("halted", state.reason, probe_at, kind=state.kind)
         while not self._context.stopping.is_set():
             left = probe_at - self._now()
             if left <= 0 or self._context.ion.credentials_changed():
                 break
-            if await self._until_revised(min(left, _CREDENTIALS_LOOK)):
+            if await self._until_revised(min(left, _CREDENTIALS_SECONDS)):
                 break
         self.stuck = None
         return Initialise(state.streak)
 
     async def _pause_in_outbox(self, state: Halt) -> State:
-        """A person must look at this: the tenant stays paused over restarts."""
+        """An operator must act: the tenant stays paused over restarts."""
         tenant = self._rules.tenant_id
-        self._context.log.error("tenant.paused", reason=state.reason, hint=f"relay tenants resume {tenant}")
+        self._telemetry.log.error("tenant.paused", reason=state.reason, hint=f"relay tenants resume {tenant}")
         self._revised.clear()
         await self._context.outbox_retry.ask(lambda: self._context.outbox.pause(tenant, state.reason))
-        if self._control.paused is None:  # the outbox' own hint may have come first
+        if self._control.paused is None:  # the outbox may have notified of it already
             self.controlled(Control(self._control.revision, state.reason))
         return Initialise()
 
     async def _stay_paused(self, reason: str) -> State:
         self.stuck = f"paused: {reason}"
-        self._context.report("paused", reason, None)
+        self._telemetry.report("paused", reason, None)
         await self._until_revised(None)
         return Initialise()
 
     async def _until_revised(self, seconds: float | None) -> bool:
-        """Sleep, at most `seconds`; whether a person's change ended it, which it may every few seconds."""
+        """Sleep, at most `seconds`; whether an operator's change ended it, at most every few seconds."""
         self._revised.clear()
-        rest = max(0.0, self._heeded + _HEED_SECONDS - self._now())
+        rest = max(0.0, self._last_revision + _REVISION_SECONDS - self._now())
         if seconds is not None and rest > 0:
             rest = min(rest, seconds)
             await unless(self._context.stopping, asyncio.sleep(rest))
             seconds -= rest
         is_revised = bool(await unless(self._context.stopping, nap(self._revised, seconds)))
         if is_revised:
-            self._heeded = self._now()
+            self._last_revision = self._now()
         return is_revised
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
-
-
-async def _awaited(call: Callable[[], Awaitable[Answer]]) -> Answer:
-    return await call()

@@ -15,7 +15,7 @@ from relay.ion.client import IonClient, IonConnection
 from relay.ion.credentials import CredentialSource, IonApiFile, OAuth1Source
 from relay.ion.oauth import Secret
 from relay.sandbox import Sandbox, SandboxTenant
-from tests.support.scripted import Call, ScriptedEndpoint
+from tests.support.scripted import Call, ScriptedIon
 
 TENANT = TenantId("ACME_PRD")
 LOGICAL_ID = LogicalId("lid://acme.orders.1")
@@ -92,7 +92,7 @@ class ScriptedCase:
     """The scripted client; what is staged follows the port's documentation."""
 
     def __init__(self) -> None:
-        self.client = ScriptedEndpoint(DOCUMENTS)
+        self.client = ScriptedIon(DOCUMENTS)
 
     def stage_status(self, call: Call, status: int, code: int, text: str, retry_after: int | None) -> None:
         self.client.queue(

@@ -1,8 +1,8 @@
-"""Which of a tenant's documents must wait."""
+"""Which of a tenant's documents must wait: not accepted by ION yet, or accepted and yet refused."""
 
 import pytest
 
-from relay.core.accepted_documents import Documents
+from relay.core.accepted_documents import DocumentHolds, PollSchedule, Unready
 from relay.core.model import DocumentName
 from relay.core.retry import Schedule
 
@@ -11,82 +11,118 @@ BOTH = frozenset({ORDER, SHIPMENT})
 
 
 @pytest.fixture
-def documents():
-    return Documents(Schedule(2.0, 16.0), lambda: 0.5)
+def holds():
+    return DocumentHolds(Schedule(2.0, 16.0), lambda: 0.5)
 
 
-def test_what_was_refused_and_is_listed_no_more_holds_nothing(documents):
-    documents.refused(ORDER, "a")
-    assert documents.initialised(frozenset({SHIPMENT}), 0.0) == []
-    assert documents.initialised(BOTH, 0.0) == []
+@pytest.fixture
+def poll():
+    return PollSchedule(Schedule(2.0, 16.0), lambda: 0.5)
 
 
-def test_what_is_listed_all_the_same_holds_its_lane_longer_each_time(documents):
+# --- accepted, and yet refused ----------------------------------------------------------------------
+
+
+def test_what_was_refused_and_is_no_longer_listed_holds_nothing(holds):
+    holds.refuse(ORDER, "a")
+    assert holds.after_initialise(frozenset({SHIPMENT}), 0.0) == []
+    assert holds.after_initialise(BOTH, 0.0) == []
+
+
+def test_what_is_listed_all_the_same_holds_its_lane_longer_each_time(holds):
     ends = []
     for _ in range(3):
-        documents.refused(ORDER, "a")
-        ends += documents.initialised(BOTH, 100.0)
+        holds.refuse(ORDER, "a")
+        ends += holds.after_initialise(BOTH, 100.0)
     assert ends == [("a", 101.5), ("a", 103.0), ("a", 106.0)]
-    assert not documents.holding
-    assert documents.next_hold_end is None
+    assert not holds.any_held
+    assert holds.next_end is None
 
 
-def test_two_lanes_hold_the_whole_document(documents):
-    documents.refused(ORDER, "a")
-    assert documents.initialised(BOTH, 0.0) == [("a", 1.5)]
-    documents.refused(ORDER, "b")
-    assert documents.initialised(BOTH, 0.0) == []
-    assert documents.holding
-    assert documents.next_hold_end == 1.5
-    assert documents.held(1.4) == ({ORDER}, False)
-    assert documents.held(1.5) == (frozenset(), True)
-    assert documents.held(1.6) == (frozenset(), False)
+def test_two_lanes_hold_the_whole_document(holds):
+    holds.refuse(ORDER, "a")
+    assert holds.after_initialise(BOTH, 0.0) == [("a", 1.5)]
+    holds.refuse(ORDER, "b")
+    assert holds.after_initialise(BOTH, 0.0) == []
+    assert holds.any_held
+    assert holds.next_end == 1.5
+    assert holds.held(1.4) == ({ORDER}, False)
+    assert holds.held(1.5) == (frozenset(), True)
+    assert holds.held(1.6) == (frozenset(), False)
 
 
-def test_a_delivery_makes_the_next_refusal_the_first_again(documents):
-    documents.refused(ORDER, "a")
-    documents.initialised(BOTH, 0.0)
-    documents.delivered(ORDER)
-    documents.refused(ORDER, "b")
-    assert documents.initialised(BOTH, 0.0) == [("b", 1.5)]
+def test_a_delivery_makes_the_next_refusal_the_first_again(holds):
+    holds.refuse(ORDER, "a")
+    holds.after_initialise(BOTH, 0.0)
+    holds.delivered(ORDER)
+    holds.refuse(ORDER, "b")
+    assert holds.after_initialise(BOTH, 0.0) == [("b", 1.5)]
 
 
-def test_nothing_waits_nothing_is_asked(documents):
-    assert documents.waiting(frozenset(), 0.0) == frozenset()
-    assert documents.ask_at is None
-    assert not documents.is_ask_due(10.0**9)
+def test_an_operators_change_ends_all_holds(holds):
+    for lane in "ab":
+        holds.refuse(ORDER, lane)
+    holds.after_initialise(BOTH, 0.0)
+    assert holds.any_held
+    holds.clear()
+    assert not holds.any_held
 
 
-def test_what_waits_is_told_once_and_asked_for_on_the_retry_schedule(documents):
-    assert documents.waiting(frozenset({ORDER}), 0.0) == {ORDER}
-    assert documents.waiting(frozenset({ORDER}), 1.0) == frozenset()
+def test_one_lane_alone_never_holds_the_document():
+    unready = Unready()
+    assert [unready.count(ORDER, "a") for _ in range(3)] == [(1, False), (2, False), (3, False)]
+
+
+def test_a_second_lane_holds_the_whole_document_for_the_longest_of_both():
+    unready = Unready()
+    unready.count(ORDER, "a")
+    unready.count(ORDER, "a")
+    assert unready.count(ORDER, "b") == (2, True)
+
+
+def test_a_delivery_of_the_document_clears_its_refusals():
+    unready = Unready()
+    unready.count(ORDER, "a")
+    unready.delivered(ORDER)
+    unready.delivered(ORDER)
+    assert unready.count(ORDER, "b") == (1, False)
+
+
+# --- not accepted yet -------------------------------------------------------------------------------
+
+
+def test_where_nothing_waits_nothing_is_polled(poll):
+    assert poll.update(frozenset(), 0.0) == frozenset()
+    assert poll.next_poll is None
+    assert not poll.is_due(10.0**9)
+
+
+def test_what_waits_is_new_once_and_polled_on_the_retry_schedule(poll):
+    assert poll.update(frozenset({ORDER}), 0.0) == {ORDER}
+    assert poll.update(frozenset({ORDER}), 1.0) == frozenset()
     times = []
     for _ in range(5):
-        times.append(documents.ask_at)
-        assert not documents.is_ask_due(documents.ask_at - 0.1)
-        assert documents.is_ask_due(documents.ask_at)
-        documents.asked(documents.ask_at)
+        times.append(poll.next_poll)
+        assert not poll.is_due(poll.next_poll - 0.1)
+        assert poll.is_due(poll.next_poll)
+        poll.polled(poll.next_poll)
     gaps = [later - earlier for earlier, later in zip([0.0, *times], times, strict=False)]
     assert gaps == [1.5, 3.0, 6.0, 12.0, 12.0]
 
 
-def test_another_document_that_waits_starts_the_schedule_anew(documents):
-    documents.waiting(frozenset({ORDER}), 0.0)
+def test_another_document_that_waits_starts_the_schedule_again(poll):
+    poll.update(frozenset({ORDER}), 0.0)
     for _ in range(5):
-        documents.asked(100.0)
-    assert documents.waiting(BOTH, 100.0) == {SHIPMENT}
-    assert documents.ask_at == 101.5
-    assert documents.waiting(frozenset(), 100.0) == frozenset()
-    assert documents.ask_at is None
+        poll.polled(100.0)
+    assert poll.update(BOTH, 100.0) == {SHIPMENT}
+    assert poll.next_poll == 101.5
+    assert poll.update(frozenset(), 100.0) == frozenset()
+    assert poll.next_poll is None
 
 
-def test_a_persons_change_lets_go_and_asks_at_once(documents):
-    for lane in "ab":
-        documents.refused(ORDER, lane)
-    documents.initialised(BOTH, 0.0)
-    documents.revised()
-    assert not documents.holding
-    assert documents.ask_at is None
-    documents.waiting(frozenset({ORDER}), 5.0)
-    documents.revised()
-    assert documents.is_ask_due(5.0)
+def test_an_operators_change_polls_at_once_where_something_waits(poll):
+    poll.poll_now()
+    assert poll.next_poll is None
+    poll.update(frozenset({ORDER}), 5.0)
+    poll.poll_now()
+    assert poll.is_due(5.0)

@@ -1,11 +1,10 @@
-"""Which message may go next."""
+"""First-in-first-out lanes: which message may be sent next."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from relay.core.lanes import Lanes, SlowStart
+from relay.core.lanes import Lanes
 from relay.core.model import DocumentName, Message, MessageId, OrderingKey, RowId, TenantId
 
 ORDER, SHIPMENT = DocumentName("Sync.SalesOrder"), DocumentName("Sync.Shipment")
@@ -24,16 +23,20 @@ def message(row, key=None, *, document=ORDER, size=10, holds_for=0.0):
     )
 
 
+def empty_lanes(ordering="key", *, max_messages=128, max_bytes=16 * 2**20):
+    return Lanes(ordering, max_messages=max_messages, max_bytes=max_bytes)
+
+
 def lanes_with(*messages, ordering="key", **limits):
-    lanes = Lanes(ordering, **limits)
-    offer(lanes, *messages)
+    lanes = empty_lanes(ordering, **limits)
+    add(lanes, *messages)
     return lanes
 
 
-def offer(lanes, *messages, now=0.0):
-    wanted = lanes.wanted(now, ())
-    assert wanted is not None
-    return lanes.offer(messages, wanted, now)
+def add(lanes, *messages, now=0.0):
+    plan = lanes.plan_read(now, ())
+    assert plan is not None
+    return lanes.add(messages, plan, now)
 
 
 def take_rows(lanes, *, cautious=False):
@@ -58,53 +61,53 @@ def test_ordering_tenant_is_one_lane_whatever_the_keys():
     assert take_rows(lanes) == [1]
 
 
-def test_ordering_none_lets_all_go():
+def test_ordering_none_sends_all_at_once():
     lanes = lanes_with(message(1, "a"), message(2, "a"), ordering="none")
     assert take_rows(lanes) == [1, 2]
 
 
-def test_the_next_of_a_lane_goes_when_the_one_before_is_done():
+def test_the_next_of_a_lane_follows_when_the_one_before_is_finished():
     first = message(1, "a")
     lanes = lanes_with(first, message(2, "a"))
     lanes.take(cautious=False)
-    lanes.done(first)
+    lanes.finish(first)
     assert take_rows(lanes) == [2]
 
 
-def test_a_message_that_did_not_go_returns_to_its_place():
+def test_a_message_that_was_not_sent_returns_to_its_place():
     first = message(1, "a")
     lanes = lanes_with(first, message(2, "a"))
     lanes.take(cautious=False)
-    lanes.back(first)
+    lanes.put_back(first)
     assert take_rows(lanes) == [1]
 
 
-def test_a_released_message_holds_its_lane_until_it_is_told_when():
+def test_a_released_message_holds_its_lane_until_the_time_is_set():
     first = message(1, "a")
     lanes = lanes_with(first, message(2, "a"), message(3, "b"))
     lanes.take(cautious=False)
-    lanes.released(first)
+    lanes.release(first)
     assert take_rows(lanes) == [3]
     assert lanes.next_hold_end(0.0) is None
-    assert lanes.wanted(10.0**9, ()).held == {"a"}
+    assert lanes.plan_read(10.0**9, ()).held == {"a"}
     lanes.hold("a", 5.0)
     assert lanes.next_hold_end(4.0) == 5.0
-    assert lanes.holding
-    assert lanes.wanted(5.0, ()).held == set()
-    assert not lanes.holding
+    assert lanes.any_held
+    assert lanes.plan_read(5.0, ()).held == set()
+    assert not lanes.any_held
 
 
-def test_a_message_that_was_cut_off_while_its_lane_was_held_is_read_anew():
+def test_a_message_that_was_cancelled_while_its_lane_was_held_is_read_again():
     first = message(1, "a")
     lanes = lanes_with(first)
     lanes.take(cautious=False)
     lanes.hold("a", 5.0)
-    lanes.back(first)
+    lanes.put_back(first)
     assert take_rows(lanes) == []
-    assert lanes.wanted(0.0, ()).known == set()
+    assert lanes.plan_read(0.0, ()).known == set()
 
 
-def test_a_head_whose_own_delay_runs_holds_its_lane():
+def test_a_head_that_backs_off_holds_its_lane():
     lanes = lanes_with(message(1, "a", holds_for=7.0), message(2, "a"), message(3, "b"))
     assert take_rows(lanes) == [3]
     assert lanes.next_hold_end(0.0) == 7.0
@@ -112,69 +115,69 @@ def test_a_head_whose_own_delay_runs_holds_its_lane():
 
 def test_held_single_messages_are_left_out_by_row():
     lanes = lanes_with(message(1, holds_for=7.0), message(2), ordering="none")
-    assert lanes.wanted(0.0, ()).known == {1, 2}
-    assert lanes.wanted(7.0, ()).known == {2}
+    assert lanes.plan_read(0.0, ()).known == {1, 2}
+    assert lanes.plan_read(7.0, ()).known == {2}
 
 
-def test_a_held_tenant_lane_asks_for_nothing():
+def test_a_held_tenant_lane_reads_nothing():
     lanes = lanes_with(message(1, holds_for=7.0), ordering="tenant")
-    assert lanes.wanted(0.0, ()) is None
-    assert lanes.wanted(7.0, ()) is not None
+    assert lanes.plan_read(0.0, ()) is None
+    assert lanes.plan_read(7.0, ()) is not None
 
 
-def test_what_is_buffered_under_way_or_unsettled_is_known():
+def test_what_is_buffered_in_flight_or_unsettled_is_known():
     lanes = lanes_with(message(1, "a"), message(2, "a"))
     lanes.take(cautious=False)
-    assert lanes.wanted(0.0, {RowId(9)}).known == {1, 2, 9}
+    assert lanes.plan_read(0.0, {RowId(9)}).known == {1, 2, 9}
 
 
 def test_a_full_lane_is_held_until_it_is_half_empty():
     rows = [message(row) for row in range(1, 6)]
-    lanes = lanes_with(*rows, ahead=4)
-    assert lanes.wanted(0.0, ()).held == {None}
-    assert lanes.wanted(0.0, ()).known == {1, 2, 3, 4}  # the fifth was let go, to be read again
+    lanes = lanes_with(*rows, max_messages=4)
+    assert lanes.plan_read(0.0, ()).held == {None}
+    assert lanes.plan_read(0.0, ()).known == {1, 2, 3, 4}  # the fifth is read again later
     for row in rows[:2]:
         lanes.take(cautious=False)
-        lanes.done(row)
-    assert lanes.wanted(0.0, ()).held == set()
+        lanes.finish(row)
+    assert lanes.plan_read(0.0, ()).held == set()
 
 
 def test_a_lane_is_full_in_bytes_too():
-    lanes = lanes_with(message(1, size=100), message(2, size=100), ahead_bytes=800)
-    assert lanes.wanted(0.0, ()).held == {None}
+    lanes = lanes_with(message(1, size=100), message(2, size=100), max_bytes=800)
+    assert lanes.plan_read(0.0, ()).held == {None}
 
 
 def test_no_read_is_wanted_when_the_bytes_are_used_up():
-    lanes = lanes_with(message(1, size=60), message(2, "b", size=60), ahead_bytes=100)
-    assert lanes.wanted(0.0, ()) is None
-    assert lanes.room_bytes == 1
+    lanes = lanes_with(message(1, size=60), message(2, "b", size=60), max_bytes=100)
+    assert lanes.plan_read(0.0, ()) is None
+    assert lanes.free_bytes == 1
     lanes.take(cautious=False)
-    assert lanes.room_bytes == 40
+    assert lanes.free_bytes == 40
 
 
-def test_a_read_that_was_overtaken_by_a_hold_is_thrown_away():
-    lanes = Lanes("key")
-    wanted = lanes.wanted(0.0, ())
-    assert wanted is not None
+def test_a_read_that_was_overtaken_by_a_hold_is_ignored():
+    lanes = empty_lanes("key")
+    plan = lanes.plan_read(0.0, ())
+    assert plan is not None
     lanes.hold("a", 5.0)
-    assert not lanes.offer([message(2, "a")], wanted, 0.0)
+    assert not lanes.add([message(2, "a")], plan, 0.0)
     assert take_rows(lanes) == []
 
 
-def test_a_held_lane_takes_nothing_in():
-    lanes = Lanes("key")
+def test_a_held_lane_accepts_nothing():
+    lanes = empty_lanes("key")
     lanes.hold("a", 5.0)
-    offer(lanes, message(1, "a"), message(2, "b"))
+    add(lanes, message(1, "a"), message(2, "b"))
     assert take_rows(lanes) == [2]
 
 
-def test_cautious_takes_another_lane_than_the_one_in_trouble():
+def test_cautious_takes_another_lane_than_the_one_that_failed():
     first = message(1, "a")
     lanes = lanes_with(first, message(2, "b"))
     lanes.take(cautious=False)
-    lanes.released(first)
+    lanes.release(first)
     lanes.hold("a", 0.0)
-    offer(lanes, first)
+    add(lanes, first)
     assert take_rows(lanes, cautious=True) == [2, 1]
 
 
@@ -182,22 +185,22 @@ def test_without_caution_the_order_of_the_rows_decides():
     first = message(1, "a")
     lanes = lanes_with(first, message(2, "b"))
     lanes.take(cautious=False)
-    lanes.released(first)
+    lanes.release(first)
     lanes.hold("a", 0.0)
-    offer(lanes, first)
+    add(lanes, first)
     assert take_rows(lanes) == [1, 2]
 
 
-def test_where_all_are_suspected_the_longest_unsuspected_goes_first():
+def test_where_all_are_suspect_the_longest_unsuspected_is_first():
     a, b = message(1, "a"), message(2, "b")
     lanes = lanes_with(a, b)
     for _ in range(2):
         lanes.take(cautious=False)
-    lanes.released(b)
-    lanes.released(a)
+    lanes.release(b)
+    lanes.release(a)
     for lane in ("a", "b"):
         lanes.hold(lane, 0.0)
-    offer(lanes, a, b)
+    add(lanes, a, b)
     assert take_rows(lanes, cautious=True) == [2, 1]
 
 
@@ -205,19 +208,19 @@ def test_a_delivery_clears_the_suspicion():
     first, second = message(1, "a"), message(2, "a")
     lanes = lanes_with(first)
     lanes.take(cautious=False)
-    lanes.released(first)
+    lanes.release(first)
     lanes.hold("a", 0.0)
-    offer(lanes, first, second, message(3, "b"))
+    add(lanes, first, second, message(3, "b"))
     assert lanes.take(cautious=False) == first
-    lanes.done(first)
+    lanes.finish(first)
     assert take_rows(lanes, cautious=True) == [2, 3]
 
 
-def test_discard_forgets_all_but_what_is_under_way():
+def test_discard_drops_all_but_what_is_in_flight():
     lanes = lanes_with(message(1, "a"), message(2, "a"), message(3, "b", holds_for=9.0))
     lanes.take(cautious=False)
     lanes.discard()
-    assert lanes.wanted(0.0, ()).known == {1}
+    assert lanes.plan_read(0.0, ()).known == {1}
     assert lanes.buffered_bytes == 0
     assert take_rows(lanes) == []
 
@@ -226,59 +229,46 @@ def test_discard_keeps_a_lane_held_whose_release_is_not_settled():
     first = message(1, "a")
     lanes = lanes_with(first)
     lanes.take(cautious=False)
-    lanes.released(first)
+    lanes.release(first)
     lanes.discard()
-    assert lanes.wanted(0.0, ()).held == {"a"}
+    assert lanes.plan_read(0.0, ()).held == {"a"}
 
 
-def test_what_is_not_accepted_any_more_is_forgotten():
+def test_what_is_no_longer_accepted_is_discarded():
     lanes = lanes_with(message(1, "a"), message(2, "b", document=SHIPMENT))
     lanes.discard_unaccepted(frozenset({ORDER, SHIPMENT}))
-    assert lanes.wanted(0.0, ()).known == {1, 2}
+    assert lanes.plan_read(0.0, ()).known == {1, 2}
     lanes.discard_unaccepted(frozenset({ORDER}))
-    assert lanes.wanted(0.0, ()).known == set()
+    assert lanes.plan_read(0.0, ()).known == set()
 
 
 def test_alone_means_no_other_lane_is_known():
     lanes = lanes_with(message(1, "a"))
-    assert lanes.alone("a")
+    assert lanes.is_alone("a")
     lanes.hold("b", 1.0)
-    assert not lanes.alone("a")
+    assert not lanes.is_alone("a")
 
 
-def test_ready_counts_lanes_that_could_go():
+def test_ready_counts_lanes_with_a_message_to_send():
     lanes = lanes_with(message(1, "a"), message(2, "a"), message(3, "b"))
     assert lanes.ready == 2
 
 
-def test_a_stale_head_is_passed_over():
+def test_a_stale_head_is_skipped():
     lanes = lanes_with(message(1, "a"))
     lanes.hold("a", 0.0)
-    offer(lanes, message(2, "b"))
+    add(lanes, message(2, "b"))
     assert take_rows(lanes) == [2]
 
 
-@pytest.mark.parametrize("most", [1, 3, 8])
-def test_room_starts_at_one_and_doubles_up_to_the_most(most):
-    room = SlowStart(most)
-    sizes = [room.size]
-    for _ in range(5):
-        room.succeeded()
-        sizes.append(room.size)
-    assert sizes == [min(2**n, most) for n in range(6)]
-    assert room.full_size
-    room.failed()
-    assert (room.size, room.full_size) == (1, most == 1)
-
-
 class AnyOrder(RuleBasedStateMachine):
-    """Whatever happens, a key's messages go in the order of their rows, one at a time, each once."""
+    """Whatever happens, a key's messages are sent in the order of their rows, one at a time, each once."""
 
     def __init__(self):
         super().__init__()
-        self.lanes = Lanes("key", ahead=4)
+        self.lanes = empty_lanes("key", max_messages=4)
         self.pending: list[Message] = []
-        self.under_way: list[Message] = []
+        self.in_flight: list[Message] = []
         self.delivered: list[Message] = []
         self.now = 0.0
 
@@ -288,37 +278,37 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 6))
     def read(self, limit):
-        wanted = self.lanes.wanted(self.now, ())
-        if wanted is None:
+        plan = self.lanes.plan_read(self.now, ())
+        if plan is None:
             return
-        due = [m for m in self.pending if m.row not in wanted.known and m.ordering_key not in wanted.held]
-        assert self.lanes.offer(due[:limit], wanted, self.now)
+        due = [m for m in self.pending if m.row not in plan.known and m.ordering_key not in plan.held]
+        assert self.lanes.add(due[:limit], plan, self.now)
 
     @rule(cautious=st.booleans())
     def take(self, cautious):
         taken = self.lanes.take(cautious=cautious)
         if taken is not None:
-            assert taken not in self.under_way
-            assert all(taken.ordering_key != other.ordering_key for other in self.under_way)
+            assert taken not in self.in_flight
+            assert all(taken.ordering_key != other.ordering_key for other in self.in_flight)
             older = [m for m in self.pending if m.ordering_key == taken.ordering_key and m.row < taken.row]
             assert not older
-            self.under_way.append(taken)
+            self.in_flight.append(taken)
 
-    @precondition(lambda self: self.under_way)
-    @rule(data=st.data(), what=st.sampled_from(["done", "back", "released"]))
-    def land(self, data, what):
-        landed = data.draw(st.sampled_from(self.under_way))
-        self.under_way.remove(landed)
+    @precondition(lambda self: self.in_flight)
+    @rule(data=st.data(), what=st.sampled_from(["finish", "put back", "release"]))
+    def answer(self, data, what):
+        answered = data.draw(st.sampled_from(self.in_flight))
+        self.in_flight.remove(answered)
         match what:
-            case "done":
-                self.lanes.done(landed)
-                self.pending.remove(landed)
-                self.delivered.append(landed)
-            case "back":
-                self.lanes.back(landed)
+            case "finish":
+                self.lanes.finish(answered)
+                self.pending.remove(answered)
+                self.delivered.append(answered)
+            case "put back":
+                self.lanes.put_back(answered)
             case _:
-                self.lanes.released(landed)
-                self.lanes.hold(landed.ordering_key, self.now + 3)
+                self.lanes.release(answered)
+                self.lanes.hold(answered.ordering_key, self.now + 3)
 
     @rule()
     def discard(self):
@@ -330,18 +320,18 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def bytes_are_counted(self):
-        known = self.lanes.wanted(self.now, ())
-        assert known is None or self.lanes.buffered_bytes == 10 * (len(known.known) - len(self.under_way))
+        known = self.lanes.plan_read(self.now, ())
+        assert known is None or self.lanes.buffered_bytes == 10 * (len(known.known) - len(self.in_flight))
 
 
 TestAnyOrder = AnyOrder.TestCase
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", None]), max_size=30))
-def test_everything_offered_goes_at_last(keys):
+def test_everything_added_is_sent_in_the_end(keys):
     lanes = lanes_with(*(message(row, key) for row, key in enumerate(keys, 1)))
     gone = []
     while (taken := lanes.take(cautious=True)) is not None:
         gone.append(taken.row)
-        lanes.done(taken)
+        lanes.finish(taken)
     assert gone == list(range(1, len(keys) + 1))

@@ -759,7 +759,8 @@ def test_joining_knows_no_order_and_no_grouping(flight: tuple[list[State], list[
 def test_states_and_settlements_are_values_that_nothing_can_change() -> None:
     values = (
         Streak(), Initialise(), Ping(ORDERS), Send(ORDERS), Pause(Initialise(), "kind", "why"), Halt("kind", "why"), PARK,
-        protocol.ROWS[0],
+        protocol.ROWS[0], protocol.after_ping(Ping(ORDERS), Reply(200)),
+        protocol.after_post(Send(ORDERS), Reply(202), PARK, lambda: NO_ATTEMPTS),
     )  # fmt: skip
     for value in values:
         assert not hasattr(value, "__dict__"), type(value)

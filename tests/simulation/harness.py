@@ -1,13 +1,14 @@
-"""This file is a whole relay in virtual time: supervisor, workers and ledger on an outbox in memory.
+"""A whole relay in virtual time: supervisor, workers and settler on an outbox in memory.
 
-The far side is scripted: `answer(call, message id or None, now)` says what ION answers. Everything that was
-asked is recorded, and a judge of its own reads the record against the guide's sequence.
+ION is scripted: `answer(call, message id or None, now)` returns what it answers. Every request is recorded,
+and `violations` checks the record against the guide's sequence, independently of the relay.
 """
 
 import asyncio
 import itertools
+import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,18 +19,20 @@ from relay.core.ports import Control
 from relay.core.protocol import Opening, Policy, Posting
 from relay.core.replies import Accepted, Answer, Reply, Versions
 from relay.core.retry import Schedule
+from relay.daemon.leases import LeaseHolder
 from relay.daemon.supervisor import Post, Supervisor
-from relay.delivery.context import TenantContext, TenantRules
-from relay.delivery.prefetch import OutboxRetry
+from relay.delivery.context import StateReport, Telemetry, TenantContext, TenantRules
+from relay.delivery.outbox_retry import OutboxRetry
 from relay.delivery.settler import Settler
 from relay.delivery.worker import Worker
 from relay.observability.incidents import Incidents, Tally
+from relay.observability.liveness import Liveness
 from relay.observability.logs import logger
 from relay.observability.metrics import Meters
 from relay.observability.tracing import Traces
 from relay.reports.wait_reasons import state_reason
 from tests.support.memory import MemoryOutbox
-from tests.support.scripted import Call, ScriptedEndpoint
+from tests.support.scripted import Call, ScriptedIon
 
 ACME = TenantId("ACME_PRD")
 ORDER, SHIPMENT = DocumentName("Sync.SalesOrder"), DocumentName("Sync.Shipment")
@@ -49,7 +52,7 @@ Answerer = Callable[[str, str | None, float], Answer]
 
 
 @dataclass(frozen=True)
-class ProcessSignals:
+class Request:
     """One request: its beginning and end in the order of all events, when it began, what it was answered."""
 
     began: int
@@ -60,22 +63,22 @@ class ProcessSignals:
     answer: Answer
 
 
-class _Recorded(ScriptedEndpoint):
+class _RecordedIon(ScriptedIon):
     """The scripted ION, with the ends of its calls in the record too."""
 
-    def record_in(self, asked: list[ProcessSignals], order: Iterator[int]) -> None:
-        self._record, self._order = asked, order
+    def record_in(self, requests: list[Request], order: Iterator[int]) -> None:
+        self._record, self._order = requests, order
 
     async def _ask(self, call: Call, message: Message | None, fine: Answer) -> Answer:
         began, at = next(self._order), asyncio.get_running_loop().time()
         answer = await super()._ask(call, message, fine)
         message_id = None if message is None else message.message_id
-        self._record.append(ProcessSignals(began, next(self._order), at, call, message_id, answer))
+        self._record.append(Request(began, next(self._order), at, call, message_id, answer))
         return answer
 
 
-class _Lagging(MemoryOutbox):
-    """An outbox that takes its time: for commits, for reading messages, for the names of what waits."""
+class _SlowOutbox(MemoryOutbox):
+    """An outbox that is slow: for commits, for reading messages, for the names of waiting documents."""
 
     lag = reading_lag = naming_lag = 0.0
 
@@ -92,6 +95,64 @@ class _Lagging(MemoryOutbox):
         return await super().documents(tenant)
 
 
+class Process:
+    """The components that all tenants of a relay process share; call inside the running loop."""
+
+    def __init__(
+        self,
+        outbox: MemoryOutbox,
+        schedule: Schedule,
+        chance: Callable[[], float],
+        lease_holder: LeaseHolder | None = None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.outbox, self.schedule, self.chance = outbox, schedule, chance
+        self.log, self.liveness, self.meters = logger(), Liveness(), Meters()
+        self.incidents = Incidents(self.log, None, loop.time, 60.0, loop.call_later)
+        self.settler = Settler(outbox, self.incidents, schedule, chance, self.meters, self.liveness)
+        self.supervisor = Supervisor(
+            outbox, self.settler, self.log, self.incidents, schedule, chance, lease_holder, self.liveness
+        )
+
+    def context(
+        self,
+        tenant: TenantId,
+        ion: ScriptedIon,
+        fair_share: FairShare | None = None,
+        report: StateReport = lambda *_, **__: None,
+        traces: Traces | None = None,
+    ) -> TenantContext:
+        """What a worker of this tenant is given."""
+        loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+        telemetry = Telemetry(
+            log=self.log,
+            incidents=Incidents(self.log, tenant, loop.time, 60.0, loop.call_later),
+            tally=Tally(self.log, 60.0, loop.call_later),
+            meter=self.meters.of(tenant),
+            liveness=self.liveness.component(tenant, math.inf),
+            report=report,
+            traces=traces,
+        )
+        return TenantContext(
+            outbox=self.outbox,
+            outbox_retry=OutboxRetry(self.incidents, self.schedule, self.chance, stopping),
+            settler=self.settler,
+            ion=ion,
+            fair_share=fair_share or FairShare(256),
+            holds=lambda: self.supervisor.holds(tenant),
+            chance=self.chance,
+            stopping=stopping,
+            telemetry=telemetry,
+        )
+
+    async def start(self, workers: Mapping[TenantId, Callable[[Control], Worker]]) -> None:
+        """Deliver these tenants' messages."""
+        self.supervisor.keep("settler", self.settler.run)
+        self.supervisor.keep("leases", self.supervisor.share)
+        self.supervisor.keep("arrivals", self.supervisor.listen)
+        await self.supervisor.assign({tenant: Post(tenant, build) for tenant, build in workers.items()})
+
+
 @dataclass
 class World:
     """One tenant's relay and its ION."""
@@ -99,50 +160,25 @@ class World:
     answer: Answerer
     rules: TenantRules = field(default_factory=lambda: rules_of(ACME))
     latency: float = 0.01
-    seed: int = 0
     traces: Traces | None = None
-    asked: list[ProcessSignals] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
     states: list[tuple[float, str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Build the parts; call inside the running loop."""
-        loop = asyncio.get_running_loop()
+        """Build the components; call inside the running loop."""
+        loop, self.random = asyncio.get_running_loop(), random.Random(0)
         self.now = loop.time
-        self.chance = random.Random(self.seed).random
-        self.outbox = _Lagging(lambda: EPOCH + loop.time())
-        self.ion = _Recorded(answer=self._answer, delay=lambda *_: self.latency)
-        self.ion.record_in(self.asked, itertools.count())
-        self.log = logger()
-        schedule = self.rules.schedule
-        self.incidents = Incidents(self.log, None, loop.time, 60.0, loop.call_later)
-        self.tally = Tally(self.log, 60.0, loop.call_later)
-        self.meters = Meters()
-        self.settler = Settler(self.outbox, self.incidents, schedule, self.chance, self.meters)
-        self.supervisor = Supervisor(
-            self.outbox, self.settler, self.log, self.incidents, schedule, self.chance
-        )
+        self.outbox = _SlowOutbox(lambda: EPOCH + loop.time())
+        self.ion = _RecordedIon(answer=self._answer, delay=lambda *_: self.latency)
+        self.ion.record_in(self.requests, itertools.count())
+        self._process = Process(self.outbox, self.rules.schedule, self.random.random)
+        self.supervisor, self.meters = self._process.supervisor, self._process.meters
 
     def _answer(self, call: Call, message: Message | None, now: float) -> Answer:
         return self.answer(call, None if message is None else message.message_id, now)
 
     def _worker(self, control: Control) -> Worker:
-        loop, stopping = asyncio.get_running_loop(), asyncio.Event()
-        context = TenantContext(
-            outbox=self.outbox,
-            ion=self.ion,
-            settler=self.settler,
-            shares=FairShare(256),
-            outbox_retry=OutboxRetry(self.incidents, self.rules.schedule, self.chance, stopping),
-            incidents=Incidents(self.log, ACME, loop.time, 60.0, loop.call_later),
-            tally=self.tally,
-            meter=self.meters.of(ACME),
-            log=self.log,
-            chance=self.chance,
-            holds=lambda: self.supervisor.holds(ACME),
-            report=self._report,
-            stopping=stopping,
-            traces=self.traces,
-        )
+        context = self._process.context(ACME, self.ion, report=self._report, traces=self.traces)
         return Worker(self.rules, context, control)
 
     def _report(
@@ -157,13 +193,11 @@ class World:
         self.states.append((self.now(), state, state_reason(kind, reason, documents)))
 
     async def start(self) -> None:
-        """Carry ACME's messages."""
-        self.supervisor.keep("settler", self.settler.run)
-        self.supervisor.keep("arrivals", self.supervisor.listen)
-        await self.supervisor.assign({ACME: Post("acme", self._worker)})
+        """Deliver ACME's messages."""
+        await self._process.start({ACME: self._worker})
 
     async def stop(self) -> None:
-        """Land and end."""
+        """Drain and end."""
         assert await self.supervisor.stop(25.0) == 0
 
     # --- the application --------------------------------------------------------------------------
@@ -177,19 +211,19 @@ class World:
         row = self.outbox.insert(Draft(ACME, document, b"<doc/>", ordering_key=ordering))
         return next(one.message_id for one in self.outbox.rows if one.row == row)
 
-    # --- what became of it ------------------------------------------------------------------------
+    # --- results ------------------------------------------------------------------------
 
     def rows(self, state: str) -> list[str]:
         """The ids of the messages in this state, in order."""
         return [row.message_id for row in self.outbox.rows if row.state == state]
 
     async def until(self, fact: Callable[[], bool], within: float = 86400.0) -> None:
-        """Wait, in virtual time, until it is so."""
+        """Wait, in virtual time, until the fact holds."""
         began = self.now()
         end = began + within
         while not fact():
             assert self.now() < end, (
-                f"not within {within} s; asked {self.asked[-5:]}, states {self.states[-5:]}"
+                f"not within {within} s; requests {self.requests[-5:]}, states {self.states[-5:]}"
             )
             await asyncio.sleep(max(0.05, (self.now() - began) / 50))
 
@@ -202,30 +236,31 @@ class World:
         """Wait until nothing is pending."""
         await self.until(lambda: not self.rows("pending"), within)
 
-    def calls(self, *kinds: str, since: float = 0.0) -> list[ProcessSignals]:
-        """What was asked, of these kinds (all), in the order of beginning."""
-        wanted = [one for one in self.asked if one.at >= since and (not kinds or one.call in kinds)]
+    def calls(self, *kinds: str, since: float = 0.0) -> list[Request]:
+        """The requests of these kinds (none given: all), in the order of their beginning."""
+        wanted = [one for one in self.requests if one.at >= since and (not kinds or one.call in kinds)]
         return sorted(wanted, key=lambda one: one.began)
 
     def arrived(self) -> list[str]:
-        """The ids that ION took, each once, in order of their first arrival."""
+        """The ids that ION accepted, each once, in order of their first arrival."""
         taken = [one.message_id for one in self.calls("post") if protocol.is_fine(one.answer)]
         return list(dict.fromkeys(str(message_id) for message_id in taken))
 
 
-# --- the judge --------------------------------------------------------------------------------------
+# --- the guide's sequence ------------------------------------------------------------------------------------
 
 
-def violations(asked: list[ProcessSignals]) -> list[str]:
+def violations(requests: list[Request]) -> list[str]:
     """Posts that the guide's sequence does not allow.
 
-    Each needs ping and versions after the last trouble that had been answered when it began, and
+    Each needs ping and versions after the last failure that had been answered when it began, and
     acceptedDocuments after the last "not ready".
     """
     found: list[str] = []
     opened, initialised = 0, False  # ping, versions; acceptedDocuments
     events = sorted(
-        [(one.ended, one, True) for one in asked] + [(one.began, one, False) for one in asked], key=_when
+        [(one.ended, one, True) for one in requests] + [(one.began, one, False) for one in requests],
+        key=_when,
     )
     for _, one, is_end in events:
         row = protocol.row_of(one.answer)
@@ -253,7 +288,7 @@ def violations(asked: list[ProcessSignals]) -> list[str]:
     return found
 
 
-def _when(event: tuple[int, ProcessSignals, bool]) -> int:
+def _when(event: tuple[int, Request, bool]) -> int:
     return event[0]
 
 

@@ -67,7 +67,7 @@ def foul(script):
 def test_conservation_order_and_liveness_under_any_faults(script, handed, ordering, lag, seed):
     async def work():
         w = world(foul(script), ordering=ordering)
-        w.seed = seed
+        w.random.seed(seed)
         w.latency, w.outbox.lag = 0.05, lag
         await w.start()
         ids = [w.insert(key, document=document)[0] for key, document in handed]
@@ -86,7 +86,7 @@ def test_conservation_order_and_liveness_under_any_faults(script, handed, orderi
     w, ids = run(work())
     assert sorted(w.rows("delivered") + w.rows("parked")) == sorted(ids)
     assert sorted(w.arrived()) == sorted(w.rows("delivered"))
-    assert violations(w.asked) == []
+    assert violations(w.requests) == []
     posts = w.calls("post")
     taken = [one.message_id for one in posts if 200 <= getattr(one.answer, "status", 0) < 300]
     assert len(taken) == len(set(taken)), "a message that was taken went again"
@@ -116,7 +116,7 @@ def test_an_hour_of_the_same_answer_is_few_requests(call, data, seed):
 
     async def work():
         w = world(lambda asked, _, __: answer if asked == call else FINE[asked])
-        w.seed = seed
+        w.random.seed(seed)
         await w.start()
         w.insert(*"abcdefgh")
         await w.until(lambda: w.now() > 3600)
@@ -124,5 +124,5 @@ def test_an_hour_of_the_same_answer_is_few_requests(call, data, seed):
         return w
 
     w = run(work())
-    assert len(w.asked) <= 250
-    assert violations(w.asked) == []
+    assert len(w.requests) <= 250
+    assert violations(w.requests) == []

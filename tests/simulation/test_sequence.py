@@ -51,7 +51,7 @@ async def test_a_tenant_without_messages_costs_nothing():
     await w.start()
     await w.until(lambda: w.now() > 3600)
     await w.stop()
-    assert w.asked == []
+    assert w.requests == []
 
 
 @scene
@@ -60,9 +60,9 @@ async def test_an_idle_tenant_costs_nothing_and_after_an_idle_minute_a_cycle_beg
     await w.start()
     w.insert(None)
     await w.all_settled()
-    before = len(w.asked)
+    before = len(w.requests)
     await w.until(lambda: w.now() > 7200)
-    assert len(w.asked) == before
+    assert len(w.requests) == before
     w.insert(None)
     await w.all_settled()
     await w.stop()
@@ -75,7 +75,7 @@ async def test_within_a_minute_the_next_message_goes_without_a_ping():
     await w.start()
     w.insert(None)
     await w.all_settled()
-    before, at = len(w.asked), w.now()
+    before, at = len(w.requests), w.now()
     await w.until(lambda: w.now() > at + 50)
     w.insert(None)
     await w.all_settled()
@@ -95,7 +95,7 @@ async def test_an_outage_costs_pings_with_growing_gaps_and_no_post():
     assert len(failed) <= 16
     assert all(later > 1.1 * earlier / 2 for earlier, later in itertools.pairwise(gaps))
     assert max(gaps) > 60
-    assert violations(w.asked) == []
+    assert violations(w.requests) == []
 
 
 @pytest.mark.parametrize(
@@ -118,11 +118,11 @@ def test_pings_fine_and_every_post_fails_is_no_hot_loop_and_parks_nothing(troubl
         w.insert(*"abcdefgh")
         await w.until(lambda: w.now() > 3600)
         await w.stop()
-        assert len(w.asked) < 250
+        assert len(w.requests) < 250
         assert len(w.calls("post")) < 60
         assert w.rows("parked") == []
         assert len(w.rows("pending")) == 8
-        assert violations(w.asked) == []
+        assert violations(w.requests) == []
 
     run(work())
 
@@ -182,7 +182,7 @@ async def test_a_412_initialises_at_once_and_then_the_message_waits_alone():
     await w.all_settled()
     await w.stop()
     assert names(w.calls())[3:8] == ["post", "ping", "versions", "accepted_documents", "post"]
-    assert violations(w.asked) == []
+    assert violations(w.requests) == []
 
 
 @pytest.mark.parametrize("trouble", [Reply(403), Reply(503), Reply(500), NoReply("cut")])
@@ -195,7 +195,7 @@ def test_one_message_that_always_fails_does_not_starve_the_others(trouble):
         good = w.insert(*(f"good{n}" for n in range(57)))
         await w.until(lambda: set(good) <= set(w.rows("delivered")), within=60)
         await w.stop()
-        assert violations(w.asked) == []
+        assert violations(w.requests) == []
 
     run(work())
 
@@ -233,13 +233,13 @@ async def test_a_document_that_is_not_accepted_waits_and_goes_when_it_is_added()
     orders = w.insert("s", "o")
     await w.until(lambda: set(orders) == set(w.rows("delivered")), within=5)
     await w.until(lambda: w.now() > 3600)
-    assert len(w.asked) < 60
+    assert len(w.requests) < 60
     assert w.state == ("idle", "waiting to be accepted by ION: Sync.Shipment")
     accepted["now"] = frozenset({ORDER, SHIPMENT})
     await w.all_settled(within=310)
     await w.stop()
     assert w.arrived()[-2:] == shipments
-    assert violations(w.asked) == []
+    assert violations(w.requests) == []
 
 
 @scene

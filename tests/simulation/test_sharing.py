@@ -3,26 +3,19 @@
 import asyncio
 import random
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
-from relay.core.fair_share import FairShare
 from relay.core.model import Draft, Message, OrderingKey, TenantId
-from relay.core.ports import StoreError
+from relay.core.ports import Control, StoreError
 from relay.core.replies import Answer
 from relay.core.retry import Schedule
 from relay.daemon.leases import LeaseHolder
-from relay.daemon.supervisor import Post, Supervisor
-from relay.delivery.context import TenantContext
-from relay.delivery.prefetch import OutboxRetry
-from relay.delivery.settler import Settler
 from relay.delivery.worker import Worker
-from relay.observability.incidents import Incidents, Tally
-from relay.observability.logs import logger
-from relay.observability.metrics import Meters
-from tests.simulation.harness import EPOCH, FINE, ORDER, rules_of
+from tests.simulation.harness import EPOCH, FINE, ORDER, Process, rules_of
 from tests.support.memory import MemoryOutbox, Shelf
-from tests.support.scripted import Call, ScriptedEndpoint
+from tests.support.scripted import Call, ScriptedIon
 from tests.support.virtual import run
 
 LEASE = 15.0
@@ -40,7 +33,7 @@ class Posted:
     ended: float = float("inf")
 
 
-class _Recording(ScriptedEndpoint):
+class _Recording(ScriptedIon):
     relay = ""
     posted: list[Posted]
 
@@ -63,54 +56,25 @@ class Replica:
     ) -> None:
         loop = asyncio.get_running_loop()
         self.name, self.posted, self.latency, self.tenants = name, posted, latency, tenants
-        self.chance = random.Random(name).random
         self.outbox = MemoryOutbox(lambda: EPOCH + loop.time(), shelf, LEASE)
         assert self.outbox.leases is not None
         self.leases = self.outbox.leases
-        self.log = logger()
-        self.incidents = Incidents(self.log, None, loop.time, 60.0, loop.call_later)
-        self.meters = Meters()
-        self.settler = Settler(self.outbox, self.incidents, SCHEDULE, self.chance, self.meters)
-        self.lease_holder = LeaseHolder(self.leases, name, loop.time)
-        self.supervisor = Supervisor(
-            self.outbox, self.settler, self.log, self.incidents, SCHEDULE, self.chance, self.lease_holder
-        )
+        lease_holder = LeaseHolder(self.leases, name, loop.time)
+        self._process = Process(self.outbox, SCHEDULE, random.Random(name).random, lease_holder)
+        self.supervisor = self._process.supervisor
 
     async def start(self) -> None:
         await self.outbox.beat(self.name, {})
-        self.supervisor.keep("settler", self.settler.run)
-        self.supervisor.keep("leases", self.supervisor.share)
-        self.supervisor.keep("arrivals", self.supervisor.listen)
-        await self.supervisor.assign({tenant: self._post(tenant) for tenant in self.tenants})
+        await self._process.start({tenant: partial(self._worker, tenant) for tenant in self.tenants})
 
-    def _post(self, tenant: TenantId) -> Post:
-        loop = asyncio.get_running_loop()
-
-        def build(control):
-            ion = _Recording(
-                answer=lambda call, _, __: FINE[call],
-                delay=lambda call, _: self.latency if call == "post" else 0.02,
-            )
-            ion.relay, ion.posted = self.name, self.posted
-            stopping = asyncio.Event()
-            context = TenantContext(
-                outbox=self.outbox,
-                ion=ion,
-                settler=self.settler,
-                shares=FairShare(256),
-                outbox_retry=OutboxRetry(self.incidents, SCHEDULE, self.chance, stopping),
-                incidents=Incidents(self.log, tenant, loop.time, 60.0, loop.call_later),
-                tally=Tally(self.log, 60.0, loop.call_later),
-                meter=self.meters.of(tenant),
-                log=self.log,
-                chance=self.chance,
-                holds=lambda: self.supervisor.holds(tenant),
-                report=lambda *_, **__: None,
-                stopping=stopping,
-            )
-            return Worker(rules_of(tenant, schedule=SCHEDULE), context, control)
-
-        return Post(tenant, build)
+    def _worker(self, tenant: TenantId, control: Control) -> Worker:
+        ion = _Recording(
+            answer=lambda call, _, __: FINE[call],
+            delay=lambda call, _: self.latency if call == "post" else 0.02,
+        )
+        ion.relay, ion.posted = self.name, self.posted
+        context = self._process.context(tenant, ion)
+        return Worker(rules_of(tenant, schedule=SCHEDULE), context, control)
 
     async def kill(self) -> None:
         """As kill -9: nothing is given back, nothing more is settled."""

@@ -1,7 +1,7 @@
-"""This file is an ION made of words: the port `Ion`, answered by a script, for tests in virtual time.
+"""A scripted ION: the port `Ion` with answers from a script, for tests in virtual time.
 
-What it answers by itself is normal operation. `queue` puts answers ahead of everything, `answer` is asked next.
-The contract suite (`tests/contract/test_ion_client.py`) holds it to what the real endpoint does.
+Without a script it answers as in normal operation. `queue` sets the next answers, `answer` follows them.
+The contract suite (`tests/contract/test_ion_client.py`) checks that it behaves as the real client does.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ Script = Callable[[Call, Message | None, float], Answer | None]
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessSignals:
+class Request:
     """A call that reached ION, when it began (loop time), and the message of a post."""
 
     call: Call
@@ -36,12 +36,12 @@ class ScriptedPost(EncodedPost):
 
 
 @dataclass(slots=True)
-class ScriptedEndpoint:
+class ScriptedIon:
     """`delay`: seconds before each answer, a number or by call and loop time.
 
-    `asked`: every call, in order. `taken`: the messages that were answered with a 2xx, in order.
-    `traceparents`: of the posts, in order. `changed`:
-    what `credentials_changed` says. `closed`: how often it was closed.
+    `requests`: every call, in order. `taken`: the messages that were answered with a 2xx, in order.
+    `traceparents`: of the posts, in order. `changed`: the result of `credentials_changed`. `closed`: how
+    often it was closed.
     """
 
     documents: Iterable[str] = ("Sync.Shipment",)
@@ -49,20 +49,20 @@ class ScriptedEndpoint:
     delay: float | Callable[[Call, float], float] = 0.0
     changed: bool = False
     closed: int = 0
-    asked: list[ProcessSignals] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
     taken: list[Message] = field(default_factory=list)
     traceparents: list[str | None] = field(default_factory=list)
-    under_way: int = 0
-    most_under_way: int = 0
+    in_flight: int = 0
+    max_in_flight: int = 0
     _queues: dict[Call, deque[Answer]] = field(default_factory=dict)
 
     def queue(self, call: Call, *answers: Answer) -> None:
-        """The next answers to this call, ahead of `answer`."""
+        """The next answers to this call, before `answer` is asked."""
         self._queues.setdefault(call, deque()).extend(answers)
 
-    def calls(self, call: Call) -> list[ProcessSignals]:
-        """Those of one kind."""
-        return [asked for asked in self.asked if asked.call == call]
+    def calls(self, call: Call) -> list[Request]:
+        """The calls of one kind."""
+        return [request for request in self.requests if request.call == call]
 
     # --- the port -----------------------------------------------------------------------------------
 
@@ -95,17 +95,17 @@ class ScriptedEndpoint:
 
     async def _ask(self, call: Call, message: Message | None, fine: Answer) -> Answer:
         now = asyncio.get_running_loop().time()
-        self.asked.append(ProcessSignals(call, now, message))
-        self.under_way += 1
-        self.most_under_way = max(self.most_under_way, self.under_way)
+        self.requests.append(Request(call, now, message))
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
-            answer = self._next(call, message, now) or fine  # decided when it arrives, as the far side would
+            answer = self._script(call, message, now) or fine  # decided when it arrives, as ION does
             await asyncio.sleep(self.delay(call, now) if callable(self.delay) else self.delay)
         finally:
-            self.under_way -= 1
+            self.in_flight -= 1
         return answer
 
-    def _next(self, call: Call, message: Message | None, now: float) -> Answer | None:
+    def _script(self, call: Call, message: Message | None, now: float) -> Answer | None:
         queued = self._queues.get(call)
         if queued:
             return queued.popleft()

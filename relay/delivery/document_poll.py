@@ -1,0 +1,49 @@
+"""Polls acceptedDocuments, on the retry schedule, while messages wait for documents that are not accepted."""
+
+import asyncio
+from collections.abc import Callable
+
+from relay.core.accepted_documents import PollSchedule
+from relay.core.model import DocumentName
+from relay.core.replies import Answer
+from relay.delivery.context import TenantContext, TenantRules
+from relay.delivery.tasks import Tasks
+
+_HINT = "add them to the connection point in ION Desk (sent by the application)"
+
+
+class DocumentPoll:
+    """One tenant's poll. `answered` is called with each answer."""
+
+    def __init__(
+        self, rules: TenantRules, context: TenantContext, tasks: Tasks, answered: Callable[[Answer], None]
+    ) -> None:
+        self._context, self._tasks, self._answered = context, tasks, answered
+        self._schedule = PollSchedule(rules.schedule, context.chance)
+        self._is_polling = False
+
+    def update(self, unaccepted: frozenset[DocumentName], now: float, *, may_poll: bool) -> None:
+        """These documents have messages and are not accepted: log the new ones, and poll when it is time."""
+        new = self._schedule.update(unaccepted, now)
+        if new:
+            self._context.telemetry.log.warning("documents.withheld", documents=sorted(new), hint=_HINT)
+        if may_poll and not self._is_polling and self._schedule.is_due(now):
+            self._is_polling = True
+            self._tasks.start(self._poll(), self._end_poll)
+
+    def poll_now(self) -> None:
+        """An operator acted: where documents wait, poll at once."""
+        self._schedule.poll_now()
+
+    @property
+    def next_poll(self) -> float | None:
+        """When the next poll begins; None where none is planned."""
+        return None if self._is_polling else self._schedule.next_poll
+
+    async def _poll(self) -> None:
+        answer = await self._context.ion.accepted_documents()
+        self._schedule.polled(asyncio.get_running_loop().time())
+        self._answered(answer)
+
+    def _end_poll(self) -> None:
+        self._is_polling = False

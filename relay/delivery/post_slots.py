@@ -1,0 +1,52 @@
+"""How many posts of a tenant may be in flight: by slow start, by its fair share, by what is unsettled."""
+
+from collections.abc import Coroutine
+from typing import Any
+
+from relay.core.fair_share import TenantShare
+from relay.core.slow_start import SlowStart
+from relay.delivery.context import TenantContext, TenantRules
+from relay.delivery.limits import MAX_UNSETTLED
+from relay.delivery.tasks import Tasks
+
+
+class PostSlots:
+    """One tenant's slots. A slot is a task that posts one message after the other."""
+
+    def __init__(self, rules: TenantRules, context: TenantContext, tasks: Tasks) -> None:
+        self._tenant, self._context, self._tasks = rules.tenant_id, context, tasks
+        self._share = TenantShare(tasks.wake)
+        self.slow_start = SlowStart(rules.max_in_flight)
+        self.in_use = 0
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Use one slot for this work, until it ends."""
+        self.in_use += 1
+        self._tasks.start(work, self._end)
+
+    def may_post(self) -> bool:
+        """Whether another post may begin: few enough are unsettled, and the tenant is this process'."""
+        unsettled = self._context.settler.unsettled(self._tenant)
+        return self.in_use + len(unsettled) < MAX_UNSETTLED and self._context.holds()
+
+    def begin_post(self) -> bool:
+        """Take a place among all posts of the process; False: there is none now."""
+        return self.may_post() and self._context.fair_share.begin(self._share)
+
+    def end_post(self) -> None:
+        """The post was answered or not sent: its place is free."""
+        self._context.fair_share.end(self._share)
+
+    def rest(self) -> None:
+        """Leave a place that cannot be used now to another tenant."""
+        if self._share.granted:
+            self._context.fair_share.rest(self._share)
+
+    def leave(self) -> None:
+        """No post is in flight any more."""
+        self._context.fair_share.leave(self._share)
+
+    def _end(self) -> None:
+        self.in_use -= 1
+        if not self.in_use:
+            self._context.telemetry.liveness.idle()
