@@ -1,8 +1,7 @@
-"""This file is the mutation check: it asks whether the core's test notices every small change to the core.
+"""The mutation check: whether the tests of the protocol fail at every small change to it.
 
-Each mutant is the source with one expression changed. It becomes `relay.core.protocol` in a forked child,
-which runs the module's own test file; a test that fails kills the mutant. Texts that people read are not
-mutated.
+Each mutant is the source of a module with one expression changed. It replaces the module in a forked child,
+which runs the module's own test file; a test that fails kills the mutant. Texts are not mutated.
 
     python tools/mutate.py [--list] [--only TEXT]
 
@@ -25,9 +24,6 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = ROOT / "relay" / "core" / "protocol.py"
-MODULE = "relay.core.protocol"
-TESTS = ROOT / "tests" / "core" / "test_protocol.py"
 PYTEST = [
     "-x",
     "-q",
@@ -42,7 +38,7 @@ PYTEST = [
     "--import-mode=importlib",
     "--noconftest",
 ]  # no settings, plugins or rewriting: most of a mutant's time was pytest's start
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 ENUMS = ("Opening", "Posting", "Fate", "Fault")
 
 _ORDER_ONLY = "only the order of the distances counts, and it stays the same"
@@ -50,6 +46,26 @@ EQUIVALENT = {  # the changed line: why no test can ever tell the difference
     "return (0 - 1)": _ORDER_ONLY,
     "return (4 + 1) if until_resumed else 3": _ORDER_ONLY,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module of the core, and the test file that must notice every change of it."""
+
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """Its source."""
+        return ROOT / "relay" / "core" / f"{self.name}.py"
+
+    @property
+    def tests(self) -> Path:
+        """Its test file."""
+        return ROOT / "tests" / "core" / f"test_{self.name}.py"
+
+
+MODULES = (Module("states"), Module("protocol"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +93,7 @@ class Mutant:
 
 
 class Grower:
-    """Walk the syntax tree and think of changes; one method a kind of node."""
+    """Walks the syntax tree and makes mutants; one method a kind of node."""
 
     def __init__(self, source: bytes) -> None:
         self._source = source
@@ -297,33 +313,34 @@ def _row_names(tree: ast.Module) -> list[str]:
 # --- trying them ----------------------------------------------------------------------------------
 
 
-def survives(source: bytes) -> bool:
+def survives(module: Module, source: bytes) -> bool:
     """Run the tests against this source in a child process. A crash or a hang is a kill too."""
     child = os.fork()
     if child == 0:
         code = 1
         with contextlib.suppress(BaseException):
-            signal.alarm(PATIENCE_SECONDS)
-            code = _tests_pass(source)
+            signal.alarm(TIMEOUT_SECONDS)
+            code = _run_tests(module, source)
         os._exit(code)
     _, status = os.waitpid(child, 0)
     return status == 0
 
 
-def _tests_pass(source: bytes) -> int:
+def _run_tests(module: Module, source: bytes) -> int:
     import relay.core
 
-    module = ModuleType(MODULE)
-    module.__file__ = str(SOURCE)
-    sys.modules[MODULE] = module
-    relay.core.protocol = module  # type: ignore[attr-defined]
+    name = f"relay.core.{module.name}"
+    mutated = ModuleType(name)
+    mutated.__file__ = str(module.path)
+    sys.modules[name] = mutated
+    setattr(relay.core, module.name, mutated)
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
-    exec(compile(source, str(SOURCE), "exec"), module.__dict__)  # noqa: S102 - this is what it is for
+    exec(compile(source, str(module.path), "exec"), mutated.__dict__)  # noqa: S102 - this is what it is for
     import pytest
 
-    return int(pytest.main([*PYTEST, str(TESTS)]))
+    return int(pytest.main([*PYTEST, str(module.tests)]))
 
 
 def warm_up(scratch: str) -> None:
@@ -348,14 +365,14 @@ def warm_up(scratch: str) -> None:
     gc.freeze()  # what is here is shared with every child
 
 
-def try_all(source: bytes, mutants: list[Mutant], workers: int) -> list[bool]:
-    """For each mutant whether it survives; the work is shared out to forked workers."""
+def try_all(module: Module, source: bytes, mutants: list[Mutant], workers: int) -> list[bool]:
+    """For each mutant whether it survives; forked workers share the work."""
     pipes = []
     for worker in range(workers):
         reading, writing = os.pipe()
         if os.fork() == 0:
             os.close(reading)
-            verdicts = bytes(survives(mutant.apply(source)) for mutant in mutants[worker::workers])
+            verdicts = bytes(survives(module, mutant.apply(source)) for mutant in mutants[worker::workers])
             os.write(writing, verdicts)
             os._exit(0)
         os.close(writing)
@@ -372,49 +389,56 @@ def try_all(source: bytes, mutants: list[Mutant], workers: int) -> list[bool]:
     return found
 
 
-# --- saying what came of it -----------------------------------------------------------------------
+# --- the report -----------------------------------------------------------------------------------
 
 
 def main() -> int:
-    """Grow, try, report."""
-    options = argparse.ArgumentParser(description="Mutation check of relay/core/protocol.py")
+    """Make the mutants of each module, try them, report."""
+    options = argparse.ArgumentParser(description="Mutation check of relay/core/protocol.py and states.py")
     options.add_argument("--list", action="store_true", help="only print the mutants")
     options.add_argument(
         "--only", default="", metavar="TEXT", help="only mutants whose changed line has this text"
     )
     chosen = options.parse_args()
-    source = SOURCE.read_bytes()
-    mutants = [m for m in Grower(source).mutants() if chosen.only in "\n".join(m.difference(source))]
-    if chosen.list:
+    with tempfile.TemporaryDirectory() as scratch:
+        if not chosen.list:
+            warm_up(scratch)
+        return max([_check(module, chosen.only, is_list=chosen.list) for module in MODULES])
+
+
+def _check(module: Module, text: str, *, is_list: bool) -> int:
+    source = module.path.read_bytes()
+    mutants = [m for m in Grower(source).mutants() if text in "\n".join(m.difference(source))]
+    if is_list:
         for mutant in mutants:
-            _show(mutant, source)
+            _show(module, mutant, source)
         return 0
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as scratch:
-        warm_up(scratch)
-        if not survives(source):
-            print(f"the tests fail already without a change: run pytest {TESTS.relative_to(ROOT)}")
-            return 1
-        verdicts = try_all(source, mutants, max(2, os.cpu_count() or 2))
-    return _report(mutants, verdicts, source, time.monotonic() - started)
+    if not survives(module, source):
+        print(f"the tests fail already without a change: run pytest {module.tests.relative_to(ROOT)}")
+        return 1
+    verdicts = try_all(module, source, mutants, max(2, os.cpu_count() or 2))
+    return _report(module, mutants, verdicts, source, time.monotonic() - started)
 
 
-def _report(mutants: list[Mutant], verdicts: list[bool], source: bytes, seconds: float) -> int:
+def _report(
+    module: Module, mutants: list[Mutant], verdicts: list[bool], source: bytes, seconds: float
+) -> int:
     alive = [mutant for mutant, lives in zip(mutants, verdicts, strict=True) if lives]
     excused = [mutant for mutant in alive if mutant.difference(source)[1] in EQUIVALENT]
     survivors = [mutant for mutant in alive if mutant not in excused]
     for mutant in survivors:
-        _show(mutant, source)
+        _show(module, mutant, source)
     killed = len(mutants) - len(alive)
     equivalent = f", {len(excused)} equivalent" if excused else ""
-    print(f"mutation check: {killed} of {len(mutants)} mutants killed{equivalent}, "
+    print(f"mutation check of {module.name}: {killed} of {len(mutants)} mutants killed{equivalent}, "
           f"{len(survivors)} survived, {seconds:.0f} s")  # fmt: skip
     return 1 if survivors else 0
 
 
-def _show(mutant: Mutant, source: bytes) -> None:
+def _show(module: Module, mutant: Mutant, source: bytes) -> None:
     before, after = mutant.difference(source)
-    print(f"{SOURCE.relative_to(ROOT)}:{mutant.line}\n  - {before}\n  + {after}")
+    print(f"{module.path.relative_to(ROOT)}:{mutant.line}\n  - {before}\n  + {after}")
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ import asyncio
 from dataclasses import dataclass
 from functools import partial
 
-from relay.core import protocol
+from relay.core import protocol, states
 from relay.core.model import BACK_OFF, NOT_ACCEPTED, Delivered, DocumentName, Message
-from relay.core.protocol import GetOutcome, Ping, PostOutcome, Send, State
+from relay.core.protocol import GetOutcome, PostOutcome
 from relay.core.replies import Answer
+from relay.core.states import Ping, Send, State
 from relay.delivery.backlog import Backlog
 from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.document_poll import DocumentPoll
@@ -41,7 +42,7 @@ class Cycle:
     def follow(self, state: State) -> None:
         """An answer asks for this state."""
         if not isinstance(state, Send):
-            self.next = state if self.next is None else protocol.worst((self.next, state))
+            self.next = state if self.next is None else states.worst((self.next, state))
         elif self.next is None:  # otherwise it was launched before the failure: it resets nothing
             self.state = state
 

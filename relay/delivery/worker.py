@@ -12,8 +12,9 @@ from typing import Any, assert_never
 from relay.core import protocol
 from relay.core.model import DocumentName
 from relay.core.ports import Control
-from relay.core.protocol import GetOutcome, Halt, Initialise, Pause, Ping, Send, State
+from relay.core.protocol import GetOutcome
 from relay.core.replies import Answer
+from relay.core.states import Halt, Initialise, Pause, Ping, Send, State
 from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.sender import Sender
 from relay.delivery.waiting import nap, unless
