@@ -1,4 +1,4 @@
-"""Faults tests say nothing: what they tell is what they assert."""
+"""Simulation tests write no log: their assertions are their only output."""
 
 import io
 

@@ -86,9 +86,9 @@ class _SlowOutbox(MemoryOutbox):
         await asyncio.sleep(self.lag)
         await super().settle(settlements)
 
-    async def due(self, *asked: Any) -> Sequence[Message]:
+    async def due(self, *arguments: Any) -> Sequence[Message]:
         await asyncio.sleep(self.reading_lag)
-        return await super().due(*asked)
+        return await super().due(*arguments)
 
     async def documents(self, tenant: TenantId) -> frozenset[DocumentName]:
         await asyncio.sleep(self.naming_lag)

@@ -10,8 +10,8 @@ from relay.core.replies import Accepted, NoReply, Reply, TokenRefused, TokenUnav
 from tests.simulation.harness import FINE, ORDER, SHIPMENT, violations, world
 from tests.support.virtual import run
 
-FAIR_AT = 7200.0
-"""The faults is foul until then, and fair afterwards."""
+FAULTS_END = 7200.0
+"""Faults are injected until then; normal operation afterwards."""
 
 statuses = st.sampled_from([200, 202, 302, 400, 401, 403, 404, 408, 412, 413, 418, 429, 500, 502, 503, 504])
 replies = st.builds(
@@ -39,13 +39,13 @@ messages = st.lists(
 )
 
 
-def foul(script):
-    """Play each call's list in turn, with fine answers between, until the faults is fair."""
+def with_faults(script):
+    """Play each call's list in turn, with fine answers between, until the faults end."""
     turns = dict.fromkeys(script, 0)
 
     def answer(call, _, now):
         turns[call] += 1
-        if now >= FAIR_AT or not script[call]:
+        if now >= FAULTS_END or not script[call]:
             return FINE[call]
         return script[call][turns[call] % len(script[call])] if turns[call] % 3 else FINE[call]
 
@@ -64,20 +64,22 @@ def foul(script):
     st.sampled_from([0.0, 0.2, 5.0]),
     st.integers(0, 2**32),
 )
-def test_conservation_order_and_liveness_under_any_faults(script, handed, ordering, lag, seed):
+def test_conservation_order_and_liveness_under_any_faults(script, enqueued, ordering, lag, seed):
     async def work():
-        w = world(foul(script), ordering=ordering)
+        w = world(with_faults(script), ordering=ordering)
         w.random.seed(seed)
         w.latency, w.outbox.lag = 0.05, lag
         await w.start()
-        ids = [w.insert(key, document=document)[0] for key, document in handed]
+        ids = [w.insert(key, document=document)[0] for key, document in enqueued]
         for _ in range(20):
-            await w.until(lambda: not w.rows("pending") or w.now() > FAIR_AT or w.state[0] == "paused", 90000)
+            await w.until(
+                lambda: not w.rows("pending") or w.now() > FAULTS_END or w.state[0] == "paused", 90000
+            )
             if w.state[0] != "paused":
                 break
             await w.outbox.resume(TenantId("ACME_PRD"), "ann@desk")
             await w.until(lambda: w.state[0] != "paused")
-        await w.until(lambda: w.now() > FAIR_AT, 90000)
+        await w.until(lambda: w.now() > FAULTS_END, 90000)
         await w.outbox.resume(TenantId("ACME_PRD"), "ann@desk")
         await w.all_settled(within=20000)
         await w.stop()
@@ -91,14 +93,14 @@ def test_conservation_order_and_liveness_under_any_faults(script, handed, orderi
     taken = [one.message_id for one in posts if 200 <= getattr(one.answer, "status", 0) < 300]
     assert len(taken) == len(set(taken)), "a message that was taken went again"
     if ordering != "none":
-        kept_in_order(w, ids, handed, one_lane=ordering == "tenant")
+        kept_in_order(w, ids, enqueued, one_lane=ordering == "tenant")
 
 
-def kept_in_order(w, ids, handed, *, one_lane):
+def kept_in_order(w, ids, enqueued, *, one_lane):
     """Within a lane and a document, what arrived arrived in the order of the rows."""
     lanes: dict[object, list[str]] = {}
     arrived = w.arrived()
-    for message_id, (key, document) in zip(ids, handed, strict=True):
+    for message_id, (key, document) in zip(ids, enqueued, strict=True):
         if message_id in arrived:
             lanes.setdefault((None if one_lane else key, document), []).append(message_id)
     for lane in lanes.values():
@@ -115,7 +117,7 @@ def test_an_hour_of_the_same_answer_is_few_requests(call, data, seed):
     answer = data.draw(answers[call])
 
     async def work():
-        w = world(lambda asked, _, __: answer if asked == call else FINE[asked])
+        w = world(lambda made, _, __: answer if made == call else FINE[made])
         w.random.seed(seed)
         await w.start()
         w.insert(*"abcdefgh")

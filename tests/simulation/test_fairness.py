@@ -33,11 +33,11 @@ class _CountingIon(ScriptedIon):
     def count_in(self, relay: "ManyTenants") -> None:
         self.relay = relay
 
-    async def post(self, parcel, traceparent=None):
+    async def post(self, encoded, traceparent=None):
         self.relay.in_flight += 1
         self.relay.most = max(self.relay.most, self.relay.in_flight)
         try:
-            return await super().post(parcel, traceparent)
+            return await super().post(encoded, traceparent)
         finally:
             self.relay.in_flight -= 1
 

@@ -1,4 +1,4 @@
-"""The guide's sequences and the core table's reactions, in virtual time: when things happen, and in what order."""
+"""The guide's sequences and the protocol's reactions in virtual time: when things happen, and in what order."""
 
 import asyncio
 import itertools
@@ -22,8 +22,8 @@ def scene(work):
     return test
 
 
-def names(asked):
-    return [one.call for one in asked]
+def names(requests):
+    return [one.call for one in requests]
 
 
 def later_than(w, at):
@@ -99,7 +99,7 @@ async def test_an_outage_costs_pings_with_growing_gaps_and_no_post():
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "failure",
     [
         Reply(503),
         Reply(500),
@@ -111,9 +111,9 @@ async def test_an_outage_costs_pings_with_growing_gaps_and_no_post():
         TokenUnavailable("x"),
     ],
 )
-def test_pings_fine_and_every_post_fails_is_no_hot_loop_and_parks_nothing(trouble):
+def test_pings_fine_and_every_post_fails_is_no_hot_loop_and_parks_nothing(failure):
     async def work():
-        w = world(constant(post=trouble))
+        w = world(constant(post=failure))
         await w.start()
         w.insert(*"abcdefgh")
         await w.until(lambda: w.now() > 3600)
@@ -127,10 +127,10 @@ def test_pings_fine_and_every_post_fails_is_no_hot_loop_and_parks_nothing(troubl
     run(work())
 
 
-@pytest.mark.parametrize("trouble", [Reply(401), Reply(403), TokenRefused("no")])
-def test_bad_credentials_halt_the_tenant_until_the_slow_probe_or_a_change_on_disk(trouble):
+@pytest.mark.parametrize("failure", [Reply(401), Reply(403), TokenRefused("no")])
+def test_bad_credentials_halt_the_tenant_until_the_slow_probe_or_a_change_on_disk(failure):
     async def work():
-        w = world(until(1000, ping=trouble))
+        w = world(until(1000, ping=failure))
         await w.start()
         w.insert(None)
         await w.until(lambda: w.now() > 890)
@@ -144,7 +144,7 @@ def test_bad_credentials_halt_the_tenant_until_the_slow_probe_or_a_change_on_dis
 
 
 @scene
-async def test_a_halted_tenant_goes_on_when_its_credentials_change():
+async def test_a_halted_tenant_resumes_when_its_credentials_change():
     w = world(until(100, ping=Reply(401)))
     await w.start()
     w.insert(None)
@@ -185,11 +185,11 @@ async def test_a_412_initialises_at_once_and_then_the_message_waits_alone():
     assert violations(w.requests) == []
 
 
-@pytest.mark.parametrize("trouble", [Reply(403), Reply(503), Reply(500), NoReply("cut")])
-def test_one_message_that_always_fails_does_not_starve_the_others(trouble):
+@pytest.mark.parametrize("failure", [Reply(403), Reply(503), Reply(500), NoReply("cut")])
+def test_one_message_that_always_fails_does_not_starve_the_others(failure):
     async def work():
         stubborn: dict[str, str] = {}
-        w = world(lambda call, i, _: trouble if call == "post" and i == stubborn["id"] else FINE[call])
+        w = world(lambda call, i, _: failure if call == "post" and i == stubborn["id"] else FINE[call])
         await w.start()
         stubborn["id"] = w.insert("bad")[0]
         good = w.insert(*(f"good{n}" for n in range(57)))
@@ -225,7 +225,7 @@ async def test_poison_alone_is_parked_only_after_half_an_hour():
 
 
 @scene
-async def test_a_document_that_is_not_accepted_waits_and_goes_when_it_is_added():
+async def test_a_document_that_is_not_accepted_waits_and_is_sent_when_it_is_added():
     accepted = {"now": frozenset({ORDER})}
     w = world(lambda call, _, __: Accepted(accepted["now"]) if call == "accepted_documents" else FINE[call])
     await w.start()
@@ -243,13 +243,13 @@ async def test_a_document_that_is_not_accepted_waits_and_goes_when_it_is_added()
 
 
 @scene
-async def test_a_failing_re_ask_does_not_stop_what_is_accepted():
-    asked = {"n": 0}
+async def test_a_failing_poll_does_not_stop_what_is_accepted():
+    polls = {"n": 0}
 
     def answer(call, _, __):
         if call == "accepted_documents":
-            asked["n"] += 1
-            return Accepted(frozenset({ORDER})) if asked["n"] == 1 else Reply(503)
+            polls["n"] += 1
+            return Accepted(frozenset({ORDER})) if polls["n"] == 1 else Reply(503)
         return FINE[call]
 
     w = world(answer)
@@ -265,7 +265,7 @@ async def test_a_failing_re_ask_does_not_stop_what_is_accepted():
 
 
 @scene
-async def test_rejected_messages_are_parked_and_the_others_go_on():
+async def test_rejected_messages_are_parked_and_the_others_continue():
     refused: dict[str, list[str]] = {}
     w = world(lambda call, i, _: Reply(400) if call == "post" and i in refused["ids"] else FINE[call])
     await w.start()
@@ -278,7 +278,7 @@ async def test_rejected_messages_are_parked_and_the_others_go_on():
 
 
 @scene
-async def test_ten_rejected_in_a_row_pause_the_tenant_until_a_person_resumes_it():
+async def test_ten_rejected_in_a_row_pause_the_tenant_until_an_operator_resumes_it():
     w = world(constant(post=Reply(400)), ordering="tenant")
     await w.start()
     w.insert(*[None] * 30)
@@ -327,7 +327,7 @@ async def test_versions_without_v3_wait_the_longest_delay():
 
 
 @scene
-async def test_after_a_trouble_the_flight_starts_at_one_and_doubles_with_each_success():
+async def test_after_a_failure_there_is_one_post_in_flight_and_twice_as_many_with_each_success():
     w = world(lambda call, _, now: Reply(503) if call == "post" and now < 1 else FINE[call])
     w.latency = 0.5
     await w.start()
@@ -341,7 +341,7 @@ async def test_after_a_trouble_the_flight_starts_at_one_and_doubles_with_each_su
 
 
 @scene
-async def test_what_a_person_pauses_stops_and_what_is_resumed_goes_on():
+async def test_a_tenant_that_an_operator_pauses_stops_and_continues_when_resumed():
     w = world(ordering="tenant")
     w.latency = 0.1
     await w.start()
@@ -359,8 +359,8 @@ async def test_what_a_person_pauses_stops_and_what_is_resumed_goes_on():
 
 
 @pytest.mark.parametrize("status", [503, 403])
-def test_a_decision_about_very_many_messages_is_no_storm_of_pings(status):
-    """Each of its chunks reaches the worker; ION, which is in trouble, is asked every two seconds at most."""
+def test_a_bulk_action_on_very_many_messages_is_no_storm_of_pings(status):
+    """Each of its chunks reaches the worker; ION, which fails, is pinged every two seconds at most."""
 
     async def scene():
         w = world(constant(ping=Reply(status)))
@@ -378,7 +378,7 @@ def test_a_decision_about_very_many_messages_is_no_storm_of_pings(status):
 
 
 @scene
-async def test_a_person_who_asks_is_heeded_at_once():
+async def test_an_operators_request_takes_effect_at_once():
     w = world(constant(ping=Reply(403)))
     await w.start()
     w.insert(None)
@@ -415,7 +415,7 @@ async def test_park_nothing_lets_even_what_is_too_large_wait():
 
 
 @scene
-async def test_an_outbox_that_fails_for_a_while_is_waited_out_and_loses_nothing():
+async def test_an_outage_of_the_outbox_loses_nothing():
     from relay.core.ports import StoreError
 
     w = world(ordering="none")

@@ -1,4 +1,4 @@
-"""Several relays on one outbox, in virtual time: each tenant has one at a time, and none waits for a dead one."""
+"""Several relays on one outbox, in virtual time: each tenant is owned by one at a time, and none waits for a dead one."""
 
 import asyncio
 import random
@@ -25,7 +25,7 @@ SCHEDULE = Schedule(0.5, 5.0)
 
 @dataclass
 class Posted:
-    """One post at ION: by which relay, of which tenant, from when to when (infinite: it was cut)."""
+    """One post at ION: by which relay, of which tenant, from when to when (infinite: it was cancelled)."""
 
     relay: str
     message: Message
@@ -77,15 +77,15 @@ class Replica:
         return Worker(rules_of(tenant, schedule=SCHEDULE), context, control)
 
     async def kill(self) -> None:
-        """As kill -9: nothing is given back, nothing more is settled."""
+        """As kill -9: nothing is released, nothing more is settled."""
         await self.supervisor.cut()
 
-    def part(self) -> None:
-        """The database is out of reach from here on."""
+    def disconnect(self) -> None:
+        """The database is unreachable from now on."""
         self.outbox.broken = self.leases.broken = StoreError("no route to the database")
 
-    def join(self) -> None:
-        """And back in reach."""
+    def reconnect(self) -> None:
+        """The database is reachable again."""
         self.outbox.broken = self.leases.broken = None
 
 
@@ -126,7 +126,7 @@ class Fleet:
         for replica in self.replicas.values():
             await replica.kill()
 
-    def carriers(self, since: float) -> dict[TenantId, set[str]]:
+    def owners(self, since: float) -> dict[TenantId, set[str]]:
         """Who posted for whom since then."""
         found: dict[TenantId, set[str]] = {}
         for one in self.posted:
@@ -162,7 +162,7 @@ class Fleet:
         return True
 
 
-def test_three_relays_share_the_tenants_and_none_is_carried_twice():
+def test_three_relays_share_the_tenants_and_none_has_two_owners():
     async def work():
         fleet = Fleet()
         for name in ("one", "two", "three"):
@@ -171,10 +171,10 @@ def test_three_relays_share_the_tenants_and_none_is_carried_twice():
         at = fleet.now()
         fleet.insert(10)
         await fleet.until(lambda: fleet.pending() == 0, 30)
-        carriers = fleet.carriers(at)
-        assert set(carriers) == set(TENANTS)
-        assert all(len(relays) == 1 for relays in carriers.values())
-        assert {next(iter(relays)) for relays in carriers.values()} == {"one", "two", "three"}
+        owners = fleet.owners(at)
+        assert set(owners) == set(TENANTS)
+        assert all(len(relays) == 1 for relays in owners.values())
+        assert {next(iter(relays)) for relays in owners.values()} == {"one", "two", "three"}
         assert fleet.clashes() == []
         assert fleet.is_in_order()
         await fleet.stop()
@@ -193,8 +193,8 @@ def test_a_dead_relays_tenants_are_taken_over_when_its_leases_ran_out():
         await two.kill()
         at = fleet.now()
         await fleet.until(lambda: fleet.pending() == 0, 60)
-        assert fleet.carriers(at + 0.1) != {}
-        assert all(relays == {"one"} for relays in fleet.carriers(at + 0.1).values())
+        assert fleet.owners(at + 0.1) != {}
+        assert all(relays == {"one"} for relays in fleet.owners(at + 0.1).values())
         assert fleet.now() - at < 2 * LEASE + 10
         assert fleet.is_in_order()
         await fleet.stop()
@@ -210,12 +210,12 @@ def test_a_relay_that_cannot_reach_the_database_stops_before_another_begins():
         await asyncio.sleep(20)
         fleet.insert(30)
         await fleet.until(lambda: fleet.pending() < 560, 30)
-        two.part()
+        two.disconnect()
         at = fleet.now()
         await asyncio.sleep(60)
         assert any(one.relay == "two" and one.began < at for one in fleet.posted)
         assert not any(one.relay == "two" and one.began > at + LEASE for one in fleet.posted)
-        two.join()
+        two.reconnect()
         await fleet.until(lambda: fleet.pending() == 0, 600)
         assert fleet.clashes() == []
         assert fleet.is_in_order()
@@ -224,14 +224,14 @@ def test_a_relay_that_cannot_reach_the_database_stops_before_another_begins():
     run(work())
 
 
-def test_posts_in_flight_are_cut_when_the_leases_end():
+def test_posts_in_flight_are_cancelled_when_the_leases_end():
     async def work():
         fleet = Fleet(latency=40.0)
         one = await fleet.add("one")
         fleet.insert(1)
         await fleet.until(lambda: len(fleet.posted) == len(TENANTS), 30)
         at = fleet.now()
-        one.part()
+        one.disconnect()
         await asyncio.sleep(60)
         assert max(post.ended for post in fleet.posted) <= at + LEASE
         await fleet.stop()
@@ -240,11 +240,11 @@ def test_posts_in_flight_are_cut_when_the_leases_end():
 
 
 def taken_over(fleet, tenants, since):
-    """Whether another relay carries every one of these since then."""
-    return all("one" in fleet.carriers(since).get(tenant, ()) for tenant in tenants)
+    """Whether another relay owns every one of these since then."""
+    return all("one" in fleet.owners(since).get(tenant, ()) for tenant in tenants)
 
 
-def test_a_relay_that_joins_gets_its_share_within_seconds_and_no_post_is_cut():
+def test_a_relay_that_joins_gets_its_share_within_seconds_and_no_post_is_cancelled():
     async def work():
         fleet = Fleet(latency=0.5)
         await fleet.add("one")
@@ -254,17 +254,17 @@ def test_a_relay_that_joins_gets_its_share_within_seconds_and_no_post_is_cut():
         await fleet.add("two")
         await fleet.until(lambda: any(one.relay == "two" for one in fleet.posted), LEASE)
         await asyncio.sleep(LEASE)
-        later = fleet.carriers(at + LEASE)
+        later = fleet.owners(at + LEASE)
         assert {name for relays in later.values() for name in relays} == {"one", "two"}
         assert all(one.ended != float("inf") or one.began > fleet.now() - 1 for one in fleet.posted)
-        assert len({one.message.row for one in fleet.posted}) == len(fleet.posted), "something went twice"
+        assert len({one.message.row for one in fleet.posted}) == len(fleet.posted), "a message was sent twice"
         assert fleet.clashes() == []
         await fleet.stop()
 
     run(work())
 
 
-def test_a_relay_that_leaves_hands_over_at_once_and_nothing_goes_twice():
+def test_a_relay_that_leaves_releases_its_tenants_at_once_and_nothing_is_sent_twice():
     async def work():
         fleet = Fleet(latency=0.2)
         await fleet.add("one")
@@ -280,7 +280,7 @@ def test_a_relay_that_leaves_hands_over_at_once_and_nothing_goes_twice():
         theirs = {one.message.tenant_id for one in fleet.posted if one.relay == "two"}
         await fleet.until(lambda: taken_over(fleet, theirs, left), 3)
         await fleet.until(lambda: fleet.pending() == 0, 200)
-        assert len({one.message.row for one in fleet.posted}) == len(fleet.posted), "something went twice"
+        assert len({one.message.row for one in fleet.posted}) == len(fleet.posted), "a message was sent twice"
         assert fleet.clashes() == []
         assert fleet.is_in_order()
         await fleet.stop()
@@ -288,8 +288,8 @@ def test_a_relay_that_leaves_hands_over_at_once_and_nothing_goes_twice():
     run(work())
 
 
-def test_relays_that_carry_different_tenants_leave_none_to_nobody():
-    """What falls to a relay whose settings leave it out is adopted by one that has it, and kept."""
+def test_relays_with_different_tenants_leave_none_without_an_owner():
+    """A tenant assigned to a relay that does not have it is adopted by one that has it, and kept."""
 
     async def work():
         fleet = Fleet()
@@ -300,10 +300,10 @@ def test_relays_that_carry_different_tenants_leave_none_to_nobody():
         at = fleet.now()
         fleet.insert(30)
         await fleet.until(lambda: fleet.pending() == 0, LEASE)
-        carriers = fleet.carriers(at)
-        assert all(carriers[tenant] == {"one"} for tenant in TENANTS[:8])
-        assert all(carriers[tenant] == {"two"} for tenant in TENANTS[12:])
-        assert all(len(relays) == 1 for relays in carriers.values())
+        owners = fleet.owners(at)
+        assert all(owners[tenant] == {"one"} for tenant in TENANTS[:8])
+        assert all(owners[tenant] == {"two"} for tenant in TENANTS[12:])
+        assert all(len(relays) == 1 for relays in owners.values())
         assert fleet.clashes() == []
         assert fleet.is_in_order()
         await fleet.stop()
@@ -323,16 +323,16 @@ def test_relays_that_come_and_go_at_random_lose_nothing_and_never_clash(seed):
             fleet.insert(2)
             name = chance.choice(list(fleet.replicas))
             replica = fleet.replicas[name]
-            match chance.choice(["kill", "stop", "part", "join", "add", "wait"]):
+            match chance.choice(["kill", "stop", "disconnect", "reconnect", "add", "wait"]):
                 case "kill" if len(fleet.replicas) > 1:
                     await fleet.replicas.pop(name).kill()
                 case "stop" if len(fleet.replicas) > 1 and replica.outbox.broken is None:
                     await replica.supervisor.stop(25.0)
                     await fleet.replicas.pop(name).outbox.leave(name)
-                case "part":
-                    replica.part()
-                case "join":
-                    replica.join()
+                case "disconnect":
+                    replica.disconnect()
+                case "reconnect":
+                    replica.reconnect()
                 case "add" if len(fleet.replicas) < 5:
                     number += 1
                     await fleet.add(f"r{number}")
@@ -340,7 +340,7 @@ def test_relays_that_come_and_go_at_random_lose_nothing_and_never_clash(seed):
                     pass
             await asyncio.sleep(chance.uniform(0.5, 12))
         for replica in fleet.replicas.values():
-            replica.join()
+            replica.reconnect()
         await fleet.until(lambda: fleet.pending() == 0, 300)
         assert fleet.clashes() == []
         assert fleet.is_in_order()

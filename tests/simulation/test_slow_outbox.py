@@ -11,21 +11,21 @@ READING = 1.0
 """Seconds of a read."""
 
 
-async def wakened(world: World) -> None:
-    """Another tenant's messages arrive all the time: ten pieces of news in each read."""
+async def notify_constantly(world: World) -> None:
+    """Another tenant's messages arrive all the time: ten notifications during each read."""
     while True:
         world.outbox.insert(Draft(TenantId("OTHER"), ORDER, b"x"))
         await asyncio.sleep(READING / 10)
 
 
-def test_news_of_others_do_not_keep_a_careful_start_waiting() -> None:
-    """As long as it is careful it launches between two reads, and the news ask for ever more reads."""
+def test_notifications_for_others_do_not_delay_the_slow_start() -> None:
+    """During slow start posts begin between two reads, and each notification asks for another read."""
 
     async def scene() -> None:
         world = World(constant())
         world.outbox.reading_lag = READING
         await world.start()
-        storm = asyncio.create_task(wakened(world))
+        storm = asyncio.create_task(notify_constantly(world))
         world.insert(*"abcd")
         await world.until(lambda: len(world.arrived()) == 4, within=4 * READING)
         storm.cancel()
@@ -36,8 +36,8 @@ def test_news_of_others_do_not_keep_a_careful_start_waiting() -> None:
     run(scene())
 
 
-def test_a_message_that_was_read_does_not_wait_for_what_else_is_asked() -> None:
-    """The names of the documents that wait are asked after it."""
+def test_a_message_that_was_read_does_not_wait_for_the_second_query() -> None:
+    """The names of the waiting documents are queried after it."""
 
     async def scene() -> None:
         world = World(constant())

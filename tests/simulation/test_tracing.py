@@ -1,4 +1,4 @@
-"""Each sending is a span of the application's own trace, and ION is told which; in virtual time."""
+"""Each post is a span of the application's own trace, and its header names the span; in virtual time."""
 
 from collections.abc import Sequence
 
@@ -23,14 +23,14 @@ def traced(answer: Answerer | None = None) -> tuple[World, InMemorySpanExporter]
     return w, spans
 
 
-async def owned(w: World, **parameters: str) -> None:
+async def deliver(w: World, **parameters: str) -> None:
     w.outbox.insert(Draft(ACME, ORDER, b"<secret/>", MessageId("SO-1"), parameters=parameters))
     await w.start()
     await w.all_settled()
     await w.stop()
 
 
-def told(spans: Sequence[ReadableSpan]) -> list[str]:
+def headers_of(spans: Sequence[ReadableSpan]) -> list[str]:
     """The spans as headers of the posts."""
     contexts = [span.get_span_context() for span in spans]
     return [f"00-{c.trace_id:032x}-{c.span_id:016x}-{c.trace_flags:02x}" for c in contexts if c is not None]
@@ -39,7 +39,7 @@ def told(spans: Sequence[ReadableSpan]) -> list[str]:
 def test_a_delivery_is_a_span_below_the_one_that_the_row_names() -> None:
     async def scene() -> None:
         w, exporter = traced()
-        await owned(w, traceparent=f"00-{TRACE}-{SPAN}-01")
+        await deliver(w, traceparent=f"00-{TRACE}-{SPAN}-01")
         (span,) = exporter.get_finished_spans()
         assert (span.name, span.kind, span.status.status_code) == (
             "ion.send",
@@ -55,8 +55,8 @@ def test_a_delivery_is_a_span_below_the_one_that_the_row_names() -> None:
             "relay.answer": "ok",
             "http.response.status_code": 202,
         }
-        assert w.ion.traceparents == told([span])
-        assert TRACE in told([span])[0]
+        assert w.ion.traceparents == headers_of([span])
+        assert TRACE in headers_of([span])[0]
 
     run(scene())
 
@@ -64,27 +64,27 @@ def test_a_delivery_is_a_span_below_the_one_that_the_row_names() -> None:
 def test_a_row_without_a_trace_begins_one() -> None:
     async def scene() -> None:
         w, exporter = traced()
-        await owned(w)
+        await deliver(w)
         (span,) = exporter.get_finished_spans()
         assert span.parent is None
-        assert w.ion.traceparents == told([span])
+        assert w.ion.traceparents == headers_of([span])
 
     run(scene())
 
 
-def test_each_sending_is_a_span_of_its_own_in_one_trace() -> None:
+def test_each_post_is_a_span_of_its_own_in_one_trace() -> None:
     async def scene() -> None:
         answers: list[Answer] = [Reply(503), NoReply("SO-1 of <secret/> did not go")]
         w, exporter = traced(lambda call, *_: answers.pop(0) if call == "post" and answers else FINE[call])
-        await owned(w, traceparent=f"00-{TRACE}-{SPAN}-01")
+        await deliver(w, traceparent=f"00-{TRACE}-{SPAN}-01")
         spans = exporter.get_finished_spans()
         assert [dict(span.attributes or {})["relay.answer"] for span in spans] == ["busy", "silent", "ok"]
         assert [span.status.status_code for span in spans] == [
             *(StatusCode.ERROR, StatusCode.ERROR, StatusCode.UNSET)
         ]
-        assert w.ion.traceparents == told(spans)
-        assert len(set(told(spans))) == 3
-        assert all(TRACE in one for one in told(spans))
+        assert w.ion.traceparents == headers_of(spans)
+        assert len(set(headers_of(spans))) == 3
+        assert all(TRACE in one for one in headers_of(spans))
         assert "secret" not in "".join(span.to_json() for span in spans)
 
     run(scene())
@@ -93,7 +93,7 @@ def test_each_sending_is_a_span_of_its_own_in_one_trace() -> None:
 def test_what_the_application_does_not_sample_is_passed_on_as_not_sampled_and_leaves_no_span() -> None:
     async def scene() -> None:
         w, exporter = traced()
-        await owned(w, traceparent=f"00-{TRACE}-{SPAN}-00")
+        await deliver(w, traceparent=f"00-{TRACE}-{SPAN}-00")
         assert exporter.get_finished_spans() == ()
         (header,) = w.ion.traceparents
         assert header is not None
@@ -103,7 +103,7 @@ def test_what_the_application_does_not_sample_is_passed_on_as_not_sampled_and_le
     run(scene())
 
 
-def test_a_sending_that_was_cut_is_a_span_that_says_so() -> None:
+def test_a_cancelled_post_is_a_span_with_an_error() -> None:
     async def scene() -> None:
         w, exporter = traced()
         w.latency = 1000.0
@@ -123,7 +123,7 @@ def test_a_sending_that_was_cut_is_a_span_that_says_so() -> None:
 def test_without_a_collector_nothing_is_added() -> None:
     async def scene() -> None:
         w = world()
-        await owned(w, traceparent=f"00-{TRACE}-{SPAN}-01")
+        await deliver(w, traceparent=f"00-{TRACE}-{SPAN}-01")
         assert w.ion.traceparents == [None]
 
     run(scene())
