@@ -1,4 +1,4 @@
-"""The rules of the house that no linter knows: what stands where, and what stands nowhere."""
+"""Rules of the repository that no linter knows: one place for each meaning, purity, wording, decision records."""
 
 import ast
 import re
@@ -106,14 +106,22 @@ def test_the_check_of_imports_sees_those_in_functions() -> None:
 @pytest.mark.parametrize("path", [*SOURCES, *TOOLS], ids=shown)
 def test_the_first_line_of_each_module_says_what_it_is(path: Path) -> None:
     docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
-    assert docstring.splitlines()[0].endswith((".", ":")), "one sentence, so that head -1 tells the house"
+    assert docstring.splitlines()[0].endswith((".", ":")), (
+        "one sentence, so that head -1 describes the module"
+    )
 
 
-def test_no_function_and_no_file_is_too_long_to_be_one_thing() -> None:
+@pytest.mark.parametrize("path", [*SOURCES, *TOOLS], ids=shown)
+def test_no_module_begins_by_saying_that_it_is_a_file(path: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+    assert not docstring.startswith(("This file is", "This package is")), "say at once what it does"
+
+
+def test_no_function_and_no_file_is_too_long() -> None:
     assert longest.too_long() == []
 
 
-def test_the_longest_are_found() -> None:
+def test_the_longest_functions_and_files_are_found() -> None:
     assert longest.files()[0][0] >= longest.files()[-1][0] > 0
     assert len(longest.files()) == len(SOURCES)
     assert any(
@@ -201,6 +209,39 @@ def test_what_is_looked_for_would_be_found() -> None:
     assert re.search(FORBIDDEN["a path of one machine"], "cd /wo" + "rk/main")
     assert not re.search(FORBIDDEN["a path of one machine"], "some/wo" + "rk/place")
     assert re.search(FORBIDDEN["a package index"], "https://py" + "pi.org")
+
+
+# --- the glossary -------------------------------------------------------------------------------
+
+REPLACED = re.compile(
+    r"\b(mend|mends|far side|weather|hand(s|ed|ing)? over|under way|stand-in|by itself|gets on)\b",
+    re.IGNORECASE,
+)
+"""Words that docs/glossary.md replaces."""
+
+OLDER_RECORDS = {path for path in DECISIONS if path.name < "0015"}
+"""Decision records from before the glossary."""
+
+WORDED = sorted(
+    path
+    for pattern in ("README.md", "docs/**/*.md", "relay/**/*.md", "relay/**/*.py", "relay/**/*.html")
+    for path in ROOT.glob(pattern)
+    if path not in OLDER_RECORDS
+)
+
+
+@pytest.mark.parametrize("path", WORDED, ids=shown)
+def test_no_word_that_the_glossary_replaces_is_used(path: Path) -> None:
+    lines = enumerate(path.read_text().splitlines(), 1)
+    assert [
+        f"{shown(path)}:{number}: {line.strip()}" for number, line in lines if REPLACED.search(line)
+    ] == []
+
+
+def test_a_replaced_word_would_be_found() -> None:
+    assert REPLACED.search("Messages are handed over.")
+    assert REPLACED.search("the Far Side")
+    assert not REPLACED.search("Recommended amendments, handed overtly")
 
 
 # --- decision records -----------------------------------------------------------------------------
