@@ -60,7 +60,7 @@ browser: ## install Chromium for the tests of the operator's page (Debian and it
 	@may_install() { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; }; \
 	for package in chromium pgbouncer prometheus; do \
 		if may_install && ! apt-cache show "$$package" >/dev/null 2>&1; then apt-get update >/dev/null; break; fi; done; \
-	command -v chromium || { may_install && \
+	command -v chromium >/dev/null || { may_install && \
 		DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium >/dev/null; } || \
 		{ echo 'Chromium cannot be installed here: this needs root, and Debian or its like' >&2; exit 1; }
 

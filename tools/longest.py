@@ -1,8 +1,8 @@
-"""This file is what measures the longest functions and files of the relay, and holds them to a ceiling.
+"""Measure the longest functions and files of the relay, and hold them to a ceiling.
 
     python tools/longest.py
 
-About 30 lines a function and 250 a file is where to ask "is this one thing?"; beyond the ceilings it is not.
+No function may be longer than the ceiling. A file may, if `REASONS` says why it is still one thing.
 """
 
 import ast
@@ -11,21 +11,26 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FUNCTION_CEILING = 45
-FILE_CEILING = 430
+FUNCTION_CEILING = 40
+FILE_CEILING = 350
+REASONS = {
+    "relay/core/protocol.py": "the table of answers, and the transitions that read it, are checked as one",
+}
+"""The files over the ceiling, each with the reason."""
+
 SHOWN = 5
 
 Measured = list[tuple[int, str]]
-"""Lines, and whose they are; the longest first."""
+"""Numbers of lines with the name of the function or file; the longest first."""
 
 
 def files() -> Measured:
-    """All modules of the relay with their length."""
+    """Return all modules of the relay with their length."""
     return _longest_first((len(path.read_text().splitlines()), _shown(path)) for path in _sources())
 
 
 def functions() -> Measured:
-    """All functions of the relay with their length, docstring and all."""
+    """Return all functions of the relay with their length, including the docstring."""
     return _longest_first(
         ((node.end_lineno or node.lineno) - node.lineno + 1, f"{_shown(path)}:{node.lineno} {node.name}")
         for path in _sources()
@@ -35,12 +40,20 @@ def functions() -> Measured:
 
 
 def too_long() -> list[str]:
-    """What is beyond its ceiling, a line each."""
+    """Return a line for each function and file that is too long, and for each reason that is not needed."""
+    over = {name for lines, name in files() if lines > FILE_CEILING}
     return [
-        f"{name} has {lines} lines, the ceiling is {ceiling}"
-        for measured, ceiling in ((functions(), FUNCTION_CEILING), (files(), FILE_CEILING))
-        for lines, name in measured
-        if lines > ceiling
+        *(
+            f"{name} has {lines} lines, the ceiling is {FUNCTION_CEILING}"
+            for lines, name in functions()
+            if lines > FUNCTION_CEILING
+        ),
+        *(
+            f"{name} has {lines} lines, the ceiling is {FILE_CEILING}: split it, or give a reason here"
+            for lines, name in files()
+            if name in over and name not in REASONS
+        ),
+        *(f"{name} needs no reason any more" for name in sorted(REASONS.keys() - over)),
     ]
 
 
@@ -57,14 +70,18 @@ def _longest_first(measured: Iterable[tuple[int, str]]) -> Measured:
 
 
 def main() -> int:
-    """Print the longest, then what is too long."""
+    """Print the longest, the files over the ceiling with their reasons, and everything that is too long."""
     for title, measured in (("functions", functions()), ("files", files())):
         print(f"The longest {title}:")
         for lines, name in measured[:SHOWN]:
             print(f"  {lines:4} {name}")
-    beyond = too_long()
-    print("\n".join(beyond), end="\n" if beyond else "")
-    return 1 if beyond else 0
+    print(f"Files over {FILE_CEILING} lines, with the reason:")
+    for lines, name in files():
+        if name in REASONS:
+            print(f"  {lines:4} {name}: {REASONS[name]}")
+    failures = too_long()
+    print("\n".join(failures), end="\n" if failures else "")
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -134,6 +134,22 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
     assert broken == []
 
 
+def paths_in(text: str) -> set[str]:
+    """The paths of the checkout that stand in backticks; `*`, `…` and `<…>` stand for many."""
+    quoted = re.findall(r"`((?:relay|tests|tools|docs|deploy|examples|\.github|\.ci)/[^`\s]*)`", text)
+    return {path for path in quoted if not re.search(r"[*…<>]", path)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=shown)
+def test_every_path_in_backticks_exists(page: Path) -> None:
+    missing = {path for path in paths_in(page.read_text()) if not (ROOT / path).exists()}
+    assert missing == set()
+
+
+def test_a_path_that_does_not_exist_would_be_found() -> None:
+    assert paths_in("`relay/gone.py`, `relay run`, `docs/*.md`, `tests/`") == {"relay/gone.py", "tests/"}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=shown)
 def test_every_make_target_in_the_documents_exists(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

@@ -1,4 +1,4 @@
-"""The rules of the house that no linter knows: what stands where, and what stands nowhere."""
+"""Rules of the repository that no linter knows: one place for each meaning, purity, wording, decision records."""
 
 import ast
 import re
@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "relay").rglob("*.py"))
 TOOLS = sorted((ROOT / "tools").glob("*.py"))
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+DECIDING = [path for path in SOURCES if not {"sandbox", "demo"} & set(path.relative_to(ROOT).parts)]
+"""Without the simulator, which answers, and the demo, which reads the simulator's record."""
 
 
 def shown(path: Path) -> str:
@@ -27,7 +29,7 @@ def shown(path: Path) -> str:
 
 def test_the_meaning_of_412_stands_in_the_protocol_alone() -> None:
     number = "412"
-    found = {shown(path) for path in SOURCES if number in path.read_text() and "sandbox" not in path.parts}
+    found = {shown(path) for path in DECIDING if number in path.read_text()}
     assert found == {"relay/core/protocol.py"}
 
 
@@ -35,8 +37,8 @@ def test_status_codes_are_compared_with_in_the_protocol_alone() -> None:
     """`status == 401` outside it would be a second opinion on what an answer means."""
     opinions = [
         f"{shown(path)}:{node.lineno}"
-        for path in SOURCES
-        if shown(path) != "relay/core/protocol.py" and "sandbox" not in path.parts
+        for path in DECIDING
+        if shown(path) != "relay/core/protocol.py"
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Compare) and "status" in ast.unparse(node.left).rsplit(".", 1)[-1]
         for other in node.comparators
@@ -47,10 +49,12 @@ def test_status_codes_are_compared_with_in_the_protocol_alone() -> None:
 
 # --- the pure core --------------------------------------------------------------------------------
 
+PURE = [*pure_modules(), "relay.core.admin", "relay.core.ports"]
+
 PURE_IMPORTS = {
     "base64", "binascii", "collections", "dataclasses", "datetime", "difflib", "email", "enum", "functools", "hashlib", "heapq",
     "hmac", "ipaddress", "itertools", "json", "math", "operator", "re", "string", "typing", "urllib", "zlib",
-    "backoff", "oauthlib",
+    "backoff", "oauthlib", "typing_extensions",
 }  # fmt: skip
 """What computes and nothing else. `backoff` for its generators, `oauthlib` for signatures."""
 
@@ -76,14 +80,14 @@ def is_pure(name: str, pure: list[str]) -> bool:
     )
 
 
-@pytest.mark.parametrize("module", pure_modules())
+@pytest.mark.parametrize("module", PURE)
 def test_the_pure_core_imports_nothing_that_touches_the_world(module: str) -> None:
     tree = ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text())
-    impure = {name for name in imports(tree) if not is_pure(name, pure_modules())}
+    impure = {name for name in imports(tree) if not is_pure(name, PURE)}
     assert impure == set()
 
 
-@pytest.mark.parametrize("module", pure_modules())
+@pytest.mark.parametrize("module", PURE)
 def test_the_pure_core_asks_no_clock_and_opens_no_file(module: str) -> None:
     source = (ROOT / (module.replace(".", "/") + ".py")).read_text()
     called = {ast.unparse(node.func) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)}
@@ -102,14 +106,22 @@ def test_the_check_of_imports_sees_those_in_functions() -> None:
 @pytest.mark.parametrize("path", [*SOURCES, *TOOLS], ids=shown)
 def test_the_first_line_of_each_module_says_what_it_is(path: Path) -> None:
     docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
-    assert docstring.splitlines()[0].endswith((".", ":")), "one sentence, so that head -1 tells the house"
+    assert docstring.splitlines()[0].endswith((".", ":")), (
+        "one sentence, so that head -1 describes the module"
+    )
 
 
-def test_no_function_and_no_file_is_too_long_to_be_one_thing() -> None:
+@pytest.mark.parametrize("path", [*SOURCES, *TOOLS], ids=shown)
+def test_no_module_begins_by_saying_that_it_is_a_file(path: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+    assert not docstring.startswith(("This file is", "This package is")), "say at once what it does"
+
+
+def test_no_function_and_no_file_is_too_long() -> None:
     assert longest.too_long() == []
 
 
-def test_the_longest_are_found() -> None:
+def test_the_longest_functions_and_files_are_found() -> None:
     assert longest.files()[0][0] >= longest.files()[-1][0] > 0
     assert len(longest.files()) == len(SOURCES)
     assert any(
@@ -197,6 +209,39 @@ def test_what_is_looked_for_would_be_found() -> None:
     assert re.search(FORBIDDEN["a path of one machine"], "cd /wo" + "rk/main")
     assert not re.search(FORBIDDEN["a path of one machine"], "some/wo" + "rk/place")
     assert re.search(FORBIDDEN["a package index"], "https://py" + "pi.org")
+
+
+# --- the glossary -------------------------------------------------------------------------------
+
+REPLACED = re.compile(
+    r"\b(mend|mends|far side|weather|hand(s|ed|ing)? over|under way|stand-in|by itself|gets on)\b",
+    re.IGNORECASE,
+)
+"""Words that docs/glossary.md replaces."""
+
+OLDER_RECORDS = {path for path in DECISIONS if path.name < "0015"}
+"""Decision records from before the glossary."""
+
+WORDED = sorted(
+    path
+    for pattern in ("README.md", "docs/**/*.md", "relay/**/*.md", "relay/**/*.py", "relay/**/*.html")
+    for path in ROOT.glob(pattern)
+    if path not in OLDER_RECORDS
+)
+
+
+@pytest.mark.parametrize("path", WORDED, ids=shown)
+def test_no_word_that_the_glossary_replaces_is_used(path: Path) -> None:
+    lines = enumerate(path.read_text().splitlines(), 1)
+    assert [
+        f"{shown(path)}:{number}: {line.strip()}" for number, line in lines if REPLACED.search(line)
+    ] == []
+
+
+def test_a_replaced_word_would_be_found() -> None:
+    assert REPLACED.search("Messages are handed over.")
+    assert REPLACED.search("the Far Side")
+    assert not REPLACED.search("Recommended amendments, handed overtly")
 
 
 # --- decision records -----------------------------------------------------------------------------
