@@ -1,9 +1,8 @@
 """The protocol: what every answer of ION means, for the tenant and for the message.
 
-The worker performs the state; the answer goes into `after_initialise`, `after_ping`, `after_accepted` or
-`after_post`, which classify it once and return an outcome: the table's row, the answer in words, the next
-state and, for a post, the message's settlement. `ROWS` is the whole behaviour as a table; every status code
-has its meaning here alone.
+The worker performs a state; the answer goes into one of the `after_` functions, which classifies it once and
+returns the outcome: the table's row, the answer in words, the next state and, for a post, the settlement.
+`ROWS` is the whole behaviour as a table; every status code has its meaning here alone.
 
 Sources: [G] ION Connect developer guide, "Application sends a message to ION"; [S] Infor's IMS v3 sample
 code; [R] this relay's own rule where the sources are silent.
@@ -264,9 +263,8 @@ def after_post(
     """
     row, detail = row_of(answer), describe(answer)
     settlement = _settle(row, detail, policy, attempts)
-    return PostOutcome(
-        row, detail, _after_posting(state, answer, row, detail, settlement, policy), settlement
-    )
+    after = _after_posting(state, answer, row, detail, settlement, policy)
+    return PostOutcome(row, detail, after, settlement)
 
 
 _DELIVERED = Delivered()
