@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from relay.config.credentials import inbound_sources
 from relay.config.settings import Settings
 from relay.core import protocol
 from relay.core.model import TenantId
 from relay.core.ports import StoreError
 from relay.core.replies import Accepted, Answer, Versions, describe
 from relay.daemon import self_call
-from relay.daemon.wiring import TenantProfile, inbound_sources, tenant_profiles
+from relay.daemon.wiring import TenantProfile, tenant_profiles
 from relay.ion.client import IonClient
 from relay.observability import error_codes
 from relay.outbox import open_outbox

@@ -1,9 +1,8 @@
 """This file is how settings become the parts' own words: rules for a worker, a connection for an endpoint."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
+from relay.config.credentials import credentials_of
 from relay.config.sections import TenantSettings
 from relay.config.settings import Settings
 from relay.core.model import LogicalId, TenantId
@@ -12,8 +11,6 @@ from relay.core.retry import Schedule
 from relay.daemon.maintenance import MaintenanceRules
 from relay.delivery.context import TenantRules
 from relay.ion.client import Connection
-from relay.ion.credentials import CredentialSource, IonApiFile, OAuth1Source
-from relay.ion.oauth import Secret
 
 _DAY = 86400.0
 
@@ -86,7 +83,7 @@ def _connection(settings: Settings, name: TenantId, tenant: TenantSettings) -> C
         tenant_id=name,
         logical_id=LogicalId(tenant.logical_id),
         ion_url=tenant.ion_url,
-        credentials=_credentials(tenant),
+        credentials=credentials_of(tenant),
         connect_seconds=settings.http.connect_seconds,
         read_seconds=settings.http.read_seconds,
         total_seconds=settings.http.total_seconds,
@@ -95,32 +92,3 @@ def _connection(settings: Settings, name: TenantId, tenant: TenantSettings) -> C
         token_basic=tenant.oauth2.client_authentication == "basic",
         token_scope=tenant.oauth2.scope,
     )
-
-
-def _credentials(tenant: TenantSettings) -> CredentialSource:
-    if tenant.ionapi_file is not None:
-        return IonApiFile(tenant.ionapi_file)
-    keys = tenant.oauth1
-    assert keys is not None, "settings hold one of the two"
-    assert keys.consumer_key is not None
-    if keys.consumer_secret is not None:
-        secret: Secret | Path = Secret(keys.consumer_secret.get_secret_value())
-    else:
-        assert keys.consumer_secret_file is not None
-        secret = keys.consumer_secret_file
-    return OAuth1Source(keys.consumer_key, secret, keys.signature_method)
-
-
-def inbound_sources(settings: Settings) -> Mapping[TenantId, OAuth1Source]:
-    """Where the keys come from that ION calls with; of the tenants that this relay carries."""
-    found: dict[TenantId, OAuth1Source] = {}
-    for name, tenant in settings.tenants.items():
-        keys = tenant.inbound
-        if keys is None or keys.consumer_key is None or not settings.carries(name):
-            continue
-        secret: Secret | Path | None = keys.consumer_secret_file
-        if keys.consumer_secret is not None:
-            secret = Secret(keys.consumer_secret.get_secret_value())
-        assert secret is not None, "settings hold one of the two"
-        found[TenantId(name)] = OAuth1Source(keys.consumer_key, secret)
-    return found
