@@ -25,7 +25,7 @@ def inbound_sources(settings: Settings) -> Mapping[TenantId, OAuth1Source]:
     return {
         TenantId(name): OAuth1Source(keys.consumer_key, _secret(keys))
         for name, tenant in settings.tenants.items()
-        if (keys := tenant.inbound) is not None and keys.consumer_key is not None and settings.carries(name)
+        if (keys := tenant.inbound) is not None and keys.consumer_key is not None and settings.owns(name)
     }
 
 

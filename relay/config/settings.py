@@ -89,14 +89,14 @@ class Settings(Group):
         """Of the folder of tenants, as it was when these settings were read."""
         return self._signature
 
-    def folder_signature(self) -> int | None:
+    def directory_signature(self) -> int | None:
         """The same as it is now: another number once a file there was added, changed or removed."""
         try:
             return None if self.tenants_dir is None else tenant_files.signature(self.tenants_dir)
         except OSError:
             return 0
 
-    def carries(self, tenant: str) -> bool:
+    def owns(self, tenant: str) -> bool:
         """Whether this relay is to carry such a tenant, configured or not."""
         name = tenant.upper()
         if self.only_tenants is not None and not _matches(name, self.only_tenants):
@@ -104,13 +104,13 @@ class Settings(Group):
         return self.not_tenants is None or not _matches(name, self.not_tenants)
 
     @property
-    def apart(self) -> Folder:
+    def directory(self) -> Folder:
         """What the folder of tenants says."""
         return self._apart
 
-    def or_as_before(self, before: "Settings") -> "Settings":
+    def with_broken_as_before(self, before: "Settings") -> "Settings":
         """The same, and tenants whose file is broken now go on with what they had."""
-        files = before.apart.files
+        files = before.directory.files
         kept = {
             name: tenant
             for name, tenant in before.tenants.items()

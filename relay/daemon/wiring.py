@@ -1,23 +1,34 @@
-"""This file is how settings become the parts' own words: rules for a worker, a connection for an endpoint."""
+"""Settings become rules and connections, and a tenant's profile becomes its worker."""
 
+import asyncio
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from relay.config.credentials import credentials_of
 from relay.config.sections import TenantSettings
 from relay.config.settings import Settings
+from relay.core.fair_share import FairShare
 from relay.core.model import LogicalId, TenantId
+from relay.core.ports import Control, Store
 from relay.core.protocol import Policy
 from relay.core.retry import Schedule
 from relay.daemon.maintenance import MaintenanceRules
-from relay.delivery.context import TenantRules
-from relay.ion.client import Connection
+from relay.daemon.telemetry import Telemetry, incidents_of
+from relay.delivery.context import TenantContext, TenantRules
+from relay.delivery.prefetch import OutboxRetry
+from relay.delivery.settler import Settler
+from relay.delivery.worker import Worker
+from relay.ion.client import Connection, IonClient
+from relay.observability.liveness import worker_of
 
 _DAY = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
 class TenantProfile:
-    """All that a tenant's worker and endpoint are built from; equal profiles need no restart."""
+    """All that a tenant's worker and ION client are built from; equal profiles need no restart."""
 
     rules: TenantRules
     connection: Connection
@@ -26,15 +37,15 @@ class TenantProfile:
 
     @property
     def longest_step(self) -> float:
-        """Seconds that a call to ION may take: its turn under a rate limit, and itself."""
+        """Seconds that a call to ION may take: the wait under a rate limit, and the call itself."""
         limit = self.connection.rate_limit
-        turn = 0.0 if limit is None else self.rules.max_in_flight / limit
-        return self.connection.total_seconds + turn
+        wait = 0.0 if limit is None else self.rules.max_in_flight / limit
+        return self.connection.total_seconds + wait
 
 
 def tenant_profiles(settings: Settings) -> dict[TenantId, TenantProfile]:
-    """The profile of every tenant that this relay carries."""
-    names = [TenantId(name) for name in settings.tenants if settings.carries(name)]
+    """The profile of every tenant that this relay owns."""
+    names = [TenantId(name) for name in settings.tenants if settings.owns(name)]
     return {name: _profile(settings, name) for name in names}
 
 
@@ -44,7 +55,7 @@ def schedule_of(settings: Settings) -> Schedule:
 
 
 def maintenance_rules_of(settings: Settings) -> MaintenanceRules:
-    """How long to keep and when to warn."""
+    """Retention, and when to warn."""
     kept = settings.retention
     return MaintenanceRules(
         delivered_kept=kept.delivered_days * _DAY,
@@ -92,3 +103,43 @@ def _connection(settings: Settings, name: TenantId, tenant: TenantSettings) -> C
         token_basic=tenant.oauth2.client_authentication == "basic",
         token_scope=tenant.oauth2.scope,
     )
+
+
+class WorkerBuilder:
+    """Builds the workers of all tenants. `holds(tenant)`: whether a post may begin, where replicas share."""
+
+    def __init__(
+        self,
+        outbox: Store,
+        settler: Settler,
+        shares: FairShare,
+        telemetry: Telemetry,
+        holds: Callable[[TenantId], bool],
+    ) -> None:
+        self._outbox, self._settler, self._telemetry, self._holds = outbox, settler, telemetry, holds
+        self.shares = shares
+
+    def build(self, tenant: TenantId, profile: TenantProfile, control: Control) -> Worker:
+        """The tenant's worker."""
+        to, stopping = self._telemetry, asyncio.Event()
+        holds = partial(self._holds, tenant)
+        meter = to.meters.of(tenant, profile.tokens_a_day)
+        liveness = to.liveness.part(worker_of(tenant), profile.longest_step)
+        context = TenantContext(
+            outbox=self._outbox,
+            ion=IonClient(profile.connection, holds if self._outbox.leases else None, meter, liveness.begin),
+            settler=self._settler,
+            shares=self.shares,
+            outbox_retry=OutboxRetry(to.incidents, profile.rules.schedule, random.random, stopping),
+            incidents=incidents_of(to.log, tenant, profile.summary_seconds),
+            tally=to.tally,
+            meter=meter,
+            log=to.log.bind(tenant=tenant),
+            chance=random.random,
+            holds=holds,
+            report=partial(to.states.report, tenant),
+            stopping=stopping,
+            traces=to.trace_export.traces,
+            liveness=liveness,
+        )
+        return Worker(profile.rules, context, control)

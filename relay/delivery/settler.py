@@ -9,7 +9,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Set
 
 from relay.core.model import Message, Parked, RowId, Settlement, TenantId
-from relay.core.ports import Outbox, StoreError
+from relay.core.ports import CALL_SECONDS, Outbox, StoreError
 from relay.core.retry import Schedule
 from relay.delivery.waiting import nap
 from relay.observability.liveness import Liveness
@@ -20,8 +20,8 @@ GROUP = 128
 """Settlements in one commit: unbounded groups are slower, the pipeline stalls behind one commit."""
 
 NAME = "settler"
-GROUP_SECONDS = 40.0
-"""A group that takes longer stands still: every store ends a call within 30 s, one way or the other."""
+GROUP_SECONDS = CALL_SECONDS + 10.0
+"""A group that takes longer than this has stalled."""
 
 _GATHER_SECONDS = 0.01
 """A group gathers so long: fewer and larger commits are 5 to 15 % more throughput than with a fifth of it."""

@@ -153,37 +153,37 @@ def test_a_tenant_whose_file_broke_goes_on_as_it_was_and_one_whose_file_went_doe
     (folder / "GONE.toml").unlink()
     after = read(folder)
     assert set(after.tenants) == {"B"}
-    kept = after.or_as_before(before)
+    kept = after.with_broken_as_before(before)
     assert {name: kept.tenants[name] for name in kept.tenants} == {
         name: before.tenants[name] for name in ("ACME", "A", "B")
     }
     put(folder, more="half a")
-    again = read(folder).or_as_before(kept)
+    again = read(folder).with_broken_as_before(kept)
     assert set(again.tenants) == {"ACME", "A", "B"}
 
 
 def test_a_change_of_the_folder_is_seen(folder: Path) -> None:
     put(folder, ACME=ACME)
     settings = read(folder)
-    assert settings.folder_signature() == settings.signature
+    assert settings.directory_signature() == settings.signature
     (folder / "notes.txt").write_text("nobody's")
-    assert settings.folder_signature() == settings.signature
+    assert settings.directory_signature() == settings.signature
     put(folder, B=ACME)
-    assert settings.folder_signature() != settings.signature
+    assert settings.directory_signature() != settings.signature
     settings = read(folder)
     put(folder, B=ACME.replace("orders.1", "orders.2"))
-    assert settings.folder_signature() != settings.signature
+    assert settings.directory_signature() != settings.signature
     settings = read(folder)
     os.utime(folder / "B.toml", (1, 1))
-    assert settings.folder_signature() != settings.signature
+    assert settings.directory_signature() != settings.signature
     settings = read(folder)
     (folder / "B.toml").unlink()
-    assert settings.folder_signature() != settings.signature
+    assert settings.directory_signature() != settings.signature
     settings = read(folder)
     (folder / "ACME.toml").unlink()
     folder.joinpath("notes.txt").unlink()
     folder.rmdir()
-    assert settings.folder_signature() != settings.signature
+    assert settings.directory_signature() != settings.signature
 
 
 def test_a_link_that_leads_nowhere_is_broken_and_its_mending_is_seen(folder: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_link_that_leads_nowhere_is_broken_and_its_mending_is_seen(folder: Pat
     settings = read(folder)
     assert "No such file" in settings.broken[0].what
     (folder / "later").write_text(ACME)
-    assert settings.folder_signature() != settings.signature
+    assert settings.directory_signature() != settings.signature
     assert set(read(folder).tenants) == {"ACME"}
 
 
@@ -223,8 +223,8 @@ def test_patterns_say_which_tenants_this_relay_carries(
 ) -> None:
     put(folder, more=SEVERAL, acme_prd=ACME, acme_tst=ACME)
     settings = read(folder, RELAY_ONLY_TENANTS=only, RELAY_NOT_TENANTS=without)
-    assert {name for name in settings.tenants if settings.carries(name)} == owned
-    assert settings.carries("acme_prd") == ("ACME_PRD" in owned)
+    assert {name for name in settings.tenants if settings.owns(name)} == owned
+    assert settings.owns("acme_prd") == ("ACME_PRD" in owned)
     assert len(settings.tenants) == 4, "the others are configured all the same"
 
 

@@ -59,7 +59,7 @@ def test_before_the_first_heartbeat_nothing_is_held(lease_holder):
 
 def test_what_was_taken_may_be_posted_until_the_leases_end(desk, lease_holder):
     run(lease_holder.renew())
-    assert run(lease_holder.take([A, B])) == {A, B}
+    assert run(lease_holder.acquire([A, B])) == {A, B}
     desk.now = 114.9
     assert lease_holder.holds(A)
     desk.now = 115.0
@@ -76,13 +76,13 @@ def test_validity_counts_from_before_the_heartbeat_was_sent(desk, lease_holder):
 def test_what_another_holds_is_not_taken(desk, lease_holder):
     run(lease_holder.renew())
     desk.others = {B}
-    assert run(lease_holder.take([A, B])) == {A}
+    assert run(lease_holder.acquire([A, B])) == {A}
     assert not lease_holder.holds(B)
 
 
 def test_a_heartbeat_tells_what_was_lost(desk, lease_holder):
     run(lease_holder.renew())
-    run(lease_holder.take([A, B]))
+    run(lease_holder.acquire([A, B]))
     desk.held = {B}
     assert run(lease_holder.renew()) == {A}
     assert (lease_holder.holds(A), lease_holder.holds(B)) == (False, True)
@@ -90,16 +90,16 @@ def test_a_heartbeat_tells_what_was_lost(desk, lease_holder):
 
 def test_what_is_given_back_is_not_posted_any_more(desk, lease_holder):
     run(lease_holder.renew())
-    run(lease_holder.take([A]))
-    run(lease_holder.give([A]))
+    run(lease_holder.acquire([A]))
+    run(lease_holder.release([A]))
     assert not lease_holder.holds(A)
     assert desk.held == set()
 
 
 def test_what_is_lost_at_the_end_is_held_no_more(desk, lease_holder):
     run(lease_holder.renew())
-    run(lease_holder.take([A]))
-    lease_holder.lose()
+    run(lease_holder.acquire([A]))
+    lease_holder.drop_all()
     assert not lease_holder.holds(A)
 
 
@@ -147,11 +147,11 @@ def test_what_was_adopted_is_kept_until_the_relays_change(desk, lease_holder):
     desk.relays = frozenset({"me", "you"})
     run(lease_holder.renew())
     theirs = next(t for t in (TenantId(f"T{n}") for n in range(50)) if not lease_holder.is_mine(t))
-    assert not lease_holder.is_right(theirs)
-    run(lease_holder.take([theirs]))
-    assert lease_holder.is_right(theirs)
+    assert not lease_holder.may_keep(theirs)
+    run(lease_holder.acquire([theirs]))
+    assert lease_holder.may_keep(theirs)
     run(lease_holder.renew())
-    assert lease_holder.is_right(theirs)
+    assert lease_holder.may_keep(theirs)
     desk.relays = frozenset({"me", "you", "a third"})
     run(lease_holder.renew())
-    assert lease_holder.is_right(theirs) == lease_holder.is_mine(theirs)
+    assert lease_holder.may_keep(theirs) == lease_holder.is_mine(theirs)

@@ -18,11 +18,13 @@ from relay.core.ports import Control
 from relay.core.protocol import Opening, Posting
 from relay.core.replies import Accepted, Answer, Reply, Versions
 from relay.core.retry import Schedule
-from relay.daemon.supervisor import Post, Supervisor
+from relay.daemon.supervisor import Supervisor
+from relay.daemon.workers import Assignment, Workers
 from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.prefetch import OutboxRetry
 from relay.delivery.settler import Settler
 from relay.delivery.worker import Worker
+from relay.observability.liveness import Liveness
 from relay.observability.logs import Incidents, Tally, logger
 from relay.observability.metrics import Meters
 from relay.observability.tracing import Traces
@@ -114,9 +116,8 @@ class World:
         self.tally = Tally(self.log, 60.0, loop.call_later)
         self.meters = Meters()
         self.settler = Settler(self.outbox, self.incidents, schedule, self.chance, self.meters)
-        self.supervisor = Supervisor(
-            self.outbox, self.settler, self.log, self.incidents, schedule, self.chance
-        )
+        self.supervisor = Supervisor(self.log, self.incidents, schedule, self.chance, Liveness())
+        self.workers = Workers(self.outbox, self.settler, self.supervisor, self.log, Liveness())
 
     def _answer(self, call: Call, message: Message | None, now: float) -> Answer:
         return self.answer(call, None if message is None else message.message_id, now)
@@ -134,7 +135,7 @@ class World:
             meter=self.meters.of(ACME),
             log=self.log,
             chance=self.chance,
-            holds=lambda: self.supervisor.holds(ACME),
+            holds=lambda: self.workers.holds(ACME),
             report=lambda state, reason, _: self.states.append((self.now(), state, reason)),
             stopping=stopping,
             traces=self.traces,
@@ -143,13 +144,13 @@ class World:
 
     async def start(self) -> None:
         """Carry ACME's messages."""
-        self.supervisor.keep("settler", self.settler.run)
-        self.supervisor.keep("arrivals", self.supervisor.listen)
-        await self.supervisor.assign({ACME: Post("acme", self._worker)})
+        self.supervisor.supervise("settler", self.settler.run)
+        self.supervisor.supervise("arrivals", self.workers.listen)
+        await self.workers.assign({ACME: Assignment("acme", self._worker)})
 
     async def stop(self) -> None:
         """Land and end."""
-        assert await self.supervisor.stop(25.0) == 0
+        assert await self.workers.stop(25.0) == 0
 
     # --- the application --------------------------------------------------------------------------
 

@@ -11,11 +11,13 @@ from relay.core.admin import Filter
 from relay.core.fair_share import FairShare, TenantShare
 from relay.core.model import Draft, TenantId
 from relay.core.retry import Schedule
-from relay.daemon.supervisor import Post, Supervisor
+from relay.daemon.supervisor import Supervisor
+from relay.daemon.workers import Assignment, Workers
 from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.prefetch import OutboxRetry
 from relay.delivery.settler import Settler
 from relay.delivery.worker import Worker
+from relay.observability.liveness import Liveness
 from relay.observability.logs import Incidents, Tally, logger
 from relay.observability.metrics import Meters
 from tests.contract.stores import drop
@@ -57,21 +59,20 @@ class House:
         self.incidents = Incidents(self.log, None, loop.time, 60.0, loop.call_later)
         self.meters = Meters()
         self.settler = Settler(self.outbox, self.incidents, SCHEDULE, self.chance, self.meters)
-        self.supervisor = Supervisor(
-            self.outbox, self.settler, self.log, self.incidents, SCHEDULE, self.chance
-        )
+        self.supervisor = Supervisor(self.log, self.incidents, SCHEDULE, self.chance, Liveness())
+        self.workers = Workers(self.outbox, self.settler, self.supervisor, self.log, Liveness())
         self.tenants = [TenantId(f"T{number}") for number in range(tenants)]
 
     async def __aenter__(self) -> Self:
-        self.supervisor.keep("settler", self.settler.run)
-        self.supervisor.keep("arrivals", self.supervisor.listen)
-        await self.supervisor.assign({tenant: self._post(tenant) for tenant in self.tenants})
+        self.supervisor.supervise("settler", self.settler.run)
+        self.supervisor.supervise("arrivals", self.workers.listen)
+        await self.workers.assign({tenant: self._post(tenant) for tenant in self.tenants})
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.supervisor.stop(25.0)
+        await self.workers.stop(25.0)
 
-    def _post(self, tenant: TenantId) -> Post:
+    def _post(self, tenant: TenantId) -> Assignment:
         loop = asyncio.get_running_loop()
 
         def build(control):
@@ -100,7 +101,7 @@ class House:
                 TenantRules(tenant, ordering="none", max_in_flight=64, schedule=SCHEDULE), context, control
             )
 
-        return Post(tenant, build)
+        return Assignment(tenant, build)
 
     def insert(self, tenant: TenantId, count: int) -> None:
         for _ in range(count):
@@ -197,7 +198,7 @@ def test_a_tenant_that_is_taken_away_leaves_its_places_to_the_others() -> None:
             await asyncio.sleep(5.5 * LATENCY)
             posts = {second: house._post(second)}
             before = 100 - house.left(second)
-            await house.supervisor.assign(posts)
+            await house.workers.assign(posts)
             await asyncio.sleep(20 * LATENCY)
             assert house.under_way == 1
             assert 100 - house.left(second) >= before + 19

@@ -11,12 +11,15 @@ from relay.core.model import Draft, Message, OrderingKey, TenantId
 from relay.core.ports import StoreError
 from relay.core.replies import Answer
 from relay.core.retry import Schedule
+from relay.daemon.lease_loop import LeaseLoop
 from relay.daemon.leases import LeaseHolder
-from relay.daemon.supervisor import Post, Supervisor
+from relay.daemon.supervisor import Supervisor
+from relay.daemon.workers import Assignment, Workers
 from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.prefetch import OutboxRetry
 from relay.delivery.settler import Settler
 from relay.delivery.worker import Worker
+from relay.observability.liveness import Liveness
 from relay.observability.logs import Incidents, Tally, logger
 from relay.observability.metrics import Meters
 from tests.simulation.harness import EPOCH, FINE, ORDER
@@ -71,18 +74,21 @@ class Replica:
         self.meters = Meters()
         self.settler = Settler(self.outbox, self.incidents, SCHEDULE, self.chance, self.meters)
         self.lease_holder = LeaseHolder(self.leases, name, loop.time)
-        self.supervisor = Supervisor(
-            self.outbox, self.settler, self.log, self.incidents, SCHEDULE, self.chance, self.lease_holder
+        alive = Liveness()
+        self.supervisor = Supervisor(self.log, self.incidents, SCHEDULE, self.chance, alive)
+        self.workers = Workers(self.outbox, self.settler, self.supervisor, self.log, alive, self.lease_holder)
+        self.lease_loop = LeaseLoop(
+            self.lease_holder, self.workers, self.supervisor, self.log, self.incidents, self.chance, alive
         )
 
     async def start(self) -> None:
         await self.outbox.beat(self.name, {})
-        self.supervisor.keep("settler", self.settler.run)
-        self.supervisor.keep("leases", self.supervisor.share)
-        self.supervisor.keep("arrivals", self.supervisor.listen)
-        await self.supervisor.assign({tenant: self._post(tenant) for tenant in self.tenants})
+        self.supervisor.supervise("settler", self.settler.run)
+        self.supervisor.supervise("leases", self.lease_loop.run)
+        self.supervisor.supervise("arrivals", self.workers.listen)
+        await self.workers.assign({tenant: self._post(tenant) for tenant in self.tenants})
 
-    def _post(self, tenant: TenantId) -> Post:
+    def _post(self, tenant: TenantId) -> Assignment:
         loop = asyncio.get_running_loop()
 
         def build(control):
@@ -103,17 +109,17 @@ class Replica:
                 meter=self.meters.of(tenant),
                 log=self.log,
                 chance=self.chance,
-                holds=lambda: self.supervisor.holds(tenant),
+                holds=lambda: self.workers.holds(tenant),
                 report=lambda *_: None,
                 stopping=stopping,
             )
             return Worker(TenantRules(tenant, schedule=SCHEDULE), context, control)
 
-        return Post(tenant, build)
+        return Assignment(tenant, build)
 
     async def kill(self) -> None:
         """As kill -9: nothing is given back, nothing more is settled."""
-        await self.supervisor.cut()
+        await self.supervisor.cancel()
 
     def part(self) -> None:
         """The database is out of reach from here on."""
@@ -308,7 +314,7 @@ def test_a_relay_that_leaves_hands_over_at_once_and_nothing_goes_twice():
         fleet.insert(100)
         await asyncio.sleep(5)
         at = fleet.now()
-        assert await two.supervisor.stop(25.0) == 0
+        assert await two.workers.stop(25.0) == 0
         await two.outbox.leave("two")
         left = fleet.now()
         assert left - at < 2
@@ -362,7 +368,7 @@ def test_relays_that_come_and_go_at_random_lose_nothing_and_never_clash(seed):
                 case "kill" if len(fleet.replicas) > 1:
                     await fleet.replicas.pop(name).kill()
                 case "stop" if len(fleet.replicas) > 1 and replica.outbox.broken is None:
-                    await replica.supervisor.stop(25.0)
+                    await replica.workers.stop(25.0)
                     await fleet.replicas.pop(name).outbox.leave(name)
                 case "part":
                     replica.part()

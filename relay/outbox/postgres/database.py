@@ -14,10 +14,10 @@ from typing import TypeAlias, TypeVar
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
-from relay.core.ports import StoreError
+from relay.core.ports import CALL_SECONDS, StoreError
 from relay.outbox.postgres import errors
 from relay.outbox.postgres.connection import Connection, StoreConnection
-from relay.outbox.postgres.errors import CALL_SECONDS, DRIVER_ERRORS
+from relay.outbox.postgres.errors import DRIVER_ERRORS
 from relay.outbox.postgres.hosts import each_host
 from relay.outbox.postgres.table_names import TableNames
 

@@ -2,10 +2,7 @@
 
 import asyncpg
 
-from relay.core.ports import StoreError
-
-CALL_SECONDS = 30.0
-"""The longest that any call may take; a database that hangs must not hang the relay."""
+from relay.core.ports import CALL_SECONDS, StoreError
 
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
