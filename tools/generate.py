@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from relay.config import settings
+from relay.config.reference import setting_lines
 from relay.core import protocol
 from relay.observability import error_codes, metrics
 from tools.events import EVENTS
@@ -86,13 +86,13 @@ def what_happens_when_page() -> str:
 
 
 def settings_page() -> str:
-    """docs/settings.md, from `relay.settings.reference()`."""
+    """docs/settings.md, from `relay.config.reference.setting_lines()`."""
     rows = (
         (f"`{line.name}`", f"`{line.default}`" if line.default else "", line.meaning)
-        for line in settings.reference()
+        for line in setting_lines()
     )
     return (
-        NOTE.format(source="relay/config/settings.py")
+        NOTE.format(source="relay/config/sections.py")
         + "# Settings\n\n"
         + "As environment variables, in `.env`, or in `relay.toml` (nested by `__`, in lower case: "
         + "`RELAY_LOG__LEVEL` is `level` under `[log]`). `<TENANT>` is the tenant's id, in upper case. "

@@ -89,12 +89,7 @@ class Relay:
     """One relay process."""
 
     def __init__(
-        self,
-        settings: Settings,
-        load: Load,
-        outbox: Store,
-        signals: ProcessSignals,
-        systemd: SystemdNotifier,
+        self, settings: Settings, load: Load, outbox: Store, signals: ProcessSignals, systemd: SystemdNotifier
     ) -> None:
         self._outbox, self._signals, self._systemd = outbox, signals, systemd
         self._telemetry = to = _telemetry(settings, outbox)

@@ -31,10 +31,6 @@ class SystemdNotifier:
         """No more posts are sent."""
         self._send("STOPPING=1")
 
-    def status(self, text: str) -> None:
-        """What `systemctl status` shows."""
-        self._send(f"STATUS={text}")
-
     def alive(self) -> None:
         """The watchdog is satisfied; systemd ignores this without WatchdogSec=."""
         self._send("WATCHDOG=1")

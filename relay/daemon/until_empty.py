@@ -19,13 +19,8 @@ class UntilEmpty:
     def __init__(
         self, outbox: Outbox, settler: Settler, workers: Workers, owns: Callable[[str], bool], log: Log
     ) -> None:
-        self._outbox, self._settler, self._workers, self._owns, self._log = (
-            outbox,
-            settler,
-            workers,
-            owns,
-            log,
-        )
+        self._outbox, self._settler, self._workers = outbox, settler, workers
+        self._owns, self._log = owns, log
 
     async def wait(self, stop: asyncio.Event, end: float | None) -> int:
         """The exit code. `end`: in the loop's time, when to give up."""
