@@ -15,6 +15,7 @@ from typing import Any
 
 from dotenv import dotenv_values
 from pydantic_settings import BaseSettings, EnvSettingsSource
+from typing_extensions import override
 
 from relay.core.model import Problem
 
@@ -63,6 +64,7 @@ class _Variables(EnvSettingsSource):
         self._given = {name.lower(): text for name, text in given.items()}
         super().__init__(model)
 
+    @override
     def _load_env_vars(self) -> Mapping[str, str | None]:
         return self._given
 

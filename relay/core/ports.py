@@ -21,14 +21,11 @@ from relay.core.model import (
 )
 from relay.core.replies import Accepted, Answer, Versions
 
-CALL_SECONDS = 30.0
-"""Every store ends a call within this time, with an answer or with StoreError."""
-
-STALLED_CALL_SECONDS = CALL_SECONDS + 5.0
-"""A component whose call to the store takes longer than this has stalled."""
-
 RELAY = "relay"
 """Who it was, in the audit, where the relay itself paused a tenant."""
+
+CALL_SECONDS = 30.0
+"""The longest that any call to an outbox takes: a disk or a database that hangs must not hang the relay."""
 
 
 class StoreError(Exception):

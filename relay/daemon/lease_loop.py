@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from relay.core.model import TenantId
-from relay.core.ports import STALLED_CALL_SECONDS, StoreError
+from relay.core.ports import StoreError
 from relay.daemon.leases import LeaseHolder
-from relay.daemon.supervisor import Supervisor
+from relay.daemon.supervisor import STALLED_CALL_SECONDS, Supervisor
 from relay.daemon.workers import Workers
 from relay.delivery.settler import report_outbox_incident
 from relay.delivery.waiting import nap

@@ -10,7 +10,8 @@ from functools import partial
 
 import relay
 from relay.core.model import TenantId
-from relay.core.ports import STALLED_CALL_SECONDS, Mode, Store, StoreError
+from relay.core.ports import Mode, Store, StoreError
+from relay.daemon.supervisor import STALLED_CALL_SECONDS
 from relay.delivery.waiting import nap
 from relay.observability.liveness import Liveness
 from relay.observability.logs import Incidents, Log

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from relay.core.ports import StoreError
+from relay.core.ports import CALL_SECONDS, StoreError
 from relay.core.retry import Schedule
 from relay.delivery.settler import report_outbox_incident
 from relay.delivery.waiting import nap
@@ -22,6 +22,10 @@ _CHECK_SECONDS = 2.0
 
 _MARGIN_SECONDS = 10.0
 """A component that is late is cancelled after this time: its call should end by its own limit first."""
+
+
+STALLED_CALL_SECONDS = CALL_SECONDS + 5.0
+"""A component whose call to the outbox takes longer than this has stalled."""
 
 
 class StalledError(Exception):

@@ -8,9 +8,9 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from relay.core.model import DocumentName, TenantId
-from relay.core.ports import STALLED_CALL_SECONDS, Control, Notification, Outbox
+from relay.core.ports import Control, Notification, Outbox
 from relay.daemon.leases import LeaseHolder
-from relay.daemon.supervisor import Supervisor
+from relay.daemon.supervisor import STALLED_CALL_SECONDS, Supervisor
 from relay.delivery.settler import Settler
 from relay.delivery.worker import Worker
 from relay.observability.liveness import Liveness, worker_of
