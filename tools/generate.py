@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from relay.config import settings
+from relay.config.reference import setting_lines
 from relay.core import protocol
 from relay.observability import error_codes, metrics
 from tools.events import EVENTS
@@ -88,7 +88,7 @@ def settings_page() -> str:
     """docs/settings.md, from the settings' models."""
     rows = (
         (f"`{line.name}`", f"`{line.default}`" if line.default else "", line.meaning)
-        for line in settings.reference()
+        for line in setting_lines()
     )
     return (
         NOTE.format(source="relay/config/settings.py")

@@ -46,7 +46,7 @@ def check(
 
 
 def _configured(known: "Settings") -> dict[str, Any]:
-    names = [name for name in known.tenants if known.carries(name)]
+    names = [name for name in known.tenants if known.owns(name)]
     others = len(known.tenants) - len(names)
     detail, hint = f"tenants: {', '.join(names)}" if len(names) <= _NAMED else f"{len(names)} tenants", ""
     if not known.tenants:

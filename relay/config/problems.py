@@ -1,15 +1,17 @@
-"""This file is what can be wrong with settings, in words for the person who set them, each with its mend.
+"""What can be wrong with settings, in words for the operator, each with a hint.
 
-No text here ever holds a value, which may be a secret; the exception is a logical id, which is none.
+No text here contains a value, which may be a secret; the exception is a logical id, which is none.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from relay.core.validation import Problem, tenant_id_problem
@@ -27,7 +29,7 @@ class Found:
 
 
 def refuse(problem: Problem | None) -> None:
-    """Say a problem in pydantic's way; `explain` reads it back."""
+    """Raise the problem in pydantic's way; `explain` reads it back."""
     if problem is not None:
         raise PydanticCustomError(
             "problem", "{what}", {"what": problem.what, "hint": problem.hint, "field": problem.field}
@@ -38,15 +40,15 @@ def refuse(problem: Problem | None) -> None:
 
 
 def url_problem(text: str) -> Problem | None:
-    """An https URL without a user, a query or a fragment; plain http to loopback alone."""
+    """An https URL without a user, a query or a fragment; plain http to loopback only."""
     url = _split(text)
     if url is None or url.scheme not in ("http", "https") or not url.hostname:
         return Problem("", "is not a URL", "write it like https://HOST/api/ion/messaging/service")
     if url.username is not None or url.query or url.fragment:
-        hint = "write scheme, host and path alone; credentials have settings of their own"
+        hint = "write only scheme, host and path; credentials have settings of their own"
         return Problem("", "has a user, a query or a fragment", hint)
     if url.scheme == "http" and not _is_loopback(url.hostname):
-        return Problem("", "is plain http", "use https; plain http goes to this machine alone (127.0.0.1)")
+        return Problem("", "is plain http", "use https; plain http is for this machine only (127.0.0.1)")
     return None
 
 
@@ -55,7 +57,7 @@ _PATTERN = re.compile(r"[A-Za-z0-9_*?\[\]!-]+")
 
 
 def outbox_url_problem(text: str) -> Problem | None:
-    """An outbox that the relay knows how to open; what follows the scheme is the store's to judge."""
+    """An outbox that the relay can open; the store checks what follows the scheme."""
     scheme, separator, _ = text.partition("://")
     if separator and scheme in _OUTBOX_SCHEMES and text.isprintable():
         return None
@@ -77,7 +79,7 @@ def listen_problem(text: str) -> Problem | None:
 
 
 def is_loopback(listen: str) -> bool:
-    """Whether only this machine reaches what listens there."""
+    """Whether only this machine can reach that address."""
     return _is_loopback(urlsplit(f"//{listen}").hostname or "")
 
 
@@ -119,7 +121,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def tenant_problems(tenant: str, given: object) -> Iterator[Found]:
-    """What is wrong between a tenant's settings as they were given, whatever else is wrong in them."""
+    """What is wrong between a tenant's settings, whatever is wrong within them."""
     where = ("tenants", tenant)
     problem = tenant_id_problem(tenant)
     if problem is not None:
@@ -133,7 +135,7 @@ def tenant_problems(tenant: str, given: object) -> Iterator[Found]:
     gateway = "ionapi_file" in given
     if direct and gateway:
         what = "has both an .ionapi file and OAuth 1 credentials"
-        yield Found(where, what, "keep IONAPI_FILE or OAUTH1__…, as the tenant's ION wants it")
+        yield Found(where, what, "keep IONAPI_FILE or OAUTH1__…, whichever the tenant's ION uses")
     elif direct:
         yield from _direct_problems(where, given, oauth1)
     elif not gateway:
@@ -146,7 +148,7 @@ def _direct_problems(where: Where, given: Mapping[str, Any], oauth1: Mapping[str
         yield Found((*where, "ion_url"), "is missing", "set ION's base URL, ending in /service")
     yield from _consumer_problems((*where, "oauth1"), oauth1)
     if "oauth2" in given:
-        yield Found((*where, "oauth2"), "does not go with OAuth 1", "remove it, or use an .ionapi file")
+        yield Found((*where, "oauth2"), "cannot be used with OAuth 1", "remove it, or use an .ionapi file")
 
 
 def _inbound_problems(where: Where, inbound: object) -> Iterator[Found]:
@@ -162,13 +164,13 @@ def _consumer_problems(where: Where, given: Mapping[str, Any]) -> Iterator[Found
     secrets = given.keys() & {"consumer_secret", "consumer_secret_file"}
     secret = (*where, "consumer_secret")
     if not secrets:
-        yield Found(secret, "is missing", "set it, or its file with …_FILE")
+        yield Found(secret, "is missing", "set it, or name its file with …_FILE")
     if len(secrets) == 2:
-        yield Found(secret, "is given itself and as a file", "keep one of the two")
+        yield Found(secret, "is set both itself and as a file", "keep one of the two")
 
 
 def inbound_key_problems(tenants: Mapping[str, Any]) -> Iterator[Found]:
-    """A key that ION calls with is one tenant's alone: it says whose call it is."""
+    """A key that ION calls with belongs to one tenant: it identifies the caller."""
     first: dict[str, str] = {}
     for tenant, given in tenants.items():
         inbound = given.get("inbound") if isinstance(given, Mapping) else None
@@ -181,43 +183,45 @@ def inbound_key_problems(tenants: Mapping[str, Any]) -> Iterator[Found]:
 # --- what pydantic found ------------------------------------------------------------------------------
 
 
-def explain(error: ErrorDetails, below: Where = ()) -> Found:
-    """One of pydantic's errors; `below`: where in the settings the validated part stands."""
+def explain(error: ValidationError, below: Where = ()) -> list[Found]:
+    """What pydantic found; `below`: the place of the validated model in the settings."""
+    return [_explain(one, below) for one in error.errors(include_url=False, include_input=False)]
+
+
+def _explain(error: ErrorDetails, below: Where) -> Found:
     context = error.get("ctx", {})
     where = (*below, *(str(key) for key in error["loc"] if key != "[key]"))
     if error["type"] == "problem":
         if len(where) == 1:  # a whole group: the problem names the field
             where = (*where, context["field"])
         return Found(where, context["what"], context["hint"])
-    what, hint = _words(error["type"], context)
-    return Found(where, what, hint)
+    what, hint = _WORDS.get(error["type"], (f"cannot be read ({error['type']})", _UNKNOWN_HINT))
+    return Found(where, what, hint.format_map(defaultdict(lambda: "more", context)))
 
 
-def _words(kind: str, context: Mapping[str, Any]) -> tuple[str, str]:
-    match kind:
-        case "missing":
-            return "is missing", "set it"
-        case "literal_error":
-            return "is not one of its values", f"use {context['expected']}"
-        case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
-            return "is not a whole number", "write it in digits"
-        case "float_parsing" | "float_type" | "finite_number":
-            return "is not a number", "write it in digits, like 2.5"
-        case "bool_parsing" | "bool_type":
-            return "is neither true nor false", "write true or false"
-        case "greater_than":
-            return "is too small", f"give more than {context['gt']:g}"
-        case "greater_than_equal":
-            return "is too small", f"give at least {context['ge']:g}"
-        case "less_than" | "less_than_equal":
-            return "is too large", f"give at most {context['le']:g}"
-        case "string_type":
-            return "is not a text", "put it in quotes"
-        case "string_too_long" | "string_too_short":
-            return "is too long or too short", f"give 1 to {context.get('max_length', 'more')} characters"
-        case "string_pattern_mismatch":
-            return "has characters that cannot stand there", "use a-z, 0-9 and _, not a digit first"
-        case "model_type" | "dict_type" | "model_attributes_type":
-            return "is not a group of settings", "set the variables below it"
-        case _:
-            return f"cannot be read ({kind})", "write it as docs/settings.md shows"
+_UNKNOWN_HINT = "write it as in docs/settings.md"
+_NOT_INTEGER = ("is not a whole number", "write it in digits")
+_NOT_NUMBER = ("is not a number", "write it in digits, like 2.5")
+_NOT_BOOLEAN = ("is neither true nor false", "write true or false")
+_LENGTH = ("is too long or too short", "give 1 to {max_length} characters")
+_NOT_GROUP = ("is not a group of settings", "set the variables below it")
+
+_WORDS = {
+    "missing": ("is missing", "set it"),
+    "literal_error": ("is not one of its values", "use {expected}"),
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), _NOT_INTEGER),
+    **dict.fromkeys(("float_parsing", "float_type", "finite_number"), _NOT_NUMBER),
+    **dict.fromkeys(("bool_parsing", "bool_type"), _NOT_BOOLEAN),
+    "greater_than": ("is too small", "give more than {gt:g}"),
+    "greater_than_equal": ("is too small", "give at least {ge:g}"),
+    "less_than": ("is too large", "give at most {lt:g}"),
+    "less_than_equal": ("is too large", "give at most {le:g}"),
+    "string_type": ("is not a string", "put it in quotes"),
+    **dict.fromkeys(("string_too_long", "string_too_short"), _LENGTH),
+    "string_pattern_mismatch": (
+        "has characters that are not allowed",
+        "use a-z, 0-9 and _, not a digit first",
+    ),
+    **dict.fromkeys(("model_type", "dict_type", "model_attributes_type"), _NOT_GROUP),
+}
+"""What is wrong and the hint, by pydantic's type of error; its context fills the hint's placeholders."""

@@ -1,10 +1,11 @@
-"""This file is the groups of settings: what can be set about the outbox, a tenant, the log, and so on.
+"""The groups of settings as models: the outbox, a tenant, the log, and so on.
 
-Each field's text below it is its line in docs/settings.md.
+The text below each field is its line in docs/settings.md. A default stands here and nowhere else.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -14,40 +15,31 @@ from pydantic import (
     Field,
     PlainSerializer,
     SecretStr,
+    ValidationInfo,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from relay import outbox
 from relay.config import problems
+from relay.config.sources import ANY, Shape
 from relay.core.model import Ordering
 from relay.core.validation import Problem, logical_id_problem
 
 # --- kinds of values ----------------------------------------------------------------------------------
 
 
-def _logical_id(text: str) -> str:
-    problems.refuse(logical_id_problem(text))
-    return text
+def _checked(problem_of: Callable[[str], Problem | None]) -> AfterValidator:
+    def check(text: str) -> str:
+        problems.refuse(problem_of(text))
+        return text
+
+    return AfterValidator(check)
 
 
-def _ion_url(text: str) -> str:
-    problems.refuse(problems.url_problem(text))
-    return text.rstrip("/")
-
-
-def _outbox_url(text: str) -> str:
-    problems.refuse(problems.outbox_url_problem(text))
-    return text
-
-
-def _listen(text: str) -> str:
-    problems.refuse(problems.listen_problem(text))
-    return text.lower()
-
-
-def _patterns(text: str) -> str:
-    problems.refuse(problems.patterns_problem(text))
-    return text
+def _anchor(path: Path, info: ValidationInfo) -> Path:
+    """Relative paths start at the directory that is the context of the validation, where there is one."""
+    return path if info.context is None else info.context / path.expanduser()
 
 
 def _lower(value: object) -> object:
@@ -58,21 +50,22 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
-_LONG = 366 * 86400
-Seconds = Annotated[float, Field(gt=0, le=_LONG)]
+_LONGEST = 366 * 86400
+Seconds = Annotated[float, Field(gt=0, le=_LONGEST)]
 Choice = BeforeValidator(_lower)
-LogicalIdText = Annotated[str, AfterValidator(_logical_id)]
-IonUrl = Annotated[str, AfterValidator(_ion_url)]
-OutboxUrl = Annotated[str, AfterValidator(_outbox_url), PlainSerializer(outbox.shown)]
-Listen = Annotated[str, AfterValidator(_listen)]
+AnchoredPath = Annotated[Path, AfterValidator(_anchor)]
+LogicalIdText = Annotated[str, _checked(logical_id_problem)]
+IonUrl = Annotated[str, _checked(problems.url_problem), AfterValidator(lambda url: url.rstrip("/"))]
+OutboxUrl = Annotated[str, _checked(problems.outbox_url_problem), PlainSerializer(outbox.shown)]
+Listen = Annotated[str, _checked(problems.listen_problem), AfterValidator(str.lower)]
 """`off`, or `HOST:PORT`."""
-Patterns = Annotated[str, AfterValidator(_patterns)]
+Patterns = Annotated[str, _checked(problems.patterns_problem)]
 
 # --- the groups ---------------------------------------------------------------------------------------
 
 
 class Group(BaseModel):
-    """What all groups have in common: nothing unknown, nothing changed later, no value in an error."""
+    """The base of all groups: no unknown fields, no changes later, no values in error texts."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -89,14 +82,14 @@ class OutboxSettings(Group):
     url: OutboxUrl = Field("sqlite:///relay.db", repr=False)
     """The outbox: `sqlite:///relative/path.db`, `sqlite:////absolute/path.db`, or a PostgreSQL database as
     libpq writes it, `postgresql://USER:PASSWORD@HOST:5432/DATABASE`."""
-    url_file: Path | None = None
+    url_file: AnchoredPath | None = None
     """The same from a file; for a URL with a password in it."""
     schema_name: str | None = Field(None, alias="schema", min_length=1, max_length=63)
-    """PostgreSQL: the schema of the outbox' tables; unset: the first one of the role's search path."""
+    """PostgreSQL: the schema of the outbox tables; unset: the first one of the role's search path."""
     prefix: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,29}$")] = "relay_"
-    """PostgreSQL: what the names of the outbox' tables begin with."""
+    """PostgreSQL: the prefix of the names of the outbox tables."""
     notify: bool = True
-    """PostgreSQL: be woken by NOTIFY; with `false` the outbox is polled alone."""
+    """PostgreSQL: use LISTEN and NOTIFY; with `false` the outbox is only polled."""
 
     @property
     def location(self) -> outbox.OutboxLocation:
@@ -105,21 +98,21 @@ class OutboxSettings(Group):
 
     @property
     def shown(self) -> str:
-        """The URL without its password, for people."""
+        """The URL without its password."""
         return outbox.shown(self.url)
 
 
 class RetrySettings(Group):
-    """How failures are waited out."""
+    """Retries."""
 
     initial_seconds: Seconds = 1.0
     """The delay after a first failure; it doubles with each further one, with jitter."""
     max_seconds: Seconds = 300.0
-    """The longest delay between two tries."""
+    """The longest delay between two attempts."""
     max_attempts: int = Field(10, ge=1, le=1_000_000)
-    """A message that failed so often while others passed is parked."""
+    """A message that fails this often while others are delivered is parked."""
     probe_seconds: Seconds = 900.0
-    """A halted tenant is tried so often, in case it was mended on the other side."""
+    """Seconds between two attempts of a halted tenant, in case the cause was fixed in ION."""
 
     @model_validator(mode="after")
     def _grows(self) -> Self:
@@ -130,80 +123,80 @@ class RetrySettings(Group):
 
 
 class LogSettings(Group):
-    """What is said on stderr."""
+    """The log on stderr."""
 
     level: Annotated[Literal["debug", "info", "warning", "error"], Choice] = "info"
-    """`debug`, `info`, `warning` or `error`; `debug` says every delivery."""
+    """`debug`, `info`, `warning` or `error`; `debug` logs every delivery."""
     format: Annotated[Literal["json", "console"] | None, Choice] = None
     """`json` or `console`; unset: console on a terminal, json otherwise."""
     summary_seconds: Seconds = 60.0
-    """A trouble that lasts, and what was delivered, is summarised so often."""
+    """Seconds between two summaries of an ongoing incident, and of what was delivered."""
 
 
 class HttpSettings(Group):
-    """Time-outs and the body."""
+    """Time-outs and compression of requests to ION."""
 
     connect_seconds: Seconds = 5.0
-    """The longest wait for a connection."""
+    """Time-out for a connection."""
     read_seconds: Seconds = 30.0
-    """The longest silence within an answer."""
+    """Time-out for the next bytes of an answer."""
     total_seconds: Seconds = 60.0
-    """The longest a request may take altogether."""
+    """Time-out for a whole request."""
     deflate_from_bytes: int = Field(8192, ge=0)
     """Documents of this size or more are compressed (DEFLATE)."""
 
 
 class RetentionSettings(Group):
-    """How long what is done is kept."""
+    """Retention."""
 
     delivered_days: float = Field(7.0, gt=0, le=36_500)
-    """Delivered and dropped messages are deleted after so many days."""
+    """Days after which delivered and dropped messages are deleted."""
     payload_days: float | None = Field(None, ge=0, le=36_500)
-    """The payload of a delivered message goes after so many days, before its row; 0: when it is delivered;
-    unset: with its row."""
+    """Days after which the payload of a delivered message is purged, before its row; 0: upon delivery; unset:
+    with its row."""
     audit_days: float = Field(365.0, gt=0, le=36_500)
-    """What persons did is kept for so many days."""
+    """Days after which the audit of operators' actions is deleted."""
 
 
 class WebSettings(Group):
     """Health, metrics and the operator's page."""
 
     listen: Listen = "127.0.0.1:8480"
-    """Where health, metrics and the operator's page are served; `off`: nowhere. Where others reach it
-    (`0.0.0.0:8480`) a token file is needed."""
-    token_file: Path | None = None
-    """A file with the token of operators: who shows it may look at everything and act."""
-    read_token_file: Path | None = None
-    """A file with the token of readers: who shows it may look, but not at documents, and not act."""
+    """The address of health, metrics and the operator's page, or `off`. Beyond loopback (`0.0.0.0:8480`) a
+    token file is required."""
+    token_file: AnchoredPath | None = None
+    """A file with the operators' token, which permits to read everything and to act."""
+    read_token_file: AnchoredPath | None = None
+    """A file with the readers' token, which permits to read, except documents, and not to act."""
     tenant_labels: int = Field(1000, ge=0, le=1_000_000)
-    """So many tenants have metrics of their own; those of the others are added up as `other`."""
+    """Maximum number of tenants with metrics of their own; the others are added up as `other`."""
 
     @model_validator(mode="after")
     def _is_guarded(self) -> Self:
         if self.listen != "off" and not problems.is_loopback(self.listen) and self.token_file is None:
-            what = "is not set, but others reach the address that is listened on"
+            what = "is required, since others can reach the listening address"
             hint = "name a file with a long random token, or set RELAY_WEB__LISTEN to 127.0.0.1:8480 or off"
             problems.refuse(Problem("token_file", what, hint))
         return self
 
 
 class InboundSettings(Group):
-    """What ION may ask of the relay, where a connection point is bidirectional."""
+    """ION's own calls, where a connection point is bidirectional."""
 
     listen: Listen = "off"
-    """Where ION's own calls are answered (bidirectional connection points only), such as `0.0.0.0:8482`; or
-    `off`."""
+    """The address where ION's own calls are answered (bidirectional connection points only), such as
+    `0.0.0.0:8482`; or `off`."""
     base_url: IonUrl | None = None
-    """What ION calls instead, where a proxy stands between: `https://relay.example.com/ion`. ION signs it."""
+    """The URL that ION calls, where there is a proxy: `https://relay.example.com/ion`. ION signs it."""
     window_seconds: float = Field(300.0, ge=1, le=86_400)
-    """So far ION's clock and this one may differ."""
+    """The largest difference between ION's clock and this one that is accepted."""
 
 
 class StopSettings(Group):
-    """How the relay ends."""
+    """Stopping."""
 
     grace_seconds: float = Field(25.0, ge=0, le=3600)
-    """At a stop, posts under way may take so long to land; keep it below the platform's own limit."""
+    """Time for posts in flight to complete at a stop; keep it below the platform's own limit."""
 
 
 class OAuth1Settings(Group):
@@ -213,21 +206,21 @@ class OAuth1Settings(Group):
     """OAuth 1.0a: the consumer key."""
     consumer_secret: SecretStr | None = None
     """OAuth 1.0a: the consumer secret."""
-    consumer_secret_file: Path | None = None
+    consumer_secret_file: AnchoredPath | None = None
     """The same from a file; it is read again when it changes."""
     signature_method: Annotated[Literal["HMAC-SHA256", "HMAC-SHA1"], BeforeValidator(_upper)] = "HMAC-SHA256"
     """`HMAC-SHA256` or `HMAC-SHA1`."""
 
 
 class OAuth2Settings(Group):
-    """OAuth 2: what an .ionapi file does not say."""
+    """OAuth 2: what an .ionapi file does not contain."""
 
     scope: str | None = None
-    """OAuth 2: a scope to ask for."""
+    """OAuth 2: the scope to request."""
     client_authentication: Annotated[Literal["form", "basic"], Choice] = "form"
-    """How the client id and secret travel: in the `form`, or as HTTP `basic`."""
+    """How the client id and secret are sent: in the `form`, or as HTTP `basic`."""
     tokens_a_day: int | None = Field(None, ge=1, le=1_000_000)
-    """OAuth 2: how many tokens the licence allows a day, for the metrics and the alert; unset: not known."""
+    """OAuth 2: how many tokens the licence allows a day, for the metrics and the alert; unset: unknown."""
 
 
 class InboundKeySettings(Group):
@@ -237,7 +230,7 @@ class InboundKeySettings(Group):
     """The consumer key that ION calls this relay with, issued by you; one for each tenant."""
     consumer_secret: SecretStr | None = None
     """The secret that belongs to it."""
-    consumer_secret_file: Path | None = None
+    consumer_secret_file: AnchoredPath | None = None
     """The same from a file; it is read again when it changes."""
 
 
@@ -246,7 +239,7 @@ class TenantSettings(Group):
 
     logical_id: LogicalIdText
     """The sender, as on the connection point in ION Desk, e.g. `lid://acme.orders.1`."""
-    ionapi_file: Path | None = None
+    ionapi_file: AnchoredPath | None = None
     """OAuth 2: the .ionapi file of the authorised app (backend service); read again when it changes."""
     ion_url: IonUrl | None = None
     """ION's base URL, ending in `/service`; with an .ionapi file only to override what follows from it."""
@@ -254,12 +247,36 @@ class TenantSettings(Group):
     oauth2: OAuth2Settings = OAuth2Settings()
     inbound: InboundKeySettings | None = None
     max_in_flight: int = Field(8, ge=1, le=64)
-    """So many posts may be under way at a time."""
+    """Maximum number of posts in flight."""
     ordering: Annotated[Ordering, Choice] = "key"
-    """`key`: in order for each ordering key; `tenant`: one after the other; `none`."""
+    """`key`: in order within each ordering key; `tenant`: all in order; `none`: in any order."""
     on_rejected: Annotated[Literal["park", "stop"], Choice] = "park"
-    """What a refused message does: `park` it and go on, or `stop` the tenant until a person resumes it."""
+    """What a refused message causes: `park` it, or `stop` the tenant until an operator resumes it."""
     rate_limit: float | None = Field(None, gt=0, le=1_000_000)
-    """At most so many requests a second; unset: no limit."""
+    """Maximum number of requests a second; unset: no limit."""
     max_message_bytes: int = Field(6_000_000, ge=1, le=2**31 - 1)
-    """A larger document is not sent but parked."""
+    """A larger document is parked instead of sent."""
+
+
+# --- the models as data ---------------------------------------------------------------------------------
+
+
+def shape_of(model: type[BaseModel]) -> Shape:
+    """The tree of all settings of a model."""
+    shape: dict[str, Shape | None] = {}
+    for attribute, field in model.model_fields.items():
+        group = group_of(field)
+        below = None if group is None else shape_of(group)
+        shape[field.alias or attribute] = {ANY: below} if is_map(field) else below
+    return shape
+
+
+def group_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The group of settings below this field, if it is one (or a map of them, or an optional one)."""
+    kinds = (field.annotation, *get_args(field.annotation))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+
+
+def is_map(field: FieldInfo) -> bool:
+    """Whether the field is a map of groups by tenant."""
+    return get_origin(field.annotation) is dict

@@ -1,8 +1,8 @@
-"""This file is how variables, `.env` and `relay.toml` become one tree, and which names in them nobody knows.
+"""Environment variables, `.env` and `relay.toml` as one tree, and the names in them that are not settings.
 
-A tree is nested dicts with lower-case keys, tenant ids in upper case. A shape is the tree of what may be
-set: nested mappings, `None` for a value, `ANY` for a tenant id of the person's choice. No value is ever
-part of a problem's text: it may be a secret.
+A tree is nested dicts with lower-case keys, tenant ids in upper case. A shape is the tree of all settings:
+nested mappings, `None` for a value, `ANY` for a tenant id. No problem's text ever contains a value: it may
+be a secret.
 """
 
 import difflib
@@ -15,6 +15,7 @@ from typing import Any
 
 from dotenv import dotenv_values
 from pydantic_settings import BaseSettings, EnvSettingsSource
+from typing_extensions import override
 
 from relay.core.validation import Problem
 
@@ -22,6 +23,9 @@ PREFIX = "RELAY_"
 CONFIG = "RELAY_CONFIG"
 DOTENV, TOML = ".env", "relay.toml"
 ANY = "*"
+
+_EXAMPLE_TENANT = "ACME_PRD"
+_SIMILARITY = 0.75
 
 Tree = dict[str, Any]
 Shape = Mapping[str, "Shape | None"]
@@ -38,7 +42,7 @@ def variable(where: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What all sources say together; `problems` are fatal, `unknown` names are not."""
+    """All sources merged; `problems` are fatal, `unknown` names are not."""
 
     tree: Tree
     problems: tuple[Problem, ...]
@@ -47,41 +51,42 @@ class Gathered:
     from_file: Tree
 
     def name(self, where: Where) -> str:
-        """What a person calls this place: the key where a relay.toml alone sets it, else the variable."""
+        """How an operator knows this place: the key where only a relay.toml sets it, else the variable."""
         if has(self.from_file, where) and not has(self.from_variables, where):
             return f"{TOML}: {'.'.join(where)}"
         return variable(where)
 
 
-class _Layer(EnvSettingsSource):
-    """Pydantic-settings' reading of nested names, from variables handed in instead of the process' own."""
+class _Variables(EnvSettingsSource):
+    """Pydantic-settings' parsing of nested names, for the given variables instead of the process' own."""
 
     def __init__(self, model: type[BaseSettings], given: Mapping[str, str]) -> None:
         self._given = {name.lower(): text for name, text in given.items()}
         super().__init__(model)
 
+    @override
     def _load_env_vars(self) -> Mapping[str, str | None]:
         return self._given
 
 
 def gather(environ: Mapping[str, str], directory: Path, model: type[BaseSettings], shape: Shape) -> Gathered:
     """Environment before `.env` before the TOML file that RELAY_CONFIG names, or `relay.toml`."""
-    dotenv, problems = read_dotenv(directory / DOTENV)
-    environment = ours(environ)
-    from_file, more, unknown = _file(_config(environment) or _config(dotenv), directory, shape)
+    dotenv, problems = _read_dotenv(directory / DOTENV)
+    environment = _own(environ)
+    from_file, more, unknown = _read_config(_config(environment) or _config(dotenv), directory, shape)
     problems += more
     from_variables: Tree = {}
     for given in (dotenv, environment):
-        broken = broken_json(given, shape)
-        problems += [*spelled_twice(given), *broken.values()]
-        raw = _Layer(model, {name: text for name, text in given.items() if name not in broken})()
+        broken = _json_problems(given, shape)
+        problems += [*_case_problems(given), *broken.values()]
+        raw = _Variables(model, {name: text for name, text in given.items() if name not in broken})()
         layer, strange, _ = tidy(raw, shape)
         named = tuple(name.upper() for name in given)
         inside = [variable(place) for place in strange]  # also those inside a group's JSON
         hidden = [name for name in inside if not any(one.startswith(name) for one in named)]
-        unknown += unknown_variables([*named, *hidden], shape)
-        from_variables = over(from_variables, layer)
-    tree = over(from_file, from_variables)
+        unknown += _unknown_variables([*named, *hidden], shape)
+        from_variables = merged(from_variables, layer)
+    tree = merged(from_file, from_variables)
     return Gathered(tree, tuple(problems), tuple(unknown), from_variables, from_file)
 
 
@@ -89,42 +94,45 @@ def _config(given: Mapping[str, str]) -> str | None:
     return next((text for name, text in given.items() if name.upper() == CONFIG), None)
 
 
-def _file(named: str | None, directory: Path, shape: Shape) -> tuple[Tree, list[Problem], list[Problem]]:
-    path = directory / Path(named or TOML).expanduser()
-    if not path.is_file():
-        missing = Problem(CONFIG, "names a file that is not there", "correct the path, or remove it")
-        return {}, [missing] if named else [], []
-    raw, problems = read_toml(path)
-    tree, strange, twice = tidy(raw, shape)
-    problems += [by_case(f"{TOML}: {'.'.join(place)}") for place in twice]
-    return tree, problems, unknown_keys(strange, shape)
-
-
 # --- reading ----------------------------------------------------------------------------------------
 
 
-def ours(environ: Mapping[str, str | None]) -> dict[str, str]:
-    """The relay's own variables that have a value; Kubernetes' for a service called "relay" are not ours."""
+def _own(environ: Mapping[str, str | None]) -> dict[str, str]:
+    """The relay's own variables that have a value, without those of Kubernetes for a service "relay"."""
     return {
-        name: text for name, text in environ.items() if text and _is_ours(name.upper()) and name.isprintable()
+        name: text for name, text in environ.items() if text and _is_own(name.upper()) and name.isprintable()
     }
 
 
-def _is_ours(name: str) -> bool:
+def _is_own(name: str) -> bool:
     injected = name in ("RELAY_PORT", "RELAY_SERVICE") or name.startswith(("RELAY_PORT_", "RELAY_SERVICE_"))
     return name.startswith(PREFIX) and not injected
 
 
-def read_dotenv(path: Path) -> tuple[dict[str, str], list[Problem]]:
-    """The variables of a `.env` file, as they stand: nothing in them is expanded. No file: none."""
+def _read_dotenv(path: Path) -> tuple[dict[str, str], list[Problem]]:
+    """The variables of a `.env` file, not expanded; none where there is no file."""
     try:
-        return ours(dotenv_values(path, interpolate=False, encoding="utf-8")), []
+        return _own(dotenv_values(path, interpolate=False, encoding="utf-8")), []
     except (OSError, ValueError) as error:
-        return {}, [Problem(str(path), f"cannot be read ({why(error)})", "make it a readable text in UTF-8")]
+        return {}, [_unreadable(path, error)]
+
+
+def _read_config(
+    named: str | None, directory: Path, shape: Shape
+) -> tuple[Tree, list[Problem], list[Problem]]:
+    path = directory / Path(named or TOML).expanduser()
+    if not path.is_file():
+        missing = Problem(CONFIG, "names a file that does not exist", "correct the path, or remove it")
+        return {}, [missing] if named else [], []
+    raw, problems = read_toml(path)
+    tree, strange, twice = tidy(raw, shape)
+    problems += [case_problem(f"{TOML}: {'.'.join(place)}") for place in twice]
+    unknown = [unknown_key(f"{TOML}: {'.'.join(place)}", place, shape) for place in strange]
+    return tree, problems, unknown
 
 
 def read_toml(path: Path) -> tuple[Tree, list[Problem]]:
-    """The tree of a TOML file; empty, with the problem, where it cannot be had."""
+    """The tree of a TOML file; empty, with the problem, where it cannot be read."""
     try:
         with path.open("rb") as file:
             return tomllib.load(file), []
@@ -132,31 +140,35 @@ def read_toml(path: Path) -> tuple[Tree, list[Problem]]:
         where = str(error).rpartition("(")[2].rstrip(")")  # the rest may quote the line
         return {}, [Problem(str(path), f"is not TOML ({where})", "correct the line")]
     except (OSError, ValueError) as error:
-        return {}, [Problem(str(path), f"cannot be read ({why(error)})", "make it a readable text in UTF-8")]
+        return {}, [_unreadable(path, error)]
 
 
-def why(error: OSError | ValueError) -> str:
+def _unreadable(path: Path, error: OSError | ValueError) -> Problem:
+    return Problem(str(path), f"cannot be read ({reason(error)})", "make it a readable text file in UTF-8")
+
+
+def reason(error: OSError | ValueError) -> str:
     """Why a text file cannot be read, in short."""
     return (error.strerror or "error") if isinstance(error, OSError) else "it is not UTF-8"
 
 
-def broken_json(variables: Mapping[str, str], shape: Shape) -> dict[str, Problem]:
-    """The variables that stand for a whole group and are not a JSON object."""
+def _json_problems(variables: Mapping[str, str], shape: Shape) -> dict[str, Problem]:
+    """The variables that set a whole group and are not a JSON object."""
     found: dict[str, Problem] = {}
     for name, text in variables.items():
-        below = _below(shape, name.upper().removeprefix(PREFIX).lower().split("__"))
-        if below is None:
+        group = _group(shape, name.upper().removeprefix(PREFIX).lower().split("__"))
+        if group is None:
             continue
-        value = _object(text)
+        value = _parse_object(text)
         if value is None:
-            hint = f'write it like {{"{next(iter(below)).replace(ANY, "ACME_PRD")}": …}}'
+            hint = f'write it like {{"{next(iter(group)).replace(ANY, _EXAMPLE_TENANT)}": …}}'
             found[name] = Problem(name, "is not a JSON object", f"{hint}, or set the variables below it")
-        elif twice := tidy(value, below)[2]:
-            found[name] = by_case(f"{name}: {'.'.join(twice[0])}")
+        elif twice := tidy(value, group)[2]:
+            found[name] = case_problem(f"{name}: {'.'.join(twice[0])}")
     return found
 
 
-def _below(shape: Shape, where: Sequence[str]) -> Shape | None:
+def _group(shape: Shape, where: Sequence[str]) -> Shape | None:
     below: Shape | None = shape
     for key in where:
         if below is None:
@@ -165,7 +177,7 @@ def _below(shape: Shape, where: Sequence[str]) -> Shape | None:
     return below
 
 
-def _object(text: str) -> Tree | None:
+def _parse_object(text: str) -> Tree | None:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -173,20 +185,20 @@ def _object(text: str) -> Tree | None:
     return value if isinstance(value, dict) else None
 
 
-# --- putting together -------------------------------------------------------------------------------
+# --- trees ------------------------------------------------------------------------------------------
 
 
-def over(low: Tree, high: Tree) -> Tree:
+def merged(low: Tree, high: Tree) -> Tree:
     """Both trees in one; where both have a value, the one of `high`."""
-    merged = dict(low)
+    both = dict(low)
     for key, value in high.items():
-        below = merged.get(key)
-        merged[key] = over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return merged
+        below = both.get(key)
+        both[key] = merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return both
 
 
 def has(tree: Tree, where: Sequence[str]) -> bool:
-    """Whether the tree says something at this place."""
+    """Whether the tree has this place."""
     at: Any = tree
     for key in where:
         if not isinstance(at, dict) or key not in at:
@@ -196,16 +208,16 @@ def has(tree: Tree, where: Sequence[str]) -> bool:
 
 
 def tidy(tree: Tree, shape: Shape, where: Where = ()) -> tuple[Tree, list[Where], list[Where]]:
-    """The tree with its keys in their case and without what the shape does not know.
+    """The tree with its keys in their case, without empty values and what the shape does not know.
 
-    Also the places that are unknown, and those where two keys differ by case alone: they are joined.
+    Also the places that are unknown, and those where two keys differ by case only: they are merged.
     """
     tidied: Tree = {}
     unknown: list[Where] = []
     twice: list[Where] = []
     for key, value in tree.items():
         right, place = key.upper() if ANY in shape else key.lower(), (*where, key)
-        if value == "":  # nothing said, as with an empty variable
+        if value == "":  # not set, as with an empty variable
             continue
         if right not in shape and ANY not in shape:
             unknown.append(place)
@@ -217,13 +229,8 @@ def tidy(tree: Tree, shape: Shape, where: Where = ()) -> tuple[Tree, list[Where]
             inner, more_unknown, more_twice = tidy(value, below, place)
             unknown += more_unknown
             twice += more_twice
-        tidied = over(tidied, {right: inner})
+        tidied = merged(tidied, {right: inner})
     return tidied, unknown, twice
-
-
-def by_case(name: str) -> Problem:
-    """Two spellings of one name."""
-    return Problem(name, "is there twice, in another case too", "keep one spelling")
 
 
 # --- names --------------------------------------------------------------------------------------------
@@ -238,38 +245,39 @@ def names(shape: Shape, tenant: str, where: Where = ()) -> Iterator[str]:
             yield from names(below, tenant, place)
 
 
-def spelled_twice(variables: Mapping[str, str]) -> list[Problem]:
-    """Variables, or tenants in them, that differ by case alone: nobody could say which one counts."""
+def case_problem(name: str) -> Problem:
+    """Two spellings of one name: it is undefined which one counts."""
+    return Problem(name, "is set twice, once in another case", "keep one spelling")
+
+
+def _case_problems(variables: Mapping[str, str]) -> list[Problem]:
+    """Variables, or tenants in them, that differ by case only."""
     problems: list[Problem] = []
     first: dict[str, str] = {}
     for name in variables:
         spelled = "__".join(name.split("__")[:2]) if name.upper().startswith("RELAY_TENANTS__") else name
         if first.setdefault(spelled.upper(), spelled) != spelled:
-            problems.append(by_case(spelled))
+            problems.append(case_problem(spelled))
     return problems
 
 
-def unknown_variables(variables: Sequence[str], shape: Shape) -> list[Problem]:
-    """The names that nobody reads, each with the one that was probably meant."""
+def _unknown_variables(variables: Sequence[str], shape: Shape) -> list[Problem]:
     problems = []
     for name in sorted(variables):
         parts = name.upper().split("__")
-        known = {CONFIG, *names(shape, parts[1] if len(parts) > 1 else "ACME_PRD")}
+        known = {CONFIG, *names(shape, parts[1] if len(parts) > 1 else _EXAMPLE_TENANT)}
         if name.upper() not in known:
-            problems.append(Problem(name, "is not a setting of the relay", _meant(name.upper(), known)))
+            problems.append(_unknown(name, name.upper(), known))
     return problems
 
 
-def unknown_keys(places: Sequence[Where], shape: Shape) -> list[Problem]:
-    """The same for the keys of a relay.toml."""
-    problems = []
-    for place in places:
-        known = set(names(shape, place[1] if len(place) > 1 else "ACME_PRD"))
-        meant = _meant(variable(place), known)
-        problems.append(Problem(f"{TOML}: {'.'.join(place)}", "is not a setting of the relay", meant))
-    return problems
+def unknown_key(field: str, where: Where, shape: Shape) -> Problem:
+    """A key of a TOML file that is not a setting; `field` is how the problem names it."""
+    known = set(names(shape, where[1] if len(where) > 1 else _EXAMPLE_TENANT))
+    return _unknown(field, variable(where), known)
 
 
-def _meant(name: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.75)
-    return f"did you mean {close[0]}?" if close else "remove it"
+def _unknown(field: str, name: str, known: set[str]) -> Problem:
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=_SIMILARITY)
+    hint = f"did you mean {close[0]}?" if close else "remove it"
+    return Problem(field, "is not a setting of the relay", hint)

@@ -1,12 +1,12 @@
-"""This file is a folder of tenants' settings: a bad file there is its tenant's trouble alone.
+"""A directory of tenants' settings: a bad file there affects its own tenant only.
 
-`<TENANT>.toml` is one tenant; a file of nothing but tables is several, `[TENANT]` each. Names that do not end
-in `.toml`, and those that begin with a dot, are left alone. What variables say of a tenant counts before.
+`<TENANT>.toml` is one tenant; a file of tables only is several, `[TENANT]` each. Names that do not end in
+`.toml`, and those that begin with a dot, are ignored. Variables take precedence over the file.
 """
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -19,35 +19,33 @@ from relay.config.sources import (
     Shape,
     Tree,
     Where,
-    by_case,
+    case_problem,
     has,
-    over,
+    merged,
     read_toml,
     tidy,
-    unknown_keys,
+    unknown_key,
 )
 from relay.core.validation import Problem
-
-ENDING = ".toml"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A tenant as its file has it. `at`: where it stands in the file, () for the whole of it."""
+    """A tenant as its file has it. `at`: its place in the file, () for the whole file."""
 
     file: Path
     at: Where
     tree: Tree
 
     def name(self, where: Where) -> str:
-        """What a person calls a place in this tenant's settings."""
+        """How an operator knows a place in this tenant's settings."""
         place = ".".join((*self.at, *where))
         return f"{self.file}: {place}" if place else str(self.file)
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """What keeps a tenant from being carried; `tenant` is None where nobody can read whose file it is."""
+    """What is wrong with a tenant; `tenant` is None where the file cannot be read."""
 
     file: Path
     tenant: str | None
@@ -55,8 +53,8 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
-    """All that the folder says: the valid tenants, the file of each, and what is wrong."""
+class TenantsDirectory:
+    """The valid tenants of the directory, the file of each, and what is wrong."""
 
     tenants: Mapping[str, TenantSettings] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
@@ -65,86 +63,85 @@ class Folder:
 
     @property
     def names(self) -> frozenset[str]:
-        """The tenants that the folder speaks for, well or badly."""
+        """The tenants that have a file there, valid or not."""
         return frozenset(self.tenants) | {one.tenant or one.file.stem.upper() for one in self.broken}
 
-    def breaks(self, tenant: str, file: Path | None) -> bool:
-        """Whether this tenant, once of that file, is broken now."""
+    def is_broken(self, tenant: str, file: Path | None) -> bool:
+        """Whether this tenant, which was last read from that file, is broken now."""
         return any(one.tenant == tenant if one.tenant else one.file == file for one in self.broken)
 
 
-NOTHING = Folder()
-
-
-def signature(folder: Path) -> int:
-    """Another number once a file there was added, changed or removed. Raises OSError without a folder."""
-    with os.scandir(folder) as entries:
-        return sum(hash((entry.name, _stamp(entry))) for entry in entries if _is_meant(entry.name))
+def signature(directory: Path) -> int:
+    """Another number once a file there was added, changed or removed. Raises OSError without a directory."""
+    with os.scandir(directory) as entries:
+        return sum(hash((entry.name, _stamp(entry))) for entry in entries if _is_read(entry.name))
 
 
 def _stamp(entry: "os.DirEntry[str]") -> tuple[int, ...]:
     try:
         stat = entry.stat()
-    except OSError:  # gone meanwhile, or a link that leads nowhere
+    except OSError:  # deleted meanwhile, or a dangling link
         return ()
     return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
-def _is_meant(name: str) -> bool:
-    return name.endswith(ENDING) and not name.startswith(".")
+def _is_read(name: str) -> bool:
+    return name.endswith(".toml") and not name.startswith(".")
 
 
 # --- reading ------------------------------------------------------------------------------------------
 
 
-def read(folder: Path, shape: Shape, gathered: Gathered) -> Folder:
-    """Read every file there. `shape`: of all settings. Raises OSError where there is no folder."""
+def read(directory: Path, anchor: Path, shape: Shape, gathered: Gathered) -> TenantsDirectory:
+    """Read every file there; `anchor`: where relative paths start. Raises OSError without a directory.
+
+    `shape`: of all settings.
+    """
     entries: dict[str, Entry] = {}
     broken: list[Broken] = []
     unknown: list[Problem] = []
     of_tenant = _inner(_inner(shape, "tenants"), ANY)
-    for file in sorted(path for path in folder.iterdir() if _is_meant(path.name)):
+    for file in sorted(path for path in directory.iterdir() if _is_read(path.name)):
         raw, problems = read_toml(file)
         broken += (Broken(file, None, problem) for problem in problems)
         for tenant, at, given in () if problems else _tenants(file, raw, of_tenant):
             tree, strange, twice = tidy(given, of_tenant)
             entry = Entry(file, at, tree)
-            unknown += (_unknown(entry, tenant, place, shape) for place in strange)
-            broken += (Broken(file, tenant, by_case(entry.name(place))) for place in twice)
+            unknown += (
+                unknown_key(entry.name(place), ("tenants", tenant, *place), shape) for place in strange
+            )
+            broken += (Broken(file, tenant, case_problem(entry.name(place))) for place in twice)
             if tenant in entries:
                 hint = f"keep this one or the one in {entries[tenant].file}"
-                broken.append(Broken(file, tenant, Problem(entry.name(()), f"{tenant} is there twice", hint)))
+                what = f"{tenant} is defined twice"
+                broken.append(Broken(file, tenant, Problem(entry.name(()), what, hint)))
             entries[tenant] = entry
-    return _validated(entries, broken, unknown, gathered)
+    tenants = _validated(entries, anchor, broken, gathered)
+    files = {tenant: entries[tenant].file for tenant in tenants}
+    return TenantsDirectory(tenants, files, tuple(broken), tuple(unknown))
 
 
 def _validated(
-    entries: Mapping[str, Entry], broken: list[Broken], unknown: list[Problem], gathered: Gathered
-) -> Folder:
+    entries: Mapping[str, Entry], anchor: Path, broken: list[Broken], gathered: Gathered
+) -> dict[str, TenantSettings]:
+    """The valid tenants; the problems of the others are added to `broken`."""
     tenants: dict[str, TenantSettings] = {}
-    before = {one.tenant for one in broken}
+    already_broken = {one.tenant for one in broken}
     for tenant, entry in entries.items():
         given = gathered.tree.get("tenants", {}).get(tenant, {})
-        tree = over(entry.tree, given) if isinstance(given, dict) else entry.tree
+        tree = merged(entry.tree, given) if isinstance(given, dict) else entry.tree
         found = list(tenant_problems(tenant, tree))
         try:
-            valid = TenantSettings.model_validate(tree)
+            valid = TenantSettings.model_validate(tree, context=anchor)
         except ValidationError as error:
-            wrong = error.errors(include_url=False, include_input=False)
-            found += (explain(one, ("tenants", tenant)) for one in wrong)
+            found += explain(error, ("tenants", tenant))
         else:
-            if not found and tenant not in before:
+            if not found and tenant not in already_broken:
                 tenants[tenant] = valid
         for one in found:
             name = gathered.name(one.where) if has(gathered.tree, one.where) else entry.name(one.where[2:])
             broken.append(Broken(entry.file, tenant, Problem(name, one.what, one.hint)))
-    files = {tenant: entries[tenant].file for tenant in tenants}
-    return Folder(tenants, files, tuple(broken), tuple(unknown))
-
-
-def _unknown(entry: Entry, tenant: str, place: Where, shape: Shape) -> Problem:
-    (problem,) = unknown_keys([("tenants", tenant, *place)], shape)
-    return replace(problem, field=entry.name(place))
+    return tenants
 
 
 def _inner(shape: Shape, key: str) -> Shape:
@@ -154,7 +151,7 @@ def _inner(shape: Shape, key: str) -> Shape:
 
 
 def _tenants(file: Path, raw: Tree, of_tenant: Shape) -> Iterator[tuple[str, Where, Tree]]:
-    """Each tenant of a file: its id, where it stands there, what is said of it."""
+    """Each tenant of a file: its id, its place there, its settings."""
     if raw and all(isinstance(value, dict) and key.lower() not in of_tenant for key, value in raw.items()):
         for key, value in raw.items():
             yield key.upper(), (key,), value

@@ -1,7 +1,7 @@
-"""This file is which tenants this relay holds, and how long that is sure by its own clock.
+"""The leases that this replica holds, and until when they are certain by its own clock.
 
 Validity counts from before a heartbeat was sent: whatever the network and the store did to it since, no
-other relay can hold the tenant before this one has stopped by itself.
+other replica can hold the tenant before this one has stopped.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,13 +14,13 @@ from relay.core.rendezvous import owner_of
 class LeaseHolder:
     """The leases of this process.
 
-    `clock`: monotonic seconds, read anew at each call: a loop's own time stands still within an iteration,
-    and a process that was frozen there would believe it.
+    `clock`: monotonic seconds, read at each call: a loop's own time does not advance within an iteration, so
+    a process that was frozen there would not notice.
     """
 
-    def __init__(self, leases: Leases, relay: str, clock: Callable[[], float]) -> None:
-        self._leases, self._relay, self._clock = leases, relay, clock
-        self._relays = frozenset({relay})
+    def __init__(self, leases: Leases, replica: str, clock: Callable[[], float]) -> None:
+        self._leases, self._replica, self._clock = leases, replica, clock
+        self._replicas = frozenset({replica})
         self._waiting: dict[TenantId, float] = {}
         self._adopted: frozenset[TenantId] = frozenset()
         self.held: frozenset[TenantId] = frozenset()
@@ -37,28 +37,28 @@ class LeaseHolder:
         return tenant in self.held and self._clock() < self.until
 
     @property
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Seconds until the leases end without a renewal; 0 or less: they have."""
         return self.until - self._clock()
 
     @property
     def is_over(self) -> bool:
         """The leases ended without a renewal."""
-        return self.left <= 0
+        return self.remaining <= 0
 
     def is_mine(self, tenant: TenantId) -> bool:
-        """Whether this relay, of all that live, should carry the tenant."""
-        return owner_of(tenant, self._relays) == self._relay
+        """Whether this replica, of all that are alive, should own the tenant."""
+        return owner_of(tenant, self._replicas) == self._replica
 
-    def is_right(self, tenant: TenantId) -> bool:
-        """Whether what is held should be kept: it is this relay's, or was adopted since nobody took it."""
+    def may_keep(self, tenant: TenantId) -> bool:
+        """Whether to keep the tenant: it is this replica's, or was adopted because no other took it."""
         return self.is_mine(tenant) or tenant in self._adopted
 
     def wanted(self, tenants: Iterable[TenantId]) -> list[TenantId]:
-        """Of the tenants that have work and no worker here, those to try and take.
+        """Of the tenants that have messages and no worker here, those to try to acquire.
 
-        This relay's own; and any that has waited as long as a lease lasts: the relay it falls to may not
-        carry it (its settings leave it out). What a living relay holds is not taken all the same.
+        This replica's own; and any that has waited as long as a lease lasts: the replica that it falls to may
+        not be configured for it. The store still refuses what a replica that is alive holds.
         """
         now = self._clock()
         self._waiting = {tenant: self._waiting.get(tenant, now) for tenant in tenants}
@@ -69,30 +69,30 @@ class LeaseHolder:
         ]
 
     async def renew(self) -> frozenset[TenantId]:
-        """A heartbeat; the tenants that were lost since the last one."""
+        """Send a heartbeat; the tenants that were lost since the last one."""
         before = self._clock()
-        standing = await self._leases.renew()
-        lost = self.held - standing.held
-        relays = standing.relays | {self._relay}
-        if relays != self._relays:
-            self._relays, self._adopted = relays, frozenset()
+        status = await self._leases.renew()
+        lost = self.held - status.held
+        replicas = status.relays | {self._replica}
+        if replicas != self._replicas:
+            self._replicas, self._adopted = replicas, frozenset()
         self.held -= lost
         self.until = before + self._leases.seconds
         return lost
 
-    async def take(self, tenants: Iterable[TenantId]) -> frozenset[TenantId]:
-        """Those of these that are held now."""
-        taken = await self._leases.acquire(sorted(tenants))
-        self.held |= taken
-        self._adopted |= {tenant for tenant in taken if not self.is_mine(tenant)}
-        return taken
+    async def acquire(self, tenants: Iterable[TenantId]) -> frozenset[TenantId]:
+        """Acquire these; those of them that are held now."""
+        acquired = await self._leases.acquire(sorted(tenants))
+        self.held |= acquired
+        self._adopted |= {tenant for tenant in acquired if not self.is_mine(tenant)}
+        return acquired
 
-    async def give(self, tenants: Iterable[TenantId]) -> None:
-        """Let another relay have them at once."""
-        given = frozenset(tenants)
-        self.held -= given
-        await self._leases.release(sorted(given))
+    async def release(self, tenants: Iterable[TenantId]) -> None:
+        """Release these, so that another replica can acquire them at once."""
+        released = frozenset(tenants)
+        self.held -= released
+        await self._leases.release(sorted(released))
 
-    def lose(self) -> None:
-        """Nothing is held any more, as far as this process may act on it."""
+    def drop_all(self) -> None:
+        """Hold nothing any more, as far as this process may act on it."""
         self.held = frozenset()

@@ -1,30 +1,29 @@
-"""This file is `relay check`: the outbox, and every tenant's initialisation step by step, with the mend."""
+"""`relay check`: the outbox, every tenant's initialisation and the inbound port, step by step, with hints."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from relay.config.credentials import inbound_sources
 from relay.config.settings import Settings
 from relay.core import protocol
 from relay.core.model import TenantId
 from relay.core.ports import StoreError
 from relay.core.replies import Accepted, Answer, Versions, describe
-from relay.daemon import self_call
-from relay.daemon.wiring import TenantProfile, inbound_sources, tenant_profiles
+from relay.daemon import inbound_check
+from relay.daemon.wiring import TenantProfile, tenant_profiles
+from relay.daemon.workers import unconfigured_hint
 from relay.ion.client import IonClient
 from relay.observability import error_codes
 from relay.outbox import open_outbox
 
-_AT_ONCE = 16
-"""Tenants that are tried at the same time."""
+_CONCURRENCY = 16
+"""Tenants that are checked at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that was tried: of which tenant (None: of the relay itself), and how it went.
-
-    `code`: the run book's, where it failed.
-    """
+    """One check, of a tenant or (None) of the relay itself. `code`: the run book's, where it failed."""
 
     tenant: TenantId | None
     what: str
@@ -35,28 +34,30 @@ class Step:
 
 
 async def check(settings: Settings) -> list[Step]:
-    """Try everything that must work before a message can go; nothing is sent, no message is touched."""
-    gate = asyncio.Semaphore(_AT_ONCE)
+    """Check all that must work before a message can be delivered; no message is sent or changed."""
+    gate = asyncio.Semaphore(_CONCURRENCY)
 
-    async def tried(tenant: TenantId, profile: TenantProfile) -> list[Step]:
+    async def initialise(tenant: TenantId, profile: TenantProfile) -> list[Step]:
         async with gate:
             return await _initialisation(tenant, profile)
 
     profiles = tenant_profiles(settings)
     outbox = await _outbox(settings)
-    tenants = await asyncio.gather(*(tried(tenant, profile) for tenant, profile in profiles.items()))
+    tenants = await asyncio.gather(*(initialise(tenant, profile) for tenant, profile in profiles.items()))
     return [outbox, *(step for steps in tenants for step in steps), *await _inbound(settings)]
 
 
 async def _inbound(settings: Settings) -> list[Step]:
-    """Call at the inbound port as ION would, for each tenant that it may call for."""
+    """Call the inbound port as ION would, for each tenant with an inbound key."""
     if settings.inbound.listen == "off":
         return []
     steps = []
     for tenant, source in inbound_sources(settings).items():
-        wrong = await self_call.ping(settings, tenant, source)
-        hint = "" if wrong is None else "start the relay, or mend RELAY_INBOUND__… and the proxy before it"
-        steps.append(Step(tenant, "inbound", wrong is None, wrong or "answered as ION wants it", hint))
+        problem = await inbound_check.ping(settings, tenant, source)
+        hint = (
+            "" if problem is None else "start the relay, or correct RELAY_INBOUND__… and the proxy before it"
+        )
+        steps.append(Step(tenant, "inbound", problem is None, problem or "answers as ION expects", hint))
     return steps
 
 
@@ -72,17 +73,16 @@ async def _outbox(settings: Settings) -> Step:
         return _no_outbox(error)
     finally:
         await outbox.close()
-    unknown = sorted(name for name in pending - settings.tenants.keys() if settings.carries(name))
+    unknown = sorted(name for name in pending - settings.tenants.keys() if settings.owns(name))
     if unknown:
-        drop = f"relay messages drop --tenant {unknown[0]} --state pending"
-        hint = f"configure RELAY_TENANTS__{unknown[0]}__…, or drop them: {drop}"
+        hint = unconfigured_hint(unknown[0])
         detail = f"messages wait for tenants that are not configured: {', '.join(unknown)}"
         return Step(None, "outbox", ok=False, detail=detail, hint=hint, code=error_codes.UNCONFIGURED.code)
     return Step(None, "outbox", ok=True, detail=at.shown)
 
 
 def _no_outbox(error: StoreError) -> Step:
-    hint = "mend the cause, then check again"
+    hint = "correct the cause, then check again"
     return Step(None, "outbox", ok=False, detail=str(error), hint=hint, code=error_codes.OUTBOX.code)
 
 

@@ -1,21 +1,21 @@
-"""This file is what signals ask of the process: to stop, to stop at once, to read its settings again."""
+"""The signals of the process: stop, stop at once, reload."""
 
 import asyncio
 import signal
 
 
 class ProcessSignals:
-    """Listens from its making on; within a running loop."""
+    """Handles signals as soon as it is made; within a running loop."""
 
     def __init__(self) -> None:
-        self.stop, self.at_once, self.reload = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.stop, self.stop_now, self.reload = asyncio.Event(), asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._to_stop)
+            loop.add_signal_handler(number, self._stop)
         loop.add_signal_handler(signal.SIGHUP, self.reload.set)
 
-    def _to_stop(self) -> None:
-        """The first signal lands what is under way, the second ends at once."""
+    def _stop(self) -> None:
+        """The first signal completes what is in flight, the second ends at once."""
         if self.stop.is_set():
-            self.at_once.set()
+            self.stop_now.set()
         self.stop.set()

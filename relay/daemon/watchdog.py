@@ -1,7 +1,7 @@
-"""This file is the watchdog: a thread that sees when the loop stands still, says where, and tells systemd.
+"""The watchdog: a thread that notices a blocked loop, logs where it is blocked, and notifies systemd.
 
-systemd is told that all is well only while the loop ticks and no part has stood still for long; without a
-word from here it restarts the process (WatchdogSec=).
+systemd is notified only while the loop ticks and no component has been stalled for long; without a
+notification it restarts the process (WatchdogSec=).
 """
 
 import sys
@@ -15,44 +15,44 @@ from relay.daemon.systemd import SystemdNotifier
 from relay.observability.liveness import LOOP_SECONDS, Liveness
 from relay.observability.logs import Log
 
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 _BLOCKED_SECONDS = 3.0
-"""A loop without a tick for so long is said to be blocked; health turns red later (`LOOP_SECONDS`)."""
+"""A loop without a tick for this time is logged as blocked; /livez fails later (`LOOP_SECONDS`)."""
 
-_BEYOND_MENDING = 60.0
-"""A part that stands still so much longer than allowed was not mended by its restart."""
+_BEYOND_RESTART_SECONDS = 60.0
+"""A component that is late by this much was not helped by its restart."""
 
 
 class Watchdog:
-    """Watches the thread that makes it. `clock`: steady seconds."""
+    """Watches the thread that creates it. `clock`: monotonic seconds."""
 
     def __init__(
         self,
         liveness: Liveness,
-        service: SystemdNotifier,
+        systemd: SystemdNotifier,
         log: Log,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._liveness, self._service, self._log, self._clock = liveness, service, log, clock
+        self._liveness, self._systemd, self._log, self._clock = liveness, systemd, log, clock
         self._watched = threading.get_ident()
         self._ended = threading.Event()
         self._blocked = False
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends with its current look."""
+        """End the thread after its current check."""
         self._ended.set()
 
     @property
     def is_well(self) -> bool:
-        """Whether there is hope: the loop ticks, and what stands still may yet be mended by its restart."""
+        """Whether the loop ticks, and what has stalled may still recover by its restart."""
         late = self._liveness.overdue()
         return self._liveness.seconds_since_tick <= LOOP_SECONDS and all(
-            one.seconds <= one.allowed + _BEYOND_MENDING for one in late
+            one.seconds <= one.allowed + _BEYOND_RESTART_SECONDS for one in late
         )
 
     def where(self) -> str:
@@ -66,21 +66,21 @@ class Watchdog:
         return ", in ".join(dict.fromkeys(shown))
 
     def _run(self) -> None:
-        looked = self._clock()
-        while not self._ended.wait(_LOOK_SECONDS):
+        checked = self._clock()
+        while not self._ended.wait(_CHECK_SECONDS):
             now = self._clock()
-            if now - looked < 2 * _LOOK_SECONDS:  # else the whole process slept: first its loop goes on
-                self._look()
-            looked = now
+            if now - checked < 2 * _CHECK_SECONDS:  # else the whole process was frozen: its loop needs time
+                self._check()
+            checked = now
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         silence = self._liveness.seconds_since_tick
         if silence > _BLOCKED_SECONDS and not self._blocked:
             self._blocked = True
-            hint = "if it lasts, restart the relay; report the place"
+            hint = "if it lasts, restart the relay; please report the place"
             self._log.error("loop.blocked", seconds=round(silence, 1), where=self.where(), hint=hint)
         elif silence <= _BLOCKED_SECONDS and self._blocked:
             self._blocked = False
             self._log.info("loop.freed")
         if self.is_well:
-            self._service.alive()
+            self._systemd.alive()

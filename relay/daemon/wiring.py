@@ -1,26 +1,34 @@
-"""This file is how settings become the parts' own words: rules for a worker, a connection for an endpoint."""
+"""Settings become rules and connections, and a tenant's profile becomes its worker."""
 
-from collections.abc import Mapping
+import asyncio
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
+from relay.config.credentials import credentials_of
 from relay.config.sections import TenantSettings
 from relay.config.settings import Settings
+from relay.core.fair_share import FairShare
 from relay.core.model import LogicalId, TenantId
+from relay.core.ports import Control, Store
 from relay.core.protocol import Policy
 from relay.core.retry import Schedule
 from relay.daemon.maintenance import MaintenanceRules
-from relay.delivery.context import TenantRules
-from relay.ion.client import IonConnection
-from relay.ion.credentials import CredentialSource, IonApiFile, OAuth1Source
-from relay.ion.oauth import Secret
+from relay.daemon.telemetry import ProcessTelemetry, incidents_of
+from relay.delivery.context import Telemetry, TenantContext, TenantRules
+from relay.delivery.outbox_retry import OutboxRetry
+from relay.delivery.settler import Settler
+from relay.delivery.worker import Worker
+from relay.ion.client import IonClient, IonConnection
+from relay.observability.liveness import worker_name
 
 _DAY = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
 class TenantProfile:
-    """All that a tenant's worker and endpoint are built from; equal profiles need no restart."""
+    """All that a tenant's worker and ION client are built from; equal profiles need no restart."""
 
     rules: TenantRules
     connection: IonConnection
@@ -29,15 +37,15 @@ class TenantProfile:
 
     @property
     def longest_step(self) -> float:
-        """Seconds that a call to ION may take: its turn under a rate limit, and itself."""
+        """Seconds that a call to ION may take: the wait under a rate limit, and the call itself."""
         limit = self.connection.rate_limit
-        turn = 0.0 if limit is None else self.rules.max_in_flight / limit
-        return self.connection.total_seconds + turn
+        wait = 0.0 if limit is None else self.rules.max_in_flight / limit
+        return self.connection.total_seconds + wait
 
 
 def tenant_profiles(settings: Settings) -> dict[TenantId, TenantProfile]:
-    """The profile of every tenant that this relay carries."""
-    names = [TenantId(name) for name in settings.tenants if settings.carries(name)]
+    """The profile of every tenant that this relay owns."""
+    names = [TenantId(name) for name in settings.tenants if settings.owns(name)]
     return {name: _profile(settings, name) for name in names}
 
 
@@ -47,7 +55,7 @@ def schedule_of(settings: Settings) -> Schedule:
 
 
 def maintenance_rules_of(settings: Settings) -> MaintenanceRules:
-    """How long to keep and when to warn."""
+    """Retention, and when to warn."""
     kept = settings.retention
     return MaintenanceRules(
         delivered_kept=kept.delivered_days * _DAY,
@@ -86,7 +94,7 @@ def _connection(settings: Settings, name: TenantId, tenant: TenantSettings) -> I
         tenant_id=name,
         logical_id=LogicalId(tenant.logical_id),
         ion_url=tenant.ion_url,
-        credentials=_credentials(tenant),
+        credentials=credentials_of(tenant),
         connect_seconds=settings.http.connect_seconds,
         read_seconds=settings.http.read_seconds,
         total_seconds=settings.http.total_seconds,
@@ -97,30 +105,44 @@ def _connection(settings: Settings, name: TenantId, tenant: TenantSettings) -> I
     )
 
 
-def _credentials(tenant: TenantSettings) -> CredentialSource:
-    if tenant.ionapi_file is not None:
-        return IonApiFile(tenant.ionapi_file)
-    keys = tenant.oauth1
-    assert keys is not None, "settings hold one of the two"
-    assert keys.consumer_key is not None
-    if keys.consumer_secret is not None:
-        secret: Secret | Path = Secret(keys.consumer_secret.get_secret_value())
-    else:
-        assert keys.consumer_secret_file is not None
-        secret = keys.consumer_secret_file
-    return OAuth1Source(keys.consumer_key, secret, keys.signature_method)
+class WorkerBuilder:
+    """Builds the workers of all tenants. `holds(tenant)`: whether a post may begin, where replicas share."""
 
+    def __init__(
+        self,
+        outbox: Store,
+        settler: Settler,
+        fair_share: FairShare,
+        telemetry: ProcessTelemetry,
+        holds: Callable[[TenantId], bool],
+    ) -> None:
+        self._outbox, self._settler, self._telemetry, self._holds = outbox, settler, telemetry, holds
+        self.fair_share = fair_share
 
-def inbound_sources(settings: Settings) -> Mapping[TenantId, OAuth1Source]:
-    """Where the keys come from that ION calls with; of the tenants that this relay carries."""
-    found: dict[TenantId, OAuth1Source] = {}
-    for name, tenant in settings.tenants.items():
-        keys = tenant.inbound
-        if keys is None or keys.consumer_key is None or not settings.carries(name):
-            continue
-        secret: Secret | Path | None = keys.consumer_secret_file
-        if keys.consumer_secret is not None:
-            secret = Secret(keys.consumer_secret.get_secret_value())
-        assert secret is not None, "settings hold one of the two"
-        found[TenantId(name)] = OAuth1Source(keys.consumer_key, secret)
-    return found
+    def build(self, tenant: TenantId, profile: TenantProfile, control: Control) -> Worker:
+        """The tenant's worker."""
+        to, stopping = self._telemetry, asyncio.Event()
+        holds = partial(self._holds, tenant)
+        meter = to.meters.of(tenant, profile.tokens_a_day)
+        liveness = to.liveness.component(worker_name(tenant), profile.longest_step)
+        telemetry = Telemetry(
+            log=to.log.bind(tenant=tenant),
+            incidents=incidents_of(to.log, tenant, profile.summary_seconds),
+            tally=to.tally,
+            meter=meter,
+            liveness=liveness,
+            report=partial(to.states.report, tenant),
+            traces=to.trace_export.traces,
+        )
+        context = TenantContext(
+            outbox=self._outbox,
+            outbox_retry=OutboxRetry(to.incidents, profile.rules.schedule, random.random, stopping),
+            settler=self._settler,
+            ion=IonClient(profile.connection, holds if self._outbox.leases else None, meter, liveness.begin),
+            fair_share=self.fair_share,
+            holds=holds,
+            chance=random.random,
+            stopping=stopping,
+            telemetry=telemetry,
+        )
+        return Worker(profile.rules, context, control)

@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from relay.config.credentials import inbound_sources
 from relay.config.settings import Settings
 from relay.core.model import TenantId
-from relay.daemon.wiring import inbound_sources
 from relay.ion.credentials import OAuth1Source, fingerprint
 from relay.ion.inbound_auth import Key
 from relay.ion.oauth import CredentialError

@@ -1,4 +1,4 @@
-"""Settings: every source, all problems at once with the mend, and never a secret."""
+"""Settings: every source, all problems at once with hints, and never a secret."""
 
 import logging
 from collections.abc import Iterator
@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.config.problems import url_problem
-from relay.config.settings import SHAPE, Settings, SettingsError, load, reference
+from relay.config.reference import setting_lines
+from relay.config.settings import SHAPE, Settings, SettingsError, load
 from relay.config.sources import names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,7 +68,7 @@ def test_both_kinds_of_tenants_are_read_from_the_environment(tmp_path: Path) -> 
     assert globex.oauth1.signature_method == "HMAC-SHA256"
 
 
-def test_the_environment_counts_before_dotenv_before_toml_before_the_defaults(tmp_path: Path) -> None:
+def test_the_environment_takes_precedence_over_dotenv_over_toml_over_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "relay.toml").write_text(
         '[log]\nlevel = "error"\nformat = "json"\nsummary_seconds = 5\n[tenants.acme_prd]\n'
         'logical_id = "lid://from.toml"\nionapi_file = "x.ionapi"\nordering = "none"\n'
@@ -92,10 +93,10 @@ def test_relay_config_names_another_toml_file(tmp_path: Path, source: str) -> No
 
 
 def test_a_toml_file_that_is_named_and_missing_is_a_problem(tmp_path: Path) -> None:
-    assert "not there" in problems(tmp_path, {"RELAY_CONFIG": "none.toml"})["RELAY_CONFIG"]
+    assert "does not exist" in problems(tmp_path, {"RELAY_CONFIG": "none.toml"})["RELAY_CONFIG"]
 
 
-def test_a_toml_file_that_is_none_is_told_with_its_line_and_without_its_text(tmp_path: Path) -> None:
+def test_invalid_toml_is_reported_with_its_line_and_without_its_text(tmp_path: Path) -> None:
     (tmp_path / "relay.toml").write_text(f'a = 1\nsecret = "{CANARY}\n')
     (text,) = problems(tmp_path, {}).values()
     assert "line 2" in text
@@ -108,7 +109,7 @@ def test_a_file_that_is_not_utf8_or_cannot_be_read_is_a_problem(tmp_path: Path, 
     assert "not UTF-8" in str(problems(tmp_path, {}))
 
 
-def test_groups_may_be_given_as_json_and_single_variables_count_before_them(tmp_path: Path) -> None:
+def test_groups_may_be_json_and_single_variables_take_precedence(tmp_path: Path) -> None:
     settings = load(
         {
             "RELAY_TENANTS": '{"acme": {"logical_id": "lid://a", "ionapi_file": "a", "max_in_flight": 3}}',
@@ -131,7 +132,7 @@ def test_names_and_choices_are_read_in_any_case(tmp_path: Path) -> None:
     assert settings.tenants["GLOBEX"].oauth1.signature_method == "HMAC-SHA1"
 
 
-def test_an_empty_variable_says_nothing(tmp_path: Path) -> None:
+def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:
     empty = dict.fromkeys(names(SHAPE, "ACME_PRD"), "")
     assert load(empty, directory=tmp_path) == Settings()
     (tmp_path / "relay.toml").write_text('[outbox]\nurl = ""\n')
@@ -141,7 +142,7 @@ def test_an_empty_variable_says_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "secret", ["123", "true", "null", '{"a": 1}', "[1]", "a$b${HOME}c", "#x", " y ", '"q"']
 )
-def test_a_secret_is_taken_as_it_stands_whatever_it_looks_like(tmp_path: Path, secret: str) -> None:
+def test_a_secret_is_taken_literally_whatever_it_looks_like(tmp_path: Path, secret: str) -> None:
     name = "RELAY_TENANTS__GLOBEX__OAUTH1__CONSUMER_SECRET"
     settings = load(GLOBEX | {name: secret}, directory=tmp_path)
     assert settings.tenants["GLOBEX"].oauth1 is not None
@@ -161,7 +162,7 @@ def test_the_process_own_environment_is_never_read(tmp_path: Path, monkeypatch: 
     assert Settings().outbox.url == "sqlite:///relay.db"
 
 
-def test_files_of_secrets_are_kept_as_paths_and_need_not_be_there(tmp_path: Path) -> None:
+def test_files_of_secrets_are_kept_as_paths_and_need_not_exist(tmp_path: Path) -> None:
     environ = without(GLOBEX, "SECRET") | {
         "RELAY_TENANTS__GLOBEX__OAUTH1__CONSUMER_SECRET_FILE": "secrets/globex",
         **ACME,
@@ -214,7 +215,7 @@ def test_oauth1_without_an_ion_url_is_a_problem(tmp_path: Path) -> None:
 
 def test_oauth2_details_beside_oauth1_are_a_problem(tmp_path: Path) -> None:
     text = problems(tmp_path, GLOBEX | {"RELAY_TENANTS__GLOBEX__OAUTH2__SCOPE": "x"})
-    assert "does not go with OAuth 1" in text["RELAY_TENANTS__GLOBEX__OAUTH2"]
+    assert "cannot be used with OAuth 1" in text["RELAY_TENANTS__GLOBEX__OAUTH2"]
 
 
 INBOUND = "RELAY_TENANTS__ACME_PRD__INBOUND__CONSUMER_"
@@ -231,7 +232,7 @@ def test_a_key_for_ions_calls_has_a_secret_in_one_of_its_forms(tmp_path: Path) -
     assert inbound.consumer_secret_file == tmp_path / "x"
 
 
-def test_a_key_for_ions_calls_is_one_tenants_alone(tmp_path: Path) -> None:
+def test_a_key_for_ions_calls_belongs_to_one_tenant(tmp_path: Path) -> None:
     given: dict[str, str] = {}
     for tenant in ("ACME_PRD", "GLOBEX"):
         at = f"RELAY_TENANTS__{tenant}__INBOUND__CONSUMER_"
@@ -252,7 +253,7 @@ def test_where_to_listen_is_off_or_an_address_with_a_port(tmp_path: Path, listen
 @pytest.mark.parametrize(
     "listen", ["8482", ":8482", "127.0.0.1", "127.0.0.1:", "h:99999", "h:1/x", "u@h:1", "h h:1"]
 )
-def test_anything_else_is_no_address_to_listen_on(tmp_path: Path, listen: str) -> None:
+def test_anything_else_is_not_an_address_to_listen_on(tmp_path: Path, listen: str) -> None:
     text = problems(tmp_path, {"RELAY_INBOUND__LISTEN": listen})
     assert "127.0.0.1:8480" in text["RELAY_INBOUND__LISTEN"]
 
@@ -294,7 +295,7 @@ def test_any_other_url_is_refused_without_being_shown(url: str, what: str) -> No
     assert CANARY not in str(problem)
 
 
-def test_a_tenant_id_that_ion_does_not_know_is_a_problem(tmp_path: Path) -> None:
+def test_an_invalid_tenant_id_is_a_problem(tmp_path: Path) -> None:
     environ = {name.replace("GLOBEX", "GLOBEX-1"): text for name, text in GLOBEX.items()}
     assert "not a tenant id" in problems(tmp_path, environ)["RELAY_TENANTS__GLOBEX-1"]
 
@@ -339,19 +340,19 @@ def test_a_tenant_spelled_in_two_cases_is_a_problem(tmp_path: Path) -> None:
         ("RELAY_TENANTS", '{"ACME_PRD": 1}', "is not a group of settings"),
     ],
 )
-def test_a_value_that_does_not_fit_is_told_with_what_would(
+def test_an_invalid_value_is_reported_with_what_would_be_valid(
     tmp_path: Path, name: str, text: str, what: str
 ) -> None:
     environ = ({} if name == "RELAY_TENANTS" else ACME) | {name: text}
     found = problems(tmp_path, environ)
-    told = next(iter(found.items())) if name == "RELAY_TENANTS" else (name, found[name])
-    assert what in told[1]
-    assert told[0].startswith(name)
+    reported = next(iter(found.items())) if name == "RELAY_TENANTS" else (name, found[name])
+    assert what in reported[1]
+    assert reported[0].startswith(name)
 
 
-def test_a_number_in_the_place_of_a_text_is_told(tmp_path: Path) -> None:
+def test_a_number_in_the_place_of_a_string_is_reported(tmp_path: Path) -> None:
     (tmp_path / "relay.toml").write_text("[outbox]\nurl = 5\n")
-    assert problems(tmp_path, {}) == {"relay.toml: outbox.url": "is not a text; put it in quotes"}
+    assert problems(tmp_path, {}) == {"relay.toml: outbox.url": "is not a string; put it in quotes"}
 
 
 def test_a_problem_in_a_toml_file_is_named_as_it_stands_there(tmp_path: Path) -> None:
@@ -359,7 +360,7 @@ def test_a_problem_in_a_toml_file_is_named_as_it_stands_there(tmp_path: Path) ->
     assert list(problems(tmp_path, {})) == ["relay.toml: tenants.ACME.logical_id"]
 
 
-def test_all_problems_are_told_at_once_the_misspelt_names_last(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once_the_misspelt_names_last(tmp_path: Path) -> None:
     environ = without(GLOBEX, "LOGICAL_ID", "_KEY") | ACME
     environ |= {
         "RELAY_LOG__LEVEL": "loud",
@@ -381,7 +382,7 @@ def test_all_problems_are_told_at_once_the_misspelt_names_last(tmp_path: Path) -
     assert found[-1] == "RELAY_TENANTS__GLOBEX__LOGICALID"
 
 
-# --- names nobody reads ------------------------------------------------------------------------------------
+# --- unknown names -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -402,7 +403,7 @@ def test_a_misspelt_name_is_pointed_out_with_the_likely_right_one(
     assert unknown(tmp_path, ACME | {wrong: "x"}) == {wrong: f"did you mean {right}?"}
 
 
-def test_a_name_like_no_other_is_to_be_removed(tmp_path: Path) -> None:
+def test_a_name_without_a_similar_one_is_to_be_removed(tmp_path: Path) -> None:
     assert unknown(tmp_path, {"RELAY_ZZZ": "x"}) == {"RELAY_ZZZ": "remove it"}
 
 
@@ -433,7 +434,7 @@ def test_what_kubernetes_injects_for_a_service_called_relay_is_not_ours(tmp_path
 def everything_wrong() -> Iterator[dict[str, str]]:
     """Every setting in turn, and every group, set to a secret."""
     for name in names(SHAPE, "GLOBEX"):
-        if not name.endswith("LOGICAL_ID"):  # it is no secret, and shown to the person who mistyped it
+        if not name.endswith("LOGICAL_ID"):  # it is no secret, and shown to the operator who mistyped it
             yield GLOBEX | {name: CANARY}
             yield GLOBEX | {name: f'{{"x": "{CANARY}"}}'}
             yield GLOBEX | {name: f'["{CANARY}"'}
@@ -496,7 +497,7 @@ def test_an_outbox_is_named_by_its_url_as_libpq_writes_it(tmp_path: Path, url: s
         (CANARY, "write sqlite:///relay.db, or postgresql://"),
     ],
 )
-def test_any_other_outbox_is_told_with_the_mend(tmp_path: Path, url: str, hint: str) -> None:
+def test_any_other_outbox_is_reported_with_a_hint(tmp_path: Path, url: str, hint: str) -> None:
     text = problems(tmp_path, {"RELAY_OUTBOX__URL": url})["RELAY_OUTBOX__URL"]
     assert hint in text
     assert CANARY not in text
@@ -508,7 +509,7 @@ def test_the_password_of_the_outbox_is_never_shown(tmp_path: Path) -> None:
     assert CANARY not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
 
 
-def test_the_outbox_url_may_stand_in_a_file_which_counts_first(tmp_path: Path) -> None:
+def test_the_outbox_url_may_be_in_a_file_which_takes_precedence(tmp_path: Path) -> None:
     (tmp_path / "url").write_text(DATABASE + "\n")
     environ = {"RELAY_OUTBOX__URL": "sqlite:///of.the.image.db", "RELAY_OUTBOX__URL_FILE": "url"}
     assert load(environ, directory=tmp_path).outbox.url == DATABASE
@@ -538,8 +539,8 @@ def example(*, commented: bool) -> dict[str, str]:
     return {name: text for name, _, text in pairs}
 
 
-def test_the_reference_tells_every_setting_once_with_its_meaning() -> None:
-    lines = reference("ACME_PRD")
+def test_the_reference_lists_every_setting_once_with_its_meaning() -> None:
+    lines = setting_lines("ACME_PRD")
     groups = {
         name
         for name in names(SHAPE, "ACME_PRD")
@@ -552,8 +553,8 @@ def test_the_reference_tells_every_setting_once_with_its_meaning() -> None:
 
 def test_the_defaults_of_the_reference_are_those_that_hold(tmp_path: Path) -> None:
     (tmp_path / "relay.toml").touch()
-    said = {line.name: line.default for line in reference("ACME_PRD") if line.default}
-    environ = {name: text for name, text in said.items() if "__OAUTH1__" not in name}
+    defaults = {line.name: line.default for line in setting_lines("ACME_PRD") if line.default}
+    environ = {name: text for name, text in defaults.items() if "__OAUTH1__" not in name}
     assert load(ACME | environ, directory=tmp_path) == load(ACME, directory=tmp_path)
 
 
@@ -563,8 +564,8 @@ def test_every_setting_appears_in_env_example_with_its_default() -> None:
         name.replace("ACME_PRD", "<TENANT>").replace("GLOBEX_TST", "<TENANT>"): text
         for name, text in written.items()
     }
-    assert set(generic) == {line.name for line in reference()}
-    for line in reference():
+    assert set(generic) == {line.name for line in setting_lines()}
+    for line in setting_lines():
         if line.default:
             assert generic[line.name] == line.default, line.name
 
@@ -597,7 +598,7 @@ def test_whatever_the_environment_holds_the_answer_is_settings_or_problems(envir
     try:
         load(environ, directory=Path("/nonexistent"))
     except SettingsError as error:
-        told = error.problems
+        problems = error.problems
     else:
         return
-    assert told
+    assert problems

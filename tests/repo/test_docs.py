@@ -9,7 +9,7 @@ import pytest
 import typer.main
 
 from relay.cli import command_line
-from relay.config import settings
+from relay.config.reference import setting_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -83,7 +83,7 @@ def test_a_command_that_does_not_exist_would_be_found() -> None:
 def known_settings() -> list[re.Pattern[str]]:
     return [
         re.compile(re.escape(line.name).replace("TENANT_ID", "[A-Z0-9_]+?"))
-        for line in settings.reference("TENANT_ID")
+        for line in setting_lines("TENANT_ID")
     ]
 
 

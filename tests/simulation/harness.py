@@ -19,8 +19,10 @@ from relay.core.ports import Control
 from relay.core.protocol import Opening, Policy, Posting
 from relay.core.replies import Accepted, Answer, Reply, Versions
 from relay.core.retry import Schedule
+from relay.daemon.lease_loop import LeaseLoop
 from relay.daemon.leases import LeaseHolder
-from relay.daemon.supervisor import Post, Supervisor
+from relay.daemon.supervisor import Supervisor
+from relay.daemon.workers import Assignment, Workers
 from relay.delivery.context import StateReport, Telemetry, TenantContext, TenantRules
 from relay.delivery.outbox_retry import OutboxRetry
 from relay.delivery.settler import Settler
@@ -110,9 +112,9 @@ class Process:
         self.log, self.liveness, self.meters = logger(), Liveness(), Meters()
         self.incidents = Incidents(self.log, None, loop.time, 60.0, loop.call_later)
         self.settler = Settler(outbox, self.incidents, schedule, chance, self.meters, self.liveness)
-        self.supervisor = Supervisor(
-            outbox, self.settler, self.log, self.incidents, schedule, chance, lease_holder, self.liveness
-        )
+        self.supervisor = Supervisor(self.log, self.incidents, schedule, chance, self.liveness)
+        self.workers = Workers(outbox, self.settler, self.supervisor, self.log, self.liveness, lease_holder)
+        self._lease_holder = lease_holder
 
     def context(
         self,
@@ -139,7 +141,7 @@ class Process:
             settler=self.settler,
             ion=ion,
             fair_share=fair_share or FairShare(256),
-            holds=lambda: self.supervisor.holds(tenant),
+            holds=lambda: self.workers.holds(tenant),
             chance=self.chance,
             stopping=stopping,
             telemetry=telemetry,
@@ -147,10 +149,20 @@ class Process:
 
     async def start(self, workers: Mapping[TenantId, Callable[[Control], Worker]]) -> None:
         """Deliver these tenants' messages."""
-        self.supervisor.keep("settler", self.settler.run)
-        self.supervisor.keep("leases", self.supervisor.share)
-        self.supervisor.keep("arrivals", self.supervisor.listen)
-        await self.supervisor.assign({tenant: Post(tenant, build) for tenant, build in workers.items()})
+        self.supervisor.supervise("settler", self.settler.run)
+        if self._lease_holder is not None:
+            loop = LeaseLoop(
+                self._lease_holder,
+                self.workers,
+                self.supervisor,
+                self.log,
+                self.incidents,
+                self.chance,
+                self.liveness,
+            )
+            self.supervisor.supervise("leases", loop.run)
+        self.supervisor.supervise("arrivals", self.workers.listen)
+        await self.workers.assign({tenant: Assignment(tenant, build) for tenant, build in workers.items()})
 
 
 @dataclass
@@ -172,7 +184,8 @@ class World:
         self.ion = _RecordedIon(answer=self._answer, delay=lambda *_: self.latency)
         self.ion.record_in(self.requests, itertools.count())
         self._process = Process(self.outbox, self.rules.schedule, self.random.random)
-        self.supervisor, self.meters = self._process.supervisor, self._process.meters
+        self.supervisor, self.workers = self._process.supervisor, self._process.workers
+        self.meters = self._process.meters
 
     def _answer(self, call: Call, message: Message | None, now: float) -> Answer:
         return self.answer(call, None if message is None else message.message_id, now)
@@ -198,7 +211,7 @@ class World:
 
     async def stop(self) -> None:
         """Drain and end."""
-        assert await self.supervisor.stop(25.0) == 0
+        assert await self.workers.stop(25.0) == 0
 
     # --- the application --------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from relay.core.fair_share import FairShare, TenantShare
 from relay.core.model import Draft, TenantId
 from relay.core.ports import Control
 from relay.core.retry import Schedule
-from relay.daemon.supervisor import Post
+from relay.daemon.workers import Assignment
 from relay.delivery.worker import Worker
 from tests.contract.stores import drop
 from tests.simulation.harness import EPOCH, FINE, ORDER, Process, rules_of
@@ -51,7 +51,7 @@ class ManyTenants:
         self.outbox = MemoryOutbox(lambda: EPOCH + loop.time())
         self.fair_share = FairShare(limit)
         self._process = Process(self.outbox, SCHEDULE, random.Random(0).random)
-        self.supervisor = self._process.supervisor
+        self.workers = self._process.workers
         self.tenants = [TenantId(f"T{number}") for number in range(tenants)]
 
     async def __aenter__(self) -> Self:
@@ -59,11 +59,11 @@ class ManyTenants:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.supervisor.stop(25.0)
+        await self.workers.stop(25.0)
 
     async def keep_only(self, tenant: TenantId) -> None:
         """All others are taken away."""
-        await self.supervisor.assign({tenant: Post(tenant, partial(self._worker, tenant))})
+        await self.workers.assign({tenant: Assignment(tenant, partial(self._worker, tenant))})
 
     def _worker(self, tenant: TenantId, control: Control) -> Worker:
         ion = _CountingIon(

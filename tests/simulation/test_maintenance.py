@@ -1,14 +1,15 @@
 """What the relay does once a minute, in virtual time: delete what is old enough, and let payloads go."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from relay.config.settings import Settings
 from relay.core.admin import Filter
 from relay.core.model import Delivered, DocumentName, Draft, MessageId, TenantId
 from relay.daemon.maintenance import Maintenance, MaintenanceRules
-from relay.observability.incidents import Incidents
-from relay.observability.liveness import Liveness
+from relay.daemon.wiring import maintenance_rules_of
 from relay.observability.logs import logger
 from tests.contract.stores import drop
 from tests.support.memory import MemoryOutbox
@@ -16,6 +17,7 @@ from tests.support.virtual import run
 
 ACME, ORDER = TenantId("ACME_PRD"), DocumentName("Sync.SalesOrder")
 EPOCH, DAY = 1_700_000_000.0, 86400.0
+DEFAULTS = maintenance_rules_of(Settings())
 
 
 async def cared_for(care: MaintenanceRules, seconds: float) -> MemoryOutbox:
@@ -27,10 +29,7 @@ async def cared_for(care: MaintenanceRules, seconds: float) -> MemoryOutbox:
     await drop(outbox, dropped, "not wanted")
     found = await outbox.due(ACME, {ORDER}, frozenset(), frozenset(), 2_000, 1_000_000)
     await outbox.settle([(message.row, Delivered()) for message in found])
-    incidents = Incidents(logger(), None, loop.time, 60.0, loop.call_later)
-    maintenance = Maintenance("relay-1", {}, outbox, logger(), incidents, Liveness())
-    maintenance.care = care
-    task = asyncio.create_task(maintenance.look_after(stopping))
+    task = asyncio.create_task(Maintenance(outbox, logger(), care).run(stopping))
     await asyncio.sleep(seconds)
     stopping.set()
     await task
@@ -47,7 +46,7 @@ def test_payloads_of_delivered_messages_go_when_it_is_time(
     """Those of dropped ones stay, and so do the rows."""
 
     async def scene() -> None:
-        outbox = await cared_for(MaintenanceRules(payload_kept=kept), seconds)
+        outbox = await cared_for(replace(DEFAULTS, payload_kept=kept), seconds)
         assert sum(row.payload_size is not None for row in outbox.rows) == gone
         assert (len(outbox.rows), outbox.rows[-1].payload) == (1_203, b"x")
 
@@ -57,7 +56,7 @@ def test_payloads_of_delivered_messages_go_when_it_is_time(
 @pytest.mark.parametrize(("seconds", "left"), [(6 * DAY, 1_203), (7 * DAY + 200, 0)])
 def test_settled_messages_go_when_it_is_time(seconds: float, left: int) -> None:
     async def scene() -> None:
-        outbox = await cared_for(MaintenanceRules(), seconds)
+        outbox = await cared_for(DEFAULTS, seconds)
         assert len(outbox.rows) == left
 
     run(scene())
@@ -66,7 +65,7 @@ def test_settled_messages_go_when_it_is_time(seconds: float, left: int) -> None:
 @pytest.mark.parametrize(("seconds", "left"), [(29 * DAY, 1), (30 * DAY + 200, 0)])
 def test_the_audit_goes_when_it_is_time(seconds: float, left: int) -> None:
     async def scene() -> None:
-        outbox = await cared_for(MaintenanceRules(audit_kept=30 * DAY), seconds)
+        outbox = await cared_for(replace(DEFAULTS, audit_kept=30 * DAY), seconds)
         assert len(await outbox.audit(10)) == left
 
     run(scene())

@@ -61,7 +61,7 @@ class Replica:
         self.leases = self.outbox.leases
         lease_holder = LeaseHolder(self.leases, name, loop.time)
         self._process = Process(self.outbox, SCHEDULE, random.Random(name).random, lease_holder)
-        self.supervisor = self._process.supervisor
+        self.supervisor, self.workers = self._process.supervisor, self._process.workers
 
     async def start(self) -> None:
         await self.outbox.beat(self.name, {})
@@ -78,7 +78,7 @@ class Replica:
 
     async def kill(self) -> None:
         """As kill -9: nothing is released, nothing more is settled."""
-        await self.supervisor.cut()
+        await self.supervisor.cancel()
 
     def disconnect(self) -> None:
         """The database is unreachable from now on."""
@@ -273,7 +273,7 @@ def test_a_relay_that_leaves_releases_its_tenants_at_once_and_nothing_is_sent_tw
         fleet.insert(100)
         await asyncio.sleep(5)
         at = fleet.now()
-        assert await two.supervisor.stop(25.0) == 0
+        assert await two.workers.stop(25.0) == 0
         await two.outbox.leave("two")
         left = fleet.now()
         assert left - at < 2
@@ -327,7 +327,7 @@ def test_relays_that_come_and_go_at_random_lose_nothing_and_never_clash(seed):
                 case "kill" if len(fleet.replicas) > 1:
                     await fleet.replicas.pop(name).kill()
                 case "stop" if len(fleet.replicas) > 1 and replica.outbox.broken is None:
-                    await replica.supervisor.stop(25.0)
+                    await replica.workers.stop(25.0)
                     await fleet.replicas.pop(name).outbox.leave(name)
                 case "disconnect":
                     replica.disconnect()

@@ -110,7 +110,7 @@ def test_a_cancelled_post_is_a_span_with_an_error() -> None:
         w.insert("k")
         await w.start()
         await w.until(lambda: w.ion.traceparents != [])
-        await w.supervisor.cut()
+        await w.supervisor.cancel()
         (span,) = exporter.get_finished_spans()
         assert (dict(span.attributes or {})["relay.answer"], span.status.status_code) == (
             CUT,

@@ -1,4 +1,4 @@
-"""This file is the relay's own call at its inbound port, signed as ION signs it."""
+"""The part of `relay check` that calls the relay's own inbound port, signed as ION signs."""
 
 import secrets
 import time
@@ -15,9 +15,10 @@ from relay.ion.oauth import CredentialError, Signer
 from relay.ion.transport import Transport
 
 _SECONDS = 10.0
-_LONGEST = 4096
+_LONGEST_BODY = 4096
+_SHOWN_CHARACTERS = 200
 
-_ANY = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104  # where a listener for everybody is reached from here
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104  # how such a listener is reached from here
 
 
 async def ping(settings: Settings, tenant: TenantId, source: OAuth1Source) -> str | None:
@@ -27,22 +28,22 @@ async def ping(settings: Settings, tenant: TenantId, source: OAuth1Source) -> st
         signer = Signer(source.read(), "GET", url)
     except CredentialError as error:
         return str(error)
-    transport = Transport(_SECONDS, _SECONDS, _SECONDS)
+    exchange = Transport(_SECONDS, _SECONDS, _SECONDS)
     header = {"Authorization": signer.header(secrets.token_hex(16), int(time.time()))}
     try:
-        answer = await transport.get(URL(url, encoded=True), lambda: header, _LONGEST)
+        answer = await exchange.get(URL(url, encoded=True), lambda: header, _LONGEST_BODY)
     finally:
-        await transport.close()
+        await exchange.close()
     if isinstance(answer, NoReply):
         return f"{answer.detail}; is a relay running there?"
-    said = answer.body.decode("utf-8", "replace")[:200]
-    return None if protocol.is_fine(Reply(answer.status, said)) else f"HTTP {answer.status}: {said}"
+    body = answer.body.decode("utf-8", "replace")[:_SHOWN_CHARACTERS]
+    return None if protocol.is_fine(Reply(answer.status, body)) else f"HTTP {answer.status}: {body}"
 
 
 def _base(settings: Settings) -> str:
-    """What ION calls: through the proxy where there is one, else the listener itself."""
+    """What ION calls: the proxy where there is one, else the listener itself."""
     if settings.inbound.base_url is not None:
         return settings.inbound.base_url
-    context = urlsplit(f"//{settings.inbound.listen}")
-    host = context.hostname or ""
-    return f"http://{_ANY.get(host, f'[{host}]' if ':' in host else host)}:{context.port}"
+    address = urlsplit(f"//{settings.inbound.listen}")
+    host = address.hostname or ""
+    return f"http://{_WILDCARDS.get(host, f'[{host}]' if ':' in host else host)}:{address.port}"

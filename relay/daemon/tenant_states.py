@@ -1,0 +1,81 @@
+"""The tenants' live states, written for `relay status` at most once a second, off the hot path."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+from relay.core.model import DocumentName, StateName, TenantId, TenantState
+from relay.core.ports import Housekeeping
+
+_WRITE_SECONDS = 1.0
+_OUTAGE = frozenset({"initialising", "pinging", "backing-off"})
+"""These alternate while ION is away: an operator wants to know since when it is."""
+
+
+class TenantStates:
+    """What each tenant of this process does now. `wall`: the time of day."""
+
+    def __init__(self, outbox: Housekeeping, wall: Callable[[], datetime]) -> None:
+        self._outbox, self._wall = outbox, wall
+        self._current: dict[TenantId, TenantState] = {}
+        self._unwritten: set[TenantId] = set()
+        self._changed = asyncio.Event()
+
+    def report(
+        self,
+        tenant: TenantId,
+        state: StateName,
+        reason: str,
+        next_try: float | None,
+        *,
+        kind: str = "",
+        documents: tuple[DocumentName, ...] = (),
+    ) -> None:
+        """The tenant does this now. `next_try`: in the loop's time."""
+        before = self._current.get(tenant)
+        known = None if before is None else (before.state, before.reason, before.kind, before.documents)
+        if known == (state, reason, kind, documents) and next_try is None:
+            return
+        wall = self._wall()
+        since = before.since if before is not None and _is_continued(before.state, state) else wall
+        due = None if next_try is None else wall + timedelta(seconds=next_try - _now())
+        self._current[tenant] = TenantState(tenant, state, reason, since, due, kind=kind, documents=documents)
+        self._unwritten.add(tenant)
+        self._changed.set()
+
+    def current(self) -> Mapping[TenantId, TenantState]:
+        """All states that are known."""
+        return dict(self._current)
+
+    def forget(self, tenant: TenantId) -> None:
+        """The tenant is not configured any more."""
+        self._current.pop(tenant, None)
+        self._unwritten.discard(tenant)
+
+    def rewrite(self) -> None:
+        """Write all of them again: the outbox has lost them."""
+        self._unwritten.update(self._current)
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Write what changed, for ever. What could not be written is kept for the next attempt."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            tenants = list(self._unwritten)
+            self._unwritten.clear()
+            try:
+                await self._outbox.report([self._current[tenant] for tenant in tenants])
+            except BaseException:
+                self._unwritten.update(tenant for tenant in tenants if tenant in self._current)
+                self._changed.set()
+                raise
+            await asyncio.sleep(_WRITE_SECONDS)
+
+
+def _is_continued(before: StateName, now: StateName) -> bool:
+    return before == now or (before in _OUTAGE and now in _OUTAGE)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
