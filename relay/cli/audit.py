@@ -14,7 +14,10 @@ def audit(
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of entries.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List what operators did, newest first: actions on messages and tenants, payloads viewed."""
+    """List what operators did, newest first.
+
+    That is actions on messages and tenants, and payloads that were viewed.
+    """
     from relay.cli.common import load_settings, with_outbox
 
     name = None if tenant is None else TenantId(tenant.upper())

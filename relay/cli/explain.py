@@ -15,7 +15,7 @@ def explain(
     code: Annotated[str | None, typer.Argument(help="A code from the log: RELAY-101, or 101.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Explain an error code and what to do; without one, list all codes."""
+    """Explain an error code; without one, list all codes."""
     from relay.observability import error_codes
 
     if code is None:

@@ -41,19 +41,19 @@ def faults_add(
 ) -> None:
     """Add one fault by its fields, or all faults of a file."""
     try:
-        rules: list[Any] = [] if file is None else list(read_faults(file))
-        rules += [_rule(fields)] if fields else []
+        faults: list[Any] = [] if file is None else list(read_faults(file))
+        faults += [_fault(fields)] if fields else []
     except (ValueError, FaultError) as error:
         output.fail(str(error))
-    if not rules:
+    if not faults:
         output.fail("give FIELD=VALUE, or --file")
-    _show(request(url, "POST", "faults", rules)["faults"], as_json)
+    _show(request(url, "POST", "faults", faults)["faults"], as_json)
 
 
 @faults_app.command("remove")
-def faults_remove(rule: str, url: Url = DEFAULT_URL) -> None:
+def faults_remove(fault_id: Annotated[str, typer.Argument(metavar="ID")], url: Url = DEFAULT_URL) -> None:
     """Remove one fault, by its id."""
-    request(url, "DELETE", f"faults/{urllib.parse.quote(rule, safe='')}")
+    request(url, "DELETE", f"faults/{urllib.parse.quote(fault_id, safe='')}")
 
 
 @faults_app.command("clear")
@@ -62,7 +62,7 @@ def faults_clear(url: Url = DEFAULT_URL) -> None:
     request(url, "DELETE", "faults")
 
 
-def _rule(texts: list[str]) -> dict[str, Any]:
+def _fault(texts: list[str]) -> dict[str, Any]:
     """FIELD=VALUE as a fault: JSON values where the field takes them; a repeated field is a list."""
     found: dict[str, Any] = {}
     for text in texts:
@@ -86,13 +86,13 @@ def _as_list(value: object) -> list[object]:
     return value if isinstance(value, list) else [value]
 
 
-def _show(rules: list[dict[str, Any]], as_json: bool) -> None:
+def _show(faults: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        output.print_json(rules)
+        output.print_json(faults)
         return
-    for rule in rules:
-        given = " ".join(f"{k}={v}" for k, v in rule.items() if k not in {"id", "applied", "state"})
-        output.print_line(f"{rule['id']}  {rule['state']}, applied {rule['applied']} times  {given}")
+    for fault in faults:
+        given = " ".join(f"{k}={v}" for k, v in fault.items() if k not in {"id", "applied", "state"})
+        output.print_line(f"{fault['id']}  {fault['state']}, applied {fault['applied']} times  {given}")
 
 
 # --- requests to a sandbox ------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def show(
     tenant: Tenant = None,
     as_json: Json = False,
 ) -> None:
-    """Show one message: its history, what it waits for, since when, and the next attempt."""
+    """Show a message's history and what it waits for."""
     from relay.cli.common import configured_tenants, load_settings, with_outbox
     from relay.reports import message
 
@@ -73,8 +73,8 @@ def show(
     if not reports:
         output.fail(f"there is no message {message_id}", output.FAILURE)
     if as_json:
-        found = [report.as_json() for report in reports]
-        output.print_json(found if len(found) > 1 else found[0])
+        values = [report.as_json() for report in reports]
+        output.print_json(values if len(values) > 1 else values[0])
         return
     for number, report in enumerate(reports):
         if number:
@@ -92,9 +92,10 @@ def retry(
     reason: Reason = "",
     yes: Yes = False,
 ) -> None:
-    """Return parked or dropped messages to their place in the queue; end the back-off of waiting ones.
+    """Retry parked or dropped messages.
 
-    With filters instead of ids, parked messages are selected unless --state is given.
+    They return to their place in the queue; for a waiting message the back-off ends. With filters
+    instead of ids, parked messages are selected unless --state is given.
     """
     selection = _selection(message_ids, tenant, document, state, "parked", containing)
     bulk.run("retry", selection, reason, yes=yes)
@@ -109,7 +110,10 @@ def park(
     reason: Reason = "parked by hand",
     yes: Yes = False,
 ) -> None:
-    """Take waiting messages out of the queue until they are retried or dropped."""
+    """Take waiting messages out of the queue.
+
+    They stay parked until they are retried or dropped.
+    """
     selection = _selection(
         message_ids, tenant, document, None if message_ids else "pending", "pending", containing
     )
@@ -126,9 +130,10 @@ def drop(
     reason: Reason = "dropped by hand",
     yes: Yes = False,
 ) -> None:
-    """Drop messages: they are not delivered, and are purged like delivered ones.
+    """Drop messages: they are not delivered.
 
-    With filters instead of ids, parked messages are selected unless --state is given.
+    They are purged like delivered messages. With filters instead of ids, parked messages are selected unless
+    --state is given.
     """
     selection = _selection(message_ids, tenant, document, state, "parked", containing)
     bulk.run("drop", selection, reason, yes=yes)

@@ -12,7 +12,7 @@ outbox_app.command("copy")(outbox_copy.copy)
 
 @outbox_app.command("schema")
 def schema() -> None:
-    """Print the SQL statements that create the outbox, to review or to run elsewhere."""
+    """Print the SQL statements that create the outbox."""
     from relay import outbox
     from relay.cli.common import load_settings
 
@@ -23,7 +23,10 @@ def schema() -> None:
 
 @outbox_app.command("upgrade")
 def upgrade() -> None:
-    """Create the outbox, or upgrade its schema; also inside an application's own database."""
+    """Create the outbox, or upgrade its schema.
+
+    The outbox may be in an application's own database.
+    """
     from relay import outbox
     from relay.cli.common import load_settings
 

@@ -21,10 +21,29 @@ from relay.sandbox.server import MAX_MESSAGE_BYTES
 from relay.sandbox.tenants import DEFAULT_DOCUMENTS
 
 TENANTS = ("ACME_PRD,lid://acme.orders.1", "GLOBEX_TST,lid://globex.orders.1,oauth1")
-_KEPT = 64 * 1024 * 1024
+_PAYLOAD_BYTES = 64 * 1024 * 1024
 
 sandbox_app = typer.Typer(help="Run an ION simulator, with faults to inject.", invoke_without_command=True)
 sandbox_app.add_typer(faults_app, name="faults")
+
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 selects a free one.")]
+Tenants = Annotated[
+    list[str] | None,
+    typer.Option("--tenant", help="A tenant: ID[,LOGICAL_ID][,oauth1|oauth2]; repeat for more."),
+]
+Accept = Annotated[list[str] | None, typer.Option(help="A document to accept; repeat for more.")]
+FaultsFile = Annotated[Path | None, typer.Option(help="Faults to start with: a TOML or JSON file.")]
+Directory = Annotated[
+    Path | None, typer.Option(help="Directory for .ionapi files and credentials; existing ones are reused.")
+]
+KeepPayloads = Annotated[bool, typer.Option(help="Keep the newest payloads, up to 64 MiB.")]
+MaxMessageBytes = Annotated[int, typer.Option(min=1, help="Larger documents are rejected with 413.")]
+HotLoop = Annotated[
+    int, typer.Option(min=1, help="More failed cycles per second than this are reported as a hot loop.")
+]
+ReadyFile = Annotated[
+    Path | None, typer.Option(help="File to write once it listens: address, pid and environment as JSON.")
+]
 
 Tenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant.")]
 
@@ -32,48 +51,35 @@ Tenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant."
 @sandbox_app.callback()
 def sandbox(
     context: typer.Context,
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 selects a free one.")
-    ] = PORT,
-    tenant: Annotated[
-        list[str] | None, typer.Option(help="ID[,LOGICAL_ID][,oauth1|oauth2]; repeat for more.")
-    ] = None,
-    accept: Annotated[list[str] | None, typer.Option(help="A document to accept; repeat for more.")] = None,
-    faults: Annotated[Path | None, typer.Option(help="Faults to start with: a TOML or JSON file.")] = None,
-    directory: Annotated[
-        Path | None,
-        typer.Option(help="Directory for .ionapi files and credentials; existing ones are reused."),
-    ] = None,
-    keep_payloads: Annotated[bool, typer.Option(help="Keep the newest payloads, up to 64 MiB.")] = True,
-    max_message_bytes: Annotated[
-        int, typer.Option(min=1, help="Larger documents are rejected with 413.")
-    ] = MAX_MESSAGE_BYTES,
-    hot_loop: Annotated[
-        int,
-        typer.Option(min=1, help="Failed cycles per second from which a client is reported as a hot loop."),
-    ] = 10,
-    ready_file: Annotated[
-        Path | None, typer.Option(help="File to write once it listens: address, pid and environment as JSON.")
-    ] = None,
+    port: Port = PORT,
+    tenant: Tenants = None,
+    accept: Accept = None,
+    faults: FaultsFile = None,
+    directory: Directory = None,
+    keep_payloads: KeepPayloads = True,
+    max_message_bytes: MaxMessageBytes = MAX_MESSAGE_BYTES,
+    hot_loop: HotLoop = 10,
+    ready_file: ReadyFile = None,
     as_json: Json = False,
 ) -> None:
     """Run an ION simulator until SIGINT or SIGTERM; prints the variables that point a relay at it."""
     if context.invoked_subcommand is not None:
         return
-    kept = _KEPT if keep_payloads else 0
-    with tempfile.TemporaryDirectory(prefix="relay-sandbox-") as own:
-        place = (directory or Path(own)).resolve()
+    with tempfile.TemporaryDirectory(prefix="relay-sandbox-") as temporary:
+        folder = (directory or Path(temporary)).resolve()
+        documents = accept or list(DEFAULT_DOCUMENTS)
         try:
-            tenants = [
-                read_tenant(text, accept or list(DEFAULT_DOCUMENTS), place) for text in tenant or TENANTS
-            ]
             served = Sandbox(
-                tenants, port=port, max_message_bytes=max_message_bytes, payload_bytes=kept, hot_loop=hot_loop
+                [read_tenant(text, documents, folder) for text in tenant or TENANTS],
+                port=port,
+                max_message_bytes=max_message_bytes,
+                payload_bytes=_PAYLOAD_BYTES if keep_payloads else 0,
+                hot_loop=hot_loop,
             )
             served.add_faults(read_faults(faults) if faults is not None else [])
         except (ValueError, FaultError, OSError) as error:
             output.fail(str(error))
-        _run(served, place, as_json, ready_file)
+        _run(served, folder, as_json, ready_file)
 
 
 def _run(served: Sandbox, directory: Path, as_json: bool, ready: Path | None) -> None:
@@ -113,7 +119,10 @@ def record(
     url: Url = DEFAULT_URL,
     as_json: Json = False,
 ) -> None:
-    """List the messages it accepted, in order of arrival; JSON is printed one object per line."""
+    """List the accepted messages in order of arrival.
+
+    JSON is printed as one object per line.
+    """
     query = {"tenant": tenant, "document": document, "sent_twice": "1" if sent_twice else None}
     _list(
         url,
@@ -127,7 +136,7 @@ def record(
 
 @sandbox_app.command("payload")
 def payload(tenant_id: str, message_id: str, url: Url = DEFAULT_URL) -> None:
-    """Write the document of one message to standard output, unchanged."""
+    """Write the document of a message to standard output."""
     path = "/".join(urllib.parse.quote(part, safe="") for part in (tenant_id, message_id))
     try:
         sys.stdout.buffer.write(remote.fetch(url, "GET", f"record/{path}/payload"))
@@ -144,14 +153,20 @@ def requests(
     url: Url = DEFAULT_URL,
     as_json: Json = False,
 ) -> None:
-    """List the requests it received, in order of arrival; JSON is printed one object per line."""
+    """List the requests in order of arrival.
+
+    JSON is printed as one object per line.
+    """
     shown = ("tenant_id", "call", "status", "code", "message_id", "why")
     _list(url, "requests", "requests", {"tenant": tenant, "call": call}, as_json, shown)
 
 
 @sandbox_app.command("violations")
 def violations(tenant: Tenant = None, url: Url = DEFAULT_URL, as_json: Json = False) -> None:
-    """List violations of the guide's sequence by clients; exit code 1 if there is any."""
+    """List what clients did against the protocol.
+
+    The exit code is 1 if there is any violation.
+    """
     shown = ("tenant_id", "kind", "message_id", "reason")
     if _list(url, "violations", "violations", {"tenant": tenant}, as_json, shown):
         raise typer.Exit(output.FAILURE)
@@ -174,9 +189,10 @@ def activate(
     url: Url = DEFAULT_URL,
     as_json: Json = False,
 ) -> None:
-    """Activate a bidirectional connection point as ION does: call the application first.
+    """Activate a bidirectional connection point as ION does.
 
-    If ping, versions or protocol fails, the connection point stays inactive and the exit code is 1.
+    The simulator calls the application first: if ping, versions or protocol fails, the connection point
+    stays inactive, and the exit code is 1.
     """
     body = {"url": application, "consumer_key": consumer_key, "consumer_secret": consumer_secret}
     outcome = request(url, "POST", f"tenants/{urllib.parse.quote(tenant_id, safe='')}/activate", body)

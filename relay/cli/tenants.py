@@ -25,7 +25,7 @@ TenantArgument = Annotated[str, typer.Argument(metavar="TENANT")]
 
 @tenants_app.command("list")
 def tenants_list(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the tenants that are configured or have messages, with their state."""
+    """List the tenants that are configured or have messages."""
     from relay.cli.common import load_settings, read_overview
 
     settings = load_settings()
@@ -52,7 +52,10 @@ def tenants_list(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
 def show(
     tenant: TenantArgument, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
-    """Show why a tenant waits: its state, its documents by age, and its blocked lanes."""
+    """Show why a tenant's messages wait.
+
+    That is its state, its documents by age, and its blocked lanes.
+    """
     from relay.cli.common import configured_tenants, load_settings, with_outbox
     from relay.core.model import TenantId
     from relay.reports import tenant as tenant_report
@@ -78,7 +81,10 @@ def pause(
     tenant: TenantArgument,
     reason: Annotated[str, typer.Option(help="Why; shown by relay status.")] = "paused by hand",
 ) -> None:
-    """Stop sending for a tenant until it is resumed; a pause survives restarts."""
+    """Stop sending for a tenant until it is resumed.
+
+    A pause survives restarts of the relay.
+    """
     from relay.cli.common import current_user
 
     if not reason.strip():
@@ -104,7 +110,10 @@ def resume(tenant: TenantArgument) -> None:
 
 @tenants_app.command("ask")
 def ask(tenant: TenantArgument) -> None:
-    """Retry ION now: ends the back-off, or the halt of refused credentials; a pause stays."""
+    """Retry ION now instead of waiting for the next attempt.
+
+    This ends a back-off, and the halt of refused credentials; a pause stays.
+    """
     from relay.cli.common import current_user
 
     async def act(outbox: "Store", name: "TenantId") -> None:
