@@ -1,7 +1,7 @@
-"""This package is the command line, one file a command family; `main` is what `relay` runs.
+"""The command line, one file a command; `main` is the entry point of `relay`.
 
-Heavy imports stand inside the commands, and the ION simulator's and the demo's families are only imported
-when they are asked for, so that every other command starts quickly.
+Commands import what is slow to import when they run, and `sandbox` and `demo` are only imported when they are
+given, so that every other command starts quickly.
 """
 
 import errno
@@ -29,31 +29,31 @@ from relay.cli import (
 )
 from relay.cli import next as next_command
 
-_LATER = {
-    "sandbox": "An ION simulator to try the relay on, with faults to inject.",
-    "demo": "A relay, an ION simulator and its faults, in under a minute.",
+_LAZY = {
+    "sandbox": "Run an ION simulator, with faults to inject.",
+    "demo": "Run a relay against an ION simulator, in under a minute.",
 }
-"""Families in files of their own name, each with its `<name>_app`; a distribution may leave them out."""
+"""Modules of the same name, each with a `<name>_app`; a distribution may leave them out."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit with its code: 0 fine, 1 trouble reported, 2 wrong use or configuration."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    """Run a command and exit with its code: 0 success, 1 failure, 2 wrong arguments or settings."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = command_line(given)(given, prog_name="relay", standalone_mode=False)
-        output.finish()
+        code = command_line(words)(words, prog_name="relay", standalone_mode=False)
+        output.flush()
     except KeyboardInterrupt:
-        code = 130  # as shells say it: ended by SIGINT
-    except Exception as error:  # noqa: BLE001  # sorted out there; what is a bug is raised again
-        code = _code_of(error)
-    output.let_go_of_stderr()
-    sys.exit(code if isinstance(code, int) else output.FINE)
+        code = 130  # as shells report SIGINT
+    except Exception as error:  # noqa: BLE001  # a bug is raised again there
+        code = _report(error)
+    output.flush_stderr()
+    sys.exit(code if isinstance(code, int) else output.SUCCESS)
 
 
-def command_line(given: Sequence[str]) -> typer.Typer:
-    """All commands; those that take long to import only if they are the one that is given."""
+def command_line(words: Sequence[str]) -> typer.Typer:
+    """All commands; `words`: the arguments, which name the lazy command to import, if any."""
     app = typer.Typer(
-        help="Carry messages from the outbox to Infor ION.",
+        help="Deliver messages from the outbox to Infor ION.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -71,42 +71,42 @@ def command_line(given: Sequence[str]) -> typer.Typer:
     app.add_typer(messages.messages_app, name="messages")
     app.add_typer(tenants.tenants_app, name="tenants")
     app.add_typer(outbox.outbox_app, name="outbox")
-    for name, about in _LATER.items():
+    for name, about in _LAZY.items():
         if importlib.util.find_spec(f"relay.cli.{name}") is not None:
-            _add_later(app, name, about, wanted=name in given[:1])
+            _add_lazy(app, name, about, wanted=name in words[:1])
     return app
 
 
-def _add_later(app: typer.Typer, name: str, about: str, *, wanted: bool) -> None:
+def _add_lazy(app: typer.Typer, name: str, about: str, *, wanted: bool) -> None:
     if not wanted:
-        app.command(name, help=about)(_simulator)
+        app.command(name, help=about)(_placeholder)
         return
     app.add_typer(getattr(importlib.import_module(f"relay.cli.{name}"), f"{name}_app"), name=name)
 
 
-def _simulator() -> None:
-    """Only its line in the help is ever seen."""
+def _placeholder() -> None:
+    """Only its line in the help is used."""
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        output.line(relay.__version__)
+        output.print_line(relay.__version__)
         raise typer.Exit
 
 
 def _options(
-    version: Annotated[  # acted upon by its callback
+    version: Annotated[  # used by its callback
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Carry messages from the outbox to Infor ION."""
+    """Deliver messages from the outbox to Infor ION."""
 
 
 # --- errors -----------------------------------------------------------------------------------------------
 
 
-def _code_of(error: Exception) -> int:
-    """Say what went wrong in plain words; a bug is raised as it is."""
+def _report(error: Exception) -> int:
+    """Print an error that is no bug; the exit code. A bug is raised again."""
     from relay.config.settings import SettingsError
     from relay.core.ports import ConflictError, StoreError
 
@@ -114,33 +114,33 @@ def _code_of(error: Exception) -> int:
         case typer.Exit(exit_code=code):
             return int(code)
         case typer.Abort():
-            output.note("relay: nothing was done")
-            return output.TROUBLE
+            output.print_note("relay: nothing was changed")
+            return output.FAILURE
         case typer.TyperException():
-            return _wrong_use(error)
+            return _usage_error(error)
         case SettingsError(problems=problems):
             for problem in problems:
-                output.note(f"relay: {problem}")
-            return output.WRONG
+                output.print_note(f"relay: {problem}")
+            return output.USAGE_ERROR
         case StoreError(lasting=lasting):
-            output.note(f"relay: {error}")
-            return output.WRONG if lasting else output.TROUBLE
+            output.print_note(f"relay: {error}")
+            return output.USAGE_ERROR if lasting else output.FAILURE
         case ConflictError():
-            output.note(f"relay: {error}")
-            return output.TROUBLE
-        case BrokenPipeError():  # `relay messages list | head`: nobody listens any more
-            output.hush(sys.stdout)
-            return output.TROUBLE
-        case OSError(errno=errno.ENOSPC | errno.EIO):  # the result goes to a file on a full or failing disk
-            output.hush(sys.stdout)
-            output.note(f"relay: the result cannot be written: {error.strerror}")
-            return output.TROUBLE
+            output.print_note(f"relay: {error}")
+            return output.FAILURE
+        case BrokenPipeError():  # `relay messages list | head`
+            output.discard(sys.stdout)
+            return output.FAILURE
+        case OSError(errno=errno.ENOSPC | errno.EIO):  # stdout is a file on a full or failing disk
+            output.discard(sys.stdout)
+            output.print_note(f"relay: the result cannot be written: {error.strerror}")
+            return output.FAILURE
         case _:
             raise error
 
 
-def _wrong_use(error: Exception) -> int:
+def _usage_error(error: Exception) -> int:
     show = getattr(error, "show", None)
     if show is not None:
         show()
-    return int(getattr(error, "exit_code", output.WRONG))
+    return int(getattr(error, "exit_code", output.USAGE_ERROR))

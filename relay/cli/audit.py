@@ -1,4 +1,4 @@
-"""This file is `relay audit`: who decided what, when, and about how many messages."""
+"""`relay audit`: the operators' actions, and how many messages each changed."""
 
 from typing import Annotated
 
@@ -10,15 +10,18 @@ from relay.reports.times import instant
 
 
 def audit(
-    tenant: Annotated[str | None, typer.Option(help="Only what concerns this tenant.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    tenant: Annotated[str | None, typer.Option(help="Only actions on this tenant.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of entries.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Tell what persons did, the newest first: decisions about messages and tenants, payloads shown."""
-    from relay.cli.common import at_outbox, settings
+    """List what operators did, newest first.
+
+    That is actions on messages and tenants, and payloads that were viewed.
+    """
+    from relay.cli.common import load_settings, with_outbox
 
     name = None if tenant is None else TenantId(tenant.upper())
-    found = at_outbox(settings().outbox, lambda outbox: outbox.audit(limit, name))
+    entries = with_outbox(load_settings().outbox, lambda outbox: outbox.audit(limit, name))
     rows = [
         {
             "id": entry.id,
@@ -32,13 +35,13 @@ def audit(
             "outcome": entry.outcome,
             "ended_at": instant(entry.ended_at),
         }
-        for entry in found
+        for entry in entries
     ]
     if as_json:
-        output.as_json(rows)
+        output.print_json(rows)
     elif rows:
         names = ("at", "who", "what", "tenant_id", "messages", "outcome", "selection", "reason")
         head = [name.replace("_id", "") for name in names]
-        output.table(head, [[row[name] for name in names] for row in rows])
+        output.print_table(head, [[row[name] for name in names] for row in rows])
     else:
-        output.note("nobody did anything yet")
+        output.print_note("the audit is empty")

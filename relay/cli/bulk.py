@@ -1,4 +1,4 @@
-"""This file is a decision about messages at the command line: preview, question, and the way to its end."""
+"""Bulk actions on messages: preview, confirmation, execution in chunks, and cancellation by Ctrl-C."""
 
 import asyncio
 import signal
@@ -15,92 +15,93 @@ from relay.core.admin import Action, AuditAction, AuditEntry, BulkAction, Filter
 if TYPE_CHECKING:
     from relay.core.ports import Store
 
-_DONE: dict[AuditAction, str] = {"retry": "retried", "park": "parked", "drop": "dropped"}
+_PARTICIPLES: dict[AuditAction, str] = {"retry": "retried", "park": "parked", "drop": "dropped"}
 
 _INTERRUPTED = 130
 
-_GROUPS_SHOWN = 10
-_SAMPLE = 5
+_MAX_GROUPS = 10
+_SAMPLE_SIZE = 5
 
 
-def decide(what: Action, wanted: Filter, reason: str, *, yes: bool) -> None:
-    """Look, ask where many are meant, and change exactly those that were there to see."""
-    from relay.cli.common import at_outbox, settings, who
+def run(action: Action, selection: Filter, reason: str, *, yes: bool) -> None:
+    """Preview, ask for confirmation unless ids were given, and change exactly the messages previewed."""
+    from relay.cli.common import current_user, load_settings, with_outbox
 
-    at = settings().outbox
-    if wanted.ids:
-        _check_ids(wanted, at_outbox(at, lambda outbox: outbox.find(wanted, limit=10 * len(wanted.ids))))
-    preview = at_outbox(at, lambda outbox: outbox.preview(what, wanted, _SAMPLE))
-    if not wanted.ids and not preview.total:
-        output.line(f"0 messages {_DONE[what]}: there are no such messages")
+    at = load_settings().outbox
+    if selection.ids:
+        _check_ids(
+            selection, with_outbox(at, lambda outbox: outbox.find(selection, limit=10 * len(selection.ids)))
+        )
+    preview = with_outbox(at, lambda outbox: outbox.preview(action, selection, _SAMPLE_SIZE))
+    if not selection.ids and not preview.total:
+        output.print_line(f"0 messages {_PARTICIPLES[action]}: no message matches")
         return
-    if not wanted.ids and not yes:
-        _ask(preview)
-    order = BulkAction(what, preview.wanted, who(), reason)
+    if not selection.ids and not yes:
+        _confirm(preview)
+    bulk_action = BulkAction(action, preview.wanted, current_user(), reason)
     try:
-        done, interrupted = at_outbox(at, lambda outbox: _carry_out(outbox, order, preview.total))
+        done, interrupted = with_outbox(at, lambda outbox: _execute(outbox, bulk_action, preview.total))
     finally:
-        output.end_progress()
-    _report(done, wanted, interrupted=interrupted)
+        output.clear_progress()
+    _report(done, selection, interrupted=interrupted)
 
 
-async def _carry_out(outbox: "Store", order: BulkAction, altogether: int) -> tuple[AuditEntry, bool]:
-    """Chunk by chunk to the end, or until Ctrl-C, after which it is cancelled; and whether there was one."""
+async def _execute(outbox: "Store", action: BulkAction, total: int) -> tuple[AuditEntry, bool]:
+    """Run all chunks, or cancel the rest on Ctrl-C; the audit entry, and whether Ctrl-C was pressed."""
     loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGINT, interrupted.set)
     try:
-        audit_id = await outbox.begin(order)
+        audit_id = await outbox.begin(action)
         while (entry := await outbox.advance(audit_id)).outcome == "running":
-            output.progress(entry.messages, altogether)
+            output.show_progress(entry.messages, total)
             if interrupted.is_set():
-                await outbox.cancel(audit_id, order.who)
+                await outbox.cancel(audit_id, action.who)
         return entry, interrupted.is_set()
     finally:
         loop.remove_signal_handler(signal.SIGINT)
 
 
-def _report(done: AuditEntry, wanted: Filter, *, interrupted: bool) -> None:
-    participle = _DONE[done.what]
-    output.line(f"{done.messages} message{'' if done.messages == 1 else 's'} {participle}")
+def _report(done: AuditEntry, selection: Filter, *, interrupted: bool) -> None:
+    participle = _PARTICIPLES[done.what]
+    output.print_line(f"{done.messages} message{'' if done.messages == 1 else 's'} {participle}")
     if done.outcome == "cancelled":
-        output.note("relay: cancelled before the rest; see relay audit")
-        raise typer.Exit(_INTERRUPTED if interrupted else output.TROUBLE)
-    if wanted.ids and done.messages < len(wanted.ids):
-        output.note(
-            f"relay: {len(wanted.ids) - done.messages} could not be {participle}: "
+        output.print_note("relay: cancelled before all messages were changed; see relay audit")
+        raise typer.Exit(_INTERRUPTED if interrupted else output.FAILURE)
+    if selection.ids and done.messages < len(selection.ids):
+        output.print_note(
+            f"relay: {len(selection.ids) - done.messages} could not be {participle}: "
             "see their state with relay messages show"
         )
-        raise typer.Exit(output.TROUBLE)
+        raise typer.Exit(output.FAILURE)
 
 
-def _check_ids(wanted: Filter, found: Sequence[Record]) -> None:
+def _check_ids(selection: Filter, found: Sequence[Record]) -> None:
     known = Counter(record.message_id for record in found)
-    missing = [given for given in wanted.ids if given not in known]
+    missing = [given for given in selection.ids if given not in known]
     if missing:
-        output.refuse(
-            [*(f"there is no message {given}" for given in missing), "nothing was done"], output.TROUBLE
-        )
-    twice = [given for given, times in known.items() if times > 1]
-    if twice:
-        output.give_up(
-            f"several tenants have a message {twice[0]}; say which with --tenant; nothing was done"
-        )
+        errors = [*(f"there is no message {given}" for given in missing), "nothing was changed"]
+        output.fail_with(errors, output.FAILURE)
+    ambiguous = [given for given, times in known.items() if times > 1]
+    if ambiguous:
+        output.fail(f"several tenants have a message {ambiguous[0]}; give --tenant; nothing was changed")
 
 
-def _ask(preview: Preview) -> None:
+def _confirm(preview: Preview) -> None:
     one = preview.total == 1
-    output.note(f"{preview.total} message{'' if one else 's'} would be {_DONE[preview.what]}, among them:")
-    for tenant, document, state, number in preview.groups[:_GROUPS_SHOWN]:
-        output.note(f"  {number} of {tenant}, {document}, {state}")
+    output.print_note(
+        f"{preview.total} message{'' if one else 's'} would be {_PARTICIPLES[preview.what]}, among them:"
+    )
+    for tenant, document, state, number in preview.groups[:_MAX_GROUPS]:
+        output.print_note(f"  {number} of {tenant}, {document}, {state}")
     for record in preview.sample:
-        output.note(f"  {record.message_id}{f'  {record.reason}' if record.reason else ''}")
+        output.print_note(f"  {record.message_id}{f'  {record.reason}' if record.reason else ''}")
     if preview.total > len(preview.sample):
-        output.note("  …")
-    if not asks():
-        output.give_up("nobody is here to ask; add --yes to do it")
-    typer.confirm("Go on?", abort=True, err=True)
+        output.print_note("  …")
+    if not is_interactive():
+        output.fail("cannot ask for confirmation without a terminal; add --yes")
+    typer.confirm("Continue?", abort=True, err=True)
 
 
-def asks() -> bool:
-    """Whether there is a person who could answer."""
+def is_interactive() -> bool:
+    """Whether an operator can answer a question."""
     return sys.stdin.isatty()

@@ -1,4 +1,4 @@
-"""This file is `relay check`: configuration, outbox, and every tenant's way to ION, step by step."""
+"""`relay check`: settings, outbox, and each tenant's initialisation at ION, step by step."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,49 +13,49 @@ if TYPE_CHECKING:
     from relay.core.validation import Problem
     from relay.daemon.preflight import Step
 
-_NAMED = 50
-"""As many tenants are named; more are counted."""
+_MAX_NAMES = 50
+"""More tenants than this are counted, not named."""
 
 
 def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check settings, outbox and the way to ION.
+    """Check the settings, the outbox and the connection to ION.
 
-    Every tenant's initialisation is tried step by step; no message is sent. The exit code is 1 if a step
-    fails, 2 if the settings are wrong, and each failure comes with its mend.
+    Each tenant's initialisation is run step by step; no message is sent. The exit code is 1 if a step
+    fails, 2 if the settings are wrong; each failure is printed with a hint.
     """
-    from relay.cli.common import settings
+    from relay.cli.common import load_settings
     from relay.config.settings import SettingsError
-    from relay.daemon import preflight as checks
+    from relay.daemon import preflight
 
     try:
-        known = settings()
+        settings = load_settings()
     except SettingsError as error:
         if as_json:
             _print_json([_wrong(problem) for problem in error.problems], ())
-            raise typer.Exit(output.WRONG) from None
+            raise typer.Exit(output.USAGE_ERROR) from None
         raise
-    steps = asyncio.run(checks.check(known))
-    told = [_configured(known), *map(_wrong, known.broken), *map(_told, steps)]
+    checked = asyncio.run(preflight.check(settings))
+    steps = [_configured(settings), *map(_wrong, settings.broken), *map(_step, checked)]
     if as_json:
-        _print_json(told, known.unknown)
+        _print_json(steps, settings.unknown)
     else:
-        _print(told, known.unknown)
-    raise typer.Exit(output.FINE if all(step["ok"] for step in told) else output.TROUBLE)
+        _print(steps, settings.unknown)
+    raise typer.Exit(output.SUCCESS if all(step["ok"] for step in steps) else output.FAILURE)
 
 
-def _configured(known: "Settings") -> dict[str, Any]:
-    names = [name for name in known.tenants if known.owns(name)]
-    others = len(known.tenants) - len(names)
-    detail, hint = f"tenants: {', '.join(names)}" if len(names) <= _NAMED else f"{len(names)} tenants", ""
-    if not known.tenants:
+def _configured(settings: "Settings") -> dict[str, Any]:
+    names = [name for name in settings.tenants if settings.owns(name)]
+    others = len(settings.tenants) - len(names)
+    detail, hint = f"tenants: {', '.join(names)}" if len(names) <= _MAX_NAMES else f"{len(names)} tenants", ""
+    if not settings.tenants:
         detail = "no tenant is configured"
         hint = "set RELAY_TENANTS__<TENANT>__LOGICAL_ID and its credentials, or RELAY_TENANTS_DIR"
     elif not names:
-        detail, hint = "this relay carries no tenant", "change RELAY_ONLY_TENANTS or RELAY_NOT_TENANTS"
+        detail, hint = "this relay owns no tenant", "change RELAY_ONLY_TENANTS or RELAY_NOT_TENANTS"
     elif others:
-        detail += f" ({others} more are left to other relays)"
+        detail += f" (and {others} owned by other relays)"
     return _configuration(detail, hint, ok=not hint)
 
 
@@ -78,7 +78,7 @@ def _configuration(detail: str, hint: str, *, ok: bool) -> dict[str, Any]:
     }
 
 
-def _told(step: "Step") -> dict[str, Any]:
+def _step(step: "Step") -> dict[str, Any]:
     return {
         "tenant": step.tenant,
         "step": step.what,
@@ -91,18 +91,18 @@ def _told(step: "Step") -> dict[str, Any]:
 
 def _print_json(steps: Sequence[dict[str, Any]], unknown: "Sequence[Problem]") -> None:
     names = [{"name": problem.field, "what": problem.what, "hint": problem.hint} for problem in unknown]
-    output.as_json({"ok": all(step["ok"] for step in steps), "steps": steps, "unknown": names})
+    output.print_json({"ok": all(step["ok"] for step in steps), "steps": steps, "unknown": names})
 
 
 def _print(steps: Sequence[dict[str, Any]], unknown: "Sequence[Problem]") -> None:
     rows = [
         ("ok" if step["ok"] else "failed", step["tenant"], step["step"], step["detail"]) for step in steps
     ]
-    output.table(("", "tenant", "step", "detail"), rows)
+    output.print_table(("", "tenant", "step", "detail"), rows)
     for step in steps:
         if not step["ok"]:
-            who = f"{step['tenant']}, " if step["tenant"] else ""
+            tenant = f"{step['tenant']}, " if step["tenant"] else ""
             page = f" ({step['code']})" if step["code"] else ""
-            output.line(f"mend: {who}{step['step']}: {step['hint']}{page}")
+            output.print_line(f"hint: {tenant}{step['step']}: {step['hint']}{page}")
     for problem in unknown:
-        output.line(f"note: {problem}")
+        output.print_line(f"note: {problem}")

@@ -1,10 +1,11 @@
-"""This file is what every command begins with: the settings as they are here, and the outbox they name."""
+"""What commands share: the settings of this process, its outbox, and the name of its user."""
 
 import asyncio
 import getpass
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,32 +15,42 @@ from relay.core.model import TenantId
 if TYPE_CHECKING:
     from relay.config.sections import OutboxSettings
     from relay.core.ports import Store
-    from relay.reports.overview import Configured
+    from relay.reports.overview import Configured, Overview
 
 T = TypeVar("T")
 
 
-def settings() -> Settings:
-    """From this process' environment and folder. Raises SettingsError."""
+def load_settings() -> Settings:
+    """From this process' environment and working directory. Raises SettingsError."""
     return load(os.environ, directory=Path.cwd())
 
 
-def configured(known: Settings) -> "Configured":
-    """The tenants of these settings, as `relay.view` wants them."""
-    return {TenantId(name): tenant.ordering for name, tenant in known.tenants.items()}
+def configured_tenants(settings: Settings) -> "Configured":
+    """The tenants of these settings, as `relay.reports` expects them."""
+    return {TenantId(name): tenant.ordering for name, tenant in settings.tenants.items()}
 
 
-def who() -> str:
-    """Who decides here, as the audit has it: user@host."""
+def read_overview(settings: Settings) -> "Overview":
+    """The state of all tenants now."""
+    from relay.reports import overview
+
+    tenants = configured_tenants(settings)
+    return with_outbox(
+        settings.outbox, lambda outbox: overview.read_overview(outbox, tenants, datetime.now(UTC))
+    )
+
+
+def current_user() -> str:
+    """The operator's name in the audit: user@host."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a number without a name, as in containers
+    except (KeyError, OSError):  # a user id without a name, as in containers
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"
 
 
-def at_outbox(at: "OutboxSettings", work: "Callable[[Store], Awaitable[T]]", *, create: bool = False) -> T:
-    """Open the outbox, do the work, close it. Raises StoreError. `create`: where there is none yet."""
+def with_outbox(at: "OutboxSettings", work: "Callable[[Store], Awaitable[T]]", *, create: bool = False) -> T:
+    """Open the outbox, do the work, close it. Raises StoreError. `create`: create a missing outbox."""
     from relay.outbox import open_outbox
 
     async def run() -> T:

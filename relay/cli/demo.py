@@ -1,4 +1,4 @@
-"""This file is `relay demo`: a relay, an ION simulator and its faults, in under a minute."""
+"""`relay demo`: a relay against an ION simulator with faults, in under a minute."""
 
 import tempfile
 from pathlib import Path
@@ -9,7 +9,7 @@ import typer
 from relay.cli import output
 
 demo_app = typer.Typer(
-    help="A relay, an ION simulator and its faults, in under a minute.", invoke_without_command=True
+    help="Run a relay against an ION simulator with faults, in under a minute.", invoke_without_command=True
 )
 
 
@@ -17,23 +17,23 @@ demo_app = typer.Typer(
 def demo(
     directory: Annotated[
         Path | None,
-        typer.Option(help="Where outbox, logs and picture go; otherwise a new temporary folder."),
+        typer.Option(help="Directory for the outbox, logs and picture. Default: a new temporary one."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Run a real relay against an ION simulator through outages, refusals and a kill -9; print a verdict.
+    """Run a real relay against an ION simulator through outages, rejections and a kill -9; print a verdict.
 
-    What it made is kept: the folder is printed. Exit code 0 if nothing was lost, sent against ION's rules or
-    out of order, otherwise 1.
+    All files are kept; their directory is printed. The exit code is 0 if no message was lost, sent against
+    ION's rules or out of order, otherwise 1.
     """
     from relay.demo.run import run
     from relay.demo.stage import DemoFolder
 
     folder = DemoFolder((directory or Path(tempfile.mkdtemp(prefix="relay-demo-"))).resolve())
     if folder.outbox.exists():
-        output.give_up(f"{folder.path} holds an earlier demo; name another folder, or empty it")
+        output.fail(f"{folder.path} holds an earlier demo; use another directory, or empty this one")
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        output.give_up(f"{folder.path} cannot be used: {error.strerror}")
+        output.fail(f"{folder.path} cannot be used: {error.strerror}")
     raise typer.Exit(run(folder, json_wanted=as_json))

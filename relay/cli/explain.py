@@ -1,4 +1,4 @@
-"""This file is `relay explain`: the page of the run book that a code of the log leads to."""
+"""`relay explain`: the run book page of an error code."""
 
 from importlib import resources
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,30 +12,30 @@ if TYPE_CHECKING:
 
 
 def explain(
-    code: Annotated[str | None, typer.Argument(help="As in the log: RELAY-101, or 101.")] = None,
+    code: Annotated[str | None, typer.Argument(help="A code from the log: RELAY-101, or 101.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what a code means and what to do; without one, list them all."""
+    """Explain an error code; without one, list all codes."""
     from relay.observability import error_codes
 
     if code is None:
         if as_json:
-            output.as_json([_summary(one) for one in error_codes.CODES])
+            output.print_json([_summary(one) for one in error_codes.CODES])
         else:
             rows = [(one.code, one.title, ", ".join(one.kinds + one.events)) for one in error_codes.CODES]
-            output.table(("code", "what", "in the log"), rows)
+            output.print_table(("code", "meaning", "in the log"), rows)
         return
     found = error_codes.find(code)
     if found is None:
         near = ", ".join(f"{one.code} ({one.title})" for one in error_codes.nearest(code))
-        hint = f"did you mean {near}?" if near else "relay explain lists all of them"
-        output.give_up(f"there is no code {code!r}: {hint}")
+        hint = f"did you mean {near}?" if near else "list all codes with: relay explain"
+        output.fail(f"there is no code {code!r}: {hint}")
     page = _page(found)
     if as_json:
-        output.as_json({**_summary(found), "page": page})
+        output.print_json({**_summary(found), "page": page})
         return
     for line in page.rstrip("\n").split("\n"):
-        output.line(line)
+        output.print_line(line)
 
 
 def _page(code: "Code") -> str:

@@ -1,4 +1,4 @@
-"""This file is `relay sandbox faults`: order what goes wrong at a sandbox that runs."""
+"""`relay sandbox faults`: list, add and remove faults of a running sandbox."""
 
 import json
 import urllib.parse
@@ -14,98 +14,98 @@ from relay.sandbox.running import read_faults
 PORT = 8481
 DEFAULT_URL = f"http://127.0.0.1:{PORT}"
 
-Url = Annotated[str, typer.Option("--url", help="Where the sandbox is.")]
+Url = Annotated[str, typer.Option("--url", help="Address of the sandbox.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _TEXTS = frozenset({"tenant", "call", "error", "text", "add", "withdraw", "versions"})
-"""Fields whose value is a text even where it reads as a number: `text=4711`."""
+"""Fields whose value is text even if it looks like a number: `text=4711`."""
 
-faults_app = typer.Typer(help="Inject faults of a sandbox that runs.", invoke_without_command=True)
+faults_app = typer.Typer(help="Inject faults into a running sandbox.", invoke_without_command=True)
 
 
 @faults_app.callback()
 def faults_list(context: typer.Context, url: Url = DEFAULT_URL, as_json: Json = False) -> None:
-    """List the faults, and how often each was applied."""
+    """List the active faults, and how often each was applied."""
     if context.invoked_subcommand is None:
-        _show(ask(url, "GET", "faults")["faults"], as_json)
+        _show(request(url, "GET", "faults")["faults"], as_json)
 
 
 @faults_app.command("add")
 def faults_add(
     fields: Annotated[
-        list[str] | None, typer.Argument(help="FIELD=VALUE, as in call=post status=503.")
+        list[str] | None, typer.Argument(help="FIELD=VALUE, for example call=post status=503.")
     ] = None,
-    file: Annotated[Path | None, typer.Option(help="Rules from a TOML or JSON file.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Read faults from a TOML or JSON file.")] = None,
     url: Url = DEFAULT_URL,
     as_json: Json = False,
 ) -> None:
-    """Order one rule by its fields, or those of a file."""
+    """Add one fault by its fields, or all faults of a file."""
     try:
-        rules: list[Any] = [] if file is None else list(read_faults(file))
-        rules += [_rule(fields)] if fields else []
+        faults: list[Any] = [] if file is None else list(read_faults(file))
+        faults += [_fault(fields)] if fields else []
     except (ValueError, FaultError) as error:
-        output.give_up(str(error))
-    if not rules:
-        output.give_up("give FIELD=VALUE, or --file")
-    _show(ask(url, "POST", "faults", rules)["faults"], as_json)
+        output.fail(str(error))
+    if not faults:
+        output.fail("give FIELD=VALUE, or --file")
+    _show(request(url, "POST", "faults", faults)["faults"], as_json)
 
 
 @faults_app.command("remove")
-def faults_remove(rule: str, url: Url = DEFAULT_URL) -> None:
-    """Take one rule away, by its id."""
-    ask(url, "DELETE", f"faults/{urllib.parse.quote(rule, safe='')}")
+def faults_remove(fault_id: Annotated[str, typer.Argument(metavar="ID")], url: Url = DEFAULT_URL) -> None:
+    """Remove one fault, by its id."""
+    request(url, "DELETE", f"faults/{urllib.parse.quote(fault_id, safe='')}")
 
 
 @faults_app.command("clear")
 def faults_clear(url: Url = DEFAULT_URL) -> None:
-    """Take all rules away: normal operation. What they changed of a tenant stays."""
-    ask(url, "DELETE", "faults")
+    """Remove all faults: normal operation. What a fault changed in a tenant stays."""
+    request(url, "DELETE", "faults")
 
 
-def _rule(texts: list[str]) -> dict[str, Any]:
-    """FIELD=VALUE as a rule: numbers, true and false where the field takes them; given twice, a list."""
+def _fault(texts: list[str]) -> dict[str, Any]:
+    """FIELD=VALUE as a fault: JSON values where the field takes them; a repeated field is a list."""
     found: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise ValueError(f"{text}: write FIELD=VALUE")
-        read = value if name in _TEXTS else _plain(value)
-        found[name] = [*_listed(found[name]), read] if name in found else read
+            raise ValueError(f"{text}: use the form FIELD=VALUE")
+        parsed = value if name in _TEXTS else _parse(value)
+        found[name] = [*_as_list(found[name]), parsed] if name in found else parsed
     return found
 
 
-def _plain(value: str) -> object:
+def _parse(value: str) -> object:
     try:
-        read: object = json.loads(value)
+        parsed: object = json.loads(value)
     except ValueError:
         return value
-    return read
+    return parsed
 
 
-def _listed(value: object) -> list[object]:
+def _as_list(value: object) -> list[object]:
     return value if isinstance(value, list) else [value]
 
 
-def _show(rules: list[dict[str, Any]], as_json: bool) -> None:
+def _show(faults: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        output.as_json(rules)
+        output.print_json(faults)
         return
-    for rule in rules:
-        given = " ".join(f"{k}={v}" for k, v in rule.items() if k not in {"id", "applied", "state"})
-        output.line(f"{rule['id']}  {rule['state']}, applied {rule['applied']} times  {given}")
+    for fault in faults:
+        given = " ".join(f"{k}={v}" for k, v in fault.items() if k not in {"id", "applied", "state"})
+        output.print_line(f"{fault['id']}  {fault['state']}, applied {fault['applied']} times  {given}")
 
 
-# --- speaking to a sandbox ------------------------------------------------------------------------
+# --- requests to a sandbox ------------------------------------------------------------------------
 
 
-def ask(url: str, method: str, path: str, content: object = None) -> Any:
-    """A JSON answer of the sandbox's control interface."""
+def request(url: str, method: str, path: str, content: object = None) -> Any:
+    """Call the sandbox's control interface; its JSON response."""
     try:
         return remote.ask(url, method, path, content)
     except remote.RemoteError as error:
-        complain(error)
+        fail_remote(error)
 
 
-def complain(error: remote.RemoteError) -> NoReturn:
-    """End the command: wrong use, or no sandbox that answers."""
-    output.give_up(str(error), output.WRONG if error.wrong_use else output.TROUBLE)
+def fail_remote(error: remote.RemoteError) -> NoReturn:
+    """End the command with the error of a sandbox, or because none answers."""
+    output.fail(str(error), output.USAGE_ERROR if error.wrong_use else output.FAILURE)

@@ -1,4 +1,4 @@
-"""This file is `relay messages`: list and show them, retry, park and drop them."""
+"""`relay messages`: list, show, retry, park and drop messages."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,19 +14,20 @@ from relay.reports.times import instant
 if TYPE_CHECKING:
     from relay.reports.message import MessageReport
 
-messages_app = typer.Typer(help="Look at messages, and decide about them.", no_args_is_help=True)
+messages_app = typer.Typer(help="List and show messages; retry, park or drop them.", no_args_is_help=True)
 
 State = Literal["pending", "delivered", "parked", "dropped"]
 
-Tenant = Annotated[str | None, typer.Option(help="Only this tenant's.")]
-Document = Annotated[str | None, typer.Option(help="Only those of this document name.")]
-StateOption = Annotated[State | None, typer.Option(help="Only those in this state.")]
+Tenant = Annotated[str | None, typer.Option(help="Only messages of this tenant.")]
+Document = Annotated[str | None, typer.Option(help="Only messages of this document.")]
+StateOption = Annotated[State | None, typer.Option(help="Only messages in this state.")]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[MESSAGE_ID]...")]
 Containing = Annotated[
-    str | None, typer.Option("--containing", metavar="TEXT", help="Only those whose reason contains this.")
+    str | None,
+    typer.Option("--containing", metavar="TEXT", help="Only messages whose reason contains this text."),
 ]
-Reason = Annotated[str, typer.Option(help="Why; it is shown with the message, and in the audit.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before many are changed.")]
+Reason = Annotated[str, typer.Option(help="Why; shown with the message and in the audit.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -36,20 +37,20 @@ def messages_list(
     document: Document = None,
     state: StateOption = None,
     containing: Containing = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of messages.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """List messages in the order they were handed over."""
-    found = _found(_filter(tenant, document, state, (), containing), limit + 1)
+    """List messages in the order they were enqueued."""
+    found = _find(_filter(tenant, document, state, (), containing), limit + 1)
     if as_json:
-        output.as_json([_summary(record) for record in found[:limit]])
+        output.print_json([_summary(record) for record in found[:limit]])
     elif found:
-        head = ("message id", "tenant", "document", "state", "attempts", "handed over", "reason")
-        output.table(head, [_row(record) for record in found[:limit]])
+        head = ("message id", "tenant", "document", "state", "attempts", "enqueued", "reason")
+        output.print_table(head, [_row(record) for record in found[:limit]])
     else:
-        output.note("no such messages")
+        output.print_note("no message matches")
     if len(found) > limit:
-        output.note(f"these are the first {limit}; see --limit")
+        output.print_note(f"only the first {limit} are shown; see --limit")
 
 
 @messages_app.command("show")
@@ -58,26 +59,27 @@ def show(
     tenant: Tenant = None,
     as_json: Json = False,
 ) -> None:
-    """Tell a message's whole story: what happened, what it waits for, since when, and its next try."""
-    from relay.cli.common import at_outbox, configured, settings
+    """Show a message's history and what it waits for."""
+    from relay.cli.common import configured_tenants, load_settings, with_outbox
     from relay.reports import message
 
-    known, name = settings(), None if tenant is None else TenantId(tenant.upper())
-    told = at_outbox(
-        known.outbox,
+    settings, name = load_settings(), None if tenant is None else TenantId(tenant.upper())
+    reports = with_outbox(
+        settings.outbox,
         lambda outbox: message.read_messages(
-            outbox, MessageId(message_id), name, configured(known), datetime.now(UTC)
+            outbox, MessageId(message_id), name, configured_tenants(settings), datetime.now(UTC)
         ),
     )
-    if not told:
-        output.give_up(f"there is no message {message_id}", output.TROUBLE)
+    if not reports:
+        output.fail(f"there is no message {message_id}", output.FAILURE)
     if as_json:
-        output.as_json([one.as_json() for one in told] if len(told) > 1 else told[0].as_json())
+        values = [report.as_json() for report in reports]
+        output.print_json(values if len(values) > 1 else values[0])
         return
-    for number, one in enumerate(told):
+    for number, report in enumerate(reports):
         if number:
-            output.line("")
-        _tell(one)
+            output.print_line("")
+        _print(report)
 
 
 @messages_app.command("retry")
@@ -90,12 +92,13 @@ def retry(
     reason: Reason = "",
     yes: Yes = False,
 ) -> None:
-    """Put parked or dropped messages back at their place in the queue, and end a waiting one's own delay.
+    """Retry parked or dropped messages.
 
-    With filters in place of ids, the parked ones are meant unless --state says otherwise.
+    They return to their place in the queue; for a waiting message the back-off ends. With filters
+    instead of ids, parked messages are selected unless --state is given.
     """
-    wanted = _wanted(message_ids, tenant, document, state, "parked", containing)
-    bulk.decide("retry", wanted, reason, yes=yes)
+    selection = _selection(message_ids, tenant, document, state, "parked", containing)
+    bulk.run("retry", selection, reason, yes=yes)
 
 
 @messages_app.command("park")
@@ -107,9 +110,14 @@ def park(
     reason: Reason = "parked by hand",
     yes: Yes = False,
 ) -> None:
-    """Take waiting messages out of the queue until they are retried or dropped."""
-    wanted = _wanted(message_ids, tenant, document, None if message_ids else "pending", "pending", containing)
-    bulk.decide("park", wanted, reason, yes=yes)
+    """Take waiting messages out of the queue.
+
+    They stay parked until they are retried or dropped.
+    """
+    selection = _selection(
+        message_ids, tenant, document, None if message_ids else "pending", "pending", containing
+    )
+    bulk.run("park", selection, reason, yes=yes)
 
 
 @messages_app.command("drop")
@@ -122,15 +130,16 @@ def drop(
     reason: Reason = "dropped by hand",
     yes: Yes = False,
 ) -> None:
-    """Give messages up: they will not be delivered, and go when delivered ones do.
+    """Drop messages: they are not delivered.
 
-    With filters in place of ids, the parked ones are meant unless --state says otherwise.
+    They are purged like delivered messages. With filters instead of ids, parked messages are selected unless
+    --state is given.
     """
-    wanted = _wanted(message_ids, tenant, document, state, "parked", containing)
-    bulk.decide("drop", wanted, reason, yes=yes)
+    selection = _selection(message_ids, tenant, document, state, "parked", containing)
+    bulk.run("drop", selection, reason, yes=yes)
 
 
-# --- which ones ---------------------------------------------------------------------------------------------
+# --- selection ----------------------------------------------------------------------------------------------
 
 
 def _filter(
@@ -149,45 +158,47 @@ def _filter(
     )
 
 
-def _wanted(
+def _selection(
     ids: Sequence[str] | None,
     tenant: str | None,
     document: str | None,
     state: MessageState | None,
-    usual: MessageState,
+    default: MessageState,
     containing: str | None,
 ) -> Filter:
     if ids:
         return _filter(tenant, document, state, ids, containing)
     if tenant is None and document is None and state is None and containing is None:
-        output.give_up("give message ids, or say which with --tenant, --document, --state or --containing")
-    return _filter(tenant, document, state or usual, (), containing)
+        output.fail("give message ids, or select with --tenant, --document, --state or --containing")
+    return _filter(tenant, document, state or default, (), containing)
 
 
-def _found(wanted: Filter, limit: int) -> Sequence[Record]:
-    from relay.cli.common import at_outbox, settings
+def _find(selection: Filter, limit: int) -> Sequence[Record]:
+    from relay.cli.common import load_settings, with_outbox
 
-    return at_outbox(settings().outbox, lambda outbox: outbox.find(wanted, limit))
-
-
-# --- showing ------------------------------------------------------------------------------------------------
+    return with_outbox(load_settings().outbox, lambda outbox: outbox.find(selection, limit))
 
 
-def _tell(story: "MessageReport") -> None:
-    record = story.record
-    output.line(f"message {record.message_id}")
-    output.line(f"  tenant {record.tenant_id}, document {record.document_name}, to {record.to_logical_id}")
+# --- printing -----------------------------------------------------------------------------------------------
+
+
+def _print(report: "MessageReport") -> None:
+    record = report.record
+    output.print_line(f"message {record.message_id}")
+    output.print_line(
+        f"  tenant {record.tenant_id}, document {record.document_name}, to {record.to_logical_id}"
+    )
     if record.ordering_key is not None:
-        output.line(f"  ordering key {record.ordering_key}")
+        output.print_line(f"  ordering key {record.ordering_key}")
     for name, value in record.parameters.items():
-        output.line(f"  {name} = {value}")
-    for happening in story.history:
-        output.line(f"  {instant(happening.at) or ''}  {happening.text}")
-    output.line(story.summary)
-    if story.waits_for and story.relay is not None:
-        output.line(f"Its tenant is carried by {story.relay}.")
-    for wait in story.waits_for:
-        output.line(wait.sentence(story.context.now))
+        output.print_line(f"  {name} = {value}")
+    for happening in report.history:
+        output.print_line(f"  {instant(happening.at) or ''}  {happening.text}")
+    output.print_line(report.summary)
+    if report.waits_for and report.relay is not None:
+        output.print_line(f"Its tenant is owned by {report.relay}.")
+    for wait in report.waits_for:
+        output.print_line(wait.sentence(report.context.now))
 
 
 def _summary(record: Record) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""This file is how a line of NDJSON becomes a message to hand over, and what can be wrong with it.
+"""Messages from lines of NDJSON, and what can be wrong with a line.
 
     {"tenant_id": "ACME_PRD", "document_name": "Sync.SalesOrder", "payload": "<SyncSalesOrder …/>"}
 
-`payload` is text, stored as UTF-8; `payload_base64` in its place is bytes. Optional: `message_id`,
-`to_logical_id`, `ordering_key`, `parameters` (an object). Nothing is guessed and no key is skipped.
+`payload` is text, stored as UTF-8; `payload_base64` is for bytes. Optional: `message_id`, `to_logical_id`,
+`ordering_key`, `parameters` (an object). An unknown key is an error.
 """
 
 import base64
@@ -26,12 +26,12 @@ _TEXTS = (
     "ordering_key",
 )
 _KEYS = (*_TEXTS, "parameters")
-_BEYOND = 64 * 1024
-"""What a line may hold beside its payload."""
+_MAX_OTHER_BYTES = 64 * 1024
+"""Limit of a line apart from its payload."""
 
 
 class BadLineError(Exception):
-    """The line is no message. `problems`: what is wrong with it."""
+    """The line is not a valid message. `problems`: what is wrong with it."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -39,11 +39,11 @@ class BadLineError(Exception):
 
 
 def lines(file: BinaryIO, max_payload: int) -> Iterator[tuple[int, bytes | None]]:
-    r"""Number and bytes of each line that is not blank; None for one too long to hold any allowed payload.
+    r"""Number and bytes of each line that is not blank; None for a line longer than any allowed message.
 
-    JSON may spend six bytes on one of a payload's (`\u0041`), so much is read and not more.
+    JSON can take six bytes for one byte of a payload (`\u0041`); more than that is not read.
     """
-    longest = 6 * max_payload + _BEYOND
+    longest = 6 * max_payload + _MAX_OTHER_BYTES
     number = 0
     while line := file.readline(longest):
         number += 1
@@ -51,7 +51,7 @@ def lines(file: BinaryIO, max_payload: int) -> Iterator[tuple[int, bytes | None]
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
         if not whole:
-            while (rest := file.readline(_BEYOND)) and not rest.endswith(b"\n"):
+            while (rest := file.readline(_MAX_OTHER_BYTES)) and not rest.endswith(b"\n"):
                 pass
             yield number, None
         elif line.strip():
@@ -59,13 +59,13 @@ def lines(file: BinaryIO, max_payload: int) -> Iterator[tuple[int, bytes | None]
 
 
 def draft_of(line: bytes | None, check: Callable[[Draft], list[Problem]]) -> Draft:
-    """The message of a line. `check` adds what the settings have to say. Raises BadLineError."""
+    """The message of a line. `check` adds the problems that depend on the settings. Raises BadLineError."""
     if line is None:
-        raise BadLineError([Problem("line", "is too long for any tenant's limit", "send a smaller document")])
+        raise BadLineError([Problem("line", "is longer than any tenant's limit", "send a smaller document")])
     fields = _object(line)
     problems = [
         *(_unknown(key) for key in fields if key not in _KEYS),
-        *(_no_text(key) for key in _TEXTS if key in fields and not isinstance(fields[key], str)),
+        *(_not_text(key) for key in _TEXTS if key in fields and not isinstance(fields[key], str)),
         *(Problem(key, "is missing", "add it") for key in _KEYS[:2] if key not in fields),
     ]
     if not isinstance(fields.get("parameters", {}), dict):
@@ -89,7 +89,7 @@ def draft_of(line: bytes | None, check: Callable[[Draft], list[Problem]]) -> Dra
 
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(line.decode(), object_pairs_hook=_once, parse_constant=_no_number)
+        value = json.loads(line.decode(), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise BadLineError(
             [Problem("line", f"is not UTF-8 at byte {error.start}", "write it in UTF-8")]
@@ -104,41 +104,40 @@ def _object(line: bytes) -> dict[str, Any]:
     return value
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise BadLineError([Problem(key[:80], "is there twice", "keep one")])
+            raise BadLineError([Problem(key[:80], "is given twice", "keep one")])
         found[key] = value
     return found
 
 
-def _no_number(text: str) -> NoReturn:
-    raise BadLineError(
-        [Problem("line", f"holds {text}, which is not JSON", "write a number, or leave it out")]
-    )
+def _refuse_constant(text: str) -> NoReturn:
+    raise BadLineError([Problem("line", f"holds {text}, which is not JSON", "write a number, or omit it")])
 
 
 def _unknown(key: str) -> Problem:
     close = difflib.get_close_matches(key, _KEYS, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_KEYS)}"
+    hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(_KEYS)}"
     return Problem(key[:80], "is not known", hint)
 
 
-def _no_text(key: str) -> Problem:
-    hint = "leave it out where there is none, or write it in quotes"
-    return Problem(key, "is not a text", hint)
+def _not_text(key: str) -> Problem:
+    return Problem(key, "is not a string", "write it in quotes, or omit it")
 
 
 def _payload(fields: dict[str, Any]) -> bytes:
     if "payload" in fields and "payload_base64" in fields:
-        raise BadLineError([Problem("payload_base64", "is there beside payload", "keep one of the two")])
+        raise BadLineError(
+            [Problem("payload_base64", "is given together with payload", "keep one of the two")]
+        )
     if "payload_base64" in fields:
         try:
             return base64.b64decode(fields["payload_base64"], validate=True)
         except (binascii.Error, ValueError):
             raise BadLineError(
-                [Problem("payload_base64", "is not base64", "encode the bytes anew")]
+                [Problem("payload_base64", "is not base64", "encode the bytes again")]
             ) from None
     if "payload" not in fields:
         raise BadLineError([Problem("payload", "is missing", "add it, or payload_base64 for bytes")])
@@ -146,5 +145,5 @@ def _payload(fields: dict[str, Any]) -> bytes:
         return bytes(fields["payload"].encode())
     except UnicodeEncodeError:
         raise BadLineError(
-            [Problem("payload", "holds half a character (a lone surrogate)", "send bytes as payload_base64")]
+            [Problem("payload", "contains a lone surrogate", "send bytes as payload_base64")]
         ) from None

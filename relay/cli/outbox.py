@@ -1,4 +1,4 @@
-"""This file is `relay outbox`: print its schema, bring it up to date, copy it into another one."""
+"""`relay outbox`: print its schema, upgrade it, copy it to another database."""
 
 import sys
 
@@ -6,27 +6,30 @@ import typer
 
 from relay.cli import outbox_copy, output
 
-outbox_app = typer.Typer(help="The outbox itself.", no_args_is_help=True)
+outbox_app = typer.Typer(help="Create, upgrade and copy the outbox.", no_args_is_help=True)
 outbox_app.command("copy")(outbox_copy.copy)
 
 
 @outbox_app.command("schema")
 def schema() -> None:
-    """Print the statements that create the outbox, to read or to run elsewhere."""
+    """Print the SQL statements that create the outbox."""
     from relay import outbox
-    from relay.cli.common import settings
+    from relay.cli.common import load_settings
 
-    at = settings().outbox
+    at = load_settings().outbox
     text = outbox.schema(at.location)
     sys.stdout.write(text.rstrip("\n") + "\n")
 
 
 @outbox_app.command("upgrade")
 def upgrade() -> None:
-    """Create the outbox, or bring its schema up to date; also within an application's own database."""
-    from relay import outbox
-    from relay.cli.common import settings
+    """Create the outbox, or upgrade its schema.
 
-    at = settings().outbox
+    The outbox may be in an application's own database.
+    """
+    from relay import outbox
+    from relay.cli.common import load_settings
+
+    at = load_settings().outbox
     outbox.upgrade(at.location)
-    output.line(f"the outbox {at.shown} is up to date")
+    output.print_line(f"the outbox {at.shown} is up to date")

@@ -1,4 +1,4 @@
-"""This file is `relay outbox copy`: move an outbox between SQLite and PostgreSQL, as often as it takes."""
+"""`relay outbox copy`: move an outbox between SQLite and PostgreSQL; an interrupted copy is resumed."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -15,36 +15,39 @@ if TYPE_CHECKING:
 
 
 def copy(
-    source: Annotated[str, typer.Argument(metavar="FROM", help="The outbox that is copied: a URL.")],
-    target: Annotated[str, typer.Argument(metavar="TO", help="An empty outbox, or a part of this copy.")],
-    force: Annotated[bool, typer.Option("--force", help="Even while a relay runs on FROM.")] = False,
+    source: Annotated[str, typer.Argument(metavar="FROM", help="URL of the outbox to copy.")],
+    target: Annotated[
+        str, typer.Argument(metavar="TO", help="URL of an empty outbox, or of an interrupted copy of FROM.")
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Copy even while a relay runs on FROM.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Copy an outbox into another one, ids and order unchanged. Cut off anywhere, it goes on when run again.
+    """Copy an outbox to another database; ids and order stay the same.
 
-    Stop relays and applications that write to FROM first; start them on TO when it is done.
+    Stop the relays and applications that write to FROM first, and start them on TO afterwards. An
+    interrupted copy resumes when the command is run again.
     """
-    from relay.cli.common import settings
+    from relay.cli.common import load_settings
     from relay.outbox import shown
     from relay.outbox.transfer import RefusedError
 
-    at = settings().outbox
+    at = load_settings().outbox
     if source == target:
-        output.give_up("FROM and TO are the same outbox")
+        output.fail("FROM and TO are the same outbox")
     try:
         done = asyncio.run(_copied(at, source, target, force=force))
     except RefusedError as refused:
-        output.give_up(str(refused), output.TROUBLE)
+        output.fail(str(refused), output.FAILURE)
     finally:
-        output.end_progress()
+        output.clear_progress()
     if as_json:
         sides = {"from": dict(done.source), "to": dict(done.target)}
-        output.as_json({"written": done.written, "complete": done.complete, **sides})
+        output.print_json({"written": done.written, "complete": done.complete, **sides})
     else:
         _show(done, shown(source), shown(target))
     if not done.complete:
-        output.give_up(
-            "an outbox changed while it was copied; stop what writes to it, and copy again", output.TROUBLE
+        output.fail(
+            "the outbox changed while it was copied; stop what writes to it, and copy again", output.FAILURE
         )
 
 
@@ -54,13 +57,13 @@ async def _copied(at: "OutboxSettings", source: str, target: str, *, force: bool
     async with AsyncExitStack() as opened:
         here = await _side(opened, at, source, create=False, exclusive=not force)
         there = await _side(opened, at, target, create=True, exclusive=True)
-        return await copy_rows(here, there, forced=force, progress=output.progress)
+        return await copy_rows(here, there, forced=force, progress=output.show_progress)
 
 
 async def _side(
     opened: AsyncExitStack, at: "OutboxSettings", url: str, *, create: bool, exclusive: bool
 ) -> "CopySide":
-    """`exclusive`: no relay begins on a file meanwhile, nor another copy. `at`: the names of tables."""
+    """`exclusive`: no relay and no other copy can open a file meanwhile. `at`: schema and prefix."""
     from relay.outbox import open_outbox, shown
     from relay.outbox.transfer import CopySide
 
@@ -71,7 +74,7 @@ async def _side(
 
 
 def _show(done: "Copied", source: str, target: str) -> None:
-    output.table(
+    output.print_table(
         ("state", "from", "to"), [(state, count, done.target[state]) for state, count in done.source.items()]
     )
-    output.line(f"{source} is copied to {target}: {done.written} rows in this run")
+    output.print_line(f"{source} was copied to {target}: {done.written} rows in this run")

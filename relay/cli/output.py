@@ -1,11 +1,12 @@
-"""This file is how commands speak: results on stdout, troubles on stderr, in colour on a terminal alone."""
+"""Output of commands: results on stdout, notes and errors on stderr, colours on a terminal only."""
 
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import typer
 
@@ -13,100 +14,168 @@ from relay.core.validation import Problem
 from relay.observability.logs import printable
 from relay.reports.times import instant
 
-FINE, TROUBLE, WRONG = 0, 1, 2
-"""Exit codes: fine; trouble reported; wrong use or configuration."""
+if TYPE_CHECKING:
+    from rich.text import Text
+
+SUCCESS, FAILURE, USAGE_ERROR = 0, 1, 2
+"""Exit codes; USAGE_ERROR is for wrong arguments and wrong settings alike."""
 
 
-def line(text: str) -> None:
-    """One line of a result."""
+def print_line(text: str) -> None:
+    """One line of the result."""
     sys.stdout.write(printable(text) + "\n")
 
 
-def finish() -> None:
-    """Write out what is still buffered, so that a full disk or a closed pipe is met here."""
-    sys.stdout.flush()
+def print_json(value: object) -> None:
+    """A result for programs."""
+    text = json.dumps(value, ensure_ascii=False, indent=2, default=_to_json)
+    sys.stdout.write("\n".join(map(printable, text.split("\n"))) + "\n")
 
 
-def hush(stream: TextIO) -> None:
-    """Nobody takes what is said here any more: let the rest of it go nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+def _to_json(value: object) -> Any:
+    return instant(value) if isinstance(value, datetime) else str(value)
 
 
-def let_go_of_stderr() -> None:
-    """A log whose reader went away is no failure: Python would make it one while it exits."""
-    try:
-        sys.stderr.flush()
-    except OSError:
-        hush(sys.stderr)
-
-
-def note(text: str) -> None:
+def print_note(text: str) -> None:
     """One line beside the result."""
     sys.stderr.write(printable(text) + "\n")
 
 
-def as_json(value: object) -> None:
-    """A result for programs."""
-    text = json.dumps(value, ensure_ascii=False, indent=2, default=_plain)
-    sys.stdout.write("\n".join(map(printable, text.split("\n"))) + "\n")
+def fail(text: str, code: int = USAGE_ERROR) -> NoReturn:
+    """End the command with an error."""
+    fail_with([text], code)
 
 
-def _plain(value: object) -> Any:
-    return instant(value) if isinstance(value, datetime) else str(value)
-
-
-def give_up(text: str, code: int = WRONG) -> NoReturn:
-    """End the command with a sentence for the person."""
-    note(f"relay: {text}")
-    raise typer.Exit(code)
-
-
-def refuse(problems: Iterable[Problem | str], code: int = WRONG) -> NoReturn:
-    """End the command with everything that is wrong, a line each."""
+def fail_with(problems: Iterable[Problem | str], code: int = USAGE_ERROR) -> NoReturn:
+    """End the command with several errors, one per line."""
     for problem in problems:
-        note(f"relay: {problem}")
+        print_note(f"relay: {problem}")
     raise typer.Exit(code)
+
+
+# --- streams that cannot be written ----------------------------------------------------------------------
+
+
+def flush() -> None:
+    """Write what is buffered, so that a full disk or a closed pipe is reported by the command itself."""
+    sys.stdout.flush()
+
+
+def flush_stderr() -> None:
+    """Ignore a closed stderr: Python would turn it into a failure at exit."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Send the rest of a stream to /dev/null."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, stream.fileno())
+    os.close(devnull)
 
 
 # --- progress ---------------------------------------------------------------------------------------------
 
 
-def progress(done: int, altogether: int, what: str = "messages") -> None:
-    """How far it has come; on a terminal alone."""
+def show_progress(done: int, total: int) -> None:
+    """Replace the progress line; on a terminal only."""
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r{done:,} of {altogether:,} {what}")
+        sys.stderr.write(f"\r{done:,} of {total:,} messages")
         sys.stderr.flush()
 
 
-def end_progress() -> None:
-    """Nothing of it stays."""
+def clear_progress() -> None:
+    """Remove the progress line."""
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
 
 
 # --- tables ---------------------------------------------------------------------------------------------
 
+_STYLES = {
+    "sending": "green", "idle": "green", "delivered": "green", "ok": "green", "done": "green",
+    "initialising": "cyan", "pinging": "cyan", "pending": "cyan", "running": "cyan",
+    "backing-off": "yellow", "paused": "yellow", "stopped": "yellow", "unconfigured": "yellow",
+    "halted": "red", "parked": "red", "failed": "red", "dropped": "dim",
+}  # fmt: skip
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Aligned columns, as a terminal has room for them; piped, a row is a line and every value whole."""
-    cells = [[printable("" if cell is None else str(cell)) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        _fitted(head, cells)
+_GAP, _INDENT = 2, 4
+_MIN_LAST = 30
+"""The last column wraps; it stays beside the others while it has this many characters."""
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Aligned columns, fitted to a terminal's width; piped, each row is one line with every value in full."""
+    if not sys.stdout.isatty():
+        lines = [list(head), *_cells(rows)]
+        widths = [max(len(row[at]) for row in lines) for at in range(len(head))]
+        for row in lines:
+            padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            sys.stdout.write((" " * _GAP).join(padded).rstrip() + "\n")
         return
-    lines = [list(head), *cells]
-    widths = [max(len(row[at]) for row in lines) for at in range(len(head))]
-    for row in lines:
-        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        sys.stdout.write("  ".join(padded).rstrip() + "\n")
-
-
-def _fitted(head: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
 
-    from relay.cli.tables import lay_out
-
     console = Console(highlight=False)
-    for row in lay_out(head, cells, console.width):
-        console.print(row, soft_wrap=True)
+    for line in fit_table(head, rows, console.width):
+        console.print(line, soft_wrap=True)
+
+
+def fit_table(head: Sequence[str], rows: Sequence[Sequence[object]], width: int) -> "Iterator[Text]":
+    """The table's lines, none wider than `width` unless one value is.
+
+    Columns that do not fit beside the others follow on indented lines: a rich.Table would cut message ids
+    and reasons into columns of a few characters instead.
+    """
+    cells = _cells(rows)
+    widths = [max(len(row[at]) for row in (head, *cells)) for at in range(len(head))]
+    groups = _groups(widths, width)
+    yield from _row_lines(head, groups, widths, width, dict.fromkeys(head, "bold"))
+    for row in cells:
+        yield from _row_lines(row, groups, widths, width, _STYLES)
+
+
+def _cells(rows: Sequence[Sequence[object]]) -> list[list[str]]:
+    return [[printable("" if cell is None else str(cell)) for cell in row] for row in rows]
+
+
+def _groups(widths: Sequence[int], width: int) -> Sequence[Sequence[int]]:
+    """Columns that share a line."""
+    groups: list[list[int]] = [[]]
+    used = 0
+    for at, column in enumerate(widths):
+        needed = min(column, _MIN_LAST) if at == len(widths) - 1 else column
+        if groups[-1] and used + needed > width:
+            groups.append([])
+            used = _INDENT
+        groups[-1].append(at)
+        used += column + _GAP
+    return groups
+
+
+def _row_lines(
+    row: Sequence[str],
+    groups: Sequence[Sequence[int]],
+    widths: Sequence[int],
+    width: int,
+    styles: dict[str, str],
+) -> "Iterator[Text]":
+    from rich.text import Text
+
+    for number, columns in enumerate(groups):
+        if number and not any(row[at] for at in columns):
+            continue
+        line, wrapped = Text(" " * _INDENT if number else ""), [""]
+        indent = 0
+        for at in columns:
+            indent, style, cell = len(line), styles.get(row[at], ""), row[at]
+            if at == len(row) - 1:
+                wrapped = textwrap.wrap(cell, max(width - indent, _MIN_LAST // 2)) or [""]
+                cell = wrapped[0]
+            line.append(cell if at == columns[-1] else cell.ljust(widths[at] + _GAP), style)
+        for more in wrapped[1:]:
+            yield line
+            line = Text(" " * indent).append(more)
+        line.rstrip()
+        yield line

@@ -1,4 +1,4 @@
-"""This file is `relay queue`: how many messages wait, by age, and by tenant or document."""
+"""`relay queue`: the number of waiting messages by age, and by tenant or document."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,31 +12,31 @@ if TYPE_CHECKING:
 
 
 def queue(
-    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant.")] = None,
     by: Annotated[
         Literal["tenant", "document"] | None,
-        typer.Option(help="A line for each tenant (unless one is given), or for each document."),
+        typer.Option(help="Group by tenant (the default without --tenant) or by document."),
     ] = None,
     limit: Annotated[
-        int, typer.Option(min=1, help="Count at most so many of each tenant's document.")
+        int, typer.Option(min=1, help="Maximum number counted for each tenant's document.")
     ] = 10_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show how many messages wait, by age; the longest queue first."""
-    from relay.cli.common import at_outbox, settings
+    """Show how many messages wait, by age; longest queue first."""
+    from relay.cli.common import load_settings, with_outbox
     from relay.reports.queue_ages import age_labels, read_queue
 
     name = None if tenant is None else TenantId(tenant.upper())
     lines = by or ("tenant" if tenant is None else "document")
-    found = at_outbox(settings().outbox, lambda outbox: read_queue(outbox, name, lines, limit))
+    found = with_outbox(load_settings().outbox, lambda outbox: read_queue(outbox, name, lines, limit))
     if as_json:
-        output.as_json(found.as_json())
+        output.print_json(found.as_json())
     elif found.rows:
-        output.line("waiting messages by age, up to")
+        output.print_line("waiting messages by age, up to:")
         rows = [_row("all", found.total), *(_row(line.name, line) for line in found.rows)]
-        output.table((lines, "total", *age_labels()), rows)
+        output.print_table((lines, "total", *age_labels()), rows)
     else:
-        output.note("nothing waits")
+        output.print_note("no message is waiting")
 
 
 def _row(name: str, line: "QueueRow") -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""This file is `relay run`: carry messages until stopped, or until nothing is left."""
+"""`relay run`: deliver messages until stopped, or until none is left."""
 
 import signal
 from types import FrameType
@@ -12,33 +12,35 @@ from relay.cli import output
 def run(
     until_empty: Annotated[
         bool,
-        typer.Option("--until-empty", help="End once nothing is due and nothing can become due by itself."),
+        typer.Option("--until-empty", help="Exit once nothing more can be sent without an operator."),
     ] = False,
     within: Annotated[
         float | None,
-        typer.Option(min=0, metavar="SECONDS", help="With --until-empty: give up after so long."),
+        typer.Option(
+            min=0, metavar="SECONDS", help="With --until-empty: exit after this time at the latest."
+        ),
     ] = None,
 ) -> None:
-    """Carry messages to ION until stopped.
+    """Deliver messages to ION until stopped.
 
-    SIGTERM or Ctrl-C lets what is under way land first; a second one ends it at once. SIGHUP reads the
-    settings again. With --until-empty the exit code is 1 if a message was parked, a tenant halted, or a
-    document is not accepted.
+    SIGTERM or Ctrl-C: messages in flight are completed first; a second signal exits at once. SIGHUP reloads
+    the settings. With --until-empty the exit code is 1 if a message was parked, a tenant is halted, or a
+    document is not accepted by ION.
     """
     if within is not None and not until_empty:
-        output.give_up("--within goes with --until-empty")
-    signal.signal(signal.SIGTERM, _leave)  # until the relay itself listens; what follows takes a moment
-    from relay.cli.common import settings
+        output.fail("--within requires --until-empty")
+    signal.signal(signal.SIGTERM, _exit)  # until the relay installs its own handler
+    from relay.cli.common import load_settings
     from relay.daemon import app
     from relay.observability import logs
 
-    first = settings()
-    if not first.tenants and first.tenants_dir is None:  # a folder may be filled later
-        output.give_up("no tenant is configured; set RELAY_TENANTS__<TENANT>__LOGICAL_ID and its credentials")
-    logs.configure(first.log.level, first.log.format)
-    raise typer.Exit(app.run(first, settings, until_empty=until_empty, within=within))
+    settings = load_settings()
+    if not settings.tenants and settings.tenants_dir is None:  # a folder may be filled later
+        output.fail("no tenant is configured; set RELAY_TENANTS__<TENANT>__LOGICAL_ID and its credentials")
+    logs.configure(settings.log.level, settings.log.format)
+    raise typer.Exit(app.run(settings, load_settings, until_empty=until_empty, within=within))
 
 
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    """Stopped before anything began."""
-    raise typer.Exit(output.FINE)
+def _exit(_number: int, _frame: FrameType | None) -> None:
+    """Stopped before the relay started."""
+    raise typer.Exit(output.SUCCESS)

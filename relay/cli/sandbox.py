@@ -1,4 +1,4 @@
-"""This file is `relay sandbox`: an ION simulator to serve, and to ask while it runs."""
+"""`relay sandbox`: run an ION simulator, and query it while it runs."""
 
 import asyncio
 import errno
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from relay.cli import output
-from relay.cli.faults import DEFAULT_URL, PORT, Json, Url, ask, complain, faults_app
+from relay.cli.faults import DEFAULT_URL, PORT, Json, Url, fail_remote, faults_app, request
 from relay.reports.times import instant
 from relay.sandbox import FaultError, Sandbox, remote
 from relay.sandbox.running import read_faults, read_tenant, serve
@@ -21,55 +21,65 @@ from relay.sandbox.server import MAX_MESSAGE_BYTES
 from relay.sandbox.tenants import DEFAULT_DOCUMENTS
 
 TENANTS = ("ACME_PRD,lid://acme.orders.1", "GLOBEX_TST,lid://globex.orders.1,oauth1")
-_KEPT = 64 * 1024 * 1024
+_PAYLOAD_BYTES = 64 * 1024 * 1024
 
-sandbox_app = typer.Typer(
-    help="An ION simulator to try the relay on, with faults to inject.", invoke_without_command=True
-)
+sandbox_app = typer.Typer(help="Run an ION simulator, with faults to inject.", invoke_without_command=True)
 sandbox_app.add_typer(faults_app, name="faults")
 
-Tenant = Annotated[str | None, typer.Option("--tenant", help="Of this tenant only.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 selects a free one.")]
+Tenants = Annotated[
+    list[str] | None,
+    typer.Option("--tenant", help="A tenant: ID[,LOGICAL_ID][,oauth1|oauth2]; repeat for more."),
+]
+Accept = Annotated[list[str] | None, typer.Option(help="A document to accept; repeat for more.")]
+FaultsFile = Annotated[Path | None, typer.Option(help="Faults to start with: a TOML or JSON file.")]
+Directory = Annotated[
+    Path | None, typer.Option(help="Directory for .ionapi files and credentials; existing ones are reused.")
+]
+KeepPayloads = Annotated[bool, typer.Option(help="Keep the newest payloads, up to 64 MiB.")]
+MaxMessageBytes = Annotated[int, typer.Option(min=1, help="Larger documents are rejected with 413.")]
+HotLoop = Annotated[
+    int, typer.Option(min=1, help="More failed cycles per second than this are reported as a hot loop.")
+]
+ReadyFile = Annotated[
+    Path | None, typer.Option(help="File to write once it listens: address, pid and environment as JSON.")
+]
+
+Tenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant.")]
 
 
 @sandbox_app.callback()
 def sandbox(
     context: typer.Context,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = PORT,
-    tenant: Annotated[
-        list[str] | None, typer.Option(help="ID[,LOGICAL_ID][,oauth1|oauth2]; repeat for more.")
-    ] = None,
-    accept: Annotated[list[str] | None, typer.Option(help="A document to accept; repeat for more.")] = None,
-    faults: Annotated[Path | None, typer.Option(help="Rules to begin with, TOML or JSON.")] = None,
-    directory: Annotated[
-        Path | None, typer.Option(help="For .ionapi files and credentials; kept ones are used again.")
-    ] = None,
-    keep_payloads: Annotated[bool, typer.Option(help="Keep the newest payloads, up to 64 MiB.")] = True,
-    max_message_bytes: Annotated[
-        int, typer.Option(min=1, help="Larger documents are answered 413.")
-    ] = MAX_MESSAGE_BYTES,
-    hot_loop: Annotated[int, typer.Option(min=1, help="Failed rounds a second that are no hot loop.")] = 10,
-    ready_file: Annotated[
-        Path | None, typer.Option(help="Written once it listens: address, pid, environment, as JSON.")
-    ] = None,
+    port: Port = PORT,
+    tenant: Tenants = None,
+    accept: Accept = None,
+    faults: FaultsFile = None,
+    directory: Directory = None,
+    keep_payloads: KeepPayloads = True,
+    max_message_bytes: MaxMessageBytes = MAX_MESSAGE_BYTES,
+    hot_loop: HotLoop = 10,
+    ready_file: ReadyFile = None,
     as_json: Json = False,
 ) -> None:
-    """Serve an ION simulator until SIGINT or SIGTERM, and print the variables that point a relay at it."""
+    """Run an ION simulator until SIGINT or SIGTERM; prints the variables that point a relay at it."""
     if context.invoked_subcommand is not None:
         return
-    kept = _KEPT if keep_payloads else 0
-    with tempfile.TemporaryDirectory(prefix="relay-sandbox-") as own:
-        place = (directory or Path(own)).resolve()
+    with tempfile.TemporaryDirectory(prefix="relay-sandbox-") as temporary:
+        folder = (directory or Path(temporary)).resolve()
+        documents = accept or list(DEFAULT_DOCUMENTS)
         try:
-            tenants = [
-                read_tenant(text, accept or list(DEFAULT_DOCUMENTS), place) for text in tenant or TENANTS
-            ]
             served = Sandbox(
-                tenants, port=port, max_message_bytes=max_message_bytes, payload_bytes=kept, hot_loop=hot_loop
+                [read_tenant(text, documents, folder) for text in tenant or TENANTS],
+                port=port,
+                max_message_bytes=max_message_bytes,
+                payload_bytes=_PAYLOAD_BYTES if keep_payloads else 0,
+                hot_loop=hot_loop,
             )
             served.add_faults(read_faults(faults) if faults is not None else [])
         except (ValueError, FaultError, OSError) as error:
-            output.give_up(str(error))
-        _run(served, place, as_json, ready_file)
+            output.fail(str(error))
+        _run(served, folder, as_json, ready_file)
 
 
 def _run(served: Sandbox, directory: Path, as_json: bool, ready: Path | None) -> None:
@@ -77,37 +87,42 @@ def _run(served: Sandbox, directory: Path, as_json: bool, ready: Path | None) ->
         import uvloop
 
         factory: Any = uvloop.new_event_loop
-    except ImportError:  # it is for Linux alone
+    except ImportError:  # only on Linux
         factory = None
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
             runner.run(serve(served, directory, _announce, as_json=as_json, ready=ready))
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            output.give_up(
-                f"port {served.port} on 127.0.0.1 is taken; give another with --port, or 0 for any"
+            output.fail(
+                f"port {served.port} on 127.0.0.1 is in use; give another with --port, or 0 for a free one"
             )
-        output.give_up(str(error))
+        output.fail(str(error))
 
 
 def _announce(text: str) -> None:
-    """At once, also into a pipe: somebody waits for it."""
+    """Write at once, also into a pipe: a script waits for it."""
     sys.stdout.write(text)
-    output.finish()
+    output.flush()
 
 
-# --- what it saw ----------------------------------------------------------------------------------
+# --- queries -------------------------------------------------------------------------------------
 
 
 @sandbox_app.command("record")
 def record(
     tenant: Tenant = None,
-    document: Annotated[str | None, typer.Option(help="Of this document only.")] = None,
-    sent_twice: Annotated[bool, typer.Option("--sent-twice", help="Only those that came again.")] = False,
+    document: Annotated[str | None, typer.Option(help="Only this document.")] = None,
+    sent_twice: Annotated[
+        bool, typer.Option("--sent-twice", help="Only messages that were received more than once.")
+    ] = False,
     url: Url = DEFAULT_URL,
     as_json: Json = False,
 ) -> None:
-    """List the messages it took, in the order of arrival; as JSON one a line."""
+    """List the accepted messages in order of arrival.
+
+    JSON is printed as one object per line.
+    """
     query = {"tenant": tenant, "document": document, "sent_twice": "1" if sent_twice else None}
     _list(
         url,
@@ -121,81 +136,90 @@ def record(
 
 @sandbox_app.command("payload")
 def payload(tenant_id: str, message_id: str, url: Url = DEFAULT_URL) -> None:
-    """Write the document of one message to standard output, byte for byte."""
+    """Write the document of a message to standard output."""
     path = "/".join(urllib.parse.quote(part, safe="") for part in (tenant_id, message_id))
     try:
         sys.stdout.buffer.write(remote.fetch(url, "GET", f"record/{path}/payload"))
     except remote.RemoteError as error:
-        complain(error)
+        fail_remote(error)
 
 
 @sandbox_app.command("requests")
 def requests(
     tenant: Tenant = None,
-    call: Annotated[str | None, typer.Option(help="ping, versions, acceptedDocuments, post, token.")] = None,
+    call: Annotated[
+        str | None, typer.Option(help="Only this call: ping, versions, acceptedDocuments, post or token.")
+    ] = None,
     url: Url = DEFAULT_URL,
     as_json: Json = False,
 ) -> None:
-    """List the requests that came, in the order they began; as JSON one a line."""
+    """List the requests in order of arrival.
+
+    JSON is printed as one object per line.
+    """
     shown = ("tenant_id", "call", "status", "code", "message_id", "why")
     _list(url, "requests", "requests", {"tenant": tenant, "call": call}, as_json, shown)
 
 
 @sandbox_app.command("violations")
 def violations(tenant: Tenant = None, url: Url = DEFAULT_URL, as_json: Json = False) -> None:
-    """List what clients did against the guide's sequence; exit code 1 if there is any."""
+    """List what clients did against the protocol.
+
+    The exit code is 1 if there is any violation.
+    """
     shown = ("tenant_id", "kind", "message_id", "reason")
     if _list(url, "violations", "violations", {"tenant": tenant}, as_json, shown):
-        raise typer.Exit(output.TROUBLE)
+        raise typer.Exit(output.FAILURE)
 
 
 @sandbox_app.command("summary")
 def summary(url: Url = DEFAULT_URL) -> None:
-    """Print what it took and saw, by tenant, as JSON."""
-    output.as_json(ask(url, "GET", ""))
+    """Print counts of messages and requests by tenant, as JSON."""
+    output.print_json(request(url, "GET", ""))
 
 
 @sandbox_app.command("activate")
 def activate(
     tenant_id: str,
     application: Annotated[
-        str, typer.Option(help="The application's address, before /service: http://127.0.0.1:8482/ACME_PRD.")
+        str, typer.Option(help="URL of the application, without /service: http://127.0.0.1:8482/ACME_PRD.")
     ],
-    consumer_key: Annotated[str, typer.Option(help="The key that the application issued for ION.")],
-    consumer_secret: Annotated[str, typer.Option(help="That key's secret.")],
+    consumer_key: Annotated[str, typer.Option(help="Consumer key that the application issued for ION.")],
+    consumer_secret: Annotated[str, typer.Option(help="Secret of that key.")],
     url: Url = DEFAULT_URL,
     as_json: Json = False,
 ) -> None:
-    """Activate a connection point as ION does where the application also receives: call there first.
+    """Activate a bidirectional connection point as ION does.
 
-    Unless ping, versions and protocol are answered well, it is inactive then, and the exit code 1.
+    The simulator calls the application first: if ping, versions or protocol fails, the connection point
+    stays inactive, and the exit code is 1.
     """
-    given = {"url": application, "consumer_key": consumer_key, "consumer_secret": consumer_secret}
-    told = ask(url, "POST", f"tenants/{urllib.parse.quote(tenant_id, safe='')}/activate", given)
+    body = {"url": application, "consumer_key": consumer_key, "consumer_secret": consumer_secret}
+    outcome = request(url, "POST", f"tenants/{urllib.parse.quote(tenant_id, safe='')}/activate", body)
     if as_json:
-        output.as_json(told)
+        output.print_json(outcome)
     else:
-        for visit in told["visits"]:
-            output.line(f"{visit['call']}  {visit['status'] or 'no answer'}  {visit['answer']}")
-        output.line(f"the connection point is {'active' if told['activated'] else 'inactive'}")
-    if not told["activated"]:
-        raise typer.Exit(output.TROUBLE)
+        for visit in outcome["visits"]:
+            output.print_line(f"{visit['call']}  {visit['status'] or 'no answer'}  {visit['answer']}")
+        output.print_line(f"the connection point is {'active' if outcome['activated'] else 'inactive'}")
+    if not outcome["activated"]:
+        raise typer.Exit(output.FAILURE)
 
 
 def _list(
     url: str, path: str, name: str, query: dict[str, str | None], as_json: bool, shown: tuple[str, ...]
 ) -> int:
-    """Print a list, one item a line; how many there were."""
+    """Print a list, one item per line; the number of items."""
     number = 0
     try:
         for item in remote.pages(url, path, name, query):
             number += 1
-            output.line(json.dumps(item) if as_json else _brief(item, shown))
+            output.print_line(json.dumps(item) if as_json else _format_item(item, shown))
     except remote.RemoteError as error:
-        complain(error)
+        fail_remote(error)
     return number
 
 
-def _brief(item: dict[str, Any], shown: tuple[str, ...]) -> str:
+def _format_item(item: dict[str, Any], shown: tuple[str, ...]) -> str:
     when = instant(datetime.fromtimestamp(item["at"], UTC))
     return "  ".join([str(when), *(str(item[key]) for key in shown if item[key] not in {None, ""})])

@@ -1,4 +1,4 @@
-"""This file is `relay tenants`: list and show them, pause one, let it go on, have ION asked again."""
+"""`relay tenants`: list and show tenants, pause and resume them, retry ION now."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from relay.reports.overview import Overview
     from relay.reports.tenant import TenantReport
 
-tenants_app = typer.Typer(help="Look at tenants, pause and resume them, ask ION again.", no_args_is_help=True)
+tenants_app = typer.Typer(
+    help="List and show tenants; pause and resume them, retry ION now.", no_args_is_help=True
+)
 
 TenantArgument = Annotated[str, typer.Argument(metavar="TENANT")]
 
@@ -24,25 +26,24 @@ TenantArgument = Annotated[str, typer.Argument(metavar="TENANT")]
 @tenants_app.command("list")
 def tenants_list(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List the tenants that are configured or have messages."""
-    from relay.cli.common import settings
-    from relay.cli.status import overview
+    from relay.cli.common import load_settings, read_overview
 
-    known = settings()
+    settings = load_settings()
     rows = [
         {
             "tenant_id": tenant.tenant_id,
             "configured": tenant.configured,
             "state": tenant.state,
             "reason": tenant.reason,
-            "logical_id": known.tenants[tenant.tenant_id].logical_id if tenant.configured else None,
+            "logical_id": settings.tenants[tenant.tenant_id].logical_id if tenant.configured else None,
         }
-        for tenant in overview(known).tenants
+        for tenant in read_overview(settings).tenants
     ]
     if as_json:
-        output.as_json(rows)
+        output.print_json(rows)
     else:
         names = ("tenant_id", "state", "logical_id", "reason")
-        output.table(
+        output.print_table(
             ("tenant", "state", "logical id", "reason"), [[row[name] for name in names] for row in rows]
         )
 
@@ -51,111 +52,120 @@ def tenants_list(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
 def show(
     tenant: TenantArgument, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
-    """Tell why a tenant waits: its state, its documents by age, and the lanes that are held and by what."""
-    from relay.cli.common import at_outbox, configured, settings
+    """Show why a tenant's messages wait.
+
+    That is its state, its documents by age, and its blocked lanes.
+    """
+    from relay.cli.common import configured_tenants, load_settings, with_outbox
     from relay.core.model import TenantId
-    from relay.reports import tenant as view
+    from relay.reports import tenant as tenant_report
     from relay.reports.overview import read_overview
 
-    known, name = settings(), TenantId(tenant.upper())
+    settings, name = load_settings(), TenantId(tenant.upper())
 
-    async def work(outbox: "Store") -> "view.TenantReport":
-        seen = await read_overview(outbox, configured(known), datetime.now(UTC))
-        if not seen.knows(name):
-            _give_up(tenant, seen)
-        return await view.read_tenant(outbox, name, seen)
+    async def work(outbox: "Store") -> "TenantReport":
+        overview = await read_overview(outbox, configured_tenants(settings), datetime.now(UTC))
+        if not overview.knows(name):
+            _fail_unknown(tenant, overview)
+        return await tenant_report.read_tenant(outbox, name, overview)
 
-    told = at_outbox(known.outbox, work)
+    report = with_outbox(settings.outbox, work)
     if as_json:
-        output.as_json(told.as_json())
+        output.print_json(report.as_json())
     else:
-        _tell(told)
+        _print(report)
 
 
 @tenants_app.command("pause")
 def pause(
     tenant: TenantArgument,
-    reason: Annotated[str, typer.Option(help="Why; the status shows it.")] = "paused by hand",
+    reason: Annotated[str, typer.Option(help="Why; shown by relay status.")] = "paused by hand",
 ) -> None:
-    """Send nothing more of this tenant until it is resumed; lasts over restarts."""
-    from relay.cli.common import who
+    """Stop sending for a tenant until it is resumed.
+
+    A pause survives restarts of the relay.
+    """
+    from relay.cli.common import current_user
 
     if not reason.strip():
-        output.give_up("--reason: give one, or leave the option out")
+        output.fail("--reason is empty; give a reason, or omit the option")
 
-    async def decide(outbox: "Store", name: "TenantId") -> None:
-        await outbox.pause(name, reason, who())
+    async def act(outbox: "Store", name: "TenantId") -> None:
+        await outbox.pause(name, reason, current_user())
 
-    name = _decided(tenant, decide)
-    output.line(f"{name} is paused: {reason}; end it with: relay tenants resume {name}")
+    name = _act_on(tenant, act)
+    output.print_line(f"{name} is paused: {reason}; resume it with: relay tenants resume {name}")
 
 
 @tenants_app.command("resume")
 def resume(tenant: TenantArgument) -> None:
-    """Let a paused or halted tenant begin again at once."""
-    from relay.cli.common import who
+    """Resume a paused or halted tenant at once."""
+    from relay.cli.common import current_user
 
-    async def decide(outbox: "Store", name: "TenantId") -> None:
-        await outbox.resume(name, who())
+    async def act(outbox: "Store", name: "TenantId") -> None:
+        await outbox.resume(name, current_user())
 
-    output.line(f"{_decided(tenant, decide)} is resumed")
+    output.print_line(f"{_act_on(tenant, act)} is resumed")
 
 
 @tenants_app.command("ask")
 def ask(tenant: TenantArgument) -> None:
-    """Try ION again now: ends the wait between two tries, and that of refused credentials; a pause stays."""
-    from relay.cli.common import who
+    """Retry ION now instead of waiting for the next attempt.
 
-    async def decide(outbox: "Store", name: "TenantId") -> None:
-        await outbox.ask(name, who())
+    This ends a back-off, and the halt of refused credentials; a pause stays.
+    """
+    from relay.cli.common import current_user
 
-    output.line(f"{_decided(tenant, decide)}: ION is asked again, if a relay carries it")
+    async def act(outbox: "Store", name: "TenantId") -> None:
+        await outbox.ask(name, current_user())
+
+    output.print_line(f"{_act_on(tenant, act)}: ION is retried now, if a relay owns the tenant")
 
 
-def _decided(given: str, decide: "Callable[[Store, TenantId], Awaitable[None]]") -> str:
-    """Decide about a tenant that is configured here or known to the outbox; its name."""
-    from relay.cli.common import at_outbox, configured, settings
+def _act_on(given: str, act: "Callable[[Store, TenantId], Awaitable[None]]") -> str:
+    """Change a tenant that is configured here or known to the outbox; its name."""
+    from relay.cli.common import configured_tenants, load_settings, with_outbox
     from relay.core.model import TenantId
     from relay.reports.overview import read_overview
 
-    known, name = settings(), TenantId(given.upper())
+    settings, name = load_settings(), TenantId(given.upper())
 
     async def work(outbox: "Store") -> None:
-        seen = await read_overview(outbox, configured(known), datetime.now(UTC))
-        if not seen.knows(name):
-            _give_up(given, seen)
-        await decide(outbox, name)
+        overview = await read_overview(outbox, configured_tenants(settings), datetime.now(UTC))
+        if not overview.knows(name):
+            _fail_unknown(given, overview)
+        await act(outbox, name)
 
-    at_outbox(known.outbox, work)
+    with_outbox(settings.outbox, work)
     return name
 
 
-def _give_up(given: str, seen: "Overview") -> NoReturn:
-    names = ", ".join(seen.names()) or "none"
-    output.give_up(f"there is no tenant {given}; there are: {names}")
+def _fail_unknown(given: str, overview: "Overview") -> NoReturn:
+    names = ", ".join(overview.names()) or "none"
+    output.fail(f"there is no tenant {given}; known tenants: {names}")
 
 
-def _tell(told: "TenantReport") -> None:
-    now, tenant = told.context.now, told.tenant
+def _print(report: "TenantReport") -> None:
+    now, tenant = report.context.now, report.tenant
     count = tenant.count
     reason = f": {tenant.reason}" if tenant.reason else ""
     since = f" for {time_since(tenant.since, now)}" if tenant.since else ""
-    owned = f", carried by {tenant.relay}" if tenant.relay else ""
-    output.line(f"tenant {tenant.tenant_id} is {tenant.state}{since}{owned}{reason}")
+    owned = f", owned by {tenant.relay}" if tenant.relay else ""
+    output.print_line(f"tenant {tenant.tenant_id} is {tenant.state}{since}{owned}{reason}")
     counted = (f"{getattr(count, state)} {state}" for state in ("pending", "delivered", "parked", "dropped"))
-    output.line("  " + ", ".join(counted))
-    for wait in told.waits_for:
-        output.line(wait.sentence(now, "Its messages wait for"))
-    if told.documents:
-        answers = {True: "yes", False: "no", None: "not known"}
+    output.print_line("  " + ", ".join(counted))
+    for wait in report.waits_for:
+        output.print_line(wait.sentence(now, "Its messages wait for"))
+    if report.documents:
+        answers = {True: "yes", False: "no", None: "unknown"}
         rows = [
             (document.name, answers[document.accepted], sum(document.ages.counts), *document.ages.counts)
-            for document in told.documents
+            for document in report.documents
         ]
-        output.table(("document", "accepted", "waiting", *age_labels()), rows)
-    for lane in told.lanes:
+        output.print_table(("document", "accepted", "waiting", *age_labels()), rows)
+    for lane in report.lanes:
         key = "without a key" if lane.ordering_key is None else f"of key {lane.ordering_key}"
-        output.line(
-            f"the lane {key} is held by {lane.head.message_id}, tried again "
+        output.print_line(
+            f"the lane {key} is blocked by {lane.head.message_id}, retried "
             f"{time_until(lane.head.not_before, now)}: {lane.head.reason}; {lane.behind} behind it"
         )

@@ -1,4 +1,4 @@
-"""This file is `relay status --watch`: how every tenant is, every two seconds anew, until q or Ctrl-C."""
+"""`relay status --watch`: the state of every tenant, refreshed until q or Ctrl-C."""
 
 import asyncio
 import os
@@ -14,10 +14,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from relay.cli import output
-from relay.cli.common import at_outbox, configured
-from relay.cli.status import HEAD, above, table
-from relay.cli.tables import lay_out
+from relay.cli import output, overview_table
+from relay.cli.common import configured_tenants, with_outbox
 from relay.core.ports import StoreError
 from relay.observability.logs import printable
 from relay.reports.overview import Overview, read_overview
@@ -27,48 +25,46 @@ if TYPE_CHECKING:
     from relay.config.settings import Settings
     from relay.core.ports import Store
 
-EVERY = 2.0
-"""Seconds between two looks."""
+REFRESH_SECONDS = 2.0
 
 Show = Callable[[Overview | str], None]
 """Shows an overview, or why there is none now."""
 
 
-def watch_status(known: "Settings") -> None:
-    """Until a person ends it: redrawn in place on a terminal, one after the other where piped."""
+def watch_status(settings: "Settings") -> None:
+    """Redraw in place on a terminal; piped, print one table after the other."""
 
     async def work(outbox: "Store") -> None:
-        with _screen() if sys.stdout.isatty() else nullcontext(_print) as show, _quitting() as quit_:
-            while not quit_.is_set():
-                show(await _seen(outbox, known))
+        with _screen() if sys.stdout.isatty() else nullcontext(_print) as show, _quit_key() as quitting:
+            while not quitting.is_set():
+                show(await _read(outbox, settings))
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(quit_.wait(), EVERY)
+                    await asyncio.wait_for(quitting.wait(), REFRESH_SECONDS)
 
     with suppress(KeyboardInterrupt):
-        at_outbox(known.outbox, work)
+        with_outbox(settings.outbox, work)
 
 
-async def _seen(outbox: "Store", known: "Settings") -> Overview | str:
-    """An outbox in passing trouble is said, and asked again."""
+async def _read(outbox: "Store", settings: "Settings") -> Overview | str:
+    """A temporary error of the outbox is shown, and the outbox queried again."""
     try:
-        return await read_overview(outbox, configured(known), datetime.now(UTC))
+        return await read_overview(outbox, configured_tenants(settings), datetime.now(UTC))
     except StoreError as error:
         if error.lasting:
             raise
         return str(error)
 
 
-def _print(seen: Overview | str) -> None:
-    if isinstance(seen, str):
-        output.note(f"relay: {seen}")
+def _print(overview: Overview | str) -> None:
+    if isinstance(overview, str):
+        output.print_note(f"relay: {overview}")
         return
-    output.line(instant(seen.at))
-    for text in above(seen):
-        output.line(text)
-    if rows := table(seen.tenants, seen):
-        output.table(HEAD, rows)
-    output.line("")
-    output.finish()
+    for text in (instant(overview.at), *overview_table.summary(overview)):
+        output.print_line(text)
+    if overview.tenants:
+        output.print_table(overview_table.HEAD, overview_table.rows(overview.tenants, overview.at))
+    output.print_line("")
+    output.flush()
 
 
 @contextmanager
@@ -76,8 +72,8 @@ def _screen() -> Iterator[Show]:
     console = Console(highlight=False)
     with Live(console=console, screen=True, auto_refresh=False) as live:
 
-        def show(seen: Overview | str) -> None:
-            lines = _drawn(seen, console.width)
+        def show(overview: Overview | str) -> None:
+            lines = _draw(overview, console.width)
             room = console.height - 1
             if len(lines) > room:
                 lines = [*lines[: room - 1], Text(f"… and {len(lines) - room + 1} more lines")]
@@ -86,33 +82,33 @@ def _screen() -> Iterator[Show]:
         yield show
 
 
-def _drawn(seen: Overview | str, width: int) -> Sequence[Text]:
-    if isinstance(seen, str):
-        return [Text(printable(seen))]
-    rows = [[printable(str(cell)) for cell in row] for row in table(seen.by_urgency, seen)]
+def _draw(overview: Overview | str, width: int) -> Sequence[Text]:
+    if isinstance(overview, str):
+        return [Text(printable(overview))]
+    rows = overview_table.rows(overview.by_urgency, overview.at)
     return [
-        Text(f"{instant(seen.at)}   q ends", style="dim"),
-        *(Text(printable(text)) for text in above(seen)),
-        *(lay_out(HEAD, rows, width) if rows else ()),
+        Text(f"{instant(overview.at)}   q: quit", style="dim"),
+        *(Text(printable(text)) for text in overview_table.summary(overview)),
+        *(output.fit_table(overview_table.HEAD, rows, width) if rows else ()),
     ]
 
 
 @contextmanager
-def _quitting() -> Iterator[asyncio.Event]:
-    """Set once a person typed q; where nobody types, only Ctrl-C ends it."""
+def _quit_key() -> Iterator[asyncio.Event]:
+    """An event that is set once the operator types q; without a keyboard only Ctrl-C ends the command."""
     pressed = asyncio.Event()
     if not sys.stdin.isatty():
         yield pressed
         return
     loop, keyboard = asyncio.get_running_loop(), sys.stdin.fileno()
 
-    def typed() -> None:
+    def read_key() -> None:
         if os.read(keyboard, 64)[:1] in (b"q", b"Q", b""):
             pressed.set()
 
     before = termios.tcgetattr(keyboard)
     tty.setcbreak(keyboard)
-    loop.add_reader(keyboard, typed)
+    loop.add_reader(keyboard, read_key)
     try:
         yield pressed
     finally:

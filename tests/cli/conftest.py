@@ -35,7 +35,7 @@ TENANTS = {
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """How a command ended, and what it said."""
+    """A command's exit code and output."""
 
     code: int
     out: str
@@ -43,31 +43,36 @@ class Ran:
 
     @property
     def json(self) -> Any:
-        """Its output, as a program reads it."""
+        """Its output as JSON."""
         return json.loads(self.out)
 
 
-class Person:
-    """Someone at a shell, in a folder with two tenants configured."""
+class Operator:
+    """An operator at a shell, in a directory with two tenants configured."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]) -> None:
         self.folder, self._patch, self._capture = folder, patch, capture
         for name in [name for name in os.environ if name.upper().startswith("RELAY_")]:
             patch.delenv(name)
         patch.chdir(folder)
-        self.sets(TENANTS)
+        self.set(TENANTS)
 
-    def sets(self, environ: dict[str, str]) -> None:
+    def set(self, environ: dict[str, str]) -> None:
         """Set variables."""
         for name, text in environ.items():
             self._patch.setenv(name, text)
 
-    def unsets(self, prefix: str) -> None:
-        """Unset the variables that begin so."""
+    def unset(self, prefix: str) -> None:
+        """Unset the variables with this prefix."""
         for name in [name for name in os.environ if name.startswith(prefix)]:
             self._patch.delenv(name)
 
-    def runs(self, *arguments: str, given: bytes = b"") -> Ran:
+    @property
+    def environment(self) -> dict[str, str]:
+        """For a command in a process of its own."""
+        return os.environ | {"PYTHONPATH": str(ROOT)}
+
+    def run(self, *arguments: str, given: bytes = b"") -> Ran:
         """Run a command in this process, with this on its standard input."""
         self._patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given), encoding="utf-8"))
         self._capture.readouterr()
@@ -80,11 +85,11 @@ class Person:
         assert isinstance(code, int)
         return Ran(code, out, err)
 
-    def starts(self, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    def start(self, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
         """Run a command as a process of its own."""
         return subprocess.run(
             [sys.executable, "-m", "relay", *arguments],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=self.environment,
             cwd=self.folder,
             text=True,
             check=False,
@@ -93,7 +98,7 @@ class Person:
         )
 
     def at_outbox(self, work: Callable[[Store], Awaitable[T]]) -> T:
-        """What a relay or another program does to the outbox meanwhile."""
+        """Run what a relay or another program does to the outbox."""
 
         async def run() -> T:
             outbox = await open_outbox(f"sqlite:///{self.folder / 'relay.db'}")
@@ -104,10 +109,10 @@ class Person:
 
         return asyncio.run(run())
 
-    def hands_over(self, *ids: str, tenant: str = "ACME", document: str = "Sync.SalesOrder") -> None:
-        """Put messages with these ids into the outbox."""
+    def enqueue(self, *ids: str, tenant: str = "ACME", document: str = "Sync.SalesOrder") -> None:
+        """Enqueue messages with these ids."""
         for given in ids:
-            ran = self.runs(
+            ran = self.run(
                 "enqueue",
                 "--tenant",
                 tenant,
@@ -120,13 +125,13 @@ class Person:
             )
             assert ran == Ran(0, f"{given}\n", "")
 
-    def listed(self, *arguments: str) -> Sequence[dict[str, Any]]:
-        """The messages there are."""
-        found: list[dict[str, Any]] = self.runs("messages", "list", "--json", *arguments).json
+    def list_messages(self, *arguments: str) -> Sequence[dict[str, Any]]:
+        """The messages of the outbox."""
+        found: list[dict[str, Any]] = self.run("messages", "list", "--json", *arguments).json
         return found
 
 
 @pytest.fixture
-def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Person:
-    """Someone at a shell."""
-    return Person(tmp_path, monkeypatch, capsys)
+def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Operator:
+    """An operator at a shell."""
+    return Operator(tmp_path, monkeypatch, capsys)

@@ -1,4 +1,4 @@
-"""Decisions at the command line: exactly what was shown, in chunks, ended by Ctrl-C; and the audit of them."""
+"""Bulk actions: exactly the messages previewed, in chunks, cancelled by Ctrl-C; and their audit."""
 
 import os
 import pty
@@ -8,12 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from relay.cli.common import who
+from relay.cli.common import current_user
 from relay.core.admin import AuditEntry, Filter
 from relay.core.model import AuditId, Delivered, DocumentName, Draft, MessageId, Parked, TenantId
 from relay.core.ports import Store
@@ -21,36 +20,35 @@ from relay.outbox import SqliteOutbox
 from relay.outbox.sqlite import bulk
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Person
+    from tests.cli.conftest import Operator
 
-ROOT = Path(__file__).resolve().parents[2]
 ACME = TenantId("ACME")
 
 
-def enqueue(person: "Person", count: int) -> None:
-    """So many at one go."""
+def enqueue(operator: "Operator", count: int) -> None:
+    """This many messages in one transaction."""
     drafts = [Draft(ACME, DocumentName("Sync.SalesOrder"), b"x", MessageId(f"m{i}")) for i in range(count)]
 
     async def work(store: Store) -> None:
         await store.add(drafts)
 
-    person.hands_over("first")  # makes the outbox
-    person.at_outbox(work)
+    operator.enqueue("first")  # makes the outbox
+    operator.at_outbox(work)
 
 
-def audit(person: "Person", *arguments: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = person.runs("audit", "--json", *arguments).json
+def audit(operator: "Operator", *arguments: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = operator.run("audit", "--json", *arguments).json
     return found
 
 
-def test_every_decision_is_in_the_audit_with_who_and_why(person: "Person") -> None:
-    person.hands_over("m1", "m2")
-    person.runs("messages", "park", "m1", "--reason", "wrong price")
-    person.runs("messages", "retry", "--tenant", "acme", "--yes")
-    person.runs("tenants", "pause", "ACME", "--reason", "holidays")
-    person.runs("tenants", "ask", "ACME")
-    person.runs("tenants", "resume", "ACME")
-    entries = audit(person)
+def test_every_action_is_in_the_audit_with_its_operator_and_reason(operator: "Operator") -> None:
+    operator.enqueue("m1", "m2")
+    operator.run("messages", "park", "m1", "--reason", "wrong price")
+    operator.run("messages", "retry", "--tenant", "acme", "--yes")
+    operator.run("tenants", "pause", "ACME", "--reason", "holidays")
+    operator.run("tenants", "ask", "ACME")
+    operator.run("tenants", "resume", "ACME")
+    entries = audit(operator)
     assert [(entry["what"], entry["tenant_id"], entry["messages"], entry["reason"]) for entry in entries] == [
         ("resume", "ACME", 0, ""),
         ("ask", "ACME", 0, ""),
@@ -58,106 +56,111 @@ def test_every_decision_is_in_the_audit_with_who_and_why(person: "Person") -> No
         ("retry", "ACME", 1, ""),
         ("park", None, 1, "wrong price"),
     ]
-    assert {entry["who"] for entry in entries} == {who()}
-    assert re.fullmatch(r".+@.+", who())
+    assert {entry["who"] for entry in entries} == {current_user()}
+    assert re.fullmatch(r".+@.+", current_user())
     assert set(entries[0]) == {
         "id", "at", "who", "what", "tenant_id", "selection", "reason", "messages", "outcome", "ended_at",
     }  # fmt: skip
     assert entries[4]["selection"] == "m1"
-    assert len(audit(person, "--limit", "2")) == 2
-    assert [entry["what"] for entry in audit(person, "--tenant", "globex")] == ["park"]
+    assert len(audit(operator, "--limit", "2")) == 2
+    assert [entry["what"] for entry in audit(operator, "--tenant", "globex")] == ["park"]
 
 
-def test_the_audit_is_a_table_for_people(person: "Person") -> None:
-    person.hands_over("m1")
-    assert person.runs("audit").err == "nobody did anything yet\n"
-    person.runs("messages", "park", "m1", "--reason", "wrong price")
-    head, line = person.runs("audit").out.splitlines()
+def test_the_audit_is_a_table_without_json(operator: "Operator") -> None:
+    operator.enqueue("m1")
+    assert operator.run("audit").err == "the audit is empty\n"
+    operator.run("messages", "park", "m1", "--reason", "wrong price")
+    head, line = operator.run("audit").out.splitlines()
     assert head.split() == ["at", "who", "what", "tenant", "messages", "outcome", "selection", "reason"]
     assert line.endswith("wrong price")
-    assert who() in line
+    assert current_user() in line
 
 
-def test_a_user_without_a_name_is_told_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_name_is_recorded_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody() -> str:
         raise KeyError("getpwuid(): uid not found: 4711")
 
     monkeypatch.setattr("getpass.getuser", nobody)
-    assert who().startswith(f"{os.getuid()}@")
+    assert current_user().startswith(f"{os.getuid()}@")
 
 
-def test_messages_are_picked_by_what_their_reason_contains(person: "Person") -> None:
-    person.hands_over("m1", "m2")
-    person.runs("messages", "park", "m1", "--reason", "HTTP 400: no such order")
-    person.runs("messages", "park", "m2", "--reason", "HTTP 413")
-    listed = person.runs("messages", "list", "--containing", "no such", "--json").json
+def test_messages_are_selected_by_what_their_reason_contains(operator: "Operator") -> None:
+    operator.enqueue("m1", "m2")
+    operator.run("messages", "park", "m1", "--reason", "HTTP 400: no such order")
+    operator.run("messages", "park", "m2", "--reason", "HTTP 413")
+    listed = operator.run("messages", "list", "--containing", "no such", "--json").json
     assert [message["message_id"] for message in listed] == ["m1"]
-    assert person.runs("messages", "retry", "--containing", "413", "--yes").out == "1 message retried\n"
-    assert [entry["selection"] for entry in audit(person, "--limit", "1")] == [
+    assert operator.run("messages", "retry", "--containing", "413", "--yes").out == "1 message retried\n"
+    assert [entry["selection"] for entry in audit(operator, "--limit", "1")] == [
         "parked, reason contains '413'"
     ]
 
 
-def test_the_preview_says_how_many_and_which(person: "Person") -> None:
-    enqueue(person, 1_200)
-    ran = person.runs("messages", "park", "--tenant", "ACME")
+def test_the_preview_says_how_many_and_which(operator: "Operator") -> None:
+    enqueue(operator, 1_200)
+    ran = operator.run("messages", "park", "--tenant", "ACME")
     assert ran.code == 2
     assert ran.err.splitlines()[:3] == [
         "1201 messages would be parked, among them:",
         "  1201 of ACME, Sync.SalesOrder, pending",
         "  first",
     ]
-    assert ran.err.splitlines()[-2:] == ["  …", "relay: nobody is here to ask; add --yes to do it"]
-    assert person.runs("messages", "park", "--tenant", "ACME", "--yes").out == "1201 messages parked\n"
+    assert ran.err.splitlines()[-2:] == [
+        "  …",
+        "relay: cannot ask for confirmation without a terminal; add --yes",
+    ]
+    assert operator.run("messages", "park", "--tenant", "ACME", "--yes").out == "1201 messages parked\n"
 
 
-def test_what_was_delivered_cannot_be_retried_and_it_is_said(person: "Person") -> None:
-    person.hands_over("m1", "m2")
+def test_a_delivered_message_cannot_be_retried_and_is_counted(operator: "Operator") -> None:
+    operator.enqueue("m1", "m2")
 
     async def work(store: Store) -> None:
         first, second = await store.find(Filter(), 2)
         await store.settle([(first.row, Delivered()), (second.row, Parked("x"))])
 
-    person.at_outbox(work)
-    ran = person.runs("messages", "retry", "m1", "m2")
+    operator.at_outbox(work)
+    ran = operator.run("messages", "retry", "m1", "m2")
     assert (ran.code, ran.out) == (1, "1 message retried\n")
     assert "1 could not be retried: see their state with relay messages show" in ran.err
 
 
-def test_asking_again_needs_a_tenant_that_there_is(person: "Person") -> None:
-    person.hands_over("m1")
-    assert person.runs("tenants", "ask", "acme").out == "ACME: ION is asked again, if a relay carries it\n"
-    ran = person.runs("tenants", "ask", "NOBODY")
+def test_retrying_ion_needs_a_known_tenant(operator: "Operator") -> None:
+    operator.enqueue("m1")
+    assert (
+        operator.run("tenants", "ask", "acme").out == "ACME: ION is retried now, if a relay owns the tenant\n"
+    )
+    ran = operator.run("tenants", "ask", "NOBODY")
     assert (ran.code, "there is no tenant NOBODY" in ran.err) == (2, True)
-    assert len(audit(person)) == 1
+    assert len(audit(operator)) == 1
 
 
 # --- ended by Ctrl-C ------------------------------------------------------------------------------
 
 
 class Terminal:
-    """A command with its own terminal for what it says beside its result."""
+    """A command with a terminal of its own as stderr."""
 
-    def __init__(self, person: "Person", *arguments: str) -> None:
+    def __init__(self, operator: "Operator", *arguments: str) -> None:
         self._here, there = pty.openpty()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "relay", *arguments],
-            cwd=person.folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            cwd=operator.folder,
+            env=operator.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=there,
             text=True,
         )
         os.close(there)
-        self.said = ""
+        self.text = ""
 
-    def until_it_says(self, text: str, within: float = 30.0) -> None:
+    def wait_for(self, text: str, within: float = 30.0) -> None:
         deadline = time.monotonic() + within
-        while text not in self.said:
+        while text not in self.text:
             ready, _, _ = select.select([self._here], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, f"waited in vain for {text!r}: {self.said!r}"
-            self.said += os.read(self._here, 4096).decode()
+            assert ready, f"waited in vain for {text!r}: {self.text!r}"
+            self.text += os.read(self._here, 4096).decode()
 
     def end(self) -> tuple[int, str]:
         out, _ = self.process.communicate(timeout=30)
@@ -165,15 +168,15 @@ class Terminal:
         return self.process.returncode, out
 
 
-def test_ctrl_c_ends_a_long_decision_after_the_chunk_under_way_and_says_how_far_it_came(
-    person: "Person",
+def test_ctrl_c_cancels_a_bulk_action_after_the_current_chunk_and_reports_what_was_changed(
+    operator: "Operator",
 ) -> None:
-    """The rest stays as it was; the audit has who ended it. How far it has come stands on the terminal."""
-    enqueue(person, 30_000)
-    command = Terminal(person, "messages", "park", "--tenant", "ACME", "--yes")
-    command.until_it_says(" of 30,001 messages")
+    """The rest is unchanged; the audit records who cancelled it. The terminal shows the progress."""
+    enqueue(operator, 30_000)
+    command = Terminal(operator, "messages", "park", "--tenant", "ACME", "--yes")
+    command.wait_for(" of 30,001 messages")
     command.process.send_signal(signal.SIGINT)
-    command.until_it_says("cancelled before the rest; see relay audit")
+    command.wait_for("cancelled before all messages were changed; see relay audit")
     code, out = command.end()
     found = re.fullmatch(r"(\d+) messages parked\n", out)
     assert found is not None
@@ -181,27 +184,31 @@ def test_ctrl_c_ends_a_long_decision_after_the_chunk_under_way_and_says_how_far_
     assert code == 130
     assert 0 < parked < 30_001
     assert parked % 500 == 0
-    listed = person.runs("status", "--json").json["tenants"]["ACME"]
+    listed = operator.run("status", "--json").json["tenants"]["ACME"]
     assert (listed["parked"], listed["pending"]) == (parked, 30_001 - parked)
-    cancel, park = audit(person)
-    assert (cancel["what"], cancel["selection"], cancel["who"]) == ("cancel", f"park {park['id']}", who())
+    cancel, park = audit(operator)
+    assert (cancel["what"], cancel["selection"], cancel["who"]) == (
+        "cancel",
+        f"park {park['id']}",
+        current_user(),
+    )
     assert (park["outcome"], park["messages"]) == ("cancelled", parked)
 
 
-def test_a_decision_that_somebody_else_ends_is_trouble(
-    person: "Person", monkeypatch: pytest.MonkeyPatch
+def test_a_bulk_action_cancelled_by_another_operator_exits_with_1(
+    operator: "Operator", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enqueue(person, 20)
+    enqueue(operator, 20)
     monkeypatch.setattr(bulk, "CHUNK", 5)
-    go_on = SqliteOutbox.advance
+    advance = SqliteOutbox.advance
 
-    async def go_on_and_be_cancelled(desk: SqliteOutbox, audit_id: AuditId) -> AuditEntry:
-        entry = await go_on(desk, audit_id)
-        await desk.cancel(audit_id, "bob@desk")
+    async def advance_and_be_cancelled(store: SqliteOutbox, audit_id: AuditId) -> AuditEntry:
+        entry = await advance(store, audit_id)
+        await store.cancel(audit_id, "bob@desk")
         return entry
 
-    monkeypatch.setattr(SqliteOutbox, "advance", go_on_and_be_cancelled)
-    ran = person.runs("messages", "park", "--tenant", "ACME", "--yes")
+    monkeypatch.setattr(SqliteOutbox, "advance", advance_and_be_cancelled)
+    ran = operator.run("messages", "park", "--tenant", "ACME", "--yes")
     assert (ran.code, ran.out) == (1, "5 messages parked\n")
-    assert "cancelled before the rest; see relay audit" in ran.err
-    assert [entry["who"] for entry in audit(person)] == ["bob@desk", who()]
+    assert "cancelled before all messages were changed; see relay audit" in ran.err
+    assert [entry["who"] for entry in audit(operator)] == ["bob@desk", current_user()]

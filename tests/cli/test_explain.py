@@ -1,4 +1,4 @@
-"""`relay explain`: the run book at hand, wherever the relay is installed."""
+"""`relay explain`: the run book, part of the installed package."""
 
 import json
 
@@ -31,9 +31,9 @@ def test_without_a_code_all_are_listed(capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("busy", "RELAY-101 (ION asks to wait)"), ("zzzzzz", "relay explain lists all of them")],
+    [("busy", "RELAY-101 (ION asks to wait)"), ("zzzzzz", "list all codes with: relay explain")],
 )
-def test_an_unknown_code_is_wrong_use_and_the_nearest_is_offered(
+def test_an_unknown_code_is_a_usage_error_with_the_nearest_code(
     capsys: pytest.CaptureFixture[str], text: str, says: str
 ) -> None:
     code, out, err = explained(capsys, text)

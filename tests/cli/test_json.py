@@ -1,4 +1,4 @@
-"""What commands print for programs has the shape that docs/commands.md shows, and every name is explained there."""
+"""The JSON of every command has the keys that docs/commands.md shows, and every key is explained there."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from relay.core.model import DocumentName, Parked, Released, RowId, TenantId, Te
 
 if TYPE_CHECKING:
     from relay.core.ports import Store
-    from tests.cli.conftest import Person
+    from tests.cli.conftest import Operator
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "commands.md").read_text()
 COMMANDS = {
@@ -33,11 +33,11 @@ COMMANDS = {
     "relay enqueue": ("enqueue", "--tenant", "ACME", "--document", "D", "--message-id", "m9", "-"),
     "relay outbox copy": ("outbox", "copy", "--force", "sqlite:///relay.db", "sqlite:///copy.db"),
 }
-"""As they are run here; they need what `prepared` prepares."""
+"""Arguments of each command; they need what `prepare` enqueues."""
 
 
-def prepare(person: "Person") -> None:
-    """An outbox in which everything waits that can, with a relay that says so."""
+def prepare(operator: "Operator") -> None:
+    """An outbox with every kind of wait reason, and a relay that reports them."""
 
     async def work(outbox: "Store") -> None:
         now = datetime.now(UTC)
@@ -48,16 +48,16 @@ def prepare(person: "Person") -> None:
         documents, soon = (DocumentName("Sync.Shipment"),), now + timedelta(minutes=5)
         await outbox.report([TenantState(TenantId("ACME"), "sending", "", now, soon, documents=documents)])
 
-    person.runs(
+    operator.run(
         *("enqueue", "--tenant", "ACME", "--document", "Sync.SalesOrder", "--message-id", "m1"),
         *("--key", "SO-1", "--parameter", "variationId=1", "-"),
         given=b"<x/>",
     )
-    person.hands_over("m2", document="Sync.Shipment")
-    person.hands_over("m3", "m4", tenant="GLOBEX")
-    person.runs("tenants", "pause", "GLOBEX", "--reason", "change night")
-    person.at_outbox(work)
-    person.sets({"RELAY_LOG__LEVL": "info"})
+    operator.enqueue("m2", document="Sync.Shipment")
+    operator.enqueue("m3", "m4", tenant="GLOBEX")
+    operator.run("tenants", "pause", "GLOBEX", "--reason", "change night")
+    operator.at_outbox(work)
+    operator.set({"RELAY_LOG__LEVL": "info"})
 
 
 def section(command: str) -> str:
@@ -72,25 +72,25 @@ def example(command: str) -> Any:
     return json.loads(found[1])
 
 
-def shape(value: Any) -> Any:
-    """Names and kinds; a list's items together; null may stand for anything."""
+def types(value: Any) -> Any:
+    """Keys and types; the items of a list merged; null matches every type."""
     if isinstance(value, dict):
-        return {name: shape(below) for name, below in value.items()}
+        return {name: types(below) for name, below in value.items()}
     if isinstance(value, list):
-        return [together([shape(item) for item in value])]
+        return [merge([types(item) for item in value])]
     kinds = {bool: "true or false", int: "number", float: "number", str: "text"}
     return None if value is None else kinds[type(value)]
 
 
-def together(shapes: list[Any]) -> Any:
-    known = [one for one in shapes if one is not None]
+def merge(items: list[Any]) -> Any:
+    known = [one for one in items if one is not None]
     if not known:
         return None
     if all(isinstance(one, dict) for one in known):
-        assert len({frozenset(one) for one in known}) == 1, "items of one list with other names"
-        return {name: together([one[name] for one in known]) for name in known[0]}
+        assert len({frozenset(one) for one in known}) == 1, "items of one list with different keys"
+        return {name: merge([one[name] for one in known]) for name in known[0]}
     if all(isinstance(one, list) for one in known):
-        return [together([one[0] for one in known])]
+        return [merge([one[0] for one in known])]
     assert all(one == known[0] for one in known), known
     return known[0]
 
@@ -105,15 +105,15 @@ def names(value: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_shape_of_a_commands_json_is_the_documented_one(person: "Person", command: str) -> None:
-    prepare(person)
-    ran = person.runs(*COMMANDS[command], "--json", given=b"<x/>")
-    assert keys(shape(ran.json)) == keys(shape(example(command)))
-    assert together([shape(ran.json), shape(example(command))]) is not None
+def test_the_json_of_a_command_is_the_documented_one(operator: "Operator", command: str) -> None:
+    prepare(operator)
+    ran = operator.run(*COMMANDS[command], "--json", given=b"<x/>")
+    assert keys(types(ran.json)) == keys(types(example(command)))
+    assert merge([types(ran.json), types(example(command))]) is not None
 
 
 def keys(value: Any) -> Any:
-    """The names of a shape alone, in their order."""
+    """The keys alone, in their order."""
     if isinstance(value, dict):
         return [(name, keys(below)) for name, below in value.items()]
     return keys(value[0]) if isinstance(value, list) and value else None
@@ -137,12 +137,12 @@ def with_json(command: object, words: tuple[str, ...]) -> Iterator[str]:
         yield " ".join(words)
 
 
-def test_every_command_that_knows_json_has_its_section() -> None:
+def test_every_command_with_json_has_its_section() -> None:
     known = set(with_json(typer.main.get_command(command_line(["run"])), ("relay",)))
     assert known == set(COMMANDS)
 
 
-def test_another_shape_would_be_found() -> None:
-    assert keys(shape({"a": [{"b": 1}]})) != keys(shape({"a": [{"c": 1}]}))
+def test_a_difference_would_be_found() -> None:
+    assert keys(types({"a": [{"b": 1}]})) != keys(types({"a": [{"c": 1}]}))
     with pytest.raises(AssertionError):
-        together([shape({"a": 1}), shape({"a": "1"})])
+        merge([types({"a": 1}), types({"a": "1"})])

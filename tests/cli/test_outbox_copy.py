@@ -1,4 +1,4 @@
-"""`relay outbox copy` at a shell: what it says, what it refuses, and that a kill at any point costs nothing."""
+"""`relay outbox copy`: its output, what it refuses, and that a killed copy can be resumed."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ import pytest
 from relay.core.model import DocumentName, Draft, TenantId
 from relay.core.ports import StoreError
 from relay.outbox import open_outbox, transfer
-from tests.cli.conftest import ROOT, Person
+from tests.cli.conftest import ROOT, Operator
 from tests.support.postgres import PASSWORD, Cluster
 
 MANY = 20_000
@@ -47,10 +47,10 @@ async def wholes(url: str) -> list[tuple[object, ...]]:
         await outbox.close()
 
 
-def test_the_result_is_a_summary_by_state(person: Person, tmp_path: Path) -> None:
+def test_the_result_is_a_summary_by_state(operator: Operator, tmp_path: Path) -> None:
     source, target = f"sqlite:///{tmp_path / 'from.db'}", f"sqlite:///{tmp_path / 'to.db'}"
     asyncio.run(enqueue(source, 3))
-    ran = person.runs("outbox", "copy", source, target)
+    ran = operator.run("outbox", "copy", source, target)
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.splitlines() == [
         "state      from  to",
@@ -58,49 +58,49 @@ def test_the_result_is_a_summary_by_state(person: Person, tmp_path: Path) -> Non
         "delivered  0     0",
         "parked     0     0",
         "dropped    0     0",
-        f"{source} is copied to {target}: 3 rows in this run",
+        f"{source} was copied to {target}: 3 rows in this run",
     ]
 
 
-def test_programs_get_numbers(person: Person, tmp_path: Path) -> None:
+def test_json_has_the_counts(operator: Operator, tmp_path: Path) -> None:
     source, target = f"sqlite:///{tmp_path / 'from.db'}", f"sqlite:///{tmp_path / 'to.db'}"
     asyncio.run(enqueue(source, 2))
     states = {"pending": 2, "delivered": 0, "parked": 0, "dropped": 0}
-    ran = person.runs("outbox", "copy", "--json", source, target)
+    ran = operator.run("outbox", "copy", "--json", source, target)
     assert ran.json == {"written": 2, "complete": True, "from": states, "to": states}
-    assert person.runs("outbox", "copy", "--json", source, target).json["written"] == 0
+    assert operator.run("outbox", "copy", "--json", source, target).json["written"] == 0
 
 
-def test_nobody_copies_onto_itself(person: Person, tmp_path: Path) -> None:
-    ran = person.runs("outbox", "copy", f"sqlite:///{tmp_path}/a.db", f"sqlite:///{tmp_path}/a.db")
+def test_an_outbox_cannot_be_copied_onto_itself(operator: Operator, tmp_path: Path) -> None:
+    ran = operator.run("outbox", "copy", f"sqlite:///{tmp_path}/a.db", f"sqlite:///{tmp_path}/a.db")
     assert (ran.code, ran.out, ran.err) == (2, "", "relay: FROM and TO are the same outbox\n")
 
 
-def test_there_must_be_something_to_copy(person: Person, tmp_path: Path) -> None:
-    ran = person.runs("outbox", "copy", f"sqlite:///{tmp_path}/a.db", f"sqlite:///{tmp_path}/b.db")
+def test_a_missing_source_is_an_error(operator: Operator, tmp_path: Path) -> None:
+    ran = operator.run("outbox", "copy", f"sqlite:///{tmp_path}/a.db", f"sqlite:///{tmp_path}/b.db")
     assert (ran.code, ran.out) == (1, "")
     assert "there is no outbox at" in ran.err
     assert not (tmp_path / "b.db").exists()
 
 
-def test_other_content_is_refused_by_name(person: Person, tmp_path: Path) -> None:
+def test_a_target_with_other_content_is_refused(operator: Operator, tmp_path: Path) -> None:
     urls = [f"sqlite:///{tmp_path}/{name}.db" for name in "ab"]
     for url in urls:
         asyncio.run(enqueue(url, 1))
-    ran = person.runs("outbox", "copy", *urls)
+    ran = operator.run("outbox", "copy", *urls)
     assert (ran.code, ran.out) == (1, "")
     assert "tenant ACME (row 1), which" in ran.err
 
 
-def test_a_relay_that_carries_the_file_is_named(person: Person, tmp_path: Path) -> None:
-    """By its lock, which tells the truth also in the seconds after a kill; `--force` copies all the same."""
+def test_a_relay_that_runs_on_the_source_is_reported(operator: Operator, tmp_path: Path) -> None:
+    """Detected by its lock, which is correct right after a kill too; `--force` copies anyway."""
     source, target = f"sqlite:///{tmp_path / 'from.db'}", f"sqlite:///{tmp_path / 'to.db'}"
     asyncio.run(enqueue(source, 1))
 
     async def copied_beside_a_relay(*options: str) -> tuple[int, str]:
         relay = await open_outbox(source, exclusive=True)
         try:
-            ran = await asyncio.to_thread(person.starts, "outbox", "copy", *options, source, target)
+            ran = await asyncio.to_thread(operator.start, "outbox", "copy", *options, source, target)
         finally:
             await relay.close()
         return ran.returncode, ran.stderr
@@ -111,13 +111,13 @@ def test_a_relay_that_carries_the_file_is_named(person: Person, tmp_path: Path) 
     assert asyncio.run(copied_beside_a_relay("--force")) == (0, "")
 
 
-def test_on_a_terminal_the_progress_is_seen(person: Person, tmp_path: Path) -> None:
-    """On standard error, and wiped at the end; the result stays clean."""
+def test_a_terminal_shows_the_progress(operator: Operator, tmp_path: Path) -> None:
+    """On stderr, and removed at the end; stdout has only the result."""
     source, target = f"sqlite:///{tmp_path / 'from.db'}", f"sqlite:///{tmp_path / 'to.db'}"
     asyncio.run(enqueue(source, 1200))
     keyboard, screen = os.openpty()
     try:
-        ran = person.starts(
+        ran = operator.start(
             "outbox", "copy", source, target, capture_output=False, stdout=PIPE, stdin=DEVNULL, stderr=screen
         )
         seen = os.read(keyboard, 10_000).decode()
@@ -144,10 +144,10 @@ def database_url(postgres: Cluster) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("direction", ["to postgres", "to sqlite"])
-def test_a_copy_that_is_killed_goes_on_when_it_is_run_again(
-    person: Person, tmp_path: Path, database_url: str, direction: str
+def test_a_killed_copy_resumes_when_run_again(
+    operator: Operator, tmp_path: Path, database_url: str, direction: str
 ) -> None:
-    """Kill -9 somewhere in the middle, twice; then all is there, once, as it was."""
+    """Two kill -9 in the middle; then every row is there once, unchanged."""
     file = f"sqlite:///{tmp_path / 'outbox.db'}"
     source, target = (file, database_url) if direction == "to postgres" else (database_url, file)
     asyncio.run(enqueue(source, MANY))
@@ -158,26 +158,26 @@ def test_a_copy_that_is_killed_goes_on_when_it_is_run_again(
             while asyncio.run(stored(target)) == before and copier.poll() is None:
                 pass
             copier.send_signal(signal.SIGKILL)
-        assert copier.returncode == -signal.SIGKILL, "it ended before it was killed"
+        assert copier.returncode == -signal.SIGKILL, "the copy completed before it was killed"
         assert before < asyncio.run(stored(target)) < MANY
         before = asyncio.run(stored(target))
-    ran = person.runs("outbox", "copy", "--json", source, target)
+    ran = operator.run("outbox", "copy", "--json", source, target)
     assert (ran.code, ran.json["complete"]) == (0, True)
     assert ran.json["written"] == MANY - before
     assert asyncio.run(wholes(target)) == asyncio.run(wholes(source))
 
 
-def test_the_tables_are_those_that_the_settings_name_and_no_password_is_said(
-    person: Person, tmp_path: Path, postgres: Cluster, database_url: str
+def test_the_tables_are_those_of_the_settings_and_no_password_is_printed(
+    operator: Operator, tmp_path: Path, postgres: Cluster, database_url: str
 ) -> None:
-    """Another schema and prefix; FROM's own tables there stay empty."""
+    """Another schema and prefix; the default tables stay empty."""
     source = f"sqlite:///{tmp_path / 'from.db'}"
     asyncio.run(enqueue(source, 2))
     with_password = database_url.replace("://postgres@", f"://postgres:{PASSWORD}@")
-    person.sets({"RELAY_OUTBOX__URL": with_password, "RELAY_OUTBOX__SCHEMA": "elsewhere"})
-    person.sets({"RELAY_OUTBOX__PREFIX": "ion_"})
-    assert person.runs("outbox", "upgrade").code == 0
-    ran = person.runs("outbox", "copy", source, with_password)
+    operator.set({"RELAY_OUTBOX__URL": with_password, "RELAY_OUTBOX__SCHEMA": "elsewhere"})
+    operator.set({"RELAY_OUTBOX__PREFIX": "ion_"})
+    assert operator.run("outbox", "upgrade").code == 0
+    ran = operator.run("outbox", "copy", source, with_password)
     assert (ran.code, ran.err) == (0, "")
     assert PASSWORD not in ran.out
     assert asyncio.run(stored(database_url)) == 0

@@ -1,4 +1,4 @@
-"""`relay status --watch`: on a terminal and piped, ended by q and by Ctrl-C, through an outbox in trouble."""
+"""`relay status --watch`: on a terminal and piped, ended by q and by Ctrl-C, while the outbox fails."""
 
 import os
 import pty
@@ -17,19 +17,24 @@ from relay.cli import watch
 from relay.core.ports import StoreError
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Person
+    from tests.cli.conftest import Operator
 
 COMMAND = [sys.executable, "-m", "relay", "status", "--watch"]
 WITHIN = 30.0
 
 
 @contextmanager
-def on_a_terminal(person: "Person") -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
-    """The command, and the person's end of its terminal of 80 columns."""
+def on_a_terminal(operator: "Operator") -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """The command, and the operator's end of its terminal of 80 columns."""
     ours, its = pty.openpty()
     termios.tcsetwinsize(its, (24, 80))
     process = subprocess.Popen(
-        COMMAND, stdin=its, stdout=its, stderr=its, cwd=person.folder, env=os.environ | {"TERM": "xterm"}
+        COMMAND,
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        cwd=operator.folder,
+        env=operator.environment | {"TERM": "xterm"},
     )
     try:
         yield process, ours
@@ -50,13 +55,15 @@ def read_until(ours: int, wanted: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("how", ["q", "Ctrl-C"])
-def test_on_a_terminal_it_is_redrawn_in_place_until_a_person_ends_it(person: "Person", how: str) -> None:
-    person.hands_over("m1")
-    with on_a_terminal(person) as (process, ours):
+def test_on_a_terminal_it_is_redrawn_in_place_until_the_operator_quits(
+    operator: "Operator", how: str
+) -> None:
+    operator.enqueue("m1")
+    with on_a_terminal(operator) as (process, ours):
         before = termios.tcgetattr(ours)
         shown = read_until(ours, b"ACME")
         assert b"no relay is running" in shown
-        person.hands_over("m2", tenant="GLOBEX")
+        operator.enqueue("m2", tenant="GLOBEX")
         read_until(ours, b"GLOBEX")
         read_until(ours, b"ACME")
         if how == "q":
@@ -68,9 +75,11 @@ def test_on_a_terminal_it_is_redrawn_in_place_until_a_person_ends_it(person: "Pe
         assert termios.tcgetattr(ours) == before
 
 
-def test_piped_it_prints_one_table_after_the_other_and_ctrl_c_is_a_good_end(person: "Person") -> None:
-    person.hands_over("m1")
-    process = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, cwd=person.folder, text=True)
+def test_piped_it_prints_one_table_after_the_other_and_ctrl_c_exits_with_0(operator: "Operator") -> None:
+    operator.enqueue("m1")
+    process = subprocess.Popen(
+        COMMAND, stdout=subprocess.PIPE, cwd=operator.folder, env=operator.environment, text=True
+    )
     assert process.stdout is not None
     seen = 0
     for line in process.stdout:
@@ -84,12 +93,12 @@ def test_piped_it_prints_one_table_after_the_other_and_ctrl_c_is_a_good_end(pers
 
 
 @pytest.mark.parametrize("option", ["--json", "--alive", "--here"])
-def test_it_goes_with_no_option_for_programs(person: "Person", option: str) -> None:
-    ran = person.runs("status", "--watch", option)
-    assert (ran.code, ran.err) == (2, "relay: --watch goes with none of --alive, --here and --json\n")
+def test_options_for_programs_are_refused(operator: "Operator", option: str) -> None:
+    ran = operator.run("status", "--watch", option)
+    assert (ran.code, ran.err) == (2, "relay: --watch cannot be combined with --alive, --here or --json\n")
 
 
-class Troubled:
+class FailingOutbox:
     """An outbox that cannot be read."""
 
     def __init__(self, *, lasting: bool) -> None:
@@ -99,11 +108,13 @@ class Troubled:
         raise StoreError("the disk did not answer", lasting=self.lasting)
 
 
-async def test_an_outbox_in_passing_trouble_is_said_and_a_lasting_one_ends_it(person: "Person") -> None:
-    from relay.cli.common import settings
+async def test_a_temporary_outbox_error_is_shown_and_a_lasting_one_ends_the_command(
+    operator: "Operator",
+) -> None:
+    from relay.cli.common import load_settings
 
-    outbox: Any = Troubled(lasting=False)
-    assert await watch._seen(outbox, settings()) == "the disk did not answer"
-    outbox = Troubled(lasting=True)
+    outbox: Any = FailingOutbox(lasting=False)
+    assert await watch._read(outbox, load_settings()) == "the disk did not answer"
+    outbox = FailingOutbox(lasting=True)
     with pytest.raises(StoreError):
-        await watch._seen(outbox, settings())
+        await watch._read(outbox, load_settings())

@@ -80,7 +80,7 @@ def test_a_port_that_is_taken_is_a_clear_error(served: dict[str, Any]) -> None:
     command = [*_RELAY, "--port", str(served["port"])]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert refused.returncode == 2
-    assert f"port {served['port']} on 127.0.0.1 is taken" in refused.stderr
+    assert f"port {served['port']} on 127.0.0.1 is in use" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
