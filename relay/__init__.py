@@ -1,3 +1,3 @@
-"""This package is the relay: it carries messages from an outbox to Infor ION."""
+"""The relay: it delivers messages from an outbox to Infor ION (IMS v3)."""
 
 __version__ = "0.2.0"

@@ -1,4 +1,4 @@
-"""This file is what `python -m relay` runs: the same command line as `relay`."""
+"""`python -m relay`: the same command line as `relay`."""
 
 from relay.cli import main
 

@@ -1,4 +1,4 @@
-"""This file is an application that hands messages over: plain INSERTs, as any program in any language would.
+"""An application that enqueues messages: plain INSERTs, as any program in any language would.
 
 It knows the table and SQL, and nothing of the relay.
 """

@@ -1,4 +1,4 @@
-"""This file is a collector of traces: it takes OTLP over HTTP on loopback, and shows the spans that came."""
+"""A collector of traces: it accepts OTLP over HTTP on loopback and keeps the spans."""
 
 import gzip
 import threading

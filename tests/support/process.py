@@ -1,4 +1,4 @@
-"""This file is a relay as a process of its own: started in a folder, watched by its log, signalled by its pid.
+"""A relay as a process of its own: started in a directory, followed by its log, signalled by its pid.
 
 Tests wait for facts. A wait that fails names the fact and shows the relay's log and the outbox' counts.
 """

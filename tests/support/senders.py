@@ -1,4 +1,4 @@
-"""This file is how the sandbox's record says which relay process sent what.
+"""Which relay process sent what, from the simulator's record.
 
 Each process spells the tenant's name in ION's path its own way, in capitals and small letters, which ION takes
 for the same.

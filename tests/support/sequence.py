@@ -1,4 +1,4 @@
-"""This file is the words in which tests say what requests ION saw: `ping versions accepted post:503 ~1 ping`.
+"""A notation for the requests that ION received: `ping versions accepted post:503 ~1 ping`.
 
 A word is a call, with the status it was answered with unless that is the fair one (`post:503`; 0: no answer).
 `~3` is a pause of at least the third retry delay (with the least jitter), `~2s` one of at least two seconds.

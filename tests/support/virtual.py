@@ -1,4 +1,4 @@
-"""This file is time in tests: an event loop in which hours pass in milliseconds.
+"""Virtual time: an event loop in which hours pass in milliseconds.
 
 `select(timeout)` advances a number instead of waiting. When nothing is ready and no timer is set, nothing
 can ever happen again: that is a deadlock, and a failure.

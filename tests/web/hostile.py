@@ -1,4 +1,4 @@
-"""This file is who means no good: requests as no browser would send them, byte by byte where it has to be.
+"""Hostile requests: what no browser would send, byte by byte where necessary.
 
 `Caller.send` gives the status (None: the connection was closed without an answer) and all that came back.
 """
