@@ -1,1 +1,1 @@
-"""This package is what the relay serves: health, metrics, the operator's page, and what ION asks of it."""
+"""What the relay serves: health, metrics, the operator's page, and ION's own calls."""

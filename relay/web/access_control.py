@@ -1,6 +1,6 @@
-"""This file is who may come in where: tokens, sessions, forms of one's own, and the headers of every answer.
+"""Access control: tokens, sessions, forms against forgery, and the security headers of every response.
 
-The address that is listened on decides, not where a request comes from: off loopback a token is needed.
+The listening address decides, not the address of the caller: beyond loopback a token is required.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from relay.web.sessions import Role, Session, Sessions
 
 COOKIE = "relay_session"
 MARK = "mark"
-"""The field of every form that says it is this session's own."""
+"""The field of every form that holds the session's anti-forgery token."""
 
 SESSION = web.RequestKey("session", Session)
 
 MAY_LEAVE = web.RequestKey("may_leave", bool)
-"""Whether the session began with a token, and so may be ended."""
+"""Whether the session began with a token, so that the operator can sign out."""
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
@@ -34,26 +34,26 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-"""What every answer carries, whatever it is."""
+"""The headers of every response."""
 
 FORM_SECONDS = 10.0
-"""A form has so long to come."""
+"""The time in which a form must arrive."""
 
-_NOT_OWN = "the form is not of this session; load the page again\n"
+_NOT_OWN = "the form does not belong to this session; reload the page\n"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What lets a caller in, by role. Both None: whoever reaches the address is the operator."""
+    """The tokens by role. Both None: whoever reaches the address is an operator."""
 
     operator: Secret | None = None
     reader: Secret | None = None
 
 
 class Access:
-    """Tells callers' roles. `local`: only this machine reaches the address that is listened on."""
+    """Determines the role of a caller. `local`: only this machine reaches the listening address."""
 
     def __init__(self, tokens: Tokens, *, local: bool) -> None:
         self._tokens, self._local = tokens, local
@@ -62,33 +62,33 @@ class Access:
 
     @property
     def open(self) -> bool:
-        """Whether no token is asked for."""
+        """Whether no token is required."""
         return self._tokens.operator is None and self._tokens.reader is None
 
     # --- tokens -------------------------------------------------------------------------------------
 
     def role_of(self, token: str, caller: str) -> Role | None:
-        """The role that a token gives, compared in constant time; none to who failed too often."""
+        """The role of a token, compared in constant time; None for a caller that failed too often."""
         now = _now()
         if self.wait(caller):
             return None
         given, found = token.encode(errors="backslashreplace"), None
-        if _is(self._tokens.reader, given):
+        if _matches(self._tokens.reader, given):
             found = "reader"
-        if _is(self._tokens.operator, given):
+        if _matches(self._tokens.operator, given):
             found = "operator"
         if found is None:
             self._failures.failed(caller, now)
         return found  # type: ignore[return-value]  # one of the two, or None
 
     def wait(self, caller: str) -> float:
-        """Seconds until the tokens of this caller are looked at again."""
+        """Seconds until a token of this caller is checked again."""
         return self._failures.wait(caller, _now())
 
     def bearer(self, request: web.Request) -> Role | None:
-        """The role of a program: by its `Authorization: Bearer` header, or by a browser's session."""
+        """The role of an API client: by its `Authorization: Bearer` header, or by a browser's session."""
         if self.open:
-            return "operator" if self.is_meant(request) else None
+            return "operator" if self.is_own_host(request) else None
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer" and token:
             return self.role_of(token.strip(), request.remote or "")
@@ -96,35 +96,35 @@ class Access:
         return session.role if session is not None else None
 
     def refusal(self, request: web.Request) -> web.Response:
-        """To a program that shows no token, or a wrong one."""
+        """The response to an API client without a token, or with a wrong one."""
         wait = self.wait(request.remote or "")
         if wait:
-            return _too_often(wait)
-        return web.Response(status=401, text="a token is needed\n", headers={"WWW-Authenticate": "Bearer"})
+            return _too_many_failures(wait)
+        return web.Response(status=401, text="a token is required\n", headers={"WWW-Authenticate": "Bearer"})
 
     # --- browsers -----------------------------------------------------------------------------------
 
-    def is_meant(self, request: web.Request) -> bool:
-        """Whether the host that is asked for can be this one: a page of another name must not reach in.
+    def is_own_host(self, request: web.Request) -> bool:
+        """Whether the requested host can be this one: protection against DNS rebinding.
 
-        Where a token is asked for, such a page has no session of its name, and a proxy may pass on any.
+        Where a token is required, a page of another host has no session, and a proxy may use any host name.
         """
         if not self._local or not self.open:
             return True
         try:
             return problems.is_loopback(request.host)
-        except ValueError:  # no host at all
+        except ValueError:  # no host is given
             return False
 
     def session(self, request: web.Request) -> Session | None:
-        """The browser's session, if it has one."""
+        """The browser's session, if there is one."""
         return self.sessions.find(request.cookies.get(COOKIE, ""), _now())
 
     def guarded(self, handler: Handler, needed: Role = "operator") -> Handler:
-        """A session first; for whatever changes something its own form, and the role that is `needed`."""
+        """Require a session; to change something also a form of this session, and the role `needed`."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
-            self.require_meant(request)
+            self.require_own_host(request)
             session = self.session(request)
             is_new = session is None and self.open and request.method in ("GET", "HEAD")
             if is_new:
@@ -137,28 +137,28 @@ class Access:
             if request.method not in ("GET", "HEAD"):
                 await _require_own_form(request, session)
                 if needed == "operator" and session.role != "operator":
-                    raise web.HTTPForbidden(text="this needs an operator's token\n")
+                    raise web.HTTPForbidden(text="this requires an operator's token\n")
             response = await handler(request)
             if is_new and not response.prepared:
-                remember(response, session, request)
+                set_session_cookie(response, session, request)
             return response
 
         return answer
 
-    def require_meant(self, request: web.Request) -> None:
-        """Refuse what was asked of another host."""
-        if not self.is_meant(request):
-            raise web.HTTPMisdirectedRequest(text="this is not the host that was asked for")
+    def require_own_host(self, request: web.Request) -> None:
+        """Refuse a request for another host."""
+        if not self.is_own_host(request):
+            raise web.HTTPMisdirectedRequest(text="this is not the requested host")
 
 
 async def read_form(request: web.Request) -> Mapping[str, object]:
-    """What a form says; who sends it too slowly is turned away."""
+    """The fields of a form; one that arrives too slowly is refused."""
     try:
         async with asyncio.timeout(FORM_SECONDS):
             return await request.post()
     except TimeoutError:
-        raise web.HTTPRequestTimeout(text="the form did not come to its end\n") from None
-    except (web.RequestPayloadError, LookupError, ValueError):  # neither fields nor text
+        raise web.HTTPRequestTimeout(text="the form was incomplete\n") from None
+    except (web.RequestPayloadError, LookupError, ValueError):  # not a form
         raise web.HTTPBadRequest(text="the form cannot be read\n") from None
 
 
@@ -173,25 +173,25 @@ async def _require_own_form(request: web.Request, session: Session) -> None:
         raise web.HTTPForbidden(text=_NOT_OWN)
 
 
-def remember(answer: web.StreamResponse, session: Session, request: web.Request) -> None:
-    """Give the browser its cookie; one for https alone where a proxy says that the browser came by it."""
+def set_session_cookie(answer: web.StreamResponse, session: Session, request: web.Request) -> None:
+    """Set the session cookie; `Secure` where a proxy reports that the browser used https."""
     is_secure = request.headers.get("X-Forwarded-Proto", request.scheme) == "https"
     answer.set_cookie(COOKIE, session.key, httponly=True, samesite="Strict", path="/", secure=is_secure)
 
 
 async def add_headers(_: web.Request, answer: web.StreamResponse) -> None:
-    """Give an answer what every answer carries."""
+    """Add the security headers to a response."""
     for name, value in HEADERS.items():
         answer.headers.setdefault(name, value)
     answer.headers.pop("Server", None)
 
 
-def _too_often(wait: float) -> web.Response:
+def _too_many_failures(wait: float) -> web.Response:
     headers = {"Retry-After": str(math.ceil(wait))}
-    return web.Response(status=429, text="too many wrong tokens; wait\n", headers=headers)
+    return web.Response(status=429, text="too many wrong tokens; retry later\n", headers=headers)
 
 
-def _is(secret: Secret | None, given: bytes) -> bool:
+def _matches(secret: Secret | None, given: bytes) -> bool:
     return secret is not None and hmac.compare_digest(secret.reveal().encode(), given)
 
 

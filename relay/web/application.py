@@ -1,4 +1,4 @@
-"""This file is what is served, put together from the settings: which doors, what is behind them, for whom."""
+"""Composition of the web side from the settings: the ports, what each serves, and for whom."""
 
 import asyncio
 import time
@@ -23,53 +23,58 @@ from relay.web.access_control import Access, Tokens, add_headers
 from relay.web.delivery_rates import DeliveryRates
 from relay.web.health import Health, HealthSources
 from relay.web.inbound_keys import InboundKeys
-from relay.web.metrics_endpoint import Look, MetricsEndpoint, OwnedTenants
+from relay.web.metrics_endpoint import MetricsEndpoint, OutboxGauges, OwnedTenants
 from relay.web.overview_cache import OverviewCache
 from relay.web.pages import Library
 from relay.web.relay_bridge import RelayBridge
 from relay.web.store_access import StoreAccess
-from relay.web.thread import Door, WebThread
+from relay.web.thread import Port, WebThread
 
 _OFF = "off"
-_LARGEST_FORM = 64 * 1024
-_SHORTEST_TOKEN = 16
+_MAX_FORM_BYTES = 64 * 1024
+_MIN_TOKEN_LENGTH = 16
 
 
 def web_thread(
     now: Callable[[], Settings],
-    inside: RelayBridge,
-    vitals: HealthSources,
+    bridge: RelayBridge,
+    sources: HealthSources,
     meters: Meters,
     owned: OwnedTenants,
 ) -> WebThread | None:
-    """What the settings want to be served; None: nothing. `now()`: those that hold. Raises SettingsError."""
+    """The web thread that the settings ask for; None: nothing is served. `now()`: the settings in effect.
+
+    Raises SettingsError.
+    """
     settings = now()
-    doors: list[Door] = []
+    ports: list[Port] = []
     if settings.web.listen != _OFF:
         access = Access(_tokens(settings.web), local=problems.is_loopback(settings.web.listen))
-        doors.append(
-            Door("RELAY_WEB__LISTEN", settings.web.listen, _application(access, vitals, meters, owned))
+        ports.append(
+            Port("RELAY_WEB__LISTEN", settings.web.listen, _application(access, sources, meters, owned))
         )
     if settings.inbound.listen != _OFF:
         keys = InboundKeys(now)
-        build = _inbound(settings.inbound, settings.log.summary_seconds, keys, vitals)
-        doors.append(Door("RELAY_INBOUND__LISTEN", settings.inbound.listen, build))
-    return WebThread(doors, _reach(settings), inside) if doors else None
+        build = _inbound(settings.inbound, settings.log.summary_seconds, keys, sources)
+        ports.append(Port("RELAY_INBOUND__LISTEN", settings.inbound.listen, build))
+    return WebThread(ports, _opener(settings), bridge) if ports else None
 
 
 def _application(
-    access: Access, vitals: HealthSources, meters: Meters, owned: OwnedTenants
+    access: Access, sources: HealthSources, meters: Meters, owned: OwnedTenants
 ) -> Callable[[StoreAccess], web.Application]:
-    def build(hall: StoreAccess) -> web.Application:
-        """Each part adds its routes here."""
-        app = web.Application(client_max_size=_LARGEST_FORM)
+    def build(store_access: StoreAccess) -> web.Application:
+        """Every component adds its routes."""
+        app = web.Application(client_max_size=_MAX_FORM_BYTES)
         app.on_response_prepare.append(add_headers)
-        health.routes(app, Health(hall, vitals), access)
+        health.routes(app, Health(store_access, sources), access)
         rates = DeliveryRates(time.monotonic)
-        glance = OverviewCache(hall, vitals.configured, rates)
-        look = Look(glance.seen, hall.store, meters, owned)
-        metrics_endpoint.routes(app, look, MetricsEndpoint(meters), access)
-        library = Library(hall, vitals.configured, vitals.accepted, glance, rates, logs.recent_lines)
+        overviews = OverviewCache(store_access, sources.configured, rates)
+        gauges = OutboxGauges(overviews.overview, store_access.store, meters, owned)
+        metrics_endpoint.routes(app, gauges, MetricsEndpoint(meters), access)
+        library = Library(
+            store_access, sources.configured, sources.accepted, overviews, rates, logs.recent_lines
+        )
         routes.routes(app, library, access)
         return app
 
@@ -77,27 +82,27 @@ def _application(
 
 
 def _inbound(
-    settings: InboundSettings, summary_seconds: float, keys: InboundKeys, vitals: HealthSources
+    settings: InboundSettings, summary_seconds: float, keys: InboundKeys, sources: HealthSources
 ) -> Callable[[StoreAccess], web.Application]:
-    def build(hall: StoreAccess) -> web.Application:
+    def build(store_access: StoreAccess) -> web.Application:
         loop = asyncio.get_running_loop()
         incidents = Incidents(logs.logger(), None, loop.time, summary_seconds, loop.call_later)
-        doorman = InboundVerifier(keys.current, settings.window_seconds)
-        reception = inbound.Reception(
-            doorman, settings.base_url, Health(hall, vitals).hindrance, incidents, time.time
+        verifier = InboundVerifier(keys.current, settings.window_seconds)
+        context = inbound.InboundContext(
+            verifier, settings.base_url, Health(store_access, sources).hindrance, incidents, time.time
         )
-        return inbound.application(reception)
+        return inbound.application(context)
 
     return build
 
 
-def _reach(settings: Settings) -> Callable[[], Awaitable[Store]]:
+def _opener(settings: Settings) -> Callable[[], Awaitable[Store]]:
     at = settings.outbox
 
-    async def reach() -> Store:
+    async def open_store() -> Store:
         return await open_outbox(at.location, notify=False)
 
-    return reach
+    return open_store
 
 
 def _tokens(settings: WebSettings) -> Tokens:
@@ -116,8 +121,8 @@ def _token(file: Path | None, name: str) -> Secret | None:
         reason = getattr(error, "strerror", None) or "it is not text"
         what = f"{file} cannot be read: {reason}"
         raise SettingsError([Problem(setting, what, "correct the path, or make it readable")]) from None
-    if len(text) < _SHORTEST_TOKEN or not text.isprintable():
-        what = f"{file} holds no line of {_SHORTEST_TOKEN} characters or more"
+    if len(text) < _MIN_TOKEN_LENGTH or not text.isprintable():
+        what = f"{file} does not contain a line of {_MIN_TOKEN_LENGTH} characters or more"
         raise SettingsError(
             [Problem(setting, what, "write a long random text into it: openssl rand -hex 32")]
         )

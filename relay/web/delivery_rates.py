@@ -1,6 +1,6 @@
-"""This file is how fast each tenant's messages are delivered of late, by the store's counts: a sparkline.
+"""Recent delivery rates of each tenant, from the store's counts, as a sparkline.
 
-Pure: the time is handed in, in seconds of any steady clock.
+Pure: the clock is an argument, in seconds.
 """
 
 from collections import deque
@@ -17,29 +17,29 @@ WIDTH, HEIGHT = 96.0, 20.0
 
 @dataclass(frozen=True, slots=True)
 class Sparkline:
-    """`points`: of an SVG polyline, in a box of WIDTH by HEIGHT; `text`: the newest rate, for people."""
+    """`points`: of an SVG polyline, in a box of WIDTH by HEIGHT; `text`: the newest rate."""
 
     points: str
     text: str
 
 
 class DeliveryRates:
-    """Looks are at least EVERY_SECONDS apart; those in between are passed over."""
+    """Samples at least EVERY_SECONDS apart; counts in between are ignored."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._looked: float | None = None
+        self._sampled_at: float | None = None
         self._before: Mapping[TenantId, int] = {}
         self._rates: dict[TenantId, deque[float]] = {}
 
-    def saw(self, counts: Mapping[TenantId, Count]) -> None:
-        """How many are delivered now."""
+    def record(self, counts: Mapping[TenantId, Count]) -> None:
+        """Sample the counts of delivered messages."""
         now = self._clock()
-        if self._looked is not None and now - self._looked < EVERY_SECONDS:
+        if self._sampled_at is not None and now - self._sampled_at < EVERY_SECONDS:
             return
         delivered = {tenant: count.delivered for tenant, count in counts.items()}
-        if self._looked is not None:
-            seconds = now - self._looked
+        if self._sampled_at is not None:
+            seconds = now - self._sampled_at
             for tenant, count in delivered.items():
                 rate = max(count - self._before.get(tenant, count), 0) / seconds
                 line = self._rates.get(tenant)
@@ -50,10 +50,10 @@ class DeliveryRates:
                 line.append(rate)
             for tenant in [tenant for tenant, line in self._rates.items() if not any(line)]:
                 del self._rates[tenant]
-        self._looked, self._before = now, delivered
+        self._sampled_at, self._before = now, delivered
 
     def line(self, tenant: TenantId) -> Sparkline | None:
-        """None: nothing was delivered of late."""
+        """None if nothing was delivered recently."""
         rates = self._rates.get(tenant)
         if not rates:
             return None

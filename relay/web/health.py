@@ -1,7 +1,8 @@
-"""This file is health that tells the truth: by progress, not by the mere fact that somebody answers.
+"""Health by progress, not by the mere fact that something answers.
 
-`/livez`: the process gets on, or names what stands still. `/readyz`: it would carry a message that is handed
-over now. `/healthz`: all of it as JSON. A tenant whose ION is down makes the relay neither dead nor unready.
+`/livez`: the process makes progress, or the components that have stalled. `/readyz`: a message enqueued now
+would be delivered. `/healthz`: all of it as JSON. A tenant whose ION is down makes the relay neither dead nor
+unready.
 """
 
 import asyncio
@@ -17,23 +18,24 @@ from relay.core.ports import StoreError
 from relay.observability.liveness import Liveness, worker_name
 from relay.reports.overview import Configured
 from relay.reports.times import instant
+from relay.reports.wait_reasons import state_reason
 from relay.web.access_control import Access
 from relay.web.relay_bridge import LoopStalledError
 from relay.web.store_access import StoreAccess
 
 WRITE_SECONDS = 2.0
-"""So soon a write to the outbox must be able to begin."""
+"""The time within which a write to the outbox must be able to begin."""
 
 _FRESH_SECONDS = 1.0
-"""The outbox is asked once in so long, however often health is."""
+"""The outbox is probed at most once in this time, however often health is."""
 
 
 @dataclass(frozen=True, slots=True)
 class HealthSources:
-    """What the relay says of itself; each is called in the web thread unless it is said otherwise.
+    """What the relay reports of itself; called in the web thread unless stated otherwise.
 
-    `hindrance()`: why it would carry nothing now (it starts, it stops, its leases are over), or None.
-    `states()`: of the tenants that it carries, and `accepted(tenant)`: the documents that ION accepts, None
+    `hindrance()`: why it would deliver nothing now (it starts, it stops, its leases are over), or None.
+    `states()`: of the tenants that it owns, and `accepted(tenant)`: the documents that ION accepts, None
     where that is not known now; both on the relay's own loop. `configured()`: the settings' tenants.
     """
 
@@ -45,32 +47,32 @@ class HealthSources:
 
 
 class Health:
-    """Whether this relay lives and would carry a message."""
+    """Whether this relay is alive and would deliver a message."""
 
-    def __init__(self, hall: StoreAccess, vitals: HealthSources) -> None:
-        self._hall, self._vitals = hall, vitals
-        self._asking: asyncio.Task[str | None] | None = None
-        self._asked_at = float("-inf")
+    def __init__(self, access: StoreAccess, sources: HealthSources) -> None:
+        self._access, self._sources = access, sources
+        self._probe: asyncio.Task[str | None] | None = None
+        self._probed_at = float("-inf")
 
-    def standstill(self) -> str | None:
-        """What stands still, by name; None: nothing does."""
-        return "; ".join(map(str, self._vitals.liveness.overdue())) or None
+    def stalled(self) -> str | None:
+        """The components that have stalled, by name; None: none has."""
+        return "; ".join(map(str, self._sources.liveness.overdue())) or None
 
     async def hindrance(self) -> str | None:
-        """Why a message that is handed over now would not be carried by this relay; None: it would."""
-        return self.standstill() or self._vitals.hindrance() or await self._unwritable()
+        """Why this relay would not deliver a message enqueued now; None: it would."""
+        return self.stalled() or self._sources.hindrance() or await self._unwritable()
 
     async def _unwritable(self) -> str | None:
-        """Shared by all who ask within a second."""
+        """One probe serves all requests within a second."""
         now = asyncio.get_running_loop().time()
-        if self._asking is None or (self._asking.done() and now - self._asked_at >= _FRESH_SECONDS):
-            self._asking, self._asked_at = asyncio.create_task(self._try_to_write()), now
-        return await asyncio.shield(self._asking)
+        if self._probe is None or (self._probe.done() and now - self._probed_at >= _FRESH_SECONDS):
+            self._probe, self._probed_at = asyncio.create_task(self._try_to_write()), now
+        return await asyncio.shield(self._probe)
 
     async def _try_to_write(self) -> str | None:
         try:
             async with asyncio.timeout(WRITE_SECONDS):
-                await (await self._hall.store()).may_write()
+                await (await self._access.store()).may_write()
         except TimeoutError:
             return f"no write to the outbox could begin within {WRITE_SECONDS:g} s"
         except StoreError as error:
@@ -80,52 +82,52 @@ class Health:
     # --- over HTTP ------------------------------------------------------------------------------------
 
     async def livez(self, _: web.Request) -> web.Response:
-        """For the platform: restart what answers 503."""
-        return _said(self.standstill())
+        """Liveness probe: 503 means restart."""
+        return _probe_response(self.stalled())
 
     async def readyz(self, _: web.Request) -> web.Response:
-        """For the platform: what answers 503 carries nothing just now."""
-        return _said(await self.hindrance())
+        """Readiness probe: 503 means that nothing is delivered at present."""
+        return _probe_response(await self.hindrance())
 
     async def healthz(self, _: web.Request) -> web.Response:
-        """Everything that is known, for people and programs."""
+        """All of it as JSON."""
         hindrance = await self.hindrance()
         body: dict[str, Any] = {
-            "alive": self.standstill() is None,
+            "alive": self.stalled() is None,
             "ready": hindrance is None,
             "reason": hindrance,
-            "loop_silent_seconds": round(self._vitals.liveness.seconds_since_tick, 3),
+            "loop_silent_seconds": round(self._sources.liveness.seconds_since_tick, 3),
             "tenants": await self._tenants(),
         }
         return web.json_response(body, status=200 if hindrance is None else 503)
 
     async def _tenants(self) -> dict[str, dict[str, Any]] | None:
-        """As far as the relay's loop and the outbox answer."""
+        """None if the relay's loop or the outbox does not answer."""
         try:
-            states = await self._hall.inside.ask(self._vitals.states)
+            states = await self._access.bridge.call(self._sources.states)
             async with asyncio.timeout(WRITE_SECONDS):
-                counts = await (await self._hall.store()).counts()
+                counts = await (await self._access.store()).counts()
         except (LoopStalledError, StoreError, TimeoutError):
             return None
         return {
             name: {
                 "state": state.state,
-                "reason": state.reason or None,
+                "reason": state_reason(state.kind, state.reason, state.documents) or None,
                 "since": instant(state.since),
                 "next_try": instant(state.next_try),
-                "last_progress": instant(self._moved(name)),
+                "last_progress": instant(self._last_progress(name)),
                 "oldest_due_seconds": counts[name].oldest_due_seconds if name in counts else None,
             }
             for name, state in sorted(states.items())
         }
 
-    def _moved(self, tenant: TenantId) -> datetime | None:
-        still = self._vitals.liveness.seconds_since_progress(worker_name(tenant))
-        return None if still is None else datetime.now(UTC) - timedelta(seconds=still)
+    def _last_progress(self, tenant: TenantId) -> datetime | None:
+        idle = self._sources.liveness.seconds_since_progress(worker_name(tenant))
+        return None if idle is None else datetime.now(UTC) - timedelta(seconds=idle)
 
 
 def routes(app: web.Application, health: Health, access: Access) -> None:
-    """Add them; what platforms probe needs no token."""
+    """Add the routes; the probes need no token."""
 
     async def healthz(request: web.Request) -> web.Response:
         if access.bearer(request) is None:
@@ -137,5 +139,5 @@ def routes(app: web.Application, health: Health, access: Access) -> None:
     app.router.add_get("/healthz", healthz)
 
 
-def _said(trouble: str | None) -> web.Response:
-    return web.Response(status=200 if trouble is None else 503, text=f"{trouble or 'ok'}\n")
+def _probe_response(problem: str | None) -> web.Response:
+    return web.Response(status=200 if problem is None else 503, text=f"{problem or 'ok'}\n")

@@ -1,4 +1,4 @@
-"""This file is what ION may ask of the relay: is it there, which versions, which protocol. No documents.
+"""ION's own calls to the relay: ping, versions and protocol. No documents are received.
 
 For bidirectional connection points: ION calls `<Application>/service/ping` while it activates one (developer
 guide, "ION sends a message to an application"; the answers are those of Infor's sample server). Each tenant
@@ -42,70 +42,70 @@ _RETRY_SECONDS = 10
 _QUIET_SECONDS = 60.0
 
 Hindrance = Callable[[], Awaitable[str | None]]
-"""Why no work would be accepted now; None: it would."""
+"""Why no message would be delivered now; None: it would."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reception:
-    """What is needed to receive ION's calls.
+class InboundContext:
+    """What the inbound calls need.
 
-    `base_url`: what ION was told to call, where a proxy stands between; None: the host that it names.
-    `wall`: seconds since 1970.
+    `base_url`: the URL that ION calls, where there is a proxy; None: the host of the request.
+    `wall`: seconds since the epoch.
     """
 
-    doorman: InboundVerifier
+    verifier: InboundVerifier
     base_url: str | None
     hindrance: Hindrance
     incidents: Incidents
     wall: Callable[[], float]
 
 
-def application(reception: Reception) -> web.Application:
-    """One route for all: what is signed is the path as it was sent, not as a router understands it."""
+def application(context: InboundContext) -> web.Application:
+    """One route for all: the signature covers the path as it was sent, not as a router decodes it."""
     app = web.Application(client_max_size=0)
-    app.router.add_route("*", "/{tail:.*}", _Inbound(reception).answer)
+    app.router.add_route("*", "/{tail:.*}", _Inbound(context).answer)
     return app
 
 
 class _Inbound:
-    def __init__(self, reception: Reception) -> None:
-        self._at = reception
+    def __init__(self, context: InboundContext) -> None:
+        self._context = context
         self._failures = LoginThrottle()
         self._quiet: asyncio.TimerHandle | None = None
 
     async def answer(self, request: web.Request) -> web.Response:
-        """Every call there can be."""
+        """The response to any call."""
         target = request.raw_path
         known = _CALL.fullmatch(target)
         if known is None:
             return _unknown(target)
         if request.method not in ("GET", "HEAD"):
-            return _told(405, "this is asked with GET", {"Allow": "GET, HEAD"})
+            return _error(405, "use GET", {"Allow": "GET, HEAD"})
         refused = self._refused(request, TenantId(known["tenant"].upper()))
         if refused is not None:
-            return self._turn_away(refused, request.remote or "")
-        return await self._let_in(known["what"])
+            return self._refuse(refused, request.remote or "")
+        return await self._accept(known["what"])
 
     def _refused(self, request: web.Request, tenant: TenantId) -> Refused | None:
-        base = self._at.base_url or f"{request.scheme}://{request.host}"
+        base = self._context.base_url or f"{request.scheme}://{request.host}"
         method: Literal["GET", "HEAD"] = "HEAD" if request.method == "HEAD" else "GET"
         call = SignedRequest(method, base + request.raw_path, request.headers.get("Authorization", ""))
-        return self._at.doorman.verify(call, tenant, self._at.wall())
+        return self._context.verifier.verify(call, tenant, self._context.wall())
 
-    def _turn_away(self, refused: Refused, caller: str) -> web.Response:
-        """Who fails too often is told no more; ION, perhaps behind the same proxy, is let in even so."""
+    def _refuse(self, refused: Refused, caller: str) -> web.Response:
+        """A caller that fails too often gets 429; a valid call from the same address is still accepted."""
         now = asyncio.get_running_loop().time()
         wait = self._failures.wait(caller, now)
         self._failures.failed(caller, now)
-        self._say(refused, caller)
+        self._report(refused, caller)
         if wait > 0:
-            return _told(429, "too many refused calls", {"Retry-After": str(math.ceil(wait))})
+            return _error(429, "too many refused calls", {"Retry-After": str(math.ceil(wait))})
         status = _STATUS[refused.why]
-        return _told(status, refused.detail, _HEADERS.get(status))
+        return _error(status, refused.detail, _HEADERS.get(status))
 
-    def _say(self, refused: Refused, caller: str) -> None:
-        """One line for a storm of them; the last one is when nobody was refused for a while."""
-        self._at.incidents.report(
+    def _report(self, refused: Refused, caller: str) -> None:
+        """One incident for many refused calls; it is resolved when none was refused for a while."""
+        self._context.incidents.report(
             "inbound",
             detail=f"a call from {caller} was refused: {refused.detail}",
             fault=Fault.CALLER,
@@ -113,25 +113,25 @@ class _Inbound:
         )
         if self._quiet is not None:
             self._quiet.cancel()
-        self._quiet = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._at.incidents.resolved)
+        self._quiet = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._context.incidents.resolved)
 
-    async def _let_in(self, what: str) -> web.Response:
-        hindrance = await self._at.hindrance()
+    async def _accept(self, what: str) -> web.Response:
+        hindrance = await self._context.hindrance()
         if hindrance is not None:
-            return _told(503, hindrance, {"Retry-After": str(_RETRY_SECONDS)})
+            return _error(503, hindrance, {"Retry-After": str(_RETRY_SECONDS)})
         return _json(200, _ANSWERS[what])
 
 
 def _unknown(target: str) -> web.Response:
     if _OF_A_TENANT.fullmatch(target):
-        return _told(
-            501, "this relay sends documents and receives none; ION may ask ping, versions, protocol"
+        return _error(
+            501, "this relay sends documents and receives none; it answers ping, versions and protocol"
         )
-    return _told(404, "there is nothing here but /<TENANT>/service/ping, …/versions and …/protocol")
+    return _error(404, "this port serves only /<TENANT>/service/ping, …/versions and …/protocol")
 
 
-def _told(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
-    """In the shape of ION's own answers, so that its log shows why."""
+def _error(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
+    """In the form of ION's own answers, so that its log shows the reason."""
     return _json(status, {"status": "FAIL", "code": status, "errors": [text]}, headers)
 
 

@@ -1,4 +1,4 @@
-"""This file is what keeps an open page up to date: server-sent events with what changed, text alone."""
+"""Live updates of an open page: server-sent events with the text of the cells that changed."""
 
 import asyncio
 import json
@@ -14,21 +14,21 @@ from relay.web.pages import Library
 
 _SECONDS = 2.0
 MOST = 50
-"""Pages that are kept up to date at a time; further ones stay as they were loaded."""
+"""Maximum number of pages that are updated at a time; further ones stay as they were loaded."""
 
 
 class LiveUpdates:
-    """One look at the outbox serves all who listen."""
+    """One query of the outbox serves all open pages."""
 
     def __init__(self, library: Library) -> None:
-        self._of = library
+        self._library = library
         self._listeners = 0
         self._cells: Mapping[str, str] = {}
-        self._seen: Overview | None = None
+        self._overview: Overview | None = None
         self._stopping = asyncio.Event()
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        """Cells whose text changed, every few seconds, until the page is left."""
+        """The cells whose text changed, every few seconds, until the page is closed."""
         if self._listeners >= MOST:
             return web.Response(status=204)  # tells the browser not to ask again
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
@@ -37,11 +37,11 @@ class LiveUpdates:
         sent: dict[str, str] = {}
         try:
             while not self._stopping.is_set():
-                cells = await self._look()
+                cells = await self._current_cells()
                 changed = {name: text for name, text in cells.items() if sent.get(name) != text}
                 sent.update(changed)
                 await answer.write(f"data: {json.dumps(changed)}\n\n".encode())
-                await self._rest()
+                await self._pause()
         except ConnectionError:
             pass
         finally:
@@ -49,36 +49,36 @@ class LiveUpdates:
         return answer
 
     async def stop(self, _: web.Application) -> None:
-        """Let all of them go."""
+        """End all streams."""
         self._stopping.set()
 
-    async def _rest(self) -> None:
+    async def _pause(self) -> None:
         try:
             async with asyncio.timeout(_SECONDS):
                 await self._stopping.wait()
         except TimeoutError:
             return
 
-    async def _look(self) -> Mapping[str, str]:
+    async def _current_cells(self) -> Mapping[str, str]:
         try:
-            seen = await self._of.glance.seen()
+            overview = await self._library.overviews.overview()
         except StoreError:
             return self._cells
-        if seen is not self._seen:
-            self._seen, self._cells = seen, _cells(seen)
+        if overview is not self._overview:
+            self._overview, self._cells = overview, _cells(overview)
         return self._cells
 
 
-def _cells(seen: Overview) -> dict[str, str]:
-    """By the name that the page gives a cell."""
+def _cells(overview: Overview) -> dict[str, str]:
+    """The text of each cell by its name on the page."""
     cells: dict[str, str] = {}
-    for one in seen.tenants:
-        for name, text in _of_tenant(one, seen).items():
+    for one in overview.tenants:
+        for name, text in _of_tenant(one, overview).items():
             cells[f"{one.tenant_id}.{name}"] = text
     return cells
 
 
-def _of_tenant(one: TenantStatus, seen: Overview) -> dict[str, Any]:
+def _of_tenant(one: TenantStatus, overview: Overview) -> dict[str, Any]:
     oldest = one.count.oldest_due_seconds
     return {
         "state": one.state,
@@ -86,7 +86,7 @@ def _of_tenant(one: TenantStatus, seen: Overview) -> dict[str, Any]:
         "delivered": f"{one.count.delivered:,}",
         "parked": f"{one.count.parked:,}",
         "oldest": "" if oldest is None else times.duration(oldest),
-        "since": times.time_since(one.since, seen.at),
-        "next": times.time_until(one.next_try, seen.at),
+        "since": times.time_since(one.since, overview.at),
+        "next": times.time_until(one.next_try, overview.at),
         "reason": one.reason,
     }

@@ -1,12 +1,12 @@
-"""This file is who failed too often: callers whose next tries are not even looked at, for a while.
+"""Throttling of callers that fail to authenticate too often.
 
-Pure: the time is handed in, as seconds of any steady clock.
+Pure: the time is an argument, in seconds of a monotonic clock.
 """
 
 from collections import OrderedDict, deque
 
 MOST_CALLERS = 10_000
-"""Callers that are remembered; the one that failed longest ago is forgotten first."""
+"""Maximum number of callers that are remembered; the one that failed longest ago is removed first."""
 
 
 class LoginThrottle:
@@ -17,14 +17,14 @@ class LoginThrottle:
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
 
     def wait(self, caller: str, now: float) -> float:
-        """Seconds until this caller is listened to again; 0: at once."""
+        """Seconds until this caller may try again; 0: now."""
         times = self._times.get(caller)
         if times is None or len(times) < self._most:
             return 0.0
         return max(0.0, times[0] + self._seconds - now)
 
     def failed(self, caller: str, now: float) -> None:
-        """It failed once more."""
+        """Record a failure of this caller."""
         times = self._times.setdefault(caller, deque(maxlen=self._most))
         times.append(now)
         self._times.move_to_end(caller)

@@ -1,7 +1,7 @@
-"""This file is `/metrics`: a look at the outbox every few seconds, and the page that Prometheus scrapes.
+"""`/metrics`: gauges from a query of the outbox every few seconds, and the page that Prometheus scrapes.
 
-A scrape reads memory alone. What the outbox holds is asked for in between, from the counts that the store
-keeps by itself; never more often than is cheap.
+A scrape reads memory only. The outbox is queried between scrapes, from the counts that the store maintains,
+and never more often than is cheap.
 """
 
 import asyncio
@@ -25,18 +25,18 @@ from relay.observability.prometheus_text import Labels
 from relay.reports.overview import Overview
 from relay.web.access_control import Access
 
-_LOOK_SECONDS = 5.0
-"""So often the gauges are brought up to date; where a look takes long, from one that was kept."""
+_QUERY_SECONDS = 5.0
+"""The interval at which the gauges are updated; where a query takes long, from the last overview."""
 
 _KEPT_SECONDS = 1.0
-"""A page is given again for so long: however many scrape, it is written once."""
+"""A page is served again for this time: however many scrape, it is rendered once."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnedTenants:
-    """The tenants that this process is to carry, whether it may send for one now, and how it finds news.
+    """The tenants that this process owns, whether it may send for one now, and how it learns of new messages.
 
-    Any thread may call. The web thread's own store is never notified, so the mode is the relay's own.
+    Thread-safe. The web thread's own store is never notified, so the mode is that of the relay's store.
     """
 
     tenants: Callable[[], Iterable[TenantId]]
@@ -44,36 +44,36 @@ class OwnedTenants:
     mode: Callable[[], Mode]
 
 
-class Look:
-    """Keeps the gauges of the outbox up to date. Belongs to one loop.
+class OutboxGauges:
+    """Updates the gauges of the outbox. Belongs to one loop.
 
-    `see` gives what the operator's page sees, so that one look serves both; `reach` the opened outbox.
+    `read` gives the overview that the operator's page shares; `store` the opened outbox.
     """
 
     def __init__(
         self,
-        see: Callable[[], Awaitable[Overview]],
-        reach: Callable[[], Awaitable[Store]],
+        read: Callable[[], Awaitable[Overview]],
+        store: Callable[[], Awaitable[Store]],
         meters: Meters,
         owned: OwnedTenants,
     ) -> None:
-        self._see, self._reach, self._meters, self._owned = see, reach, meters, owned
+        self._read, self._store, self._meters, self._owned = read, store, meters, owned
         self._totals: dict[TenantId, int] | None = None
         meters.info.replace({(__version__,): 1})
 
     async def run(self) -> None:
-        """Look, rest, look again, for ever. An outbox that does not answer leaves the gauges as they were."""
+        """Update at intervals, for ever. An outbox that does not answer leaves the gauges unchanged."""
         while True:
             with suppress(StoreError):
-                await self.once()
-            await asyncio.sleep(_LOOK_SECONDS)
+                await self.update()
+            await asyncio.sleep(_QUERY_SECONDS)
 
-    async def once(self) -> None:
-        """One look."""
-        store, seen = await self._reach(), await self._see()
+    async def update(self) -> None:
+        """Update all gauges of the outbox."""
+        store, seen = await self._store(), await self._read()
         owned = frozenset(self._owned.tenants())
         self._count(seen.counts)
-        self._tell(seen.counts, seen.states, owned)
+        self._update_states(seen.counts, seen.states, owned)
         held: dict[Labels, float] = {}
         for tenant in owned:
             if self._owned.holds(tenant):
@@ -95,20 +95,20 @@ class Look:
             oldest[label,] = max(age, oldest.get((label,), 0.0))
         self._meters.messages.replace(messages)
         self._meters.oldest_due.replace(oldest)
-        self._add_up(counts)
+        self._count_enqueued(counts)
 
-    def _add_up(self, counts: Mapping[TenantId, Count]) -> None:
-        """What came since the look before; at the first look nothing is known to have come."""
+    def _count_enqueued(self, counts: Mapping[TenantId, Count]) -> None:
+        """Messages enqueued since the last update; at the first update none are known."""
         totals = {
             tenant: one.pending + one.delivered + one.parked + one.dropped for tenant, one in counts.items()
         }
         before, self._totals = self._totals, totals
         for tenant, total in totals.items():
-            come = 0 if before is None else max(0, total - before.get(tenant, 0))
-            if come or before is None:  # what nothing was added to need not be written anew
-                self._meters.enqueued.add((self._meters.label(tenant),), come)
+            added = 0 if before is None else max(0, total - before.get(tenant, 0))
+            if added or before is None:  # unchanged ones need no update
+                self._meters.enqueued.add((self._meters.label(tenant),), added)
 
-    def _tell(
+    def _update_states(
         self,
         counts: Mapping[TenantId, Count],
         states: Mapping[TenantId, TenantState],
@@ -120,14 +120,14 @@ class Look:
             shown[self._meters.label(tenant), state.state] = 1
         for tenant, count in counts.items():
             if count.pending:
-                why = _why(states.get(tenant), configured=tenant in owned)
+                why = _wait_reason(states.get(tenant), configured=tenant in owned)
                 waiting[self._meters.label(tenant), why] += count.pending
         self._meters.state.replace(shown)
         self._meters.waiting.replace(waiting)
 
 
-def _why(state: TenantState | None, *, configured: bool) -> str:
-    """What all of a tenant's pending messages wait for, in one of a few words."""
+def _wait_reason(state: TenantState | None, *, configured: bool) -> str:
+    """The wait reason of a tenant's pending messages, as one of a few label values."""
     if state is None:
         return "its-turn" if configured else "no-relay"
     if state.state in ("sending", "idle"):
@@ -136,7 +136,7 @@ def _why(state: TenantState | None, *, configured: bool) -> str:
 
 
 class MetricsEndpoint:
-    """The page, kept for a second."""
+    """The page, cached for a second."""
 
     def __init__(self, meters: Meters) -> None:
         self._meters = meters
@@ -144,38 +144,38 @@ class MetricsEndpoint:
         ProcessCollector(registry=self._process)
         PlatformCollector(registry=self._process)
         GCCollector(registry=self._process)
-        self._kept: dict[bool, tuple[float, bytes]] = {}
+        self._cached: dict[bool, tuple[float, bytes]] = {}
 
     async def get(self, request: web.Request) -> web.Response:
-        """GET /metrics, in the format that is asked for."""
+        """GET /metrics, in the requested format."""
         is_open = "application/openmetrics-text" in request.headers.get("Accept", "")
         kind = openmetrics.CONTENT_TYPE_LATEST if is_open else text.CONTENT_TYPE_PLAIN_0_0_4
         return web.Response(body=self.body(is_open=is_open), headers={"Content-Type": kind})
 
     def body(self, *, is_open: bool) -> bytes:
-        """All meters, and what is known of the process. `is_open`: as OpenMetrics."""
+        """All meters, and those of the process. `is_open`: as OpenMetrics."""
         now = time.monotonic()
-        written_at, body = self._kept.get(is_open, (0.0, b""))
-        if not body or now - written_at > _KEPT_SECONDS:
+        rendered_at, body = self._cached.get(is_open, (0.0, b""))
+        if not body or now - rendered_at > _KEPT_SECONDS:
             process = openmetrics.generate_latest if is_open else text.generate_latest
             body = self._meters.text(openmetrics=is_open).encode() + process(self._process)
-            self._kept[is_open] = (now, body)
+            self._cached[is_open] = (now, body)
         return body
 
 
-def routes(app: web.Application, look: Look, page: MetricsEndpoint, access: Access) -> None:
-    """Serve `/metrics` to readers, and look at the outbox as long as the application runs."""
+def routes(app: web.Application, gauges: OutboxGauges, page: MetricsEndpoint, access: Access) -> None:
+    """Serve `/metrics` to readers, and update the gauges while the application runs."""
 
     async def metrics(request: web.Request) -> web.Response:
         if access.bearer(request) is None:
             return access.refusal(request)
         return await page.get(request)
 
-    async def looking(_: web.Application) -> AsyncIterator[None]:
-        task = asyncio.create_task(look.run())
+    async def updating(_: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(gauges.run())
         yield
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    app.cleanup_ctx.append(looking)
+    app.cleanup_ctx.append(updating)
     app.router.add_get("/metrics", metrics)

@@ -1,4 +1,4 @@
-"""This file is the overview that pages and metrics share: one look at the outbox serves all for a moment."""
+"""The overview that pages and metrics share: one query of the outbox serves all of them for a moment."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,31 +9,33 @@ from relay.web.delivery_rates import DeliveryRates
 from relay.web.store_access import StoreAccess
 
 KEPT_SECONDS, KEPT_SHARE = 2.0, 20.0
-"""A look serves for so long, or so many times as long as it took: at most 5 % of the time goes there."""
+"""An overview is kept for 2 s, or for 20 times as long as its query took: at most 5 % of the time."""
 
 
 class OverviewCache:
-    """Looks when somebody asks, and not again while it is fresh."""
+    """Queries the outbox on demand, and not again while the last overview is fresh."""
 
-    def __init__(self, hall: StoreAccess, configured: Callable[[], Configured], rates: DeliveryRates) -> None:
-        self._hall, self._configured, self._rates = hall, configured, rates
-        self._seen: Overview | None = None
+    def __init__(
+        self, access: StoreAccess, configured: Callable[[], Configured], rates: DeliveryRates
+    ) -> None:
+        self._access, self._configured, self._rates = access, configured, rates
+        self._overview: Overview | None = None
         self._kept_until = float("-inf")
-        self._looking = asyncio.Lock()
+        self._querying = asyncio.Lock()
 
-    async def seen(self) -> Overview:
-        """How everything is, or was a moment ago. Raises StoreError."""
-        async with self._looking:
+    async def overview(self) -> Overview:
+        """The overview as of now, or of a moment ago. Raises StoreError."""
+        async with self._querying:
             time = asyncio.get_running_loop().time
             began = time()
-            if self._seen is None or began >= self._kept_until:
-                self._seen = await read_overview(
-                    await self._hall.store(), self._configured(), datetime.now(UTC)
+            if self._overview is None or began >= self._kept_until:
+                self._overview = await read_overview(
+                    await self._access.store(), self._configured(), datetime.now(UTC)
                 )
                 self._kept_until = began + max(KEPT_SECONDS, KEPT_SHARE * (time() - began))
-                self._rates.saw(self._seen.counts)
-            return self._seen
+                self._rates.record(self._overview.counts)
+            return self._overview
 
-    def forget(self) -> None:
-        """Something was decided: look again."""
-        self._seen = None
+    def invalidate(self) -> None:
+        """An operator changed something: the next call queries the outbox."""
+        self._overview = None

@@ -1,7 +1,7 @@
-"""This file is what the operator's page shows: tenants, one tenant, messages, one message, the audit.
+"""The views of the operator's page: tenants, one tenant, messages, one message, the audit.
 
-It reads the outbox and tells it in the words that the command line uses (`relay/reports`); nothing here
-changes anything. A page is whole without JavaScript.
+They show the reports that the command line shows too (`relay/reports`), and change nothing. Pages work
+without JavaScript.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,41 +29,40 @@ from relay.web.store_access import StoreAccess
 TENANTS_SHOWN = 100
 MESSAGES_SHOWN = 100
 AUDIT_SHOWN = 200
-_LONGEST_ROW = 18
-"""Digits."""
+_MAX_ROW_DIGITS = 18
 
 _STATES: tuple[MessageState, ...] = get_args(MessageState)
-_TROUBLED = ("halted", "paused", "backing-off", "unconfigured", "stopped")
+_NEEDS_ATTENTION = ("halted", "paused", "backing-off", "unconfigured", "stopped")
 
-Said = Callable[[TenantId], Sequence[Mapping[str, Any]]]
+RecentLines = Callable[[TenantId], Sequence[Mapping[str, Any]]]
 """The last lines of the log about a tenant, the newest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """What the pages are made from; `accepted` is asked on the relay's own loop."""
+    """What the views read from; `accepted` is called on the relay's own loop."""
 
-    hall: StoreAccess
+    access: StoreAccess
     configured: Callable[[], Configured]
     accepted: Callable[[TenantId], frozenset[DocumentName] | None]
-    glance: OverviewCache
+    overviews: OverviewCache
     rates: DeliveryRates
-    said: Said
+    recent_lines: RecentLines
 
 
 class Pages:
     """The views."""
 
     def __init__(self, library: Library) -> None:
-        self._of = library
+        self._library = library
 
     async def overview(self, request: web.Request) -> web.Response:
-        """All tenants, those in trouble first."""
-        seen = await self._of.glance.seen()
+        """All tenants, the most urgent first."""
+        seen = await self._library.overviews.overview()
         ordered = seen.by_urgency
         every = "all" in request.query
         shown = ordered if every else ordered[:TENANTS_SHOWN]
-        rows = [(one, self._of.rates.line(one.tenant_id)) for one in shown]
+        rows = [(one, self._library.rates.line(one.tenant_id)) for one in shown]
         return page(
             request,
             "overview.html",
@@ -74,12 +73,12 @@ class Pages:
         )
 
     async def tenant(self, request: web.Request) -> web.Response:
-        """One tenant, and everything that its messages wait for."""
+        """One tenant, and all that its messages wait for."""
         name = TenantId(request.match_info["tenant"].upper())
-        seen = await self._of.glance.seen()
+        seen = await self._library.overviews.overview()
         if not seen.knows(name):
-            raise web.HTTPNotFound(text=f"nothing is known of a tenant {name}")
-        told = await tenant.read_tenant(await self._of.hall.store(), name, seen)
+            raise web.HTTPNotFound(text=f"there is no tenant {name}")
+        told = await tenant.read_tenant(await self._library.access.store(), name, seen)
         return page(
             request,
             "tenant.html",
@@ -87,8 +86,8 @@ class Pages:
             tenant=told.tenant,
             ages=age_labels(),
             most=max((max(one.ages.counts) for one in told.documents), default=0),
-            line=self._of.rates.line(name),
-            said=self._of.said(name),
+            line=self._library.rates.line(name),
+            said=self._library.recent_lines(name),
             accepted=await self._accepted(name),
             is_paused=seen.paused(name) is not None,
             now=seen.at,
@@ -96,18 +95,18 @@ class Pages:
 
     async def _accepted(self, tenant: TenantId) -> list[DocumentName] | None:
         try:
-            known = await self._of.hall.inside.ask(lambda: self._of.accepted(tenant))
+            known = await self._library.access.bridge.call(lambda: self._library.accepted(tenant))
         except LoopStalledError:
             return None
         return None if known is None else sorted(known)
 
     async def messages(self, request: web.Request) -> web.Response:
-        """A list, filtered."""
+        """A filtered list."""
         wanted = read_filter(request.query)
         if not request.query:
             wanted = replace(wanted, state="parked")
         after = _row(request.query.get("after", "0"))
-        found = await (await self._of.hall.store()).find(wanted, MESSAGES_SHOWN + 1, after)
+        found = await (await self._library.access.store()).find(wanted, MESSAGES_SHOWN + 1, after)
         return page(
             request,
             "messages.html",
@@ -120,29 +119,29 @@ class Pages:
         )
 
     async def message(self, request: web.Request) -> web.Response:
-        """One message's whole story."""
-        return page(request, "message.html", **await self.told(request.query))
+        """One message and its history."""
+        return page(request, "message.html", **await self.read_message(request.query))
 
-    async def told(self, query: Mapping[str, Any]) -> dict[str, Any]:
-        """The story that a request names by its tenant and its message id."""
-        store = await self._of.hall.store()
-        asked, name = MessageId(str(query.get("id", ""))), TenantId(str(query.get("tenant", "")).upper())
+    async def read_message(self, query: Mapping[str, Any]) -> dict[str, Any]:
+        """The report on the message of this tenant and message id."""
+        store = await self._library.access.store()
+        message_id, name = MessageId(str(query.get("id", ""))), TenantId(str(query.get("tenant", "")).upper())
         now = datetime.now(UTC)
-        stories = await message_report.read_messages(store, asked, name, self._of.configured(), now)
-        if not stories:
-            raise web.HTTPNotFound(text=f"there is no message {asked} of tenant {name}")
-        return {"story": stories[0], "record": stories[0].record, "now": now}
+        found = await message_report.read_messages(store, message_id, name, self._library.configured(), now)
+        if not found:
+            raise web.HTTPNotFound(text=f"there is no message {message_id} of tenant {name}")
+        return {"story": found[0], "record": found[0].record, "now": now}
 
     async def audit(self, request: web.Request) -> web.Response:
-        """What persons did, the newest first."""
-        entries = await (await self._of.hall.store()).audit(AUDIT_SHOWN)
+        """What operators did, the newest first."""
+        entries = await (await self._library.access.store()).audit(AUDIT_SHOWN)
         return page(request, "audit.html", entries=entries)
 
     async def entry(self, request: web.Request) -> web.Response:
-        """One of them, with its progress."""
-        entry = await (await self._of.hall.store()).entry(AuditId(int(request.match_info["id"])))
+        """One entry of the audit, with its progress."""
+        entry = await (await self._library.access.store()).entry(AuditId(int(request.match_info["id"])))
         if entry is None:
-            raise web.HTTPNotFound(text="there is no such entry in the audit")
+            raise web.HTTPNotFound(text="no such entry in the audit")
         return page(request, "entry.html", entry=entry)
 
 
@@ -153,11 +152,11 @@ def _total(tenants: Sequence[TenantStatus]) -> dict[str, int]:
     }
 
 
-# --- filters, as addresses and forms have them ----------------------------------------------------------
+# --- filters in query strings and forms ----------------------------------------------------------------
 
 
 def read_filter(given: Mapping[str, Any]) -> Filter:
-    """From an address or a form; what is empty is not asked for."""
+    """From a query string or a form; empty fields do not filter."""
     texts = {
         name: str(given.get(name, "")).strip() for name in ("tenant", "document", "state", "reason", "id")
     }
@@ -171,14 +170,14 @@ def read_filter(given: Mapping[str, Any]) -> Filter:
 
 
 def _row(text: str) -> RowId:
-    """A place in a list, as an address has it."""
-    if not text.isascii() or not text.isdigit() or len(text) > _LONGEST_ROW:
-        raise web.HTTPBadRequest(text="after: a row's number is meant")
+    """A row number from a query string."""
+    if not text.isascii() or not text.isdigit() or len(text) > _MAX_ROW_DIGITS:
+        raise web.HTTPBadRequest(text="after: use a row's number")
     return RowId(int(text))
 
 
 def write_filter(wanted: Filter) -> dict[str, str]:
-    """The same, for an address or a form."""
+    """For a query string or a form."""
     given = {
         "tenant": wanted.tenant,
         "document": wanted.document,
@@ -192,8 +191,8 @@ def write_filter(wanted: Filter) -> dict[str, str]:
 # --- templates --------------------------------------------------------------------------------------------
 
 
-def furnish(app: web.Application) -> None:
-    """Give an application its templates."""
+def add_templates(app: web.Application) -> None:
+    """Set up the templates of an application."""
     environment = aiohttp_jinja2.setup(
         app,
         loader=jinja2.PackageLoader("relay.web", "templates"),
@@ -209,37 +208,37 @@ def furnish(app: web.Application) -> None:
         "instant": times.instant,
         "number": lambda value: f"{value:,}",
     }
-    environment.tests["troubled"] = lambda state: state in _TROUBLED
+    environment.tests["troubled"] = lambda state: state in _NEEDS_ATTENTION
 
 
 def page(request: web.Request, template: str, status: int = 200, **facts: object) -> web.Response:
-    """A page from a template; whoever has no session yet sees one without actions."""
+    """A page from a template; without a session it has no actions."""
     session = request.get(SESSION)
     context = {
         "now": datetime.now(UTC),
         "mark_name": MARK,
         "mark": session.mark if session else "",
         "is_operator": session is not None and session.role == "operator",
-        "is_inside": session is not None,
+        "is_signed_in": session is not None,
         "may_leave": request.get(MAY_LEAVE, False),
         **facts,
     }
     return aiohttp_jinja2.render_template(template, request, context, status=status)
 
 
-def told(handler: Handler) -> Handler:
-    """What goes wrong there, as a page."""
+def with_error_page(handler: Handler) -> Handler:
+    """Show errors of the handler as a page."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
         except StoreError as error:
-            return _wrong(request, 503, "The outbox does not answer", str(error))
+            return _error_page(request, 503, "The outbox does not answer", str(error))
         except web.HTTPError as error:
-            return _wrong(request, error.status, error.reason, (error.text or "").strip())
+            return _error_page(request, error.status, error.reason, (error.text or "").strip())
 
     return answer
 
 
-def _wrong(request: web.Request, status: int, title: str, text: str) -> web.Response:
+def _error_page(request: web.Request, status: int, title: str, text: str) -> web.Response:
     return page(request, "wrong.html", status, title=title, text=text)

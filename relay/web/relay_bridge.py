@@ -1,4 +1,4 @@
-"""This file is what the web thread may ask of the running relay, on the relay's own loop, within a second."""
+"""Calls from the web thread into the relay's own loop, bounded in time."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 SECONDS = 1.0
+"""The longest that a call waits for the loop."""
 
 
 class LoopStalledError(Exception):
@@ -14,21 +15,21 @@ class LoopStalledError(Exception):
 
 
 class RelayBridge:
-    """The way from the web thread to the loop that carries messages."""
+    """The web thread's access to the loop that delivers messages."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
 
-    async def ask(self, question: Callable[[], T]) -> T:
-        """Call `question`, which must not wait, on the relay's loop. Raises LoopStalledError."""
-        asked = asyncio.run_coroutine_threadsafe(_answer(question), self._loop)
+    async def call(self, function: Callable[[], T]) -> T:
+        """Call `function`, which must not block, on the relay's loop. Raises LoopStalledError."""
+        future = asyncio.run_coroutine_threadsafe(_call(function), self._loop)
         try:
             async with asyncio.timeout(SECONDS):
-                return await asyncio.wrap_future(asked)
+                return await asyncio.wrap_future(future)
         except TimeoutError:
-            asked.cancel()
+            future.cancel()
             raise LoopStalledError(f"the relay's loop did not answer within {SECONDS:g} s") from None
 
 
-async def _answer(question: Callable[[], T]) -> T:
-    return question()
+async def _call(function: Callable[[], T]) -> T:
+    return function()

@@ -1,25 +1,25 @@
-"""This file is the operator's page as a part of the web side: its routes, and the door before them."""
+"""The routes of the operator's page, and its login."""
 
 import asyncio
 from importlib import resources
 
 from aiohttp import web
 
-from relay.web.access_control import Access, read_form, remember
+from relay.web.access_control import Access, read_form, set_session_cookie
 from relay.web.actions import Actions
 from relay.web.live_updates import LiveUpdates
-from relay.web.pages import Library, Pages, furnish, page, told
+from relay.web.pages import Library, Pages, add_templates, page, with_error_page
 
 _TYPES = {"style.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
 
 def routes(app: web.Application, library: Library, access: Access) -> None:
-    """Add them; behind the door where a session is asked for, but for the door itself."""
-    furnish(app)
+    """Add the routes; all but the login require a session."""
+    add_templates(app)
     pages = Pages(library)
-    actions, live, door = Actions(library, pages), LiveUpdates(library), _Door(access)
+    actions, live, login = Actions(library, pages), LiveUpdates(library), _Login(access)
     app.on_shutdown.extend([live.stop, actions.stop])
-    inside = {
+    guarded = {
         ("GET", "/"): pages.overview,
         ("GET", "/tenants/{tenant:[A-Za-z0-9_]+}"): pages.tenant,
         ("GET", "/messages"): pages.messages,
@@ -32,43 +32,43 @@ def routes(app: web.Application, library: Library, access: Access) -> None:
         ("POST", "/messages/decide"): actions.decide,
         ("POST", "/message/document"): actions.show_payload,
         ("POST", "/audit/{id:[0-9]{1,18}}/cancel"): actions.cancel,
-        ("POST", "/audit/{id:[0-9]{1,18}}/go-on"): actions.go_on,
+        ("POST", "/audit/{id:[0-9]{1,18}}/go-on"): actions.advance,
     }
-    for (method, path), handler in inside.items():
-        app.router.add_route(method, path, told(access.guarded(handler)))
+    for (method, path), handler in guarded.items():
+        app.router.add_route(method, path, with_error_page(access.guarded(handler)))
     app.router.add_get("/static/{name}", _static)
-    app.router.add_get("/login", told(door.ask))
-    app.router.add_post("/login", told(door.enter))
-    app.router.add_post("/logout", told(access.guarded(door.leave, "reader")))
+    app.router.add_get("/login", with_error_page(login.show))
+    app.router.add_post("/login", with_error_page(login.sign_in))
+    app.router.add_post("/logout", with_error_page(access.guarded(login.sign_out, "reader")))
 
 
-class _Door:
-    """Where a token becomes a session."""
+class _Login:
+    """A token becomes a session."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
 
-    async def ask(self, request: web.Request) -> web.Response:
+    async def show(self, request: web.Request) -> web.Response:
         """The form."""
         return _form(request, "")
 
-    async def enter(self, request: web.Request) -> web.Response:
-        """A right token begins a session, and leads to the page."""
-        self._access.require_meant(request)
+    async def sign_in(self, request: web.Request) -> web.Response:
+        """A valid token begins a session and leads to the page."""
+        self._access.require_own_host(request)
         caller = request.remote or ""
         wait = self._access.wait(caller)
         if wait:
             return _form(request, f"Too many wrong tokens: wait {wait:.0f} s.", 429)
         role = self._access.role_of(str((await read_form(request)).get("token", "")).strip(), caller)
         if role is None:
-            return _form(request, "This is no token of this relay.", 403)
+            return _form(request, "This is not a token of this relay.", 403)
         session = self._access.sessions.begin(role, asyncio.get_running_loop().time())
         answer = web.Response(status=303, headers={"Location": "/"})
-        remember(answer, session, request)
+        set_session_cookie(answer, session, request)
         return answer
 
-    async def leave(self, request: web.Request) -> web.Response:
-        """Forget the session."""
+    async def sign_out(self, request: web.Request) -> web.Response:
+        """End the session."""
         session = self._access.session(request)
         if session is not None:
             self._access.sessions.end(session.key)
@@ -82,7 +82,7 @@ def _form(request: web.Request, trouble: str, status: int = 200) -> web.Response
 async def _static(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     if name not in _TYPES:
-        raise web.HTTPNotFound(text="there is no such file\n")
+        raise web.HTTPNotFound(text="no such file\n")
     body = resources.files("relay.web").joinpath("static", name).read_bytes()
     headers = {"Cache-Control": "max-age=300"}
     return web.Response(body=body, content_type=_TYPES[name], charset="utf-8", headers=headers)

@@ -1,6 +1,6 @@
-"""This file is who is looking at the page: sessions by cookie, each with a role and a mark for its forms.
+"""Sessions of the operator's page: by cookie, each with a role and an anti-forgery token for its forms.
 
-Pure but for the random marks that are handed in; the time is an argument, in seconds of any steady clock.
+Pure: random tokens and the time, in seconds of a monotonic clock, are arguments.
 """
 
 import hmac
@@ -12,14 +12,14 @@ from typing import Literal
 Role = Literal["operator", "reader"]
 
 MOST = 1000
-"""Sessions at a time; the one that was idle longest goes first."""
+"""Maximum number of sessions; the one that was idle longest is removed first."""
 
 IDLE_SECONDS = 12 * 3600.0
 
 
 @dataclass(slots=True)
 class Session:
-    """One browser. `mark`: what every form that it sends must carry."""
+    """One browser. `mark`: the anti-forgery token that every form of it must contain."""
 
     key: str
     role: Role
@@ -27,19 +27,19 @@ class Session:
     seen_at: float
 
     def sent(self, mark: str) -> bool:
-        """Whether a form is this session's own."""
+        """Whether a form with this mark belongs to the session."""
         return hmac.compare_digest(self.mark.encode(), mark.encode(errors="backslashreplace"))
 
 
 class Sessions:
-    """All of them, in memory: a restart of the relay ends them. `token()`: long and random."""
+    """All sessions, in memory: a restart of the relay ends them. `token()`: a new random token."""
 
     def __init__(self, token: Callable[[], str]) -> None:
         self._token = token
         self._sessions: OrderedDict[str, Session] = OrderedDict()
 
     def begin(self, role: Role, now: float) -> Session:
-        """A new one, under a key that was never used."""
+        """A new session under a new key."""
         session = Session(self._token(), role, self._token(), now)
         self._sessions[session.key] = session
         if len(self._sessions) > MOST:
@@ -47,7 +47,7 @@ class Sessions:
         return session
 
     def find(self, key: str, now: float) -> Session | None:
-        """The session of this cookie, unless it was idle too long."""
+        """The session of this cookie, None if it is unknown or was idle for too long."""
         session = self._sessions.get(key)
         if session is None:
             return None
@@ -59,5 +59,5 @@ class Sessions:
         return session
 
     def end(self, key: str) -> None:
-        """Forget it."""
+        """Remove the session."""
         self._sessions.pop(key, None)

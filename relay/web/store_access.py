@@ -1,4 +1,4 @@
-"""This file is what every part of the web side works with: its own store, and the way into the relay."""
+"""The web thread's own connection to the outbox, and its bridge to the relay's loop."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,21 +8,21 @@ from relay.web.relay_bridge import RelayBridge
 
 
 class StoreAccess:
-    """Made in the web thread, once."""
+    """Created in the web thread, once."""
 
-    def __init__(self, reach: Callable[[], Awaitable[Store]], inside: RelayBridge) -> None:
-        self._reach, self.inside = reach, inside
+    def __init__(self, open_store: Callable[[], Awaitable[Store]], bridge: RelayBridge) -> None:
+        self._open, self.bridge = open_store, bridge
         self._store: Store | None = None
         self._opening = asyncio.Lock()
 
     async def store(self) -> Store:
-        """The outbox, opened when it is first asked for. Raises StoreError while it cannot be."""
+        """The outbox, opened at its first use. Raises StoreError while it cannot be opened."""
         async with self._opening:
             if self._store is None:
-                self._store = await self._reach()
+                self._store = await self._open()
         return self._store
 
     async def close(self) -> None:
-        """Let go of it."""
+        """Close the store, if it was opened."""
         if self._store is not None:
             await self._store.close()

@@ -1,7 +1,7 @@
-"""This file is the web thread: what is served runs on a loop of its own, beside the one that carries.
+"""The web thread: everything that is served runs on a loop of its own, beside the one that delivers.
 
-So it still answers where that one stands still, and says so; and neither scrapes nor pages take from the hot
-path's loop. What is behind the doors is put together in `front.py`.
+So it still answers when that one has stalled, and reports it; and neither scrapes nor pages take time from
+the hot path. What the ports serve is composed in `application.py`.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ _STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """A port to be served: the variable that says where, the address, and what is there."""
+class Port:
+    """A port to serve: the variable with its address, the address, and what it serves."""
 
     setting: str
     at: str
@@ -30,24 +30,24 @@ class Door:
 
 
 class WebThread:
-    """All doors of one relay process. `reach`: open the outbox, in the web thread's loop."""
+    """All ports of one relay process. `open_store`: opens the outbox in the web thread's loop."""
 
     def __init__(
-        self, doors: Sequence[Door], reach: Callable[[], Awaitable[Store]], inside: RelayBridge
+        self, ports: Sequence[Port], open_store: Callable[[], Awaitable[Store]], bridge: RelayBridge
     ) -> None:
-        self._doors, self._reach, self._inside = doors, reach, inside
+        self._ports, self._open_store, self._bridge = ports, open_store, bridge
         self._opened: Future[Mapping[str, str]] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
 
     async def start(self) -> Mapping[str, str]:
-        """Listen; by each door's setting the address it has now. Raises SettingsError."""
+        """Listen; the actual address by each port's setting. Raises SettingsError."""
         self._thread.start()
         return await asyncio.wrap_future(self._opened)
 
     async def stop(self) -> None:
-        """End it, within a few seconds."""
+        """Stop, within a few seconds."""
         if self._loop is None:
             return
         self._loop.call_soon_threadsafe(self._stopping.set)
@@ -56,19 +56,19 @@ class WebThread:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except Exception as error:  # told to whoever waits for the start
+        except Exception as error:  # raised where the start is awaited
             if self._opened.done():
                 raise
             self._opened.set_exception(error)
 
     async def _serve(self) -> None:
-        hall = StoreAccess(self._reach, self._inside)
+        access = StoreAccess(self._open_store, self._bridge)
         listeners: list[Listener] = []
         addresses: dict[str, str] = {}
         try:
-            for door in self._doors:
-                listener = Listener(door.setting, door.at, door.build(hall))
-                addresses[door.setting] = await listener.open()
+            for port in self._ports:
+                listener = Listener(port.setting, port.at, port.build(access))
+                addresses[port.setting] = await listener.open()
                 listeners.append(listener)
             self._loop = asyncio.get_running_loop()
             self._opened.set_result(addresses)
@@ -76,4 +76,4 @@ class WebThread:
         finally:
             for listener in listeners:
                 await listener.close()
-            await hall.close()
+            await access.close()

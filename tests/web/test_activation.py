@@ -9,7 +9,7 @@ from relay.core.model import TenantId
 from relay.ion.inbound_auth import InboundVerifier, Key
 from relay.ion.oauth import Secret
 from relay.sandbox.activation import Application, Visit, visit
-from relay.web.inbound import Reception, application
+from relay.web.inbound import InboundContext, application
 from tests.web.test_inbound import Said
 
 
@@ -27,8 +27,8 @@ async def test_the_stand_in_and_the_relay_agree_on_what_a_signed_call_is(
     async def why() -> str | None:
         return hindrance
 
-    doorman = InboundVerifier(lambda: {"key": Key(TenantId("ACME_PRD"), Secret("secret"))}, 300)
-    runner = web.AppRunner(application(Reception(doorman, None, why, Said(), time.time)))  # type: ignore[arg-type]
+    verifier = InboundVerifier(lambda: {"key": Key(TenantId("ACME_PRD"), Secret("secret"))}, 300)
+    runner = web.AppRunner(application(InboundContext(verifier, None, why, Said(), time.time)))  # type: ignore[arg-type]
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:

@@ -11,7 +11,7 @@ from oauthlib.oauth1 import Client
 from relay.core.model import TenantId
 from relay.ion.inbound_auth import InboundVerifier, Key
 from relay.ion.oauth import Secret
-from relay.web.inbound import Reception, application
+from relay.web.inbound import InboundContext, application
 
 KEYS = {
     "acme-key": Key(TenantId("ACME_PRD"), Secret("acme-secret")),
@@ -25,7 +25,7 @@ class Said:
     def __init__(self) -> None:
         self.kinds: list[str] = []
 
-    def met(self, kind: str, *, detail: str, fault: str, hint: str) -> None:
+    def report(self, kind: str, *, detail: str, fault: str, hint: str) -> None:
         assert detail
         assert fault
         assert hint
@@ -66,8 +66,14 @@ async def serve(base_url: str | None = None) -> AsyncIterator[Ion]:
         async def hindrance() -> str | None:
             return ion.hindrance
 
-        reception = Reception(InboundVerifier(lambda: KEYS, 300), base_url, hindrance, ion.said, time.time)  # type: ignore[arg-type]
-        runner = web.AppRunner(application(reception))
+        context = InboundContext(
+            InboundVerifier(lambda: KEYS, 300),
+            base_url,
+            hindrance,
+            ion.said,  # type: ignore[arg-type]
+            time.time,
+        )
+        runner = web.AppRunner(application(context))
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

@@ -27,7 +27,7 @@ from relay.ion.oauth import Secret
 from relay.observability.metrics import OTHER, Meters
 from relay.reports import overview
 from relay.web.access_control import Access, Tokens
-from relay.web.metrics_endpoint import Look, MetricsEndpoint, OwnedTenants, routes
+from relay.web.metrics_endpoint import MetricsEndpoint, OutboxGauges, OwnedTenants, routes
 from tests.support.memory import MemoryOutbox
 
 ACME, GLOBEX = TenantId("ACME_PRD"), TenantId("GLOBEX_TST")
@@ -89,9 +89,9 @@ async def tell(
     await store.report([TenantState(tenant, state, reason, datetime.now(UTC), documents=documents)])
 
 
-async def look(store: Away, meters: Meters, *tenants: TenantId) -> Look:
-    made = Look(see(store), reach(store), meters, carrying(*(tenants or (ACME, GLOBEX))))
-    await made.once()
+async def look(store: Away, meters: Meters, *tenants: TenantId) -> OutboxGauges:
+    made = OutboxGauges(see(store), reach(store), meters, carrying(*(tenants or (ACME, GLOBEX))))
+    await made.update()
     return made
 
 
@@ -136,9 +136,9 @@ async def test_what_comes_into_the_outbox_after_the_first_look_was_handed_over(s
     watching = await look(store, meters)
     assert read(meters, "relay_messages_enqueued_total") == {(ACME,): 0, (GLOBEX,): 0}
     await store.add([Draft(ACME, ORDER, b"<doc/>") for _ in range(3)])
-    await watching.once()
+    await watching.update()
     await store.prune(-1, 100)  # what goes is no negative hand-over
-    await watching.once()
+    await watching.update()
     assert read(meters, "relay_messages_enqueued_total") == {(ACME,): 3, (GLOBEX,): 0}
 
 
@@ -188,7 +188,7 @@ async def test_an_outbox_that_is_away_leaves_the_gauges_and_their_time_as_they_w
     before = meters.text(openmetrics=False)
     store.away = True
     with pytest.raises(StoreError):
-        await watching.once()
+        await watching.update()
     assert meters.text(openmetrics=False) == before
 
 
@@ -202,7 +202,7 @@ Get = Callable[..., Awaitable[aiohttp.ClientResponse]]
 async def served(store: Away, meters: Meters, tokens: Tokens = OPEN) -> AsyncIterator[Get]:
     """A bare application with the page."""
     app = web.Application()
-    look = Look(see(store), reach(store), meters, carrying(ACME, GLOBEX))
+    look = OutboxGauges(see(store), reach(store), meters, carrying(ACME, GLOBEX))
     routes(app, look, MetricsEndpoint(meters), Access(tokens, local=True))
     runner = web.AppRunner(app)
     await runner.setup()
