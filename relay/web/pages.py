@@ -32,7 +32,6 @@ AUDIT_SHOWN = 200
 _MAX_ROW_DIGITS = 18
 
 _STATES: tuple[MessageState, ...] = get_args(MessageState)
-_NEEDS_ATTENTION = ("halted", "paused", "backing-off", "unconfigured", "stopped")
 
 RecentLines = Callable[[TenantId], Sequence[Mapping[str, Any]]]
 """The last lines of the log about a tenant, the newest first."""
@@ -78,16 +77,16 @@ class Pages:
         seen = await self._library.overviews.overview()
         if not seen.knows(name):
             raise web.HTTPNotFound(text=f"there is no tenant {name}")
-        told = await tenant.read_tenant(await self._library.access.store(), name, seen)
+        report = await tenant.read_tenant(await self._library.access.store(), name, seen)
         return page(
             request,
             "tenant.html",
-            told=told,
-            tenant=told.tenant,
+            report=report,
+            tenant=report.tenant,
             ages=age_labels(),
-            most=max((max(one.ages.counts) for one in told.documents), default=0),
+            most=max((max(one.ages.counts) for one in report.documents), default=0),
             line=self._library.rates.line(name),
-            said=self._library.recent_lines(name),
+            log_lines=self._library.recent_lines(name),
             accepted=await self._accepted(name),
             is_paused=seen.paused(name) is not None,
             now=seen.at,
@@ -130,7 +129,7 @@ class Pages:
         found = await message_report.read_messages(store, message_id, name, self._library.configured(), now)
         if not found:
             raise web.HTTPNotFound(text=f"there is no message {message_id} of tenant {name}")
-        return {"story": found[0], "record": found[0].record, "now": now}
+        return {"report": found[0], "record": found[0].record, "now": now}
 
     async def audit(self, request: web.Request) -> web.Response:
         """What operators did, the newest first."""
@@ -203,12 +202,11 @@ def add_templates(app: web.Application) -> None:
     )
     environment.filters |= {
         "ago": times.time_since,
-        "ahead": times.time_until,
+        "until": times.time_until,
         "duration": times.duration,
         "instant": times.instant,
         "number": lambda value: f"{value:,}",
     }
-    environment.tests["troubled"] = lambda state: state in _NEEDS_ATTENTION
 
 
 def page(request: web.Request, template: str, status: int = 200, **facts: object) -> web.Response:
@@ -220,7 +218,7 @@ def page(request: web.Request, template: str, status: int = 200, **facts: object
         "mark": session.mark if session else "",
         "is_operator": session is not None and session.role == "operator",
         "is_signed_in": session is not None,
-        "may_leave": request.get(MAY_LEAVE, False),
+        "can_sign_out": request.get(MAY_LEAVE, False),
         **facts,
     }
     return aiohttp_jinja2.render_template(template, request, context, status=status)

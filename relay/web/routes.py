@@ -75,8 +75,8 @@ class _Login:
         return web.Response(status=303, headers={"Location": "/login"})
 
 
-def _form(request: web.Request, trouble: str, status: int = 200) -> web.Response:
-    return page(request, "login.html", status, trouble=trouble)
+def _form(request: web.Request, error: str, status: int = 200) -> web.Response:
+    return page(request, "login.html", status, error=error)
 
 
 async def _static(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""The simulator calls the inbound endpoint as ION does when a connection point is activated."""
+"""Both ends by themselves: the simulator activates the connection point of a relay that is asked by ION."""
 
 import time
 
@@ -10,7 +10,7 @@ from relay.ion.inbound_auth import InboundVerifier, Key
 from relay.ion.oauth import Secret
 from relay.sandbox.activation import Application, Visit, visit
 from relay.web.inbound import InboundContext, application
-from tests.web.test_inbound import RecordedIncidents
+from tests.web.test_inbound import Said
 
 
 @pytest.mark.parametrize(
@@ -21,14 +21,14 @@ from tests.web.test_inbound import RecordedIncidents
         ("secret", "the relay is stopping", [("ping", 503)]),
     ],
 )
-async def test_the_simulator_and_the_relay_agree_on_what_a_signed_call_is(
+async def test_the_stand_in_and_the_relay_agree_on_what_a_signed_call_is(
     secret: str, hindrance: str | None, seen: list[tuple[str, int]]
 ) -> None:
     async def why() -> str | None:
         return hindrance
 
     verifier = InboundVerifier(lambda: {"key": Key(TenantId("ACME_PRD"), Secret("secret"))}, 300)
-    runner = web.AppRunner(application(InboundContext(verifier, None, why, RecordedIncidents(), time.time)))  # type: ignore[arg-type]
+    runner = web.AppRunner(application(InboundContext(verifier, None, why, Said(), time.time)))  # type: ignore[arg-type]
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:

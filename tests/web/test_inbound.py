@@ -19,8 +19,8 @@ KEYS = {
 }
 
 
-class RecordedIncidents:
-    """Keeps the kinds of the reported incidents, in order."""
+class Said:
+    """Records the kinds of reported incidents."""
 
     def __init__(self) -> None:
         self.kinds: list[str] = []
@@ -41,7 +41,7 @@ class Ion:
     def __init__(self, base: str, session: aiohttp.ClientSession) -> None:
         self.base, self.session = base, session
         self.hindrance: str | None = None
-        self.incidents = RecordedIncidents()
+        self.said = Said()
 
     async def call(
         self,
@@ -66,10 +66,14 @@ async def serve(base_url: str | None = None) -> AsyncIterator[Ion]:
         async def hindrance() -> str | None:
             return ion.hindrance
 
-        reception = InboundContext(
-            InboundVerifier(lambda: KEYS, 300), base_url, hindrance, ion.incidents, time.time
-        )  # type: ignore[arg-type]
-        runner = web.AppRunner(application(reception))
+        context = InboundContext(
+            InboundVerifier(lambda: KEYS, 300),
+            base_url,
+            hindrance,
+            ion.said,  # type: ignore[arg-type]
+            time.time,
+        )
+        runner = web.AppRunner(application(context))
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
@@ -93,7 +97,7 @@ async def behind_a_proxy() -> AsyncIterator[Ion]:
 async def test_ion_pings_and_is_answered(ion):
     status, body, _ = await ion.call("/ACME_PRD/service/ping")
     assert (status, body) == (200, {"status": "OK", "code": 200})
-    assert ion.incidents.kinds == []
+    assert ion.said.kinds == []
 
 
 async def test_it_is_told_the_version_and_the_protocol_of_infors_sample(ion):
@@ -128,7 +132,7 @@ async def test_a_wrong_key_or_secret_is_refused_with_the_scheme_that_is_asked_fo
         status, _, answer = await ion.call("/ACME_PRD/service/ping", **wrong)
         assert status == 401
         assert answer.headers["WWW-Authenticate"].startswith("OAuth")
-    assert ion.incidents.kinds == ["inbound", "inbound"]
+    assert ion.said.kinds == ["inbound", "inbound"]
 
 
 async def test_nobody_learns_whether_a_tenant_exists(ion):

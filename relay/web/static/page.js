@@ -1,11 +1,11 @@
-// Keeps the cells of an open page up to date. Text alone: nothing of an answer ever becomes markup.
+// Keeps the cells of an open page up to date. It sets text only: nothing of a response ever becomes markup.
 "use strict";
 (() => {
   if (document.querySelector("[data-running]")) setTimeout(() => location.reload(), 1500);
-  const place = document.querySelector("[data-live]");
-  const said = document.getElementById("live");
-  if (!place || !window.EventSource) return;
-  const source = new EventSource(place.dataset.live);
+  const container = document.querySelector("[data-live]");
+  const status = document.getElementById("live");
+  if (!container || !window.EventSource) return;
+  const source = new EventSource(container.dataset.live);
   source.onmessage = (event) => {
     const changed = JSON.parse(event.data);
     for (const cell of document.querySelectorAll("[data-cell]")) {
@@ -14,10 +14,10 @@
       cell.textContent = text;
       if ("state" in cell.dataset) cell.className = `state ${text}`;
     }
-    if (said) said.textContent = "Kept up to date.";
+    if (status) status.textContent = "Live updates are on.";
   };
   source.onerror = () => {
-    if (said) said.textContent = "The relay does not answer; this is how it was.";
+    if (status) status.textContent = "The relay does not answer; this is its last known state.";
   };
   addEventListener("pagehide", () => source.close());
 })();
