@@ -1,4 +1,4 @@
-"""ION calls a real relay: who is let in, over which settings, and what it is told while the relay stops."""
+"""ION calls a real relay: who is let in, over which settings, and what it is answered while the relay stops."""
 
 import asyncio
 import signal
@@ -25,25 +25,25 @@ INBOUND = {
 
 @pytest.fixture
 async def relay(sandbox: Sandbox, station: Station) -> AsyncIterator[RelayProcess]:
-    """One that ION may call; nothing else is served."""
+    """A relay that ION may call; nothing else is served."""
     (station.folder / "acme.secret").write_text("acme-secret")
     async with station.relay(environment=INBOUND) as running:
         yield running
 
 
 async def address(station: Station, relay: RelayProcess) -> str:
-    """Once it has started: until then it says that it takes no work yet."""
+    """The endpoint's address, once the relay accepts work: until then it answers 503."""
     line = await station.event(relay, "web.opened", setting="RELAY_INBOUND__LISTEN")
     at = str(line["address"])
     for _ in range(400):
         if await asked(at, GLOBEX, "ion-globex", "globex-secret") != [503]:
             return at
         await asyncio.sleep(0.05)
-    raise AssertionError("it never took work")
+    raise AssertionError("the relay never accepted work")
 
 
 async def asked(at: str, tenant: str, key: str, secret: str) -> list[int | None]:
-    """The statuses that the simulator met, as ION would."""
+    """The statuses that a caller such as ION is answered."""
     visits = await visit(Application(f"http://{at}/{tenant}", key, secret))
     return [one.status for one in visits]
 
@@ -83,7 +83,7 @@ async def test_while_the_relay_stops_it_takes_no_more_work(
     await station.until(lambda: slow.applied, "a post in flight")
     relay.send(signal.SIGTERM)
     seen: list[Any] = []
-    while relay.running and seen[:1] != [503]:  # one round may have begun before the signal was heeded
+    while relay.running and seen[:1] != [503]:  # one round may have begun before the signal was handled
         seen = await asked(at, ACME, "ion-acme", "acme-secret")
     assert seen == [503]
     assert await station.ended(relay) == 0
@@ -109,5 +109,4 @@ async def test_check_calls_as_ion_would(station: Station, relay: RelayProcess, t
 
 async def test_without_an_address_nothing_listens(sandbox: Sandbox, station: Station) -> None:
     async with station.relay(environment={**INBOUND, "RELAY_INBOUND__LISTEN": "off"}) as relay:
-        await asyncio.sleep(0)
-        assert relay.said("web.opened") == []
+        assert relay.said("web.opened") == []  # ports are opened before relay.started, which was waited for

@@ -1,4 +1,4 @@
-"""Other processes beside a running relay: applications, a second relay, and persons with the command line."""
+"""Other processes beside a running relay: applications, a second relay, and operators with the command line."""
 
 import json
 import time
@@ -10,11 +10,11 @@ from tests.support.application import ORDER, EncodedPost, order
 from tests.support.process import Station
 
 SLOW = {"RELAY_RETRY__INITIAL_SECONDS": "100", "RELAY_RETRY__MAX_SECONDS": "100"}
-"""Nothing happens by itself within a test: what does was a person's doing."""
+"""Long enough that within a test nothing is retried automatically: what happens, an operator caused."""
 
 
 async def test_two_relays_on_one_outbox_exclude_each_other(sandbox: Sandbox, station: Station) -> None:
-    """The second ends at once, naming the first's process and the mend; after the first's end it may start."""
+    """The second ends at once, naming the first's process and the fix; after the first's end it may start."""
     async with station.relay() as first:
         second = station.start()
         code = await station.ended(second)
@@ -31,7 +31,7 @@ async def test_two_relays_on_one_outbox_exclude_each_other(sandbox: Sandbox, sta
 
 
 async def test_a_plain_insert_is_picked_up_at_once(sandbox: Sandbox, station: Station) -> None:
-    """From commit to arrival at ION on an idle relay, twenty times; the figures are `make bench`'s to judge."""
+    """From commit to arrival at ION on an idle relay, twenty times; the figures are measured by `make bench`."""
     async with station.relay():
         station.application.insert(GLOBEX)
         await station.until_delivered()
@@ -67,7 +67,7 @@ async def test_pause_and_resume_reach_a_running_relay_at_once(sandbox: Sandbox, 
 
 
 async def test_resume_ends_a_halt_and_a_long_pause(sandbox: Sandbox, station: Station) -> None:
-    """Whoever has mended something need not wait for the next try."""
+    """Whoever has fixed something need not wait for the next try."""
     sandbox.faults(tenant=GLOBEX, call="ping", status=403)
     sandbox.faults(tenant=ACME, call="ping", status=503)
     station.application.insert_all([EncodedPost(GLOBEX, b"1"), EncodedPost(ACME, b"2")])
@@ -82,14 +82,14 @@ async def test_resume_ends_a_halt_and_a_long_pause(sandbox: Sandbox, station: St
 
 
 async def test_park_drop_and_retry_reach_a_running_relay(sandbox: Sandbox, station: Station) -> None:
-    """What a relay has read ahead is read anew: the parked and the dropped are not sent, the retried is, in place."""
-    slow = sandbox.faults(tenant=GLOBEX, call="post", text="first", late=4)
+    """What a relay has prefetched is read again: the parked and the dropped are not sent, the retried is, in place."""
+    slow = sandbox.faults(tenant=GLOBEX, call="post", text="first", late=10)
     ids = station.application.insert_all(
         EncodedPost(GLOBEX, payload) for payload in (b"first", b"parked", b"dropped", b"last")
     )
     patient = {"RELAY_HTTP__TOTAL_SECONDS": "30", "RELAY_HTTP__READ_SECONDS": "30"}
     async with station.relay(environment=patient):
-        await station.until(lambda: slow.applied, "the first post under way, the others read ahead")
+        await station.until(lambda: slow.applied, "the first post in flight, the others prefetched")
         assert (await station.command("messages", "park", ids[1], "--reason", "wrong price")).code == 0
         assert (await station.command("messages", "drop", ids[2])).code == 0
         assert sandbox.record.count() == 1, "the machine is too slow for this test: the first post is over"
@@ -107,8 +107,8 @@ async def test_park_drop_and_retry_reach_a_running_relay(sandbox: Sandbox, stati
     assert "retried by an operator" in story
 
 
-async def test_retry_ends_a_message_s_own_delay(sandbox: Sandbox, station: Station) -> None:
-    """A blamed message waits 100 s; a person who knows better does not."""
+async def test_retry_ends_a_message_s_back_off(sandbox: Sandbox, station: Station) -> None:
+    """After a counted attempt the message backs off for 100 s; an operator's retry ends that."""
     sandbox.faults(call="post", status=500, count=1)
     message_id = station.application.insert(GLOBEX)
     async with station.relay(environment=SLOW):
@@ -120,7 +120,7 @@ async def test_retry_ends_a_message_s_own_delay(sandbox: Sandbox, station: Stati
 
 
 async def test_enqueue_from_another_process(sandbox: Sandbox, station: Station) -> None:
-    """`relay enqueue` prints the ids, and a running relay carries them at once, in their order."""
+    """`relay enqueue` prints the ids, and a running relay delivers them at once, in their order."""
     lines = "".join(
         json.dumps({"tenant_id": GLOBEX, "document_name": ORDER, "payload": f"<order n='{n}'/>"}) + "\n"
         for n in range(30)
@@ -136,7 +136,7 @@ async def test_enqueue_from_another_process(sandbox: Sandbox, station: Station) 
 async def test_status_and_check_tell_the_truth_also_without_a_relay(
     sandbox: Sandbox, station: Station
 ) -> None:
-    """No relay: said so. A killed one: not called alive for long. `check` walks every tenant's initialisation."""
+    """Without a relay the status says so, and a killed one is not reported alive for long. `check` walks every tenant's initialisation."""
     station.application.insert(GLOBEX)
     before = await station.command("status")
     assert "no relay is running" in before.out

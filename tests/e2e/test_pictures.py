@@ -63,7 +63,7 @@ async def take(page: Page, address: str, name: str, path: str) -> None:
     """One picture, of the page as long as it is."""
     assert FOLDER is not None
     await page.goto(f"http://{address}{path}")
-    await page.get_by_text("Kept up to date.").wait_for()
+    await page.get_by_text("Live updates are on.").wait_for()
     file = Path(FOLDER) / f"{name}.png"
     await page.screenshot(path=file, full_page=True)
     assert file.stat().st_size > 0
