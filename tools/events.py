@@ -13,14 +13,14 @@ from typing import Any, Literal
 import structlog
 
 from relay.core import protocol
-from relay.core.protocol import Fault
+from relay.core.protocol import FaultOwner
 from relay.observability import logs
 
 Level = Literal["debug", "info", "warning", "error"]
 
 _WALL = datetime(2026, 11, 24, 19, 16, 11, 207000, UTC)
 _TENANT = {"tenant": "ACME_PRD"}
-_ION = {"fault": Fault.ION.value, "hint": protocol.BUSY.hint}
+_ION = {"fault": FaultOwner.ION.value, "hint": protocol.BUSY.hint}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ EVENTS = (
         {
             "kind": "outbox",
             "detail": "sqlite:///relay.db: the disk is full",
-            "fault": Fault.OUTBOX.value,
+            "fault": FaultOwner.OUTBOX.value,
             "hint": "fix the cause; the relay retries automatically, nothing is lost",
         },
     ),
@@ -249,7 +249,7 @@ EVENTS = (
         {"tenant": "ACME_PRD"},
     ),
     Event(
-        "tenant.handed_over",
+        "tenant.released",
         "info",
         "another relay takes over the tenant, as soon as the posts in flight are settled here",
         {"tenant": "ACME_PRD"},

@@ -130,7 +130,7 @@ class Replica:
         found = [Move(at, self.name, None, begins=False) for at in stops]
         for line in (line for life in self.lives for line in life.events):
             event = line.get("event")
-            if event in {"tenant.taken", "tenant.handed_over", "tenant.lost"}:
+            if event in {"tenant.taken", "tenant.released", "tenant.lost"}:
                 at = datetime.fromisoformat(line["timestamp"]).timestamp()
                 found.append(Move(at, self.name, line["tenant"], begins=event == "tenant.taken"))
         return found

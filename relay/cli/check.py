@@ -11,7 +11,7 @@ from relay.cli import output
 if TYPE_CHECKING:
     from relay.config.settings import Settings
     from relay.core.validation import Problem
-    from relay.daemon.preflight import Step
+    from relay.daemon.preflight import CheckStep
 
 _MAX_NAMES = 50
 """More tenants than this are counted, not named."""
@@ -78,7 +78,7 @@ def _configuration(detail: str, hint: str, *, ok: bool) -> dict[str, Any]:
     }
 
 
-def _step(step: "Step") -> dict[str, Any]:
+def _step(step: "CheckStep") -> dict[str, Any]:
     return {
         "tenant": step.tenant,
         "step": step.what,

@@ -137,7 +137,7 @@ class SettingsError(Exception):
 # --- loading ------------------------------------------------------------------------------------------
 
 
-class _Variables(BaseSettings, Settings):
+class _SettingsSource(BaseSettings, Settings):
     """Tells pydantic-settings how names are nested; what it reads is validated with all the rest."""
 
     model_config = SettingsConfigDict(env_prefix=sources.PREFIX, env_nested_delimiter="__")
@@ -148,7 +148,7 @@ def load(environ: Mapping[str, str], *, directory: Path) -> Settings:
 
     Raises SettingsError with every problem there is; a bad file in the tenants directory is none of them.
     """
-    gathered = sources.gather(environ, directory, _Variables, SHAPE)
+    gathered = sources.gather(environ, directory, _SettingsSource, SHAPE)
     tree, found = _with_outbox_url(gathered.tree, directory)
     tenants, signature = TenantsDirectory(), None
     if isinstance(tree.get("tenants_dir"), str):

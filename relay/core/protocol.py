@@ -64,7 +64,7 @@ class Fate(Enum):
     NONE = "none"
 
 
-class Fault(Enum):
+class FaultOwner(Enum):
     """Whose fault it is: decides how it is reported, never what is done."""
 
     NOBODY = "nobody's"
@@ -86,26 +86,26 @@ class Row:
     opening: Opening
     posting: Posting
     fate: Fate
-    fault: Fault
+    fault: FaultOwner
     hint: str
     source: str
 
 
 # fmt: off
-OK            = Row("ok", "2xx", Opening.CONTINUE, Posting.NEXT, Fate.DELIVERED, Fault.NOBODY, "nothing to do", "[G] any 2xx; 202 means ION took custody")
-INVALID       = Row("invalid", "400", Opening.BACK_OFF, Posting.POLICY, Fate.POLICY, Fault.MESSAGE, "correct the document and enqueue it again, or retry it", "[G] administrator, then stop or skip")
-UNAUTHORISED  = Row("unauthorised", "401", Opening.HALT, Posting.PING_SOON, Fate.RELEASED, Fault.CREDENTIALS, "check the credentials and the authorised app in ION API", "[G] back to ping; on ping: stop until corrected")
-FORBIDDEN     = Row("forbidden", "403", Opening.HALT, Posting.PING, Fate.RELEASED, Fault.CREDENTIALS, "enter the client id on the connection point; check that the logical id belongs to this client", "[G] back to ping; on ping: stop until corrected")
-UNEXPECTED    = Row("unexpected", "3xx, 404, 405, 406, 415, any other", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, Fault.CONFIGURATION, "check the ION URL", "[S] wrong URL, verb or media type: keep the message")
-MISCONFIGURED = Row("misconfigured", "400 with IMS code 418, 419, 448 or 458", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, Fault.CONFIGURATION, "check the tenant id and the logical id", "[S] tenant or sender missing or wrong")
-NOT_READY     = Row("not-ready", "412", Opening.START_OVER, Posting.START_OVER, Fate.RELEASED, Fault.CONFIGURATION, "activate the connection point; add the document to it in ION Desk", "[G] back to the initialisation phase")
-TOO_LARGE     = Row("too-large", "413", Opening.BACK_OFF, Posting.NEXT, Fate.PARKED, Fault.MESSAGE, "send a smaller document, or raise ION's limit and retry it", "[R] in no source: attributed to the message")
-BUSY          = Row("busy", "429, 503", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, Fault.ION, "wait; if it lasts, check the gateway's quota and ION's status", "[G] back to ping; Retry-After honoured")
-BROKEN        = Row("broken", "408, other 5xx", Opening.BACK_OFF, Posting.PING, Fate.COUNTED, Fault.ION, "wait; if only this message fails, check the document", "[G][S] back to ping; may have been accepted")
-SILENT        = Row("silent", "no answer, an incomplete one, a time-out, one that cannot be read", Opening.BACK_OFF, Posting.PING, Fate.COUNTED, Fault.ION, "wait; if it lasts, check the network and the ION URL", "[G][S] back to ping; may have been accepted")
-TOKEN_REFUSED = Row("token-refused", "credentials that cannot be read; token service: 400, 401, 403", Opening.HALT, Posting.HALT, Fate.RELEASED, Fault.CREDENTIALS, "fix the credential files (download the .ionapi file again); the relay reads them when they change", "[R] never fetched in a loop: quotas are small")
-TOKEN_FAILED  = Row("token-unavailable", "token service: anything else", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, Fault.ION, "wait; if it lasts, check the .ionapi file's pu and ot", "[R]")
-NO_V3         = Row("no-v3", "versions without v3 or later", Opening.LONGEST, Posting.NEVER, Fate.NONE, Fault.CONFIGURATION, "upgrade ION, or check the ION URL: it may lead to something else", "[G] versions >= v3 before anything is sent")
+OK            = Row("ok", "2xx", Opening.CONTINUE, Posting.NEXT, Fate.DELIVERED, FaultOwner.NOBODY, "nothing to do", "[G] any 2xx; 202 means ION took custody")
+INVALID       = Row("invalid", "400", Opening.BACK_OFF, Posting.POLICY, Fate.POLICY, FaultOwner.MESSAGE, "correct the document and enqueue it again, or retry it", "[G] administrator, then stop or skip")
+UNAUTHORISED  = Row("unauthorised", "401", Opening.HALT, Posting.PING_SOON, Fate.RELEASED, FaultOwner.CREDENTIALS, "check the credentials and the authorised app in ION API", "[G] back to ping; on ping: stop until corrected")
+FORBIDDEN     = Row("forbidden", "403", Opening.HALT, Posting.PING, Fate.RELEASED, FaultOwner.CREDENTIALS, "enter the client id on the connection point; check that the logical id belongs to this client", "[G] back to ping; on ping: stop until corrected")
+UNEXPECTED    = Row("unexpected", "3xx, 404, 405, 406, 415, any other", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, FaultOwner.CONFIGURATION, "check the ION URL", "[S] wrong URL, verb or media type: keep the message")
+MISCONFIGURED = Row("misconfigured", "400 with IMS code 418, 419, 448 or 458", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, FaultOwner.CONFIGURATION, "check the tenant id and the logical id", "[S] tenant or sender missing or wrong")
+NOT_READY     = Row("not-ready", "412", Opening.START_OVER, Posting.START_OVER, Fate.RELEASED, FaultOwner.CONFIGURATION, "activate the connection point; add the document to it in ION Desk", "[G] back to the initialisation phase")
+TOO_LARGE     = Row("too-large", "413", Opening.BACK_OFF, Posting.NEXT, Fate.PARKED, FaultOwner.MESSAGE, "send a smaller document, or raise ION's limit and retry it", "[R] in no source: attributed to the message")
+BUSY          = Row("busy", "429, 503", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, FaultOwner.ION, "wait; if it lasts, check the gateway's quota and ION's status", "[G] back to ping; Retry-After honoured")
+BROKEN        = Row("broken", "408, other 5xx", Opening.BACK_OFF, Posting.PING, Fate.COUNTED, FaultOwner.ION, "wait; if only this message fails, check the document", "[G][S] back to ping; may have been accepted")
+SILENT        = Row("silent", "no answer, an incomplete one, a time-out, one that cannot be read", Opening.BACK_OFF, Posting.PING, Fate.COUNTED, FaultOwner.ION, "wait; if it lasts, check the network and the ION URL", "[G][S] back to ping; may have been accepted")
+TOKEN_REFUSED = Row("token-refused", "credentials that cannot be read; token service: 400, 401, 403", Opening.HALT, Posting.HALT, Fate.RELEASED, FaultOwner.CREDENTIALS, "fix the credential files (download the .ionapi file again); the relay reads them when they change", "[R] never fetched in a loop: quotas are small")
+TOKEN_FAILED  = Row("token-unavailable", "token service: anything else", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, FaultOwner.ION, "wait; if it lasts, check the .ionapi file's pu and ot", "[R]")
+NO_V3         = Row("no-v3", "versions without v3 or later", Opening.LONGEST, Posting.NEVER, Fate.NONE, FaultOwner.CONFIGURATION, "upgrade ION, or check the ION URL: it may lead to something else", "[G] versions >= v3 before anything is sent")
 # fmt: on
 
 ROWS = (

@@ -88,7 +88,7 @@ class LeaseLoop:
         releasing = self._workers.releasing
         if tenant in releasing:
             return
-        self._log.info("tenant.handed_over", tenant=tenant)
+        self._log.info("tenant.released", tenant=tenant)
         releasing.add(tenant)
         task = self._supervisor.start(f"release {tenant}", self._release_settled(tenant))
         task.add_done_callback(lambda _: releasing.discard(tenant))

@@ -22,7 +22,7 @@ _CONCURRENCY = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class CheckStep:
     """One check, of a tenant or (None) of the relay itself. `code`: the run book's, where it failed."""
 
     tenant: TenantId | None
@@ -33,11 +33,11 @@ class Step:
     code: str | None = None
 
 
-async def check(settings: Settings) -> list[Step]:
+async def check(settings: Settings) -> list[CheckStep]:
     """Check all that must work before a message can be delivered; no message is sent or changed."""
     gate = asyncio.Semaphore(_CONCURRENCY)
 
-    async def initialise(tenant: TenantId, profile: TenantProfile) -> list[Step]:
+    async def initialise(tenant: TenantId, profile: TenantProfile) -> list[CheckStep]:
         async with gate:
             return await _initialisation(tenant, profile)
 
@@ -47,7 +47,7 @@ async def check(settings: Settings) -> list[Step]:
     return [outbox, *(step for steps in tenants for step in steps), *await _inbound(settings)]
 
 
-async def _inbound(settings: Settings) -> list[Step]:
+async def _inbound(settings: Settings) -> list[CheckStep]:
     """Call the inbound port as ION would, for each tenant with an inbound key."""
     if settings.inbound.listen == "off":
         return []
@@ -57,11 +57,11 @@ async def _inbound(settings: Settings) -> list[Step]:
         hint = (
             "" if problem is None else "start the relay, or correct RELAY_INBOUND__… and the proxy before it"
         )
-        steps.append(Step(tenant, "inbound", problem is None, problem or "answers as ION expects", hint))
+        steps.append(CheckStep(tenant, "inbound", problem is None, problem or "answers as ION expects", hint))
     return steps
 
 
-async def _outbox(settings: Settings) -> Step:
+async def _outbox(settings: Settings) -> CheckStep:
     at = settings.outbox
     try:
         outbox = await open_outbox(at.location, notify=False)
@@ -77,23 +77,25 @@ async def _outbox(settings: Settings) -> Step:
     if unknown:
         hint = unconfigured_hint(unknown[0])
         detail = f"messages wait for tenants that are not configured: {', '.join(unknown)}"
-        return Step(None, "outbox", ok=False, detail=detail, hint=hint, code=error_codes.UNCONFIGURED.code)
-    return Step(None, "outbox", ok=True, detail=at.shown)
+        return CheckStep(
+            None, "outbox", ok=False, detail=detail, hint=hint, code=error_codes.UNCONFIGURED.code
+        )
+    return CheckStep(None, "outbox", ok=True, detail=at.shown)
 
 
-def _no_outbox(error: StoreError) -> Step:
+def _no_outbox(error: StoreError) -> CheckStep:
     hint = "correct the cause, then check again"
-    return Step(None, "outbox", ok=False, detail=str(error), hint=hint, code=error_codes.OUTBOX.code)
+    return CheckStep(None, "outbox", ok=False, detail=str(error), hint=hint, code=error_codes.OUTBOX.code)
 
 
-async def _initialisation(tenant: TenantId, profile: TenantProfile) -> list[Step]:
+async def _initialisation(tenant: TenantId, profile: TenantProfile) -> list[CheckStep]:
     ion = IonClient(profile.connection)
     calls: list[tuple[str, Callable[[], Awaitable[Answer]]]] = [
         ("ping", ion.ping),
         ("versions", ion.versions),
         ("acceptedDocuments", ion.accepted_documents),
     ]
-    steps: list[Step] = []
+    steps: list[CheckStep] = []
     try:
         for what, call in calls:
             answer = await call()
@@ -105,7 +107,7 @@ async def _initialisation(tenant: TenantId, profile: TenantProfile) -> list[Step
     return steps
 
 
-def _step(tenant: TenantId, what: str, answer: Answer) -> Step:
+def _step(tenant: TenantId, what: str, answer: Answer) -> CheckStep:
     row = protocol.row_of(answer)
     detail = describe(answer)
     if isinstance(answer, Accepted):
@@ -113,10 +115,10 @@ def _step(tenant: TenantId, what: str, answer: Answer) -> Step:
         if not answer.documents:
             hint = "add the documents to the connection point in ION Desk (sent by the application)"
             detail, code = "no document is accepted", error_codes.NOT_ACCEPTED.code
-            return Step(tenant, what, ok=False, detail=detail, hint=hint, code=code)
+            return CheckStep(tenant, what, ok=False, detail=detail, hint=hint, code=code)
     fine = protocol.is_fine(answer)
     if isinstance(answer, Versions) and fine:
         detail = ", ".join(answer.supported)
     if fine:
-        return Step(tenant, what, ok=True, detail=detail)
-    return Step(tenant, what, ok=False, detail=detail, hint=row.hint, code=error_codes.of_kind(row.name))
+        return CheckStep(tenant, what, ok=True, detail=detail)
+    return CheckStep(tenant, what, ok=False, detail=detail, hint=row.hint, code=error_codes.of_kind(row.name))

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 
 from relay.core.model import TenantId
-from relay.core.protocol import Fault
+from relay.core.protocol import FaultOwner
 from relay.core.validation import Problem
 from relay.daemon.tenant_states import TenantStates
 from relay.observability import tracing
@@ -54,7 +54,7 @@ class TraceExport:
             self._incidents.resolved()
             return
         hint = "check the collector and the variable; RELAY_LOG__LEVEL=debug shows what it answers"
-        self._incidents.report("traces", detail=why_not, fault=Fault.COLLECTOR, hint=hint)
+        self._incidents.report("traces", detail=why_not, fault=FaultOwner.COLLECTOR, hint=hint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from relay.core.ports import StoreError
-from relay.core.protocol import Fault
+from relay.core.protocol import FaultOwner
 from relay.core.retry import Schedule
 from relay.delivery.waiting import nap
 from relay.observability.incidents import Incidents
@@ -16,7 +16,7 @@ T = TypeVar("T")
 def report_outbox_incident(incidents: Incidents, detail: str) -> None:
     """Report that the outbox failed: always in the same words, so that it is one incident."""
     hint = "fix the cause; the relay retries automatically, nothing is lost"
-    incidents.report("outbox", detail=detail, fault=Fault.OUTBOX, hint=hint)
+    incidents.report("outbox", detail=detail, fault=FaultOwner.OUTBOX, hint=hint)
 
 
 class OutboxRetry:

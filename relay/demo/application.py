@@ -32,7 +32,7 @@ class Enqueued:
     size: int = 0
 
 
-class Application:
+class OrderApplication:
     """Remembers what it enqueued, so that the verdict does not depend on the outbox."""
 
     def __init__(self, outbox: Path) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from rich.console import Console
 
-from relay.demo.application import Application
+from relay.demo.application import OrderApplication
 from relay.demo.scenario import Scenario
 from relay.demo.screen import OutboxWatch, Screen
 from relay.demo.stage import DemoFolder, Stage
@@ -64,7 +64,7 @@ async def _play(folder: DemoFolder, screen: Screen) -> Evidence:
     )
     with screen.drawing:
         async with Stage(folder) as stage:
-            application = Application(folder.outbox)
+            application = OrderApplication(folder.outbox)
             watch = OutboxWatch(
                 folder.outbox, lambda: screen.refresh(time.time() - began, watch.tenants, scenario.active)
             )
@@ -86,7 +86,7 @@ async def _play(folder: DemoFolder, screen: Screen) -> Evidence:
 
 
 async def _collect(
-    began: float, stage: Stage, application: Application, watch: OutboxWatch, scenario: Scenario
+    began: float, stage: Stage, application: OrderApplication, watch: OutboxWatch, scenario: Scenario
 ) -> Evidence:
     """All that is known after the relay has ended."""
     ended, sandbox = time.time(), stage.sandbox

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 
-from relay.demo.application import Application
+from relay.demo.application import OrderApplication
 from relay.demo.screen import OutboxWatch
 from relay.demo.stage import Stage
 from relay.demo.verdict import FaultPeriod
@@ -35,7 +35,9 @@ Report = Callable[[str, str], None]
 class Scenario:
     """Directs application, faults and relay process, and records when each fault was active."""
 
-    def __init__(self, stage: Stage, application: Application, watch: OutboxWatch, report: Report) -> None:
+    def __init__(
+        self, stage: Stage, application: OrderApplication, watch: OutboxWatch, report: Report
+    ) -> None:
         self._stage, self._application, self._watch, self._report = stage, application, watch, report
         self._sandbox = stage.sandbox
         self.faults: list[FaultPeriod] = []

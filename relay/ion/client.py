@@ -24,7 +24,7 @@ from relay.ion.auth import Endpoint, IonCall, ServiceAddress, open_address
 from relay.ion.credentials import CredentialSource, Fingerprint, fingerprint
 from relay.ion.oauth import IonApi, Token
 from relay.ion.tokens import TokenCache, TokenResult
-from relay.ion.transport import Response, Transport
+from relay.ion.transport import HttpResponse, Transport
 from relay.observability.metrics import Meter
 
 _MAX_BODY, _MAX_DOCUMENTS_BODY = 64 * 1024, 4 * 1024 * 1024
@@ -95,7 +95,7 @@ class IonClient(Ion):
         """Only the status counts. Credentials that changed on disk are read first."""
         self._load_credentials()
         response = await self._get("ping", _MAX_BODY)
-        return self._reply(response) if isinstance(response, Response) else response
+        return self._reply(response) if isinstance(response, HttpResponse) else response
 
     @override
     async def versions(self) -> Versions | Answer:
@@ -122,7 +122,7 @@ class IonClient(Ion):
         limit for reading it, changes nothing: ION took custody.
         """
         response, _ = await self._send("post", _MAX_BODY, encoded, traceparent)
-        return self._reply(response) if isinstance(response, Response) else response
+        return self._reply(response) if isinstance(response, HttpResponse) else response
 
     @override
     def credentials_changed(self) -> bool:
@@ -137,7 +137,7 @@ class IonClient(Ion):
 
     # --- requests -----------------------------------------------------------------------------------
 
-    async def _get(self, call: IonCall, limit: int) -> Response | Failure:
+    async def _get(self, call: IonCall, limit: int) -> HttpResponse | Failure:
         """Repeated once with a fresh token, if the token that was rejected came from the cache."""
         cached = self._tokens.cached
         response, token = await self._send(call, limit)
@@ -153,7 +153,7 @@ class IonClient(Ion):
         limit: int,
         encoded: EncodedPost | None = None,
         traceparent: str | None = None,
-    ) -> tuple[Response | Failure, Token | None]:
+    ) -> tuple[HttpResponse | Failure, Token | None]:
         """A GET, or a POST of this body; also the token that it was sent with, if any."""
         address = self._load_credentials() if self._address is None else self._address
         token: Token | None = None
@@ -178,12 +178,12 @@ class IonClient(Ion):
         return await self._metered(call, posted), token
 
     async def _metered(
-        self, call: IonCall | Literal["token"], request: Awaitable[Response | NoReply]
-    ) -> Response | NoReply:
+        self, call: IonCall | Literal["token"], request: Awaitable[HttpResponse | NoReply]
+    ) -> HttpResponse | NoReply:
         began = time.monotonic()
         response = await request
         if self._meter is not None:
-            status = response.status if isinstance(response, Response) else None
+            status = response.status if isinstance(response, HttpResponse) else None
             self._meter.called(call, status, time.monotonic() - began)
         return response
 
@@ -236,7 +236,7 @@ class IonClient(Ion):
         factor=0.3,
         logger=None,
     )
-    async def _request_token(self, request: oauth.TokenRequest) -> Response | NoReply:
+    async def _request_token(self, request: oauth.TokenRequest) -> HttpResponse | NoReply:
         """Short failures of the token service are retried here; lasting ones are left to the protocol."""
         url = URL(request.url, encoded=True)
         headers = {**request.headers, "User-Agent": _USER_AGENT, "Accept-Encoding": "identity"}
@@ -248,11 +248,11 @@ class IonClient(Ion):
 
     def _read(
         self,
-        response: Response | Failure,
+        response: HttpResponse | Failure,
         call: IonCall,
         read: Callable[[bytes], Versions | Accepted | NoReply],
     ) -> Answer:
-        if not isinstance(response, Response):
+        if not isinstance(response, HttpResponse):
             return response
         if not protocol.is_fine(Reply(response.status)):
             return self._reply(response)
@@ -260,7 +260,7 @@ class IonClient(Ion):
             return NoReply(f"{call}: the answer is longer than {len(response.body)} bytes")
         return read(response.body)
 
-    def _reply(self, response: Response) -> Reply:
+    def _reply(self, response: HttpResponse) -> Reply:
         """The status and, unless it is a success, the server's error."""
         success = Reply(response.status)
         if protocol.is_fine(success):
@@ -289,13 +289,13 @@ def _credentials_of(address: ServiceAddress | TokenRefused | None) -> oauth.Cred
     return address.credentials if isinstance(address, ServiceAddress) else None
 
 
-def _asks_for_fresh_token(response: Response | Failure) -> bool:
-    return isinstance(response, Response) and protocol.asks_for_fresh_token(Reply(response.status))
+def _asks_for_fresh_token(response: HttpResponse | Failure) -> bool:
+    return isinstance(response, HttpResponse) and protocol.asks_for_fresh_token(Reply(response.status))
 
 
-def _is_server_error(response: Response) -> bool:
+def _is_server_error(response: HttpResponse) -> bool:
     return protocol.row_of(Reply(response.status)) is protocol.BROKEN
 
 
-def _retry_after(response: Response) -> float | None:
+def _retry_after(response: HttpResponse) -> float | None:
     return wire.read_retry_after(response.retry_after, datetime.now(UTC))

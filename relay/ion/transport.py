@@ -32,7 +32,7 @@ Headers = Callable[[], Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class HttpResponse:
     """An HTTP response. `is_complete`: the body was not longer than the limit for reading it."""
 
     status: int
@@ -70,7 +70,7 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
         self._connector: _Connector | None = None
 
-    async def get(self, url: URL, headers: Headers, limit: int) -> Response | NoReply:
+    async def get(self, url: URL, headers: Headers, limit: int) -> HttpResponse | NoReply:
         """GET; repeated once, at once, if a kept-alive connection broke: that is not a failure of ION yet.
 
         aiohttp would repeat it too, but with the same headers and also on a new connection: ION would refuse
@@ -89,7 +89,7 @@ class Transport:
 
     async def post(
         self, url: URL, headers: Mapping[str, str], limit: int, data: bytes, total: float | None = None
-    ) -> Response | NoReply:
+    ) -> HttpResponse | NoReply:
         """POST, never repeated. `total`: its own time-out in seconds."""
         timeout = self._timeout if total is None else self._timeout_of(total)
         result = await self._request("POST", url, headers, limit, timeout, data)
@@ -109,7 +109,7 @@ class Transport:
         limit: int,
         timeouts: aiohttp.ClientTimeout,
         data: bytes | None = None,
-    ) -> "Response | NoReply | _ConnectionLost":
+    ) -> "HttpResponse | NoReply | _ConnectionLost":
         if self._throttler is not None:
             await self._throttler.acquire()  # type: ignore[no-untyped-call]
         session = self._session or self._open_session()
@@ -229,7 +229,7 @@ def _throttler(rate_limit: float | None) -> Throttler | None:
     return Throttler(rate_limit=burst, period=burst / rate_limit)
 
 
-async def _read_response(response: aiohttp.ClientResponse, limit: int) -> Response:
+async def _read_response(response: aiohttp.ClientResponse, limit: int) -> HttpResponse:
     """Read at most `limit` bytes of the body; the client closes a connection whose response was not read."""
     length = response.content_length
     if length is not None and length <= limit:
@@ -238,7 +238,7 @@ async def _read_response(response: aiohttp.ClientResponse, limit: int) -> Respon
         body = await _read_at_most(response.content, limit + 1)
         is_complete = len(body) <= limit
     retry_after, location = (response.headers.get(name) for name in ("Retry-After", "Location"))
-    return Response(response.status, body[:limit], is_complete, retry_after, location)
+    return HttpResponse(response.status, body[:limit], is_complete, retry_after, location)
 
 
 async def _read_at_most(content: aiohttp.StreamReader, limit: int) -> bytes:

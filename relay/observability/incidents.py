@@ -8,7 +8,7 @@ from typing import Protocol, assert_never
 
 from relay.core.error_digest import ErrorDigest, Line, Ongoing, Opened, Resolved
 from relay.core.model import Message
-from relay.core.protocol import Fault
+from relay.core.protocol import FaultOwner
 from relay.observability.logs import Log, is_logged
 
 
@@ -38,7 +38,7 @@ class Incidents:
         self._log = log if tenant is None else log.bind(tenant=tenant)
         self._clock, self._call_later = clock, call_later
         self._digest = ErrorDigest(summary_seconds)
-        self._causes: dict[str, tuple[Fault, str]] = {}
+        self._causes: dict[str, tuple[FaultOwner, str]] = {}
         self._timer: Timer | None = None
 
     @property
@@ -46,7 +46,7 @@ class Incidents:
         """Whether an incident is open."""
         return self._digest.open
 
-    def report(self, kind: str, *, detail: str, fault: Fault, hint: str) -> None:
+    def report(self, kind: str, *, detail: str, fault: FaultOwner, hint: str) -> None:
         """Record an error. `kind`: one of few; `hint`: what an operator can do."""
         self._causes[kind] = (fault, hint)
         self._write(self._digest.report(self._clock(), kind, detail))
@@ -81,7 +81,7 @@ class Incidents:
             match line:
                 case Opened(kind, detail):
                     fault, hint = self._causes[kind]
-                    say = self._log.warning if fault is Fault.ION else self._log.error
+                    say = self._log.warning if fault is FaultOwner.ION else self._log.error
                     say("incident.opened", kind=kind, detail=detail, fault=fault.value, hint=hint)
                 case Ongoing():
                     self._write_ongoing(line)

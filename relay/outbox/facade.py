@@ -14,7 +14,7 @@ from relay.core.model import AuditId
 from relay.core.ports import Notification, Store
 from relay.outbox.bulk import run_to_end
 from relay.outbox.poll_rate import PollRate
-from relay.outbox.values import Heartbeat
+from relay.outbox.values import HeartbeatRow
 
 
 class Watch(Protocol):
@@ -53,7 +53,7 @@ class OutboxFacade(Store):
     # --- this process -----------------------------------------------------------------------------
 
     @abstractmethod
-    async def _beat(self, relay: str, token: str, details: Mapping[str, str], before: str) -> Heartbeat:
+    async def _beat(self, relay: str, token: str, details: Mapping[str, str], before: str) -> HeartbeatRow:
         """Write the heartbeat. States that were reported `before` it had a name get the name."""
 
     @abstractmethod

@@ -60,7 +60,7 @@ class RowPage:
 
 
 @dataclass(frozen=True, slots=True)
-class Heartbeat:
+class HeartbeatRow:
     """`again`: not this process' first. `found_unclean`: an earlier one of the same name did not leave."""
 
     again: bool

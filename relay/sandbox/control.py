@@ -29,7 +29,7 @@ class _BadRequestError(Exception):
     """The request cannot be read; the text says why."""
 
 
-class Control:
+class ControlInterface:
     """Handles requests to the control interface."""
 
     def __init__(self, ion: SimulatorState) -> None:

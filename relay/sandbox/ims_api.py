@@ -7,7 +7,7 @@ Checks run in this order: authentication, the tenant header, the message itself 
 from collections.abc import Mapping
 
 from relay.sandbox.message_checks import ReceivedMessage
-from relay.sandbox.record import Record, TakenMessage
+from relay.sandbox.record import RequestRecord, TakenMessage
 from relay.sandbox.responses import ACCEPTED, Refusal, Response, fail, succeed
 from relay.sandbox.routes import Route
 from relay.sandbox.signatures import BadHeaderError, Signatures, read_parameters
@@ -61,7 +61,7 @@ class Authenticator:
 class ImsApi:
     """The calls of IMS v3, for requests that are authenticated."""
 
-    def __init__(self, tenants: Tenants, record: Record) -> None:
+    def __init__(self, tenants: Tenants, record: RequestRecord) -> None:
         self._tenants, self._record = tenants, record
 
     def get(self, route: Route, tenant: SandboxTenant, headers: Mapping[str, str]) -> Response:

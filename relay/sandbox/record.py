@@ -114,7 +114,7 @@ class Content:
 
 
 @dataclass(slots=True)
-class Record:
+class RequestRecord:
     """What was taken and requested. `payload_bytes`: the budget for payloads; 0 keeps none."""
 
     payload_bytes: int

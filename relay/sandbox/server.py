@@ -12,10 +12,10 @@ from aiohttp import web
 
 from relay.sandbox import connect
 from relay.sandbox.conformance import ConformanceChecker, Violation
-from relay.sandbox.control import Control
+from relay.sandbox.control import ControlInterface
 from relay.sandbox.faults import Fault, FaultPlan
 from relay.sandbox.ims_api import Authenticator, ImsApi
-from relay.sandbox.record import Record, Request, TakenMessage
+from relay.sandbox.record import Request, RequestRecord, TakenMessage
 from relay.sandbox.request import serve
 from relay.sandbox.signatures import Signatures
 from relay.sandbox.state import SimulatorState
@@ -52,7 +52,7 @@ class Sandbox:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         known, tokens = Tenants(tenants), Tokens()
-        self.record = Record(payload_bytes, request_limit)
+        self.record = RequestRecord(payload_bytes, request_limit)
         self._ion = SimulatorState(
             known,
             tokens,
@@ -65,7 +65,7 @@ class Sandbox:
             "http" if tls is None else "https",
             self._notify,
         )
-        self._control = Control(self._ion)
+        self._control = ControlInterface(self._ion)
         self._host, self._port, self._tls, self._keep_alive = host, port, tls, keep_alive_seconds
         self._runner: web.ServerRunner | None = None
         self._waiting: list[asyncio.Event] = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from relay.sandbox.conformance import ConformanceChecker
 from relay.sandbox.faults import FaultPlan, FaultSpec
 from relay.sandbox.ims_api import Authenticator, ImsApi
-from relay.sandbox.record import Record
+from relay.sandbox.record import RequestRecord
 from relay.sandbox.tenants import SandboxTenant, Tenants
 from relay.sandbox.tokens import Tokens
 
@@ -22,7 +22,7 @@ class SimulatorState:
     ims_api: ImsApi
     faults: FaultPlan
     conformance: ConformanceChecker
-    record: Record
+    record: RequestRecord
     max_message_bytes: int
     scheme: str
     notify: Callable[[], None]

@@ -45,7 +45,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class AccessTokens:
     """The tokens by role. Both None: whoever reaches the address is an operator."""
 
     operator: Secret | None = None
@@ -55,7 +55,7 @@ class Tokens:
 class Access:
     """Determines the role of a caller. `local`: only this machine reaches the listening address."""
 
-    def __init__(self, tokens: Tokens, *, local: bool) -> None:
+    def __init__(self, tokens: AccessTokens, *, local: bool) -> None:
         self._tokens, self._local = tokens, local
         self._failures = LoginThrottle()
         self.sessions = Sessions(lambda: secrets.token_urlsafe(32))

@@ -19,7 +19,7 @@ from relay.observability.incidents import Incidents
 from relay.observability.metrics import Meters
 from relay.outbox import open_outbox
 from relay.web import health, inbound, metrics_endpoint, routes
-from relay.web.access_control import Access, Tokens, add_headers
+from relay.web.access_control import Access, AccessTokens, add_headers
 from relay.web.delivery_rates import DeliveryRates
 from relay.web.health import Health, HealthSources
 from relay.web.inbound_keys import InboundKeys
@@ -105,8 +105,8 @@ def _opener(settings: Settings) -> Callable[[], Awaitable[Store]]:
     return open_store
 
 
-def _tokens(settings: WebSettings) -> Tokens:
-    return Tokens(
+def _tokens(settings: WebSettings) -> AccessTokens:
+    return AccessTokens(
         _token(settings.token_file, "TOKEN_FILE"), _token(settings.read_token_file, "READ_TOKEN_FILE")
     )
 

@@ -16,7 +16,7 @@ from typing import Literal
 from aiohttp import web
 
 from relay.core.model import TenantId
-from relay.core.protocol import Fault
+from relay.core.protocol import FaultOwner
 from relay.ion.inbound_auth import InboundVerifier, RefusalReason, Refused, SignedRequest
 from relay.observability.incidents import Incidents
 from relay.web.login_throttle import LoginThrottle
@@ -108,7 +108,7 @@ class _Inbound:
         self._context.incidents.report(
             "inbound",
             detail=f"a call from {caller} was refused: {refused.detail}",
-            fault=Fault.CALLER,
+            fault=FaultOwner.CALLER,
             hint="check the consumer key and secret at ION's connection point, its URL, and both clocks",
         )
         if self._quiet is not None:

@@ -27,7 +27,7 @@ from tests.contract.ion_clients import (
     oauth1_source,
     sandbox_tenant,
 )
-from tests.support.raw import Line, ProcessSignals, RawServer
+from tests.support.raw import Line, RawServer, ReceivedRequest
 from tests.support.scripted import Call
 
 CALLS: tuple[Call, ...] = ("ping", "versions", "accepted_documents", "post")
@@ -60,7 +60,7 @@ async def connect() -> AsyncIterator[Connect]:
         await client.close()
 
 
-async def fine(line: Line, request: ProcessSignals) -> None:
+async def fine(line: Line, request: ReceivedRequest) -> None:
     """Normal operation."""
     await line.reply("200 OK", BODIES[request.target.rpartition("/")[2]])
 
@@ -73,11 +73,11 @@ def is_fine(answer: Answer) -> bool:
 # --- kept-alive connections --------------------------------------------------------------------------
 
 
-def stale(first: int = 1) -> Callable[[Line, ProcessSignals], Any]:
+def stale(first: int = 1) -> Callable[[Line, ReceivedRequest], Any]:
     """The first connection breaks after `first` requests without a response; the others are fine."""
     served = 0
 
-    async def handler(line: Line, request: ProcessSignals) -> None:
+    async def handler(line: Line, request: ReceivedRequest) -> None:
         nonlocal served
         served += 1
         if line.number == 0 and served > first:
@@ -123,7 +123,7 @@ async def test_on_a_new_connection_nothing_is_repeated(connect: Connect, call: C
 
 
 async def test_a_get_is_repeated_once_only(connect: Connect) -> None:
-    async def breaks(line: Line, request: ProcessSignals) -> None:
+    async def breaks(line: Line, request: ReceivedRequest) -> None:
         if len(server.asked) <= 1:
             await fine(line, request)
         else:
@@ -137,7 +137,7 @@ async def test_a_get_is_repeated_once_only(connect: Connect) -> None:
 
 
 async def test_a_connection_that_the_server_closed_is_not_used_again(connect: Connect) -> None:
-    async def closes_after_response(line: Line, request: ProcessSignals) -> None:
+    async def closes_after_response(line: Line, request: ReceivedRequest) -> None:
         await fine(line, request)
         await line.finish()
 
@@ -167,7 +167,7 @@ def test_a_client_is_made_without_a_loop_and_without_a_connection() -> None:
 # --- time ------------------------------------------------------------------------------------------
 
 
-async def silent(line: Line, _: ProcessSignals) -> None:
+async def silent(line: Line, _: ReceivedRequest) -> None:
     """Accept the request and do not respond."""
     await line.until_gone()
 
@@ -180,7 +180,7 @@ async def test_silence_is_no_reply_after_the_total_timeout(connect: Connect, cal
 
 
 async def test_a_body_that_stops_is_no_reply_after_the_read_timeout(connect: Connect) -> None:
-    async def stops(line: Line, _: ProcessSignals) -> None:
+    async def stops(line: Line, _: ReceivedRequest) -> None:
         await line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome")
         await line.until_gone()
 
@@ -190,7 +190,7 @@ async def test_a_body_that_stops_is_no_reply_after_the_read_timeout(connect: Con
 
 
 async def test_a_body_that_never_ends_is_no_reply_after_the_total_timeout(connect: Connect) -> None:
-    async def drips(line: Line, _: ProcessSignals) -> None:
+    async def drips(line: Line, _: ReceivedRequest) -> None:
         await line.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         while True:
             await line.say(b"1\r\nx\r\n")
@@ -309,7 +309,7 @@ async def test_a_server_without_tls_is_no_reply(connect: Connect) -> None:
 async def test_a_redirect_is_not_followed(connect: Connect, call: Call, status: str) -> None:
     """Neither credentials nor documents are sent to the target."""
 
-    async def redirects(line: Line, _: ProcessSignals) -> None:
+    async def redirects(line: Line, _: ReceivedRequest) -> None:
         await line.reply(status, b"", f"Location: http://127.0.0.1:{server.port}/elsewhere?state=canary")
 
     async with RawServer(redirects) as server:
@@ -321,7 +321,7 @@ async def test_a_redirect_is_not_followed(connect: Connect, call: Call, status: 
 # --- bytes -----------------------------------------------------------------------------------------
 
 
-async def floods(line: Line, _: ProcessSignals) -> None:
+async def floods(line: Line, _: ReceivedRequest) -> None:
     """An endless body."""
     await line.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     while True:
@@ -347,7 +347,7 @@ async def test_an_endless_body_is_not_read_where_it_does_not_matter(connect: Con
 async def test_a_list_of_documents_may_be_long(connect: Connect) -> None:
     names = ",".join(f'"My.Document{number}"' for number in range(100_000))
 
-    async def long_list(line: Line, _: ProcessSignals) -> None:
+    async def long_list(line: Line, _: ReceivedRequest) -> None:
         await line.reply("200 OK", b'{"acceptedDocuments":[' + names.encode() + b"]}")
 
     async with RawServer(long_list) as server:
@@ -380,7 +380,7 @@ NONSENSE = {
 @pytest.mark.parametrize("data", NONSENSE.values(), ids=NONSENSE)
 @pytest.mark.parametrize("call", CALLS)
 async def test_what_is_not_http_is_no_reply(connect: Connect, call: Call, data: bytes) -> None:
-    async def sends_nonsense(line: Line, _: ProcessSignals) -> None:
+    async def sends_nonsense(line: Line, _: ReceivedRequest) -> None:
         await line.say(data)
         line.hang_up()
 
@@ -408,7 +408,7 @@ async def test_what_is_not_http_is_no_reply(connect: Connect, call: Call, data: 
     ],
 )
 async def test_unusual_response_headers_are_replies(connect: Connect, head: str, status: int) -> None:
-    async def odd(line: Line, _: ProcessSignals) -> None:
+    async def odd(line: Line, _: ReceivedRequest) -> None:
         await line.say(head.encode("latin-1") + b"\r\nContent-Length: 3\r\n\r\nabc")
         line.hang_up()
 
@@ -421,7 +421,7 @@ async def test_unusual_response_headers_are_replies(connect: Connect, head: str,
 
 
 async def test_a_protocol_switch_is_answered_and_its_connection_not_used_again(connect: Connect) -> None:
-    async def switches(line: Line, request: ProcessSignals) -> None:
+    async def switches(line: Line, request: ReceivedRequest) -> None:
         if line.number == 0:
             await line.say(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
             await line.until_gone()
@@ -471,7 +471,7 @@ async def test_requests_are_those_of_the_protocol(connect: Connect) -> None:
 async def test_cookies_and_proxies_of_the_environment_are_not_used(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def sets(line: Line, _: ProcessSignals) -> None:
+    async def sets(line: Line, _: ReceivedRequest) -> None:
         await line.reply("200 OK", b"", "Set-Cookie: session=1; Path=/")
 
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
@@ -562,7 +562,7 @@ async def test_a_server_that_echoes_secrets_brings_none_into_an_answer(
 ) -> None:
     caplog.set_level(0)
 
-    async def echoes(line: Line, request: ProcessSignals) -> None:
+    async def echoes(line: Line, request: ReceivedRequest) -> None:
         text = b"canary-secret " + request.headers["authorization"].encode() + b" canary-secret" * 100
         await line.reply("403 No", b'{"code": 403, "errors": "' + text.replace(b'"', b"'") + b'"}')
 

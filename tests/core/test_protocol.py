@@ -14,7 +14,7 @@ from relay.core.model import Delivered, DocumentName, Parked, Released, Settleme
 from relay.core.poison import CountedAttempts
 from relay.core.protocol import (
     Fate,
-    Fault,
+    FaultOwner,
     Opening,
     Policy,
     Posting,
@@ -59,19 +59,19 @@ def after_post(
 # name: statuses, what it does to an opening call, to a post, to the message, and whose fault it is
 
 TABLE = {
-    "ok": (range(200, 300), "continue", "next", "delivered", Fault.NOBODY),
-    "invalid": ((400,), "back off", "policy", "policy", Fault.MESSAGE),
-    "unauthorised": ((401,), "halt", "ping soon", "released", Fault.CREDENTIALS),
-    "forbidden": ((403,), "halt", "ping", "released", Fault.CREDENTIALS),
-    "not-ready": ((412,), "start over", "start over", "released", Fault.CONFIGURATION),
-    "too-large": ((413,), "back off", "next", "parked", Fault.MESSAGE),
-    "busy": ((429, 503), "back off", "ping", "released", Fault.ION),
+    "ok": (range(200, 300), "continue", "next", "delivered", FaultOwner.NOBODY),
+    "invalid": ((400,), "back off", "policy", "policy", FaultOwner.MESSAGE),
+    "unauthorised": ((401,), "halt", "ping soon", "released", FaultOwner.CREDENTIALS),
+    "forbidden": ((403,), "halt", "ping", "released", FaultOwner.CREDENTIALS),
+    "not-ready": ((412,), "start over", "start over", "released", FaultOwner.CONFIGURATION),
+    "too-large": ((413,), "back off", "next", "parked", FaultOwner.MESSAGE),
+    "busy": ((429, 503), "back off", "ping", "released", FaultOwner.ION),
     "broken": (
         (408, 500, 501, 502, *range(504, 600)),
         "back off",
         "ping",
         "counted",
-        Fault.ION,
+        FaultOwner.ION,
     ),
     "unexpected": (
         (
@@ -89,15 +89,15 @@ TABLE = {
         "back off",
         "ping",
         "released",
-        Fault.CONFIGURATION,
+        FaultOwner.CONFIGURATION,
     ),
 }
 
-NOT_BY_STATUS: dict[str, tuple[Answer, str, str, str, Fault]] = {
-    "silent": (NoReply("cut"), "back off", "ping", "counted", Fault.ION),
-    "token-refused": (TokenRefused("no"), "halt", "halt", "released", Fault.CREDENTIALS),
-    "token-unavailable": (TokenUnavailable("down"), "back off", "ping", "released", Fault.ION),
-    "no-v3": (Versions(("v1", "v2")), "longest", "never", "none", Fault.CONFIGURATION),
+NOT_BY_STATUS: dict[str, tuple[Answer, str, str, str, FaultOwner]] = {
+    "silent": (NoReply("cut"), "back off", "ping", "counted", FaultOwner.ION),
+    "token-refused": (TokenRefused("no"), "halt", "halt", "released", FaultOwner.CREDENTIALS),
+    "token-unavailable": (TokenUnavailable("down"), "back off", "ping", "released", FaultOwner.ION),
+    "no-v3": (Versions(("v1", "v2")), "longest", "never", "none", FaultOwner.CONFIGURATION),
 }
 
 BY_STATUS = {
@@ -224,7 +224,7 @@ def test_status_codes_outside_http_are_a_configuration_fault() -> None:
 def test_a_400_about_tenant_or_sender_is_the_configurations_fault_and_only_as_a_400(code: int) -> None:
     row = row_of(Reply(400, code=code))
     assert (row.name, row.opening, row.posting, row.fate, row.fault) == (
-        "misconfigured", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, Fault.CONFIGURATION,
+        "misconfigured", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, FaultOwner.CONFIGURATION,
     )  # fmt: skip
     for status in EVERY_STATUS:
         if status != 400:

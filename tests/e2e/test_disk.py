@@ -14,7 +14,7 @@ import pytest
 from relay.sandbox import Sandbox
 from tests.conftest import LONG
 from tests.e2e.conftest import GLOBEX
-from tests.support.application import EncodedPost, order
+from tests.support.application import OutboxRow, order
 from tests.support.process import RelayProcess, Station
 
 STILL_SECONDS = 12.0 if LONG else 0.5
@@ -75,7 +75,7 @@ async def test_a_disk_that_fills_while_messages_flow(
     """Settlements wait in memory, one incident is logged; with space the relay resumes, nothing is lost or sent twice."""
     station = Station(tmp_path, outbox=small_disk / "outbox.db")
     station.environment |= sandbox.environment(tmp_path)
-    ids = station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n % 12}") for n in range(600))
+    ids = station.application.insert_all(OutboxRow(GLOBEX, order(n), key=f"k{n % 12}") for n in range(600))
     sandbox.faults(tenant=GLOBEX, call="post", late=0.02)
     async with station.relay() as relay:
         await station.until(lambda: sandbox.record.count() >= 60, "60 arrivals")
@@ -102,7 +102,7 @@ async def test_a_relay_that_starts_on_a_full_disk(sandbox: Sandbox, tmp_path: Pa
     """It may refuse to start with a clear sentence, or wait; with space, the next start delivers all."""
     station = Station(tmp_path, outbox=small_disk / "outbox.db")
     station.environment |= sandbox.environment(tmp_path)
-    station.application.insert_all(EncodedPost(GLOBEX, order(n)) for n in range(50))
+    station.application.insert_all(OutboxRow(GLOBEX, order(n)) for n in range(50))
     ballast = _fill(small_disk)
     relay = station.start()
     try:
@@ -141,7 +141,7 @@ async def test_a_file_locked_by_another_process_for_some_seconds(sandbox: Sandbo
             assert time.monotonic() - held < 15
             other.execute("COMMIT")
         await station.until(lambda: station.application.delivered() == 2, "the held message delivered")
-        station.application.insert_all(EncodedPost(GLOBEX, order(n)) for n in range(50))
+        station.application.insert_all(OutboxRow(GLOBEX, order(n)) for n in range(50))
         await station.until_delivered()
         assert not relay.said("component.crashed")
     assert sandbox.record.sent_twice() == []
@@ -150,7 +150,7 @@ async def test_a_file_locked_by_another_process_for_some_seconds(sandbox: Sandbo
 async def test_settlements_wait_for_a_locked_file(sandbox: Sandbox, station: Station) -> None:
     """ION has answered and the file is locked: the deliveries are kept, written later, never sent again."""
     slow = sandbox.faults(tenant=GLOBEX, call="post", late=1.5)  # time to lock the file before the answer
-    station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n}") for n in range(3))
+    station.application.insert_all(OutboxRow(GLOBEX, order(n), key=f"k{n}") for n in range(3))
     async with station.relay() as relay:
         await station.until(lambda: slow.applied, "a post in flight")
         with closing(sqlite3.connect(station.application.path, isolation_level=None)) as other:
@@ -184,7 +184,7 @@ async def test_an_outbox_that_is_moved_away_and_put_back(sandbox: Sandbox, stati
             away = file.with_name(f"away-{file.name}")
             if away.exists():
                 away.rename(file)
-        ids = station.application.insert_all(EncodedPost(GLOBEX, order(n)) for n in range(20))
+        ids = station.application.insert_all(OutboxRow(GLOBEX, order(n)) for n in range(20))
         await station.until_delivered()
         assert not relay.said("component.crashed")
     assert {taken.message_id for taken in sandbox.messages()} >= set(ids)

@@ -11,7 +11,7 @@ import pytest
 from relay.sandbox import Sandbox
 from relay.sandbox.activation import Application, visit
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import EncodedPost
+from tests.support.application import OutboxRow
 from tests.support.process import RelayProcess, Station
 
 INBOUND = {
@@ -79,7 +79,7 @@ async def test_while_the_relay_stops_it_takes_no_more_work(
 ) -> None:
     at = await address(station, relay)
     slow = sandbox.faults(tenant=ACME, call="post", late=3)
-    station.application.insert_all([EncodedPost(ACME, b"1")])
+    station.application.insert_all([OutboxRow(ACME, b"1")])
     await station.until(lambda: slow.applied, "a post in flight")
     relay.send(signal.SIGTERM)
     seen: list[Any] = []

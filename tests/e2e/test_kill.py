@@ -15,7 +15,7 @@ import pytest
 from relay.sandbox import Sandbox, TakenMessage
 from tests.conftest import LONG
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import SHIPMENT, EncodedPost, noise, order
+from tests.support.application import SHIPMENT, OutboxRow, noise, order
 from tests.support.process import Station
 
 MOST_TWICE = 128
@@ -106,30 +106,28 @@ async def _arrivals(sandbox: Sandbox, station: Station, least: int) -> None:
     await station.until(lambda: sandbox.record.count() >= least, f"{least} arrivals", 60)
 
 
-def _parcel(number: int, chance: random.Random) -> EncodedPost:
+def _parcel(number: int, chance: random.Random) -> OutboxRow:
     payload = noise(number, 12_000) if number % 50 == 0 else order(number, chance.randrange(400, 3000))
     key = None if number % 10 == 0 else f"key-{chance.randrange(KEYS)}"
-    return (
-        EncodedPost(GLOBEX, payload, key=key) if number % 3 else EncodedPost(GLOBEX, payload, SHIPMENT, key)
-    )
+    return OutboxRow(GLOBEX, payload, key=key) if number % 3 else OutboxRow(GLOBEX, payload, SHIPMENT, key)
 
 
 def _pairs(
-    parcels: list[EncodedPost], ids: list[str], sandbox: Sandbox
-) -> list[tuple[EncodedPost, TakenMessage]]:
+    parcels: list[OutboxRow], ids: list[str], sandbox: Sandbox
+) -> list[tuple[OutboxRow, TakenMessage]]:
     found = [
         (parcel, sandbox.record.message(parcel.tenant, i)) for parcel, i in zip(parcels, ids, strict=True)
     ]
     return [(parcel, taken) for parcel, taken in found if taken is not None]
 
 
-def _digest(parcel: EncodedPost) -> bytes:
+def _digest(parcel: OutboxRow) -> bytes:
 
     assert isinstance(parcel.payload, bytes)
     return hashlib.sha256(parcel.payload).digest()
 
 
-def _out_of_order(parcels: list[EncodedPost], ids: list[str], sandbox: Sandbox) -> list[str]:
+def _out_of_order(parcels: list[OutboxRow], ids: list[str], sandbox: Sandbox) -> list[str]:
     """The messages that arrived before one that was enqueued earlier under the same key."""
     last: dict[tuple[str, str | None], int] = {}
     found = []

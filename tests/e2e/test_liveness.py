@@ -21,7 +21,7 @@ import pytest
 from relay.outbox import upgrade
 from relay.sandbox import Sandbox
 from tests.e2e.conftest import ACME
-from tests.support.application import EncodedPost
+from tests.support.application import OutboxRow
 from tests.support.postgres import Server, connected, own_server
 from tests.support.process import RelayProcess, Station
 
@@ -146,7 +146,7 @@ async def test_a_worker_that_never_returns_is_red_by_name_and_started_again(
     sandbox: Sandbox, station: Station, spoiler: str, ended: None
 ) -> None:
     seen = await watched(station, spoiler, "worker")
-    station.application.insert_all([EncodedPost(ACME, b"1")])
+    station.application.insert_all([OutboxRow(ACME, b"1")])
     took, text = await seen.until("/livez", red, 60)
     measured(f"hung worker: red after {took:.1f} s: {text.strip()}")
     assert f"tenant {ACME}" in text
@@ -160,7 +160,7 @@ async def test_a_dead_settler_is_red_by_name_and_started_again(
 ) -> None:
     """What was delivered meanwhile is settled then, and not sent again."""
     seen = await watched(station, spoiler, "settler")
-    station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(ACME, b"2")])
+    station.application.insert_all([OutboxRow(ACME, b"1"), OutboxRow(ACME, b"2")])
     took, text = await seen.until("/livez", red, 60)
     measured(f"dead settler: red after {took:.1f} s: {text.strip()}")
     assert "settler" in text
@@ -203,7 +203,7 @@ async def test_a_tenant_whose_ion_is_down_makes_the_relay_neither_dead_nor_unrea
     sandbox: Sandbox, station: Station, spoiler: str, ended: None
 ) -> None:
     sandbox.faults(tenant=ACME, status=503)
-    station.application.insert_all([EncodedPost(ACME, b"1")])
+    station.application.insert_all([OutboxRow(ACME, b"1")])
     seen = await watched(station, spoiler, "nothing")
     await station.event(seen.relay, "incident.opened", tenant=ACME)
     await seen.until("/readyz", green, 20)

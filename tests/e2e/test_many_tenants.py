@@ -10,7 +10,7 @@ from pathlib import Path
 
 from relay.sandbox import Sandbox, SandboxTenant
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import ORDER, EncodedPost, order
+from tests.support.application import ORDER, OutboxRow, order
 from tests.support.process import Station
 
 TENANTS, HOLES, EACH = 50, 3, 8
@@ -48,9 +48,7 @@ async def test_47_deliver_while_3_are_black_holes(tmp_path: Path) -> None:
             "".join(f"{name}={value}\n" for name, value in {**right, **wrong}.items())
         )
         station.environment |= {"RELAY_HTTP__TOTAL_SECONDS": "60", "RELAY_HTTP__READ_SECONDS": "60"}
-        parcels = [
-            EncodedPost(f"T{n % TENANTS:02}", order(n), key=f"k{n % 3}") for n in range(TENANTS * EACH)
-        ]
+        parcels = [OutboxRow(f"T{n % TENANTS:02}", order(n), key=f"k{n % 3}") for n in range(TENANTS * EACH)]
         station.application.insert_all(parcels)
         async with station.relay() as relay:
             others = (TENANTS - HOLES) * EACH
@@ -82,7 +80,7 @@ async def test_a_black_hole_times_out_and_is_reported_while_others_deliver(
         station.application.insert(GLOBEX)
         async with station.relay() as relay:
             await station.until(lambda: len(came) >= 4, "four tries")
-            station.application.insert_all(EncodedPost(ACME, order(n)) for n in range(20))
+            station.application.insert_all(OutboxRow(ACME, order(n)) for n in range(20))
             await station.until_delivered(ACME)
             (opened,) = relay.said("incident.opened", tenant=GLOBEX)
             assert (opened["kind"], opened["level"]) == ("silent", "warning")
@@ -99,7 +97,7 @@ async def test_unreadable_credentials_halt_that_tenant_alone(sandbox: Sandbox, s
     file = station.folder / f"{ACME}.ionapi"
     right = file.read_bytes()
     file.write_bytes(b"\x00 this is no ionapi file")
-    station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(GLOBEX, b"2")])
+    station.application.insert_all([OutboxRow(ACME, b"1"), OutboxRow(GLOBEX, b"2")])
     async with station.relay() as relay:
         await station.until_delivered(GLOBEX)
         opened = await station.event(relay, "incident.opened", tenant=ACME)
@@ -116,11 +114,11 @@ async def test_unreadable_credentials_halt_that_tenant_alone(sandbox: Sandbox, s
 
 async def test_messages_of_an_unconfigured_tenant_wait(sandbox: Sandbox, station: Station) -> None:
     """Reported once in the log and by the status; never lost, and no obstacle to others."""
-    station.application.insert_all(EncodedPost("NOBODY_1", order(n)) for n in range(300))
+    station.application.insert_all(OutboxRow("NOBODY_1", order(n)) for n in range(300))
     async with station.relay() as relay:
         station.application.insert(GLOBEX)
         await station.until_delivered(GLOBEX)
-        station.application.insert_all([EncodedPost("NOBODY_1", b"more"), EncodedPost(GLOBEX, b"more")])
+        station.application.insert_all([OutboxRow("NOBODY_1", b"more"), OutboxRow(GLOBEX, b"more")])
         await station.until_delivered(GLOBEX)
         (missed,) = await station.until(
             lambda: relay.said("tenant.missed"), "the line about the unknown tenant"

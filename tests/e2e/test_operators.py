@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from relay.sandbox import Sandbox
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import ORDER, EncodedPost, order
+from tests.support.application import ORDER, OutboxRow, order
 from tests.support.process import Station
 
 SLOW = {"RELAY_RETRY__INITIAL_SECONDS": "100", "RELAY_RETRY__MAX_SECONDS": "100"}
@@ -52,13 +52,13 @@ def _arrived(sandbox: Sandbox, least: int) -> Callable[[], bool]:
 async def test_pause_and_resume_reach_a_running_relay_at_once(sandbox: Sandbox, station: Station) -> None:
     """Paused: nothing of this tenant goes, others do, the status says so and why. Resumed: all goes."""
     async with station.relay(environment=SLOW):
-        station.application.insert_all([EncodedPost(GLOBEX, b"1"), EncodedPost(ACME, b"2")])
+        station.application.insert_all([OutboxRow(GLOBEX, b"1"), OutboxRow(ACME, b"2")])
         await station.until_delivered()
         assert (await station.command("tenants", "pause", GLOBEX, "--reason", "stock taking")).code == 0
         await station.until(
             lambda: station.application.live_state(GLOBEX) == "paused", "the worker to be paused"
         )
-        station.application.insert_all([EncodedPost(GLOBEX, b"3"), EncodedPost(ACME, b"4")])
+        station.application.insert_all([OutboxRow(GLOBEX, b"3"), OutboxRow(ACME, b"4")])
         await station.until_delivered(ACME)
         seen = await station.status(GLOBEX)
         assert (seen["state"], seen["reason"], seen["pending"]) == ("paused", "stock taking", 1)
@@ -70,7 +70,7 @@ async def test_resume_ends_a_halt_and_a_long_pause(sandbox: Sandbox, station: St
     """Whoever has fixed something need not wait for the next try."""
     sandbox.faults(tenant=GLOBEX, call="ping", status=403)
     sandbox.faults(tenant=ACME, call="ping", status=503)
-    station.application.insert_all([EncodedPost(GLOBEX, b"1"), EncodedPost(ACME, b"2")])
+    station.application.insert_all([OutboxRow(GLOBEX, b"1"), OutboxRow(ACME, b"2")])
     async with station.relay(environment=SLOW):
         await station.until_status(GLOBEX, "halted", "403")
         seen = await station.until_status(ACME, "backing-off", "503")
@@ -85,7 +85,7 @@ async def test_park_drop_and_retry_reach_a_running_relay(sandbox: Sandbox, stati
     """What a relay has prefetched is read again: the parked and the dropped are not sent, the retried is, in place."""
     slow = sandbox.faults(tenant=GLOBEX, call="post", text="first", late=10)
     ids = station.application.insert_all(
-        EncodedPost(GLOBEX, payload) for payload in (b"first", b"parked", b"dropped", b"last")
+        OutboxRow(GLOBEX, payload) for payload in (b"first", b"parked", b"dropped", b"last")
     )
     patient = {"RELAY_HTTP__TOTAL_SECONDS": "30", "RELAY_HTTP__READ_SECONDS": "30"}
     async with station.relay(environment=patient):

@@ -8,7 +8,7 @@ import pytest
 
 from relay.sandbox import Request, Sandbox
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import SHIPMENT, EncodedPost, order
+from tests.support.application import SHIPMENT, OutboxRow, order
 from tests.support.process import Station
 
 
@@ -27,7 +27,7 @@ def _setting(name: str) -> str:
 async def test_how_many_go_together(sandbox: Sandbox, station: Station, ordering: str, together: int) -> None:
     """Four keys: four at a time in order; one for the tenant; with none, as many as may be in flight."""
     sandbox.faults(call="post", late=0.03)
-    ids = station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n % 4}") for n in range(60))
+    ids = station.application.insert_all(OutboxRow(GLOBEX, order(n), key=f"k{n % 4}") for n in range(60))
     async with station.relay(environment={_setting("ORDERING"): ordering}):
         await station.until_delivered()
     posts = sandbox.requests(GLOBEX, "post")
@@ -44,7 +44,7 @@ async def test_slow_start_after_an_incident(sandbox: Sandbox, station: Station) 
     """One post, then two, then four: a server that just came back is not hit by the whole width at once."""
     refused = sandbox.faults(call="post", status=503, skip=40, count=1)
     sandbox.faults(call="post", late=0.05)
-    station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n % 16}") for n in range(120))
+    station.application.insert_all(OutboxRow(GLOBEX, order(n), key=f"k{n % 16}") for n in range(120))
     async with station.relay():
         await station.until_delivered()
     assert refused.applied == 1
@@ -56,7 +56,7 @@ async def test_slow_start_after_an_incident(sandbox: Sandbox, station: Station) 
 
 async def test_a_rate_limit_is_kept(sandbox: Sandbox, station: Station) -> None:
     """Twenty requests a second, pings and posts together, however long the backlog."""
-    station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n}") for n in range(50))
+    station.application.insert_all(OutboxRow(GLOBEX, order(n), key=f"k{n}") for n in range(50))
     async with station.relay(environment={_setting("RATE_LIMIT"): "20"}):
         await station.until_delivered()
     began = [request.began for request in sandbox.requests(GLOBEX)]
@@ -69,15 +69,15 @@ async def test_a_long_backlog_of_what_may_not_go_hides_nothing(sandbox: Sandbox,
     """3,000 rows of a document that is not accepted, 1,000 of a key that waits: one behind them goes at once."""
     sandbox.tenant(GLOBEX).withdraw(SHIPMENT)
     sandbox.faults(call="post", status=500, text="upset")
-    parcels = [EncodedPost(GLOBEX, b"unlisted", SHIPMENT, f"k{n % 50}") for n in range(3000)]
-    parcels += [EncodedPost(GLOBEX, b"upset", key="held")] + [
-        EncodedPost(GLOBEX, b"behind", key="held") for _ in range(1000)
+    parcels = [OutboxRow(GLOBEX, b"unlisted", SHIPMENT, f"k{n % 50}") for n in range(3000)]
+    parcels += [OutboxRow(GLOBEX, b"upset", key="held")] + [
+        OutboxRow(GLOBEX, b"behind", key="held") for _ in range(1000)
     ]
     station.application.insert_all(parcels)
     slow = {"RELAY_RETRY__INITIAL_SECONDS": "0.5", "RELAY_RETRY__MAX_SECONDS": "30"}
     async with station.relay(environment=slow):
         await station.until(lambda: sandbox.requests(GLOBEX, "post"), "the upsetting one to be tried")
-        (free,) = station.application.insert_all([EncodedPost(GLOBEX, b"free", key="free")])
+        (free,) = station.application.insert_all([OutboxRow(GLOBEX, b"free", key="free")])
         await station.until(
             lambda: station.application.row(free)["state"] == "delivered", "the one behind", 10
         )
@@ -92,7 +92,7 @@ async def test_several_applications_insert_while_it_runs(sandbox: Sandbox, stati
         found = []
         for batch in counts:
             parcels = [
-                EncodedPost((ACME, GLOBEX)[writer % 2], order(n), key=f"w{writer}")
+                OutboxRow((ACME, GLOBEX)[writer % 2], order(n), key=f"w{writer}")
                 for n in range(10 * batch, 10 * batch + 10)
             ]
             found += station.application.insert_all(parcels)
@@ -112,7 +112,7 @@ async def test_connections_that_ion_closes_while_idle_are_no_incident(
     """ION closes idle connections: the next message uses a new one, nothing is logged and no attempt is counted."""
     async with station.relay() as relay:
         for number in range(3):
-            station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n}") for n in range(8))
+            station.application.insert_all(OutboxRow(GLOBEX, order(n), key=f"k{n}") for n in range(8))
             await station.until_delivered()
             await sandbox.stop()
             await sandbox.start()

@@ -9,7 +9,7 @@ from relay.core.retry import Schedule
 from relay.sandbox import Sandbox
 from tests.conftest import LONG
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import EncodedPost, order
+from tests.support.application import OutboxRow, order
 from tests.support.process import RelayProcess, Station
 
 SECONDS = 12.0
@@ -32,7 +32,7 @@ async def test_an_outage_of_12_seconds(sandbox: Sandbox, station: Station) -> No
         await station.until_delivered(GLOBEX)
         sandbox.faults(tenant=GLOBEX, status=503, lasts=SECONDS)
         began = time.monotonic()
-        station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n % 20}") for n in range(200))
+        station.application.insert_all(OutboxRow(GLOBEX, order(n), key=f"k{n % 20}") for n in range(200))
         await station.event(relay, "incident.resolved", within=60)
         await station.until_delivered(GLOBEX)
 
@@ -64,11 +64,11 @@ async def test_a_server_that_is_gone_for_a_while(sandbox: Sandbox, station: Stat
     """Connections refused: both tenants wait, each says it once, both deliver after it came back."""
     quick = {"RELAY_RETRY__INITIAL_SECONDS": "0.2", "RELAY_RETRY__MAX_SECONDS": "1"}
     async with station.relay(environment=quick) as relay:
-        station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(GLOBEX, b"2")])
+        station.application.insert_all([OutboxRow(ACME, b"1"), OutboxRow(GLOBEX, b"2")])
         await station.until_delivered()
         await sandbox.stop()
         station.application.insert_all(
-            EncodedPost((ACME, GLOBEX)[n % 2], order(n), key=f"k{n % 7}") for n in range(100)
+            OutboxRow((ACME, GLOBEX)[n % 2], order(n), key=f"k{n % 7}") for n in range(100)
         )
         for tenant in (ACME, GLOBEX):
             await station.event(relay, "incident.opened", tenant=tenant, kind="silent")
@@ -91,7 +91,7 @@ async def test_an_outage_while_many_posts_are_in_flight(sandbox: Sandbox, statio
         tenant=GLOBEX, call="post", late=0.003
     )  # an answer takes longer than the notice of a closed connection
     station.environment |= {"RELAY_HTTP__TOTAL_SECONDS": "1", "RELAY_HTTP__READ_SECONDS": "1"}
-    ids = station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n % 32}") for n in range(600))
+    ids = station.application.insert_all(OutboxRow(GLOBEX, order(n), key=f"k{n % 32}") for n in range(600))
     async with station.relay() as relay:
         await station.until(lambda: sandbox.record.count() >= 100, "many posts")
         rule = sandbox.faults(tenant=GLOBEX, call="post", lasts=3.0 if LONG else 1.5, **faults)

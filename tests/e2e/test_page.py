@@ -17,7 +17,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from tests.support.application import Application, EncodedPost
+from tests.support.application import Application, OutboxRow
 from tests.support.process import COMMAND, QUICK
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -368,7 +368,7 @@ def test_many_are_decided_about_after_a_preview_and_only_those_it_showed(page: P
 
 def test_a_long_list_is_shown_page_by_page(page: Page, site: Site) -> None:
     ids = site.application.insert_all(
-        EncodedPost("GLOBEX_TST", "<order/>", "Leaves", f"leaf{number}") for number in range(230)
+        OutboxRow("GLOBEX_TST", "<order/>", "Leaves", f"leaf{number}") for number in range(230)
     )
     view(page, "/messages?tenant=GLOBEX_TST&document=Leaves&state=pending")
     seen = page.locator("tbody th").all_inner_texts()
@@ -383,7 +383,7 @@ def test_a_long_list_is_shown_page_by_page(page: Page, site: Site) -> None:
 
 
 def test_a_decision_about_many_is_cancelled_and_what_is_done_stays_done(page: Page, site: Site) -> None:
-    site.application.insert_all(EncodedPost("GLOBEX_TST", "<order/>", "Crowd", "one") for _ in range(40_000))
+    site.application.insert_all(OutboxRow("GLOBEX_TST", "<order/>", "Crowd", "one") for _ in range(40_000))
     view(page, "/messages?tenant=GLOBEX_TST&document=Crowd&state=pending")
     press(page, "Park…")
     press(page, "Park 40,000 messages")

@@ -4,7 +4,7 @@ import pytest
 
 from relay.sandbox import Sandbox
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import SHIPMENT, EncodedPost, order
+from tests.support.application import SHIPMENT, OutboxRow, order
 from tests.support.process import Station
 
 FEW = {
@@ -17,8 +17,8 @@ FEW = {
 async def test_a_poison_message_is_parked_and_the_others_pass(sandbox: Sandbox, station: Station) -> None:
     """One that always meets 500: the lanes beside it go on, it is parked after its attempts, its lane goes on."""
     sandbox.faults(call="post", status=500, text="poison")
-    parcels = [EncodedPost(GLOBEX, order(n), key=f"k{n % 8}") for n in range(80)]
-    parcels[9] = EncodedPost(GLOBEX, b"poison", key="k1")
+    parcels = [OutboxRow(GLOBEX, order(n), key=f"k{n % 8}") for n in range(80)]
+    parcels[9] = OutboxRow(GLOBEX, b"poison", key="k1")
     ids = station.application.insert_all(parcels)
     async with station.relay(environment=FEW) as relay:
         await station.until(
@@ -51,10 +51,10 @@ async def test_a_message_that_is_always_refused_starves_nobody(sandbox: Sandbox,
     sandbox.faults(tenant=ACME, call="post", status=403, text="never")
     for tenant in (GLOBEX, ACME):
         parcels = [
-            EncodedPost(tenant, order(n), SHIPMENT if n % 2 else "Sync.SalesOrder", f"k{n % 5}")
+            OutboxRow(tenant, order(n), SHIPMENT if n % 2 else "Sync.SalesOrder", f"k{n % 5}")
             for n in range(60)
         ]
-        station.application.insert_all([EncodedPost(tenant, b"never", key="k-never"), *parcels])
+        station.application.insert_all([OutboxRow(tenant, b"never", key="k-never"), *parcels])
     async with station.relay():
         for tenant in (GLOBEX, ACME):
             await station.until(
@@ -70,7 +70,7 @@ async def test_ten_refused_in_a_row_pause_the_tenant(sandbox: Sandbox, station: 
     """Something larger is wrong: it is paused in the outbox until an operator resumes it; others go on."""
     sandbox.faults(tenant=GLOBEX, call="post", status=400)
     station.environment[f"RELAY_TENANTS__{GLOBEX}__MAX_IN_FLIGHT"] = "4"
-    station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n}") for n in range(50))
+    station.application.insert_all(OutboxRow(GLOBEX, order(n), key=f"k{n}") for n in range(50))
     async with station.relay() as relay:
         await station.event(relay, "tenant.paused", tenant=GLOBEX)
         parked = station.application.states(GLOBEX).get("parked", 0)
@@ -98,7 +98,7 @@ async def test_policy_stop_lasts_over_a_restart_until_resumed(sandbox: Sandbox, 
     """400 with `on_rejected = stop`: nothing is parked, nothing more goes, until an operator resumes it."""
     station.environment[f"RELAY_TENANTS__{GLOBEX}__ON_REJECTED"] = "stop"
     sandbox.faults(tenant=GLOBEX, call="post", status=400, code=453, error="no such currency", count=1)
-    first, second = station.application.insert_all(EncodedPost(GLOBEX, order(n)) for n in range(2))
+    first, second = station.application.insert_all(OutboxRow(GLOBEX, order(n)) for n in range(2))
     async with station.relay() as relay:
         paused = await station.event(relay, "tenant.paused", tenant=GLOBEX)
         assert "no such currency" in paused["reason"]
@@ -118,7 +118,7 @@ async def test_park_nothing_turns_every_park_into_a_wait(sandbox: Sandbox, stati
     """For the night of a risky change: a refused message waits in its own back-off, and is delivered when it is accepted."""
     sandbox.faults(call="post", status=400, text="odd", count=3)
     odd, fine = station.application.insert_all(
-        [EncodedPost(GLOBEX, b"odd", key="a"), EncodedPost(GLOBEX, b"fine", key="b")]
+        [OutboxRow(GLOBEX, b"odd", key="a"), OutboxRow(GLOBEX, b"fine", key="b")]
     )
     async with station.relay(environment={"RELAY_PARK_NOTHING": "true"}) as relay:
         await station.until_delivered(GLOBEX)
@@ -148,7 +148,7 @@ async def test_a_mixed_day_loses_and_doubles_nothing_without_a_cause(
         ]
     )
     quick = {"RELAY_RETRY__INITIAL_SECONDS": "0.05", "RELAY_RETRY__MAX_SECONDS": "0.2"}
-    ids = station.application.insert_all(EncodedPost(auth, order(n), key=f"k{n % 10}") for n in range(400))
+    ids = station.application.insert_all(OutboxRow(auth, order(n), key=f"k{n % 10}") for n in range(400))
     async with station.relay(environment=quick):
         await station.until_delivered(auth, within=40)
     assert {taken.message_id for taken in sandbox.messages(auth)} == set(ids)

@@ -122,7 +122,7 @@ class Fleet:
                 match line.get("event"):
                     case "tenant.taken":
                         mine.add(line["tenant"])
-                    case "tenant.handed_over" | "tenant.lost":
+                    case "tenant.released" | "tenant.lost":
                         mine.discard(line["tenant"])
                     case _:
                         pass

@@ -3,7 +3,7 @@
 from relay.outbox.payload_digest import sha256
 from relay.sandbox import Sandbox
 from tests.e2e.conftest import GLOBEX
-from tests.support.application import EncodedPost
+from tests.support.application import OutboxRow
 from tests.support.process import Station
 
 
@@ -12,7 +12,7 @@ async def test_a_document_goes_with_its_delivery_where_that_is_wanted(
 ) -> None:
     """ION got it whole; the outbox has its length and its digest, and what waits or is parked has all."""
     sandbox.faults(call="post", status=400, text="refused")
-    station.application.insert_all([EncodedPost(GLOBEX, b"<delivered/>"), EncodedPost(GLOBEX, b"<refused/>")])
+    station.application.insert_all([OutboxRow(GLOBEX, b"<delivered/>"), OutboxRow(GLOBEX, b"<refused/>")])
     async with station.relay(environment={"RELAY_RETENTION__PAYLOAD_DAYS": "0"}):
         await station.until(
             lambda: station.application.states() == {"delivered": 1, "parked": 1}, "one delivered, one parked"
@@ -30,7 +30,7 @@ async def test_a_document_goes_with_its_delivery_where_that_is_wanted(
 
 
 async def test_a_document_is_kept_where_nothing_else_is_said(sandbox: Sandbox, station: Station) -> None:
-    station.application.insert_all([EncodedPost(GLOBEX, b"<delivered/>")])
+    station.application.insert_all([OutboxRow(GLOBEX, b"<delivered/>")])
     async with station.relay():
         await station.until_delivered()
     (row,) = station.application.ask(

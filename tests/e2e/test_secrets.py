@@ -4,7 +4,7 @@ from pathlib import Path
 
 from relay.sandbox import Credentials, Sandbox, SandboxTenant
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import ORDER, EncodedPost
+from tests.support.application import ORDER, OutboxRow
 from tests.support.process import Station
 
 CANARY = "Canary7Q"
@@ -66,7 +66,7 @@ async def test_canaries_are_nowhere_to_be_seen(tmp_path: Path) -> None:
             tenant=ACME, call="token", status=500, error=f"x {tenants[0].credentials.password}", count=1
         )
         station.application.insert_all(
-            EncodedPost(tenant.tenant_id, f"<secret>{CANARY} payload {n}</secret>", key=f"k{n}")
+            OutboxRow(tenant.tenant_id, f"<secret>{CANARY} payload {n}</secret>", key=f"k{n}")
             for tenant in tenants
             for n in range(5)
         )

@@ -8,7 +8,7 @@ import pytest
 from relay.core.retry import Schedule
 from relay.sandbox import Sandbox
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import ORDER, SHIPMENT, EncodedPost, noise, order
+from tests.support.application import ORDER, SHIPMENT, OutboxRow, noise, order
 from tests.support.process import Station
 from tests.support.sequence import OPENING, calls, said, short_pauses
 
@@ -20,7 +20,7 @@ async def test_prepare_once_then_post_after_post_without_pings(sandbox: Sandbox,
     """Ping, versions, acceptedDocuments; then every message, and those that come later, without another ping."""
     async with station.relay(environment=ONE_AT_A_TIME):
         for _ in range(2):
-            station.application.insert_all(EncodedPost(GLOBEX, order(n)) for n in range(5))
+            station.application.insert_all(OutboxRow(GLOBEX, order(n)) for n in range(5))
             await station.until_delivered(GLOBEX)
         assert said(sandbox.requests(GLOBEX)) == f"{OPENING} {'post ' * 10}".strip()
 
@@ -38,7 +38,7 @@ async def test_post_fails_then_ping_and_versions_then_the_same_message(
 ) -> None:
     """The guide's send cycle after a failure; the rest follows without pings."""
     sandbox.faults(call="post", status=503, skip=2, count=1)
-    ids = station.application.insert_all(EncodedPost(GLOBEX, order(n)) for n in range(5))
+    ids = station.application.insert_all(OutboxRow(GLOBEX, order(n)) for n in range(5))
     async with station.relay(environment=ONE_AT_A_TIME):
         await station.until_delivered(GLOBEX)
     seen, sentence = sandbox.requests(GLOBEX), f"{OPENING} post post post:503 ~1 ping versions post post post"
@@ -50,7 +50,7 @@ async def test_post_fails_then_ping_and_versions_then_the_same_message(
 async def test_412_leads_back_to_the_preparation(sandbox: Sandbox, station: Station) -> None:
     """An inactive connection point: initialise until it is active again, then the same message."""
     sandbox.tenant(GLOBEX).connection_point = "inactive"
-    (message,) = station.application.insert_all([EncodedPost(GLOBEX, order(1))])
+    (message,) = station.application.insert_all([OutboxRow(GLOBEX, order(1))])
     async with station.relay(environment=ONE_AT_A_TIME):
         await sandbox.until(lambda: len(sandbox.requests(GLOBEX)) >= 9, within=15)
         assert said(sandbox.requests(GLOBEX)).startswith(" ".join(["ping versions accepted:412"] * 3))
@@ -67,8 +67,8 @@ async def test_a_document_that_is_withdrawn_and_added_again(sandbox: Sandbox, st
         station.application.insert(GLOBEX, document=SHIPMENT)
         await station.until_delivered(GLOBEX)
         sandbox.tenant(GLOBEX).withdraw(SHIPMENT)
-        (waiting,) = station.application.insert_all([EncodedPost(GLOBEX, order(1), SHIPMENT)])
-        passing = station.application.insert_all(EncodedPost(GLOBEX, order(n)) for n in range(3))
+        (waiting,) = station.application.insert_all([OutboxRow(GLOBEX, order(1), SHIPMENT)])
+        passing = station.application.insert_all(OutboxRow(GLOBEX, order(n)) for n in range(3))
         await station.event(relay, "documents.withheld", tenant=GLOBEX, documents=[SHIPMENT])
         await station.until(
             lambda: all(station.application.row(i)["state"] == "delivered" for i in passing),
@@ -100,7 +100,7 @@ async def test_payloads_arrive_byte_for_byte(sandbox: Sandbox, station: Station,
         zlib.compress(order(8)),
         noise(2, 3_000_000),
     ]
-    ids = station.application.insert_all(EncodedPost(tenant, payload) for payload in payloads)
+    ids = station.application.insert_all(OutboxRow(tenant, payload) for payload in payloads)
     async with station.relay():
         await station.until_delivered(tenant)
     for message_id, payload in zip(ids, payloads, strict=True):
@@ -114,7 +114,7 @@ async def test_parameters_and_ids_arrive(sandbox: Sandbox, station: Station) -> 
     """The message's own id, its sender and receiver, and every IMS property that the application gave."""
     given = {"variationId": 3, "accountingEntity": "12 Å", "custom_Colour": "grün", "documentId": "SO-1"}
     own = "ACME/SO 4711:-ION-:ä"
-    parcel = EncodedPost(ACME, order(1), message_id=own, parameters=json.dumps(given))
+    parcel = OutboxRow(ACME, order(1), message_id=own, parameters=json.dumps(given))
     (message_id,) = station.application.insert_all([parcel])
     station.application.insert_plain("acme_prd", ORDER, "three columns are enough")
     async with station.relay():
@@ -132,11 +132,11 @@ async def test_parameters_and_ids_arrive(sandbox: Sandbox, station: Station) -> 
 async def test_one_token_serves_all_and_an_expired_one_is_renewed(sandbox: Sandbox, station: Station) -> None:
     """100 messages, one token; tokens are small quotas. When ION forgets it, one new one is fetched."""
     async with station.relay():
-        station.application.insert_all(EncodedPost(ACME, order(n), key=f"k{n % 16}") for n in range(100))
+        station.application.insert_all(OutboxRow(ACME, order(n), key=f"k{n % 16}") for n in range(100))
         await station.until_delivered(ACME)
         assert sandbox.tokens.issued[ACME] == 1
         sandbox.tokens.revoke(sandbox.tenant(ACME))
-        station.application.insert_all(EncodedPost(ACME, order(n), key=f"k{n % 16}") for n in range(100))
+        station.application.insert_all(OutboxRow(ACME, order(n), key=f"k{n % 16}") for n in range(100))
         await station.until_delivered(ACME)
         assert sandbox.tokens.issued[ACME] == 2
     assert sandbox.record.count() == 200
@@ -149,9 +149,9 @@ async def test_what_can_never_be_sent_is_parked_without_asking_ion(
     station.environment[f"RELAY_TENANTS__{GLOBEX}__MAX_MESSAGE_BYTES"] = "10000"
     large, odd, fine = station.application.insert_all(
         [
-            EncodedPost(GLOBEX, noise(1, 10_001)),
-            EncodedPost(GLOBEX, b"x", parameters='{"variationId": "three"}'),
-            EncodedPost(GLOBEX, noise(2, 10_000)),
+            OutboxRow(GLOBEX, noise(1, 10_001)),
+            OutboxRow(GLOBEX, b"x", parameters='{"variationId": "three"}'),
+            OutboxRow(GLOBEX, noise(2, 10_000)),
         ]
     )
     async with station.relay() as relay:

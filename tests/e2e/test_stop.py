@@ -11,7 +11,7 @@ from pathlib import Path
 
 from relay.sandbox import Sandbox, SandboxTenant
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import ORDER, EncodedPost, order
+from tests.support.application import ORDER, OutboxRow, order
 from tests.support.process import COMMAND, RelayProcess, Station
 
 # --- stopping ---------------------------------------------------------------------------------------------
@@ -24,7 +24,7 @@ async def test_sigterm_completes_posts_in_flight_and_starts_no_more(
     slow = sandbox.faults(
         tenant=GLOBEX, call="post", late=1.5, skip=1
     )  # one is sent alone, then the number in flight grows
-    ids = station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n}") for n in range(30))
+    ids = station.application.insert_all(OutboxRow(GLOBEX, order(n), key=f"k{n}") for n in range(30))
     async with station.relay() as relay:
         await station.until(lambda: slow.applied >= 2, "posts in flight")
         posts_before, asked = len(sandbox.requests(GLOBEX, "post")), time.monotonic()
@@ -94,7 +94,7 @@ async def test_sigterm_ends_a_long_pause_at_once(sandbox: Sandbox, station: Stat
     station.environment["RELAY_HTTP__TOTAL_SECONDS"] = station.environment["RELAY_HTTP__READ_SECONDS"] = "60"
     sandbox.faults(tenant=GLOBEX, call="ping", status=503)
     hole = sandbox.faults(tenant=ACME, call="ping", delay=3600)
-    station.application.insert_all([EncodedPost(GLOBEX, b"a"), EncodedPost(ACME, b"b")])
+    station.application.insert_all([OutboxRow(GLOBEX, b"a"), OutboxRow(ACME, b"b")])
     async with station.relay() as relay:
         await station.event(relay, "incident.opened", tenant=GLOBEX)
         await station.until(lambda: hole.applied, "a request to hang")
@@ -152,7 +152,7 @@ async def test_many_sighups_at_once(sandbox: Sandbox, tmp_path: Path) -> None:
     station = Station(tmp_path)
     every = sandbox.environment(tmp_path)
     _write(station, every)
-    ids = station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n % 5}") for n in range(300))
+    ids = station.application.insert_all(OutboxRow(GLOBEX, order(n), key=f"k{n % 5}") for n in range(300))
     async with station.relay() as relay:
         for number in range(30):
             _write(station, {**every, f"RELAY_TENANTS__{GLOBEX}__MAX_IN_FLIGHT": str(number % 7 + 1)})
@@ -207,7 +207,7 @@ async def test_sighup_adds_removes_and_changes_tenants(sandbox: Sandbox, tmp_pat
     every = sandbox.environment(tmp_path)
     _write(station, _of(ACME, every))
     async with station.relay() as relay:
-        station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(GLOBEX, b"2")])
+        station.application.insert_all([OutboxRow(ACME, b"1"), OutboxRow(GLOBEX, b"2")])
         await station.until_delivered(ACME)
         await station.event(relay, "tenant.missed", tenant=GLOBEX)
         assert station.application.states(GLOBEX) == {"pending": 1}
@@ -221,7 +221,7 @@ async def test_sighup_adds_removes_and_changes_tenants(sandbox: Sandbox, tmp_pat
         relay.send(signal.SIGHUP)
         await station.until(lambda: len(relay.said("settings.reloaded")) == 2, "the second reload")
         sandbox.tenant(GLOBEX).logical_id = "lid://globex.other.1"
-        (later,) = station.application.insert_all([EncodedPost(GLOBEX, b"3")])
+        (later,) = station.application.insert_all([OutboxRow(GLOBEX, b"3")])
         await station.until_delivered(GLOBEX)
         content = sandbox.record.content(GLOBEX, later)
         assert content is not None
@@ -230,7 +230,7 @@ async def test_sighup_adds_removes_and_changes_tenants(sandbox: Sandbox, tmp_pat
         _write(station, _of(ACME, every))
         relay.send(signal.SIGHUP)
         await station.event(relay, "settings.reloaded", changed=[], removed=[GLOBEX])
-        station.application.insert_all([EncodedPost(ACME, b"4"), EncodedPost(GLOBEX, b"5")])
+        station.application.insert_all([OutboxRow(ACME, b"4"), OutboxRow(GLOBEX, b"5")])
         await station.until_delivered(ACME)
         assert station.application.states(GLOBEX) == {"delivered": 2, "pending": 1}
         assert (await station.status(GLOBEX))["state"] == "unconfigured"
@@ -252,7 +252,7 @@ async def test_invalid_new_settings_are_refused_and_the_old_ones_stay(
         refused = {line["setting"]: line for line in relay.said("settings.refused")}
         assert set(refused) == set(bad)
         assert all(line["hint"] and line["level"] == "error" for line in refused.values())
-        station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(GLOBEX, b"2")])
+        station.application.insert_all([OutboxRow(ACME, b"1"), OutboxRow(GLOBEX, b"2")])
         await station.until_delivered()
         _write(station, every)
         relay.send(signal.SIGHUP)
@@ -266,7 +266,7 @@ async def test_a_tenant_changed_in_the_middle_of_its_messages_loses_none(
     station = Station(tmp_path)
     every = sandbox.environment(tmp_path)
     _write(station, every)
-    ids = station.application.insert_all(EncodedPost(GLOBEX, order(n), key=f"k{n % 4}") for n in range(400))
+    ids = station.application.insert_all(OutboxRow(GLOBEX, order(n), key=f"k{n % 4}") for n in range(400))
     async with station.relay() as relay:
         for width in ("2", "3", "16"):
             await _more_arrivals(sandbox, station)
@@ -297,7 +297,7 @@ async def test_credentials_replaced_on_disk_end_a_halt(sandbox: Sandbox, station
     file = station.folder / f"{ACME}.ionapi"
     right = file.read_text()
     file.write_text(right.replace(tenant.credentials.client_secret, "wrong"))
-    station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(GLOBEX, b"2")])
+    station.application.insert_all([OutboxRow(ACME, b"1"), OutboxRow(GLOBEX, b"2")])
     async with station.relay() as relay:
         await station.until_delivered(GLOBEX)
         await station.event(relay, "incident.opened", tenant=ACME, kind="token-refused")

@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from relay.core.retry import Schedule
 from relay.sandbox import Sandbox, SandboxTenant
-from tests.support.application import EncodedPost, order
+from tests.support.application import OutboxRow, order
 from tests.support.process import RelayProcess, Station
 from tests.support.sequence import OPENING, calls, said, short_pauses
 
@@ -469,7 +469,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
         for number, case in enumerate(CASES):
             sandbox.add_faults({"tenant": _tenant_of(number), **rule} for rule in case.faults)
         async with station.relay() as relay:
-            parcels = [EncodedPost(_tenant_of(number), order(number)) for number in range(len(CASES))]
+            parcels = [OutboxRow(_tenant_of(number), order(number)) for number in range(len(CASES))]
             ids = station.application.insert_all(parcels)
             yield Stage(
                 sandbox, station, relay, {parcel.tenant: i for parcel, i in zip(parcels, ids, strict=True)}

@@ -8,7 +8,7 @@ import pytest
 
 from relay.sandbox import Sandbox
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import EncodedPost
+from tests.support.application import OutboxRow
 from tests.support.process import Station
 
 
@@ -43,7 +43,7 @@ def _toml(tenant: str, variables: Mapping[str, str]) -> str:
 async def test_a_tenant_added_to_the_folder_is_delivered_without_a_restart_or_signal(
     sandbox: Sandbox, station: Station
 ) -> None:
-    station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(GLOBEX, b"2")])
+    station.application.insert_all([OutboxRow(ACME, b"1"), OutboxRow(GLOBEX, b"2")])
     async with station.relay() as relay:
         put(station, sandbox, GLOBEX)
         await station.until_delivered(GLOBEX)
@@ -66,7 +66,7 @@ async def test_an_invalid_file_is_reported_and_its_tenant_keeps_its_settings(
         refused = await station.event(relay, "settings.refused")
         assert (refused["level"], refused["setting"]) == ("error", str(file))
         await station.event(relay, "settings.reloaded", changed=[], removed=[])
-        station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(GLOBEX, b"2")])
+        station.application.insert_all([OutboxRow(ACME, b"1"), OutboxRow(GLOBEX, b"2")])
         await station.until_delivered()
 
 
@@ -75,7 +75,7 @@ async def test_a_file_that_is_bad_at_the_start_keeps_its_tenant_waiting_and_no_o
 ) -> None:
     put(station, sandbox, GLOBEX)
     (station.folder / "tenants" / f"{ACME}.toml").write_text('logical_id = "lid://acme.orders.1"\n')
-    station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(GLOBEX, b"2")])
+    station.application.insert_all([OutboxRow(ACME, b"1"), OutboxRow(GLOBEX, b"2")])
     async with station.relay() as relay:
         refused = await station.event(relay, "settings.refused")
         assert "has no credentials" in refused["reason"]
@@ -103,7 +103,7 @@ async def test_a_folder_that_is_gone_takes_no_tenant_with_it(sandbox: Sandbox, s
 async def test_a_relay_owns_the_tenants_of_its_patterns_alone(sandbox: Sandbox, station: Station) -> None:
     """`--until-empty` ends though the other's message waits: it belongs to another relay."""
     put(station, sandbox, ACME, GLOBEX)
-    station.application.insert_all([EncodedPost(ACME, b"1"), EncodedPost(GLOBEX, b"2")])
+    station.application.insert_all([OutboxRow(ACME, b"1"), OutboxRow(GLOBEX, b"2")])
     station.environment["RELAY_NOT_TENANTS"] = "acme_*"
     relay = station.start("--until-empty")
     assert await station.ended(relay) == 0

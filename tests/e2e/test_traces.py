@@ -5,7 +5,7 @@ from pathlib import Path
 
 from relay.sandbox import Sandbox
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import EncodedPost, order
+from tests.support.application import OutboxRow, order
 from tests.support.collector import collector
 from tests.support.process import Station
 
@@ -18,7 +18,7 @@ async def test_the_applications_trace_goes_through_to_ion(sandbox: Sandbox, stat
     with collector() as receiver:
         traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "NO_PROXY": "127.0.0.1"}
         station.application.insert_all(
-            EncodedPost(tenant, order(1), parameters=GIVEN) for tenant in (ACME, GLOBEX)
+            OutboxRow(tenant, order(1), parameters=GIVEN) for tenant in (ACME, GLOBEX)
         )
         async with station.relay(environment=traces):
             await station.until_delivered(ACME)
@@ -38,7 +38,7 @@ async def test_the_applications_trace_goes_through_to_ion(sandbox: Sandbox, stat
 
 async def test_without_a_collector_the_row_goes_as_ever(sandbox: Sandbox, station: Station) -> None:
     """Nothing of the trace is sent."""
-    station.application.insert_all([EncodedPost(ACME, order(1), parameters=GIVEN)])
+    station.application.insert_all([OutboxRow(ACME, order(1), parameters=GIVEN)])
     async with station.relay():
         await station.until_delivered(ACME)
     assert {request.traceparent for request in sandbox.requests(ACME)} == {None}
@@ -57,13 +57,13 @@ async def test_a_collector_that_refuses_is_one_incident_and_no_obstacle(
         }
         async with station.relay(environment=traces) as relay:
             for _ in range(2):
-                station.application.insert_all([EncodedPost(ACME, order(1), parameters=GIVEN)])
+                station.application.insert_all([OutboxRow(ACME, order(1), parameters=GIVEN)])
                 await station.until_delivered(ACME)
                 await station.until(
                     lambda: relay.said("incident.opened", kind="traces") != [], "the incident"
                 )
             receiver.status = 200
-            station.application.insert_all([EncodedPost(ACME, order(1), parameters=GIVEN)])
+            station.application.insert_all([OutboxRow(ACME, order(1), parameters=GIVEN)])
             await station.until(lambda: relay.said("incident.resolved") != [], "its end")
             assert [line["code"] for line in relay.said("incident.opened")] == ["RELAY-164"]
             assert "logger" not in relay.text
@@ -78,7 +78,7 @@ async def test_without_the_extra_one_warning_says_so_and_messages_go(
     hidden.mkdir()
     (hidden / "opentelemetry.py").write_text("raise ImportError('not installed')\n")
     traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "PYTHONPATH": str(hidden)}
-    station.application.insert_all([EncodedPost(ACME, order(1), parameters=GIVEN)])
+    station.application.insert_all([OutboxRow(ACME, order(1), parameters=GIVEN)])
     async with station.relay(environment=traces) as relay:
         await station.until_delivered(ACME)
         (line,) = relay.said("setting.ignored")

@@ -2,7 +2,7 @@
 
 from relay.sandbox import Sandbox
 from tests.e2e.conftest import ACME, GLOBEX
-from tests.support.application import SHIPMENT, EncodedPost, order
+from tests.support.application import SHIPMENT, OutboxRow, order
 from tests.support.process import RelayProcess, Station
 
 
@@ -23,7 +23,7 @@ async def test_an_empty_outbox_ends_at_once(sandbox: Sandbox, station: Station) 
 async def test_everything_delivered_is_0(sandbox: Sandbox, station: Station) -> None:
     """Both tenants, 300 messages, some of them after a temporary fault."""
     sandbox.faults(call="post", status=503, skip=50, count=3)
-    parcels = [EncodedPost((ACME, GLOBEX)[n % 2], order(n), key=f"k{n % 9}") for n in range(300)]
+    parcels = [OutboxRow((ACME, GLOBEX)[n % 2], order(n), key=f"k{n % 9}") for n in range(300)]
     station.application.insert_all(parcels)
     code, relay = await _run(station)
     assert (code, station.application.states()) == (0, {"delivered": 300})
@@ -43,7 +43,7 @@ async def test_an_outage_is_waited_out(sandbox: Sandbox, station: Station) -> No
 async def test_within_gives_up(sandbox: Sandbox, station: Station) -> None:
     """1, with the reason; posts in flight have completed, the rest waits."""
     sandbox.faults(tenant=GLOBEX, call="ping", status=503)
-    station.application.insert_all([EncodedPost(GLOBEX, b"1"), EncodedPost(ACME, b"2")])
+    station.application.insert_all([OutboxRow(GLOBEX, b"1"), OutboxRow(ACME, b"2")])
     code, relay = await _run(station, "--within", "5")
     assert code == 1
     assert "not everything was delivered" in relay.said("relay.gave_up")[0]["reason"]
@@ -58,11 +58,11 @@ async def test_what_needs_an_operator_is_1_with_a_report(sandbox: Sandbox, stati
     sandbox.faults(tenant=ACME, call="ping", status=403)
     station.application.insert_all(
         [
-            EncodedPost(GLOBEX, b"odd", key="1"),
-            EncodedPost(GLOBEX, b"fine", key="2"),
-            EncodedPost(GLOBEX, b"unlisted", SHIPMENT),
-            EncodedPost(ACME, b"halted"),
-            EncodedPost("NOBODY_1", b"nobody's"),
+            OutboxRow(GLOBEX, b"odd", key="1"),
+            OutboxRow(GLOBEX, b"fine", key="2"),
+            OutboxRow(GLOBEX, b"unlisted", SHIPMENT),
+            OutboxRow(ACME, b"halted"),
+            OutboxRow("NOBODY_1", b"nobody's"),
         ]
     )
     code, relay = await _run(station)
@@ -87,7 +87,7 @@ async def test_only_parked_is_1_too(sandbox: Sandbox, station: Station) -> None:
 
 async def test_a_paused_tenant_is_1(sandbox: Sandbox, station: Station) -> None:
     """An operator paused it: its messages are reported, not sent."""
-    station.application.insert_all([EncodedPost(GLOBEX, b"1"), EncodedPost(ACME, b"2")])
+    station.application.insert_all([OutboxRow(GLOBEX, b"1"), OutboxRow(ACME, b"2")])
     assert (await station.command("tenants", "pause", GLOBEX, "--reason", "month end")).code == 0
     code, relay = await _run(station)
     assert code == 1
@@ -101,7 +101,7 @@ async def test_the_run_waits_for_a_message_in_its_own_back_off(sandbox: Sandbox,
     """A message with a counted attempt has a back-off of its own: the run waits for it."""
     sandbox.faults(call="post", status=500, text="shy", count=2)
     station.application.insert_all(
-        [EncodedPost(GLOBEX, b"shy", key="s"), *(EncodedPost(GLOBEX, order(n)) for n in range(20))]
+        [OutboxRow(GLOBEX, b"shy", key="s"), *(OutboxRow(GLOBEX, order(n)) for n in range(20))]
     )
     code, _ = await _run(station)
     assert (code, station.application.states()) == (0, {"delivered": 21})

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from relay.core.model import DocumentName, Message, MessageId, RowId, TenantId
-from relay.core.protocol import Fault
+from relay.core.protocol import FaultOwner
 from relay.observability import logs
 from relay.observability.incidents import Incidents, Tally
 
@@ -50,7 +50,7 @@ class _Scene:
         self.incidents = Incidents(logs.logger(), tenant, lambda: self.timers.now, 60, self.timers.call_later)
         self.tally = Tally(logs.logger(), 60, self.timers.call_later)
 
-    def fail(self, kind: str = "busy", fault: Fault = Fault.ION, detail: str = "HTTP 503") -> None:
+    def fail(self, kind: str = "busy", fault: FaultOwner = FaultOwner.ION, detail: str = "HTTP 503") -> None:
         self.incidents.report(kind, detail=detail, fault=fault, hint="wait")
 
     def lines(self) -> list[dict[str, Any]]:
@@ -103,7 +103,7 @@ def test_an_incident_opens_is_summarised_on_the_timer_and_is_resolved() -> None:
 
 def test_what_an_operator_must_fix_opens_as_an_error() -> None:
     scene = _Scene()
-    scene.fail("forbidden", fault=Fault.CREDENTIALS)
+    scene.fail("forbidden", fault=FaultOwner.CREDENTIALS)
     assert scene.lines()[0]["level"] == "error"
 
 

@@ -75,7 +75,7 @@ async def test_a_timestamp_may_be_a_little_off(globex: IonClient, off: int, stat
         "OAuth",
         "OAuth nonsense",
         'OAuth oauth_consumer_key="x"',
-        "ErrorDigest x",
+        "Digest x",
         "Bearer",
         "Bearer unknown",
         'OAuth oauth_consumer_key="k", oauth_consumer_key="k"',

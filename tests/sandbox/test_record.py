@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from relay.sandbox import Sandbox, SandboxTenant
-from relay.sandbox.record import Record
+from relay.sandbox.record import RequestRecord
 from tests.sandbox.client import IonClient
 
 
@@ -113,18 +113,18 @@ async def test_the_record_contains_no_secret(sandbox: Sandbox, acme: IonClient) 
 
 
 def test_payloads_are_kept_up_to_their_budget_the_newest_ones() -> None:
-    record = Record(payload_bytes=100, request_limit=10)
+    record = RequestRecord(payload_bytes=100, request_limit=10)
     for number in range(10):
         record.take("T", {"messageId": f"m{number}", "documentName": "D"}, b"x" * 30, 0.0)
     assert [n for n in range(10) if record.content("T", f"m{n}")] == [7, 8, 9]
     assert record.count() == 10
-    nothing = Record(payload_bytes=0, request_limit=10)
+    nothing = RequestRecord(payload_bytes=0, request_limit=10)
     nothing.take("T", {"messageId": "m", "documentName": "D"}, b"x", 0.0)
     assert nothing.content("T", "m") is None
 
 
 def test_the_request_log_is_limited_and_the_counts_are_not() -> None:
-    record = Record(payload_bytes=0, request_limit=10)
+    record = RequestRecord(payload_bytes=0, request_limit=10)
     for _ in range(50):
         record.close(record.open("ping", "GET", "/ping", 0.0, 0.0), 1.0)
     assert [request.number for request in record.requests] == list(range(41, 51))
@@ -132,7 +132,7 @@ def test_the_request_log_is_limited_and_the_counts_are_not() -> None:
 
 
 def test_hundreds_of_thousands_of_messages_cost_a_few_hundred_bytes_each() -> None:
-    record, number = Record(payload_bytes=0, request_limit=10), 20_000
+    record, number = RequestRecord(payload_bytes=0, request_limit=10), 20_000
     tracemalloc.start()
     try:
         for place in range(number):

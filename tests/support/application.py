@@ -21,7 +21,7 @@ _INSERT = (
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedPost:
+class OutboxRow:
     """A row to insert; None: the table's own default."""
 
     tenant: str
@@ -51,7 +51,7 @@ class Application:
         self, tenant: str, payload: bytes | str | None = None, document: str = ORDER, **more: Any
     ) -> str:
         """One message; its id."""
-        parcel = EncodedPost(tenant, order(1) if payload is None else payload, document, **more)
+        parcel = OutboxRow(tenant, order(1) if payload is None else payload, document, **more)
         return self.insert_all([parcel])[0]
 
     def insert_plain(self, tenant: str, document: str, payload: bytes | str) -> None:
@@ -62,14 +62,14 @@ class Application:
                 (tenant, document, payload),
             )
 
-    def insert_all(self, parcels: Iterable[EncodedPost]) -> list[str]:
+    def insert_all(self, parcels: Iterable[OutboxRow]) -> list[str]:
         """Several, in one transaction; their ids."""
         with self.connected() as connection:
             connection.execute("BEGIN IMMEDIATE")
             ids = [
                 str(
                     connection.execute(
-                        _INSERT, {n: getattr(parcel, n) for n in EncodedPost.__slots__}
+                        _INSERT, {n: getattr(parcel, n) for n in OutboxRow.__slots__}
                     ).fetchone()[0]
                 )
                 for parcel in parcels

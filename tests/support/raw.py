@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
-Handler = Callable[["Line", "ProcessSignals"], Awaitable[None]]
+Handler = Callable[["Line", "ReceivedRequest"], Awaitable[None]]
 """What is done with one request. The connection stays open unless the line is hung up."""
 
 
-class ProcessSignals:
+class ReceivedRequest:
     """One request, as it came."""
 
     def __init__(self, head: bytes, body: bytes, on_line: int) -> None:
@@ -65,7 +65,7 @@ class RawServer:
     ) -> None:
         """`mute`: accept connections and do nothing with them; `greeting`: say this and hang up."""
         self._handler, self._tls, self._mute, self._greeting = handler, tls, mute, greeting
-        self.asked: list[ProcessSignals] = []
+        self.asked: list[ReceivedRequest] = []
         self.opened = 0
         self.lines: set[int] = set()
         self._news = asyncio.Condition()
@@ -122,7 +122,7 @@ class RawServer:
             line.hang_up()
         while not line.hung_up:
             head = (await reader.readuntil(b"\r\n\r\n"))[:-4]
-            asked = ProcessSignals(head, b"", line.number)
+            asked = ReceivedRequest(head, b"", line.number)
             asked.body = await reader.readexactly(int(asked.headers.get("content-length", "0")))
             self.asked.append(asked)
             async with self._news:

@@ -14,7 +14,7 @@ import pytest
 from oauthlib.oauth1 import Client
 
 from relay.sandbox import Sandbox, SandboxTenant
-from tests.support.application import EncodedPost
+from tests.support.application import OutboxRow
 from tests.support.process import Station
 from tests.web.hostile import Caller, malformed, noise, request
 
@@ -108,7 +108,7 @@ class Port:
         header = signed(self.caller.at, PING)
         status, _ = await self.caller.ask("GET", PING, Authorization=header)
         assert status == 200
-        self.station.application.insert_all([EncodedPost(ACME, b"<order/>")])
+        self.station.application.insert_all([OutboxRow(ACME, b"<order/>")])
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from relay.core.ports import Mode, StoreError
 from relay.ion.oauth import Secret
 from relay.observability.metrics import OTHER, Meters
 from relay.reports import overview
-from relay.web.access_control import Access, Tokens
+from relay.web.access_control import Access, AccessTokens
 from relay.web.metrics_endpoint import MetricsEndpoint, OutboxGauges, OwnedTenants, routes
 from tests.support.memory import MemoryOutbox
 
@@ -194,12 +194,12 @@ async def test_an_outbox_that_is_away_leaves_the_gauges_and_their_time_as_they_w
 
 # --- the page -----------------------------------------------------------------------------------------
 
-OPEN = Tokens()
+OPEN = AccessTokens()
 Get = Callable[..., Awaitable[aiohttp.ClientResponse]]
 
 
 @asynccontextmanager
-async def served(store: Away, meters: Meters, tokens: Tokens = OPEN) -> AsyncIterator[Get]:
+async def served(store: Away, meters: Meters, tokens: AccessTokens = OPEN) -> AsyncIterator[Get]:
     """A bare application with the page."""
     app = web.Application()
     look = OutboxGauges(see(store), reach(store), meters, carrying(ACME, GLOBEX))
@@ -269,7 +269,7 @@ async def test_the_look_ends_with_the_application_and_outlives_an_outbox_that_is
 
 
 async def test_where_a_token_is_needed_a_readers_suffices_and_a_wrong_one_does_not(store: Away) -> None:
-    tokens = Tokens(Secret("the operator's token"), Secret("the reader's token"))
+    tokens = AccessTokens(Secret("the operator's token"), Secret("the reader's token"))
     async with served(store, Meters(), tokens) as get:
         assert (await get("*/*")).status == 401
         assert (await get("*/*", Authorization="Bearer wrong")).status == 401

@@ -8,7 +8,7 @@ from relay.core.model import TenantId, TenantState
 from relay.core.ports import RELAY, Control, Notification
 from relay.outbox.postgres import audit
 from relay.outbox.postgres.connection import StoreConnection, utc
-from relay.outbox.values import ALIVE_SECONDS, Heartbeat, relay_beats, tenant_states
+from relay.outbox.values import ALIVE_SECONDS, HeartbeatRow, relay_beats, tenant_states
 
 _PENDING = """
 WITH RECURSIVE found(tenant) AS (
@@ -181,16 +181,16 @@ async def states(session: StoreConnection) -> Mapping[TenantId, TenantState]:
 
 async def beat(
     session: StoreConnection, relay: str, token: str, details: Mapping[str, str], before: str
-) -> Heartbeat:
+) -> HeartbeatRow:
     """Write the heartbeat. States that were reported `before` it had a name get the name."""
     text = json.dumps(dict(details))
     if await session.execute(_BEAT_AGAIN, relay, token, text):
-        return Heartbeat(again=True)
+        return HeartbeatRow(again=True)
     found = await session.execute(_REMOVE, relay) > 0
     await session.execute(_FIRST_BEAT, relay, token, text)
     if before != relay:
         await session.execute(_RENAME, relay, before)
-    return Heartbeat(again=False, found_unclean=found)
+    return HeartbeatRow(again=False, found_unclean=found)
 
 
 async def leave(session: StoreConnection, relay: str, token: str) -> None:

@@ -10,7 +10,7 @@ from relay.core.ports import RELAY, Control, Notification
 from relay.outbox.sqlite import audit
 from relay.outbox.sqlite.instants import format_instant, parse_instant
 from relay.outbox.sqlite.json_rows import in_one_step, rows
-from relay.outbox.values import ALIVE_SECONDS, Heartbeat, relay_beats, tenant_states
+from relay.outbox.values import ALIVE_SECONDS, HeartbeatRow, relay_beats, tenant_states
 
 _PENDING = in_one_step(
     1,
@@ -149,15 +149,15 @@ def states(connection: Connection) -> Mapping[TenantId, TenantState]:
 
 def beat(
     connection: Connection, relay: str, token: str, details: Mapping[str, str], before: str
-) -> Heartbeat:
+) -> HeartbeatRow:
     """Write the heartbeat. States that were reported `before` it had a name get the name."""
     text = json.dumps(dict(details))
     if connection.execute(_BEAT_AGAIN, (text, relay, token)).rowcount:
-        return Heartbeat(again=True)
+        return HeartbeatRow(again=True)
     found = connection.execute("DELETE FROM relay_relays WHERE relay = ?", (relay,)).rowcount > 0
     connection.execute(_FIRST_BEAT, (relay, token, text))
     connection.execute("UPDATE relay_tenants SET relay = ? WHERE relay = ?", (relay, before))
-    return Heartbeat(again=False, found_unclean=found)
+    return HeartbeatRow(again=False, found_unclean=found)
 
 
 def leave(connection: Connection, relay: str) -> None:
