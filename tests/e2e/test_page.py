@@ -485,7 +485,7 @@ def test_a_wrong_token_is_turned_away_and_the_right_one_let_in(browser: Browser,
     context = browser.new_context(base_url=guarded)
     page = context.new_page()
     enter(page, "a-guess")
-    assert "no token of this relay" in page.locator("[role=alert]").inner_text()
+    assert "not a token of this relay" in page.locator("[role=alert]").inner_text()
     enter(page, "operator-token-0123456789")
     expect(page.locator(".role")).to_have_text("operator")
     (cookie,) = context.cookies()
