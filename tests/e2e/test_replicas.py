@@ -258,4 +258,4 @@ async def test_how_a_relay_learns_of_messages_is_logged_and_shown(fleet: Fleet) 
     await fleet.station.event(relay, "outbox.watched", mode="notify")
     await fleet.until_relays(["notify"], "mode")  # written with the next heartbeat
     shown = await fleet.station.command("status")
-    assert ", by notify" in shown.out
+    assert ", mode notify" in shown.out
