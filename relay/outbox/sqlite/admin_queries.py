@@ -109,7 +109,7 @@ ORDER BY id LIMIT :limit + 1
 _STATES: tuple[MessageState, ...] = get_args(MessageState)
 
 
-# --- looking --------------------------------------------------------------------------------------
+# --- queries --------------------------------------------------------------------------------------
 
 
 def counts(connection: sqlite3.Connection) -> Mapping[TenantId, Count]:
