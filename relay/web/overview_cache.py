@@ -21,21 +21,24 @@ class OverviewCache:
         self._access, self._configured, self._rates = access, configured, rates
         self._overview: Overview | None = None
         self._kept_until = float("-inf")
+        self._changes = 0
         self._querying = asyncio.Lock()
 
     async def overview(self) -> Overview:
         """The overview as of now, or of a moment ago. Raises StoreError."""
         async with self._querying:
             time = asyncio.get_running_loop().time
-            began = time()
+            began, changes = time(), self._changes
             if self._overview is None or began >= self._kept_until:
                 self._overview = await read_overview(
                     await self._access.store(), self._configured(), datetime.now(UTC)
                 )
-                self._kept_until = began + max(KEPT_SECONDS, KEPT_SHARE * (time() - began))
+                kept = max(KEPT_SECONDS, KEPT_SHARE * (time() - began))
+                self._kept_until = began + (kept if changes == self._changes else 0.0)
                 self._rates.record(self._overview.counts)
             return self._overview
 
     def invalidate(self) -> None:
-        """An operator changed something: the next call queries the outbox."""
-        self._overview = None
+        """An operator changed something: the next call queries the outbox, even if a query is in progress."""
+        self._changes += 1
+        self._kept_until = float("-inf")

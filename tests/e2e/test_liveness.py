@@ -228,4 +228,4 @@ async def test_a_port_that_is_taken_ends_the_relay_with_2_and_says_which(
         at = f"127.0.0.1:{other.getsockname()[1]}"
         relay = station.start(environment={"RELAY_WEB__LISTEN": at})
         assert await station.ended(relay) == 2
-    assert f"RELAY_WEB__LISTEN: nothing can listen on {at}: the port is taken" in relay.text
+    assert f"RELAY_WEB__LISTEN: cannot listen on {at}: the port is in use" in relay.text
