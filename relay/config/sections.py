@@ -25,6 +25,7 @@ from relay.config import problems
 from relay.config.sources import ANY, Shape
 from relay.core.model import Ordering
 from relay.core.validation import Problem, logical_id_problem
+from relay.outbox.location import DEFAULT_PREFIX
 
 # --- kinds of values ----------------------------------------------------------------------------------
 
@@ -86,7 +87,7 @@ class OutboxSettings(Group):
     """The same from a file; for a URL with a password in it."""
     schema_name: str | None = Field(None, alias="schema", min_length=1, max_length=63)
     """PostgreSQL: the schema of the outbox tables; unset: the first one of the role's search path."""
-    prefix: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,29}$")] = "relay_"
+    prefix: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,29}$")] = DEFAULT_PREFIX
     """PostgreSQL: the prefix of the names of the outbox tables."""
     notify: bool = True
     """PostgreSQL: use LISTEN and NOTIFY; with `false` the outbox is only polled."""

@@ -27,9 +27,6 @@ RELAY = "relay"
 CALL_SECONDS = 30.0
 """The longest that any call to an outbox takes: a disk or a database that hangs must not hang the relay."""
 
-CALL_SECONDS = 30.0
-"""The longest that any call to an outbox takes: a disk or a database that hangs must not hang the relay."""
-
 
 class StoreError(Exception):
     """The call failed; nothing of it was stored. The text gives what happened, where, and the hint.
