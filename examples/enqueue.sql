@@ -21,9 +21,11 @@ VALUES (
 );
 
 -- With a message id of your own a program that runs twice enqueues once: the UNIQUE constraint refuses the same
--- id, and with ON CONFLICT DO NOTHING the second INSERT has no effect.
+-- id, and with this ON CONFLICT clause the second INSERT has no effect. Then another document under the same id is
+-- silently dropped: leave the clause out to get an error. Always name the columns (on PostgreSQL:
+-- ON CONFLICT (message_id, upper(tenant_id))), so that no other collision is ignored.
 INSERT INTO relay_outbox (tenant_id, document_name, message_id, payload)
 VALUES ('ACME_PRD', 'Sync.SalesOrder', 'orders-2025-100002-v1', '<SyncSalesOrder xmlns="http://schema.infor.com/InforOAGIS/2"/>')
-ON CONFLICT DO NOTHING;
+ON CONFLICT (tenant_id, message_id) DO NOTHING;
 
 COMMIT;

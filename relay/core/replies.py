@@ -28,9 +28,13 @@ class Versions:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A readable response to acceptedDocuments: the names that ION accepts from this logical id."""
+    """A readable response to acceptedDocuments: the names that ION accepts from this logical id.
+
+    `ignored`: how many others were left out because no message can have such a name.
+    """
 
     documents: frozenset[DocumentName]
+    ignored: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,9 @@ def describe(answer: Answer) -> str:
             return f"HTTP {status}{internal}" + (f": {detail}" if detail else "")
         case Versions(supported):
             return f"v3 or later is needed, ION supports {', '.join(supported) or 'none'}"
-        case Accepted(documents):
-            return f"{len(documents)} documents accepted"
+        case Accepted(documents, ignored):
+            left_out = f", {ignored} invalid names ignored" if ignored else ""
+            return f"{len(documents)} documents accepted{left_out}"
         case NoReply(detail):
             return detail
         case TokenRefused(detail):

@@ -112,6 +112,7 @@ def _step(tenant: TenantId, what: str, answer: Answer) -> CheckStep:
     detail = describe(answer)
     if isinstance(answer, Accepted):
         detail = ", ".join(sorted(answer.documents))
+        detail += f" ({answer.ignored} invalid names ignored)" if answer.ignored else ""
         if not answer.documents:
             hint = "add the documents to the connection point in ION Desk (sent by the application)"
             detail, code = "no document is accepted", error_codes.NOT_ACCEPTED.code

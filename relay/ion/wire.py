@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 from relay.core.model import TRACEPARENT, DocumentName, LogicalId, Message
 from relay.core.ports import EncodedPost
 from relay.core.replies import Accepted, NoReply, Versions
+from relay.core.validation import MAX_DOCUMENT_NAME
 
 MAX_DETAIL = 300
 """Characters of a server's error text that are kept for logs, statuses and reasons."""
@@ -130,6 +131,8 @@ def _unused_boundary(*parts: bytes) -> bytes:
 
 _TITLE = re.compile(r"<title(?:\s[^>]{0,100})?>(.{0,200}?)</title>", re.IGNORECASE | re.DOTALL)
 _MAX_VERSION_LENGTH, _MAX_VERSIONS = 10, 20
+_NOT_IN_A_ROW = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+"""Control characters, which the outbox refuses, and halves of surrogate pairs, which are no text."""
 _SECONDS = re.compile(r"[0-9]{1,12}")
 
 
@@ -144,11 +147,22 @@ def read_versions(body: bytes) -> Versions | NoReply:
 
 
 def read_accepted(body: bytes) -> Accepted | NoReply:
-    """`{"logicalId": "lid://…", "acceptedDocuments": ["Sync.SalesOrder", …]}`; case-sensitive names [S]."""
+    """`{"logicalId": "lid://…", "acceptedDocuments": ["Sync.SalesOrder", …]}`; case-sensitive names [S].
+
+    Names that no row of the outbox can have are left out: a store refuses a NUL or half a surrogate pair in a
+    query, and that would stop the other documents too [R].
+    """
     names = _read_names(body, "acceptedDocuments")
     if isinstance(names, str):
         return NoReply(f"acceptedDocuments: {names}")
-    return Accepted(frozenset(DocumentName(name) for name in names))
+    found = set(names)
+    possible = frozenset(DocumentName(name) for name in found if _is_possible_document(name))
+    return Accepted(possible, ignored=len(found) - len(possible))
+
+
+def _is_possible_document(name: str) -> bool:
+    """What the constraint of the outbox admits, which is more than `document_name_problem` does."""
+    return 1 <= len(name) <= MAX_DOCUMENT_NAME and not name.isspace() and not _NOT_IN_A_ROW.search(name)
 
 
 def _read_names(body: bytes, key: str) -> list[str] | str:

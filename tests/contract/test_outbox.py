@@ -24,6 +24,8 @@ from relay.core.model import (
     TenantState,
 )
 from relay.core.ports import ConflictError, Store, StoreError
+from relay.core.replies import Accepted
+from relay.ion.wire import read_accepted
 from tests.contract.stores import ACME, GLOBEX, ROOM, StoreCase, drop, park, until
 
 ORDER = DocumentName("Sync.SalesOrder")
@@ -183,6 +185,14 @@ async def test_the_case_of_a_tenant_id_is_of_no_account(store_case: StoreCase, s
 
 
 # --- due ------------------------------------------------------------------------------------------
+
+
+async def test_an_odd_name_from_ion_does_not_stop_the_good_document(store: Store) -> None:
+    """As they come from the wire: PostgreSQL takes no NUL, and no store half a surrogate pair."""
+    await store.add([draft("1")])
+    accepted = read_accepted(b'{"acceptedDocuments": ["a\\u0000b", "\\ud800", "Sync.SalesOrder"]}')
+    assert isinstance(accepted, Accepted)
+    assert await texts(store, accepted=accepted.documents) == ["1"]
 
 
 async def test_due_gives_the_tenants_own_accepted_messages_in_the_order_of_their_rows(store: Store) -> None:

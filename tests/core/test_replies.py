@@ -33,6 +33,7 @@ from relay.core.replies import (
         (Versions(()), "v3 or later is needed, ION supports none"),
         (Accepted(frozenset()), "0 documents accepted"),
         (Accepted(frozenset({DocumentName("A.B"), DocumentName("C.D")})), "2 documents accepted"),
+        (Accepted(frozenset(), 2), "0 documents accepted, 2 invalid names ignored"),
         (NoReply("connection refused"), "connection refused"),
         (TokenRefused("HTTP 401"), "cannot authenticate: HTTP 401"),
         (TokenUnavailable("HTTP 503"), "the token service is not available: HTTP 503"),

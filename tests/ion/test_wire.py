@@ -240,6 +240,31 @@ def test_accepted_documents_are_read_with_their_case() -> None:
     assert wire.read_accepted(b'{"acceptedDocuments": []}') == Accepted(frozenset())
 
 
+@pytest.mark.parametrize(
+    "odd", ["a\0b", "\ud800", "a\udfffb", "", "  ", "a\nb", "a\x7f", "x" * 101], ids=ascii
+)
+def test_a_name_that_no_message_can_have_does_not_hide_the_others(odd: str) -> None:
+    reply = json.dumps({"acceptedDocuments": [odd, "Sync.Shipment", "x" * 100, "a\u00a0b", odd]}).encode()
+    good = frozenset(map(DocumentName, ["Sync.Shipment", "x" * 100, "a\u00a0b"]))
+    assert wire.read_accepted(reply) == Accepted(good, ignored=1)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=()), max_size=5)))
+def test_every_accepted_name_can_be_written_to_a_store(names: list[str]) -> None:
+    found = wire.read_accepted(json.dumps({"acceptedDocuments": names}).encode())
+    assert isinstance(found, Accepted)
+    assert all("\0" not in name and name.encode() for name in found.documents)
+
+
+def test_error_texts_are_safe_for_a_store() -> None:
+    """They become reasons: PostgreSQL refuses a NUL, and every store half a surrogate pair."""
+    reply = b'{"code": 418, "errors": ["a\\u0000b", "\\ud800"], "message": "\\ud800"}'
+    assert wire.read_error(reply) == (418, "a b;")
+    assert wire.read_versions(b'{"supportedVersions": ["v3", "\\u0000", "\\ud800"]}') == Versions(
+        ("v3", "", "")
+    )
+
+
 HOSTILE = {
     "empty": b"",
     "blank": b" \r\n",

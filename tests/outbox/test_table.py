@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from relay.core.validation import (
@@ -19,6 +20,8 @@ from relay.core.validation import (
 from relay.outbox import upgrade
 from tests.outbox.applications import Application, PostgresApplication, RefusedError, SqliteApplication
 from tests.support.postgres import Cluster, connected
+
+ENQUEUE = (Path(__file__).resolve().parents[2] / "docs" / "enqueue.md").read_text()
 
 
 @pytest.fixture
@@ -207,6 +210,26 @@ def test_an_application_may_ignore_what_it_enqueued_before(connection: sqlite3.C
         "ON CONFLICT (tenant_id, message_id) DO NOTHING"
     )
     assert [connection.execute(statement).rowcount for _ in range(2)] == [1, 0]
+
+
+async def test_a_documented_conflict_clause_ignores_the_same_message_and_nothing_else(
+    application: Application,
+) -> None:
+    """A clause without columns would ignore the collision of `id` too, and lose the message."""
+    clauses = re.findall(r"^ON CONFLICT .*?DO NOTHING", ENQUEUE, re.MULTILINE)
+    assert clauses == [
+        "ON CONFLICT (tenant_id, message_id) DO NOTHING",
+        "ON CONFLICT (message_id, upper(tenant_id)) DO NOTHING",
+    ]
+    on_postgres = isinstance(application, PostgresApplication)
+    clause, own_id = clauses[on_postgres], "OVERRIDING SYSTEM VALUE" if on_postgres else ""
+    columns = "id, tenant_id, document_name, payload, message_id"
+    values = f"INSERT INTO relay_outbox ({columns}) {own_id} VALUES"
+    for row in ("(1, 'A', 'B', 'x', 'm')", "(2, 'a', 'B', 'x', 'm')"):
+        await application.run(f"{values} {row} {clause}")
+    with pytest.raises((sqlite3.IntegrityError, asyncpg.UniqueViolationError)):
+        await application.run(f"{values} (1, 'A', 'B', 'x', 'n') {clause}")
+    assert await application.rows("SELECT id, message_id FROM relay_outbox") == [(1, "m")]
 
 
 def test_the_applications_own_last_row_id_is_the_messages(connection: sqlite3.Connection) -> None:
