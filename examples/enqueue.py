@@ -1,6 +1,6 @@
 """Store an order and enqueue its message in one transaction, with SQLite.
 
-    python examples/hand_over.py shop.db SO-100001
+    python examples/enqueue.py shop.db SO-100001
 
 Either both rows are stored or neither is: no order without its message, no message without its order. The
 database is the application's own; the relay's tables are added to it once, and the relay is started with it:

@@ -1,7 +1,7 @@
 -- Enqueue messages with plain SQL, here from the sqlite3 shell; the same works from any language.
 --
 --     relay outbox upgrade                     (once: creates relay.db, or adds the outbox to your own database)
---     sqlite3 relay.db < examples/hand_over.sql
+--     sqlite3 relay.db < examples/enqueue.sql
 --
 -- All other columns have a default. A row that breaks a limit is refused at the INSERT.
 
