@@ -178,7 +178,7 @@ async def test_a_relay_refuses_an_outbox_that_is_older_than_it_needs(house: Upgr
     for command in (("run",), ("status",), ("messages", "list")):
         ran = await house.station.command(*command)
         assert ran.code == 2
-        assert "has schema version 1, this relay needs 3" in ran.err
+        assert "has schema version 1, this relay needs 4" in ran.err
         assert "bring it up to date with: relay outbox upgrade" in ran.err
     assert await house.version() == 1
 
@@ -202,4 +202,4 @@ async def test_a_file_is_brought_up_to_date_when_it_is_opened_and_its_messages_w
     assert [entry["what"] for entry in (await station.command("audit", "--json")).json] == ["park"]
     refused = await station.command("messages", "list", environment=older)
     assert refused.code == 2
-    assert "was made by a newer relay (schema version 3, this one knows up to 1)" in refused.err
+    assert "was made by a newer relay (schema version 4, this one knows up to 1)" in refused.err
