@@ -33,6 +33,7 @@ from relay.daemon.workers import ARRIVALS, Assignment, Workers
 from relay.delivery import settler
 from relay.delivery.limits import MAX_UNSETTLED
 from relay.delivery.outbox_retry import OutboxRetry
+from relay.delivery.settlement_reports import SettlementReports
 from relay.delivery.settler import Settler
 from relay.observability import logs
 from relay.observability.incidents import Tally
@@ -94,7 +95,10 @@ class Relay:
         self._outbox, self._signals, self._systemd = outbox, signals, systemd
         self._telemetry = to = _telemetry(settings, outbox)
         schedule, name = schedule_of(settings), f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._settler = Settler(outbox, to.incidents, schedule, random.random, to.meters, to.liveness)
+        reports = SettlementReports(
+            to.log, to.incidents, incidents_of(to.log, None, settings.log.summary_seconds)
+        )
+        self._settler = Settler(outbox, reports, schedule, random.random, to.meters, to.liveness)
         self._supervisor = Supervisor(to.log, to.incidents, schedule, random.random, to.liveness)
         leases = outbox.leases
         self._lease_holder = None if leases is None else LeaseHolder(leases, name, time.monotonic)

@@ -1,7 +1,7 @@
 """Error codes: each links a line of the log to a page of the run book.
 
 A code keeps its meaning for ever: it is never reused and never renumbered. The tens group them: 10x ION's
-answers, 11x credentials, 12x messages, 13x the outbox, 14x sharing tenants, 15x the relay itself, 16x
+answers, 11x credentials, 12x messages, 13x the outbox, 14x its rows and leases, 15x the relay itself, 16x
 settings, 17x stalled delivery. The pages are `relay/observability/runbook/RELAY-1xx.md`.
 """
 
@@ -51,7 +51,9 @@ CODES = (
     PAUSED,
     Code("RELAY-125", "The remaining messages need an operator", events=("tenant.stuck",)),
     OUTBOX,
+    Code("RELAY-140", "The outbox refuses a row", kinds=("refused",), events=("retention.hindered",)),
     Code("RELAY-141", "A tenant's lease was lost", events=("tenant.lost",)),
+    Code("RELAY-142", "Rows of the outbox hold other messages now", events=("settlements.discarded",)),
     Code("RELAY-151", "The relay before this one was killed", events=("relay.recovered",)),
     Code("RELAY-152", "The relay ended before everything was settled", events=("relay.ended",)),
     Code("RELAY-153", "The grace ran out with posts in flight", events=("relay.cut",)),

@@ -7,4 +7,9 @@
 
 -- == Notifications ==
 
+-- == Settlements that are written again ==
+
+-- Which settlement an entry is of; null: none. After an answer that was lost it is written again: once is enough.
+ALTER TABLE relay_history ADD COLUMN IF NOT EXISTS settlement text COLLATE "C";
+
 INSERT INTO relay_schema (version, works_with) VALUES (4, 1) ON CONFLICT (version) DO NOTHING;

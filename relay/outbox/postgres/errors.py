@@ -2,13 +2,19 @@
 
 import asyncpg
 
-from relay.core.ports import CALL_SECONDS, StoreError
+from relay.core.ports import CALL_SECONDS, RowRefusedError, StoreError
 
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 _CLASS = 2  # the first characters of an SQLSTATE are its class
 
 _SPARING = frozenset({"21", "22", "23", "26", "40", "42", "55"})
+
+_OF_A_ROW = frozenset({"09", "21", "22", "23", "27", "2F", "38", "39", "44", "P0"})
+"""Constraints, values out of range, and what triggers raise: of one row, not of the store."""
+
+_OF_THE_STORE = frozenset({"08", "25", "28", "40", "53", "55", "57", "58", "XX"})
+"""Also where they are met within a trigger."""
 
 _BY_STATE = {
     "53100": "its disk is full; free some space there; nothing that was stored is lost",
@@ -53,13 +59,19 @@ def is_lost_statement(error: BaseException) -> bool:
 def spares_connection(error: BaseException) -> bool:
     """Whether the connection can be used further: what failed is the statement, or our own work."""
     if isinstance(error, asyncpg.PostgresError):
-        return (error.sqlstate or "")[:_CLASS] in _SPARING
+        return (error.sqlstate or "")[:_CLASS] in _SPARING or is_of_a_row(error)
     return isinstance(error, Exception) and not isinstance(error, (OSError, *DRIVER_ERRORS))
 
 
 def is_of_a_standby(error: StoreError) -> bool:
     """Whether it answered, but takes no writes: of several hosts the other one's error explains more."""
     return isinstance(error.__cause__, asyncpg.TargetServerAttributeNotMatched)
+
+
+def is_of_a_row(error: asyncpg.PostgresError) -> bool:
+    """Whether a constraint or a trigger refused a row; triggers raise whatever SQLSTATE they like."""
+    kind = (error.sqlstate or "")[:_CLASS]
+    return kind in _OF_A_ROW or bool(error.context and kind not in _OF_THE_STORE)
 
 
 def explain(error: BaseException, where: str) -> StoreError:
@@ -69,6 +81,8 @@ def explain(error: BaseException, where: str) -> StoreError:
             return error
         case asyncpg.TargetServerAttributeNotMatched():
             return StoreError(f"the outbox {where}: {_BY_STATE['25006']}")
+        case asyncpg.PostgresError() if is_of_a_row(error):
+            return RowRefusedError(f"the outbox {where} refused a row: {_text_of(error)} ({error.sqlstate})")
         case asyncpg.PostgresError() if error.sqlstate in _LASTING_BY_STATE:
             return StoreError(
                 f"the outbox {where}: {_LASTING_BY_STATE[error.sqlstate]} ({_text_of(error)})", lasting=True

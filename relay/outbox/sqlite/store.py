@@ -9,12 +9,21 @@ from sqlite3 import Connection
 
 from typing_extensions import override
 
-from relay.core.model import DocumentName, Message, OrderingKey, RowId, Settlement, TenantId, TenantState
-from relay.core.ports import Leases, Mode, Notification
+from relay.core.model import (
+    DocumentName,
+    Message,
+    MessageKey,
+    OrderingKey,
+    RowId,
+    Settlement,
+    TenantId,
+    TenantState,
+)
+from relay.core.ports import Leases, Mode, Notification, NotSettled
 from relay.outbox.facade import OutboxFacade
 from relay.outbox.sqlite import admin_queries as queries
 from relay.outbox.sqlite import audit as audit_log
-from relay.outbox.sqlite import bulk, selection, tenants
+from relay.outbox.sqlite import bulk, retention, selection, tenants
 from relay.outbox.sqlite import due as due_rows
 from relay.outbox.sqlite import settle as writes
 from relay.outbox.sqlite.change_watch import ChangeWatch
@@ -39,7 +48,6 @@ class SqliteOutbox(OutboxFacade):
         self._database = Database(path)
         self._lock = lock
         self._watch: ChangeWatch | None = None
-        self._purge = writes.PayloadPurge()
         self.transfer = SqliteTransfer(self._database)
         """The rows as they are, to be copied."""
 
@@ -65,9 +73,9 @@ class SqliteOutbox(OutboxFacade):
         )
 
     @override
-    async def settle(self, settlements: Sequence[tuple[RowId, Settlement]]) -> None:
+    async def _settle(self, settlements: Sequence[tuple[MessageKey, Settlement]]) -> NotSettled:
         work = partial(writes.settle, settlements=tuple(settlements), purging=self._purging)
-        await self._database.write(work)
+        return await self._database.write(work)
 
     @override
     async def may_write(self) -> None:
@@ -89,18 +97,13 @@ class SqliteOutbox(OutboxFacade):
 
     # --- housekeeping -----------------------------------------------------------------------------
 
-    prune = writing(writes.prune)
+    _settled_long_ago = reading(retention.settled_long_ago)
+    _delete = writing(retention.delete)
+    _purge = writing(retention.purge)
     prune_audit = writing(audit_log.prune)
     leave = writing(tenants.leave)
     _beat = writing(tenants.beat)
     _sweep = writing(tenants.sweep)
-
-    @override
-    async def purge_payloads(self, older_than: float, limit: int) -> int:
-        self._purge = await self._database.write(
-            partial(writes.purge_payloads, before=self._purge, older_than=older_than, limit=limit)
-        )
-        return self._purge.examined
 
     @override
     async def report(self, states: Sequence[TenantState]) -> None:
