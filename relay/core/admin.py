@@ -144,6 +144,26 @@ class RelayBeat:
     alive: bool
 
 
+MAX_LOG_BYTES = 128 * 1024 * 1024
+"""A write-ahead log that stays larger than this is reported. A relay lets it shrink to half of that."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteAheadLog:
+    """What SQLite keeps beside the file until it is written back.
+
+    `readers`: where it is too large, the processes that read just now, as far as they are visible.
+    """
+
+    bytes: int
+    readers: tuple[str, ...] = ()
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is larger than in normal operation."""
+        return self.bytes > MAX_LOG_BYTES
+
+
 class Admin(Protocol):
     """The store as operators see it. Every change bumps the tenant's revision and reaches a running relay."""
 
@@ -158,6 +178,9 @@ class Admin(Protocol):
 
     async def size(self) -> int:
         """Bytes on disk, about: of the file, or of the table of messages with its indexes."""
+
+    async def write_ahead_log(self) -> WriteAheadLog | None:
+        """The log beside the file; None: the outbox is no file."""
 
     async def find(self, wanted: Filter, limit: int, after: RowId = FIRST) -> Sequence[Record]:
         """In the order of their rows, those behind `after`; without payload and history."""

@@ -126,6 +126,18 @@ class Outbox(Protocol):
         """Close files and connections; running calls end first."""
 
 
+@dataclass(frozen=True, slots=True)
+class RestoredBackup:
+    """The outbox is older than when a relay last used it: a backup was put in its place.
+
+    `sent_again`: how many messages that were delivered since may be sent again; None: unknown. `exact`: not
+    more than that, besides what was in flight at the last end.
+    """
+
+    sent_again: int | None
+    exact: bool
+
+
 class Housekeeping(Protocol):
     """Heartbeats, live tenant states, retention. Every call may raise StoreError."""
 
@@ -140,6 +152,12 @@ class Housekeeping(Protocol):
 
     async def unclean(self) -> bool:
         """Whether an earlier relay ended without `leave`, so that some posts may go out again. Asked once."""
+
+    async def restored(self) -> RestoredBackup | None:
+        """Whether a backup was put in its place since a relay last used it. Asked once."""
+
+    async def shrink_log(self) -> None:
+        """Let the write-ahead log shrink, if nobody needs it just now; without waiting."""
 
     async def prune(self, older_than: float, limit: int) -> int:
         """Delete at most `limit` rows settled more than `older_than` s ago (delivered, dropped); how many."""

@@ -29,6 +29,7 @@ from relay.core.admin import (
     QueueAges,
     Record,
     RelayBeat,
+    WriteAheadLog,
 )
 from relay.core.model import (
     DEFAULT_TO,
@@ -48,7 +49,7 @@ from relay.core.model import (
     TenantState,
     classic_message_id,
 )
-from relay.core.ports import RELAY, ConflictError, Control, Mode, Notification, StoreError
+from relay.core.ports import RELAY, ConflictError, Control, Mode, Notification, RestoredBackup, StoreError
 from relay.outbox.bulk import ABANDONED_SECONDS, ACTIONS, run_to_end, states_of, summary
 from relay.outbox.payload_digest import fingerprint, sha256
 from tests.support.leases import MemoryLeases, Register
@@ -434,6 +435,17 @@ class MemoryOutbox:
     async def size(self) -> int:
         await self._turn()
         return sum(len(row.payload) for row in self.rows)
+
+    async def write_ahead_log(self) -> WriteAheadLog | None:
+        await self._turn()
+        return None
+
+    async def shrink_log(self) -> None:
+        await self._turn()
+
+    async def restored(self) -> RestoredBackup | None:
+        await self._turn()
+        return None
 
     async def relays(self) -> Sequence[RelayBeat]:
         await self._turn()

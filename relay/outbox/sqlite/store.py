@@ -2,24 +2,27 @@
 
 import asyncio
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
 
 from typing_extensions import override
 
+from relay.core.admin import WriteAheadLog
 from relay.core.model import DocumentName, Message, OrderingKey, RowId, Settlement, TenantId, TenantState
-from relay.core.ports import Leases, Mode, Notification
+from relay.core.ports import Leases, Mode, Notification, RestoredBackup
 from relay.outbox.facade import OutboxFacade
 from relay.outbox.sqlite import admin_queries as queries
 from relay.outbox.sqlite import audit as audit_log
-from relay.outbox.sqlite import bulk, selection, tenants
+from relay.outbox.sqlite import bulk, selection, tenants, write_ahead_log
 from relay.outbox.sqlite import due as due_rows
 from relay.outbox.sqlite import settle as writes
 from relay.outbox.sqlite.change_watch import ChangeWatch
 from relay.outbox.sqlite.database import Database, reading, writing
 from relay.outbox.sqlite.file_lock import FileLock
+from relay.outbox.sqlite.last_use import read_use
+from relay.outbox.sqlite.sole_relay import BOOT_ID, boot_id
 from relay.outbox.sqlite.transfer import SqliteTransfer
 from relay.outbox.values import PendingFilter
 
@@ -34,10 +37,12 @@ class SqliteOutbox(OutboxFacade):
     """A file has one relay: nothing is shared."""
     mode: Mode = "poll"
 
-    def __init__(self, path: Path, lock: FileLock | None, *, purging: bool) -> None:
+    def __init__(
+        self, path: Path, lock: FileLock | None, *, purging: bool, restored: RestoredBackup | None = None
+    ) -> None:
         super().__init__(rest_times=_REST_TIMES, purging=purging)
-        self._database = Database(path)
-        self._lock = lock
+        self._database = Database(path, lock)
+        self._lock, self._restored = lock, restored
         self._watch: ChangeWatch | None = None
         self._purge = writes.PayloadPurge()
         self.transfer = SqliteTransfer(self._database)
@@ -91,9 +96,39 @@ class SqliteOutbox(OutboxFacade):
 
     prune = writing(writes.prune)
     prune_audit = writing(audit_log.prune)
-    leave = writing(tenants.leave)
+    _leave = writing(tenants.leave)
     _beat = writing(tenants.beat)
     _sweep = writing(tenants.sweep)
+
+    @override
+    async def beat(self, relay: str, details: Mapping[str, str]) -> bool:
+        if self._lock is None:
+            return await super().beat(relay, details)
+        again = await super().beat(relay, {**details, BOOT_ID: boot_id()})
+        await self._record_use()
+        return again
+
+    @override
+    async def leave(self, relay: str) -> None:
+        await self._leave(relay)
+        await self._record_use()
+
+    async def _record_use(self) -> None:
+        """Beside the file, so that the next start notices an older copy in its place."""
+        if self._lock is not None:
+            self._lock.record(await self._database.read(read_use))
+
+    @override
+    async def restored(self) -> RestoredBackup | None:
+        return self._restored
+
+    @override
+    async def write_ahead_log(self) -> WriteAheadLog:
+        return await self._database.read(lambda _: write_ahead_log.look(self._database.path))
+
+    @override
+    async def shrink_log(self) -> None:
+        await self._database.outside(write_ahead_log.shrink)
 
     @override
     async def purge_payloads(self, older_than: float, limit: int) -> int:
