@@ -56,6 +56,27 @@ EVENTS = (
             "detail": "at most 128 messages a tenant are sent again under the same message ids",
         },
     ),
+    Event(
+        "outbox.restored",
+        "warning",
+        "a backup was put in the place of the outbox: what was delivered since is sent again",
+        {
+            "reason": "the outbox is older than when a relay last used it: a backup was put in its place",
+            "sent_again": 849,
+            "detail": "849 messages that were delivered since are sent again under the same message ids, and "
+            "what was in flight when the last relay ended, at most 128 messages a tenant",
+        },
+    ),
+    Event(
+        "outbox.endangered",
+        "warning",
+        "the outbox is in a place where it may be damaged or lost",
+        {
+            "reason": "the outbox /app/relay.db is in the container's own layer (overlay): it is deleted "
+            "with the container",
+            "hint": "put the outbox on a volume of the container, or on a local disk",
+        },
+    ),
     Event("relay.ended", "info", "the relay ended, and everything was settled"),
     Event(
         "relay.ended",

@@ -18,6 +18,7 @@ NO_RELAY = "no relay is running; start one with: relay run"
 def summary(overview: "Overview") -> Sequence[str]:
     """The lines above the table: the relays, and what is missing."""
     lines = [f"relay {beat.relay}: {_describe(beat, overview)}" for beat in overview.relays]
+    lines += [f"warning: {text} ({code})" for code, text in overview.warnings]
     if not overview.running:
         lines.append(NO_RELAY)
     if not overview.tenants:

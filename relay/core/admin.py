@@ -14,8 +14,8 @@ from relay.core.model import AuditId, DocumentName, MessageId, OrderingKey, RowI
 MessageState = Literal["pending", "delivered", "parked", "dropped"]
 Action = Literal["retry", "park", "drop"]
 """What an operator can do to messages."""
-AuditAction = Action | Literal["cancel", "pause", "resume", "ask", "show"]
-"""What the audit records. `show`: a payload was displayed."""
+AuditAction = Action | Literal["cancel", "pause", "resume", "ask", "show", "restore"]
+"""What the audit records. `show`: a payload was displayed; `restore`: a backup was put back."""
 Outcome = Literal["running", "done", "cancelled", "failed"]
 
 AGES = (60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)

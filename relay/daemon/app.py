@@ -19,6 +19,7 @@ from relay.core.ports import Store
 from relay.daemon.lease_loop import LEASES, LeaseLoop
 from relay.daemon.leases import LeaseHolder
 from relay.daemon.maintenance import HEARTBEAT, Heartbeat, Maintenance
+from relay.daemon.outbox_file import OUTBOX_FILE, OutboxFileWatch, report_start
 from relay.daemon.reload import Load, Reload
 from relay.daemon.signals import ProcessSignals
 from relay.daemon.startup import open_when_available
@@ -31,7 +32,6 @@ from relay.daemon.watchdog import Watchdog
 from relay.daemon.wiring import WorkerBuilder, maintenance_rules_of, schedule_of, tenant_profiles
 from relay.daemon.workers import ARRIVALS, Assignment, Workers
 from relay.delivery import settler
-from relay.delivery.limits import MAX_UNSETTLED
 from relay.delivery.outbox_retry import OutboxRetry
 from relay.delivery.settler import Settler
 from relay.observability import logs
@@ -105,6 +105,7 @@ class Relay:
         self._builder = WorkerBuilder(outbox, self._settler, fair_share, to, self._workers.holds)
         self._heartbeat = Heartbeat(name, outbox, to.log, to.incidents, to.liveness)
         self._maintenance = Maintenance(outbox, to.log, maintenance_rules_of(settings))
+        self._file_watch = OutboxFileWatch(name, outbox, to.log, settings.log.summary_seconds)
         self._reload = Reload(settings, load, self._apply, signals, to.log)
         self._is_started = False
 
@@ -171,12 +172,7 @@ class Relay:
         self._reload.refuse(settings.broken)
         outbox_retry = OutboxRetry(to.incidents, schedule_of(settings), random.random, self._signals.stop)
         await outbox_retry.ask(self._heartbeat.beat)  # before the first post: from here on a crash is noticed
-        if await outbox_retry.ask(self._outbox.unclean):
-            to.log.warning(
-                "relay.recovered",
-                reason="the relay before this one ended without settling its last posts",
-                detail=f"at most {MAX_UNSETTLED} messages a tenant are sent again under the same message ids",
-            )
+        await report_start(settings, self._outbox, outbox_retry, to.log)
         await self._apply(settings)
         for name, component in self._components().items():
             self._supervisor.supervise(name, component)
@@ -194,6 +190,7 @@ class Relay:
             "states": to.states.run,
             HEARTBEAT: partial(self._heartbeat.run, to.states.rewrite),
             "maintenance": partial(self._maintenance.run, self._workers.stopping),
+            OUTBOX_FILE: partial(self._file_watch.run, self._workers.stopping),
             "lag": to.meters.watch_loop,
             "reload": partial(self._reload.run, self._systemd),
             "tenants directory": self._reload.watch_directory,

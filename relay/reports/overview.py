@@ -6,10 +6,11 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Protocol
 
-from relay.core.admin import Admin, Count, RelayBeat
+from relay.core.admin import Admin, Count, RelayBeat, WriteAheadLog
 from relay.core.model import Ordering, TenantId, TenantState
 from relay.core.ports import Control, Notification
 from relay.observability import error_codes
+from relay.reports.outbox_file import describe_log, describe_relays
 from relay.reports.times import instant
 from relay.reports.wait_reasons import WaitContext, state_code, state_reason
 
@@ -77,11 +78,24 @@ class Overview:
     states: Mapping[TenantId, TenantState]
     controls: Mapping[TenantId, Control]
     relays: Sequence[RelayBeat]
+    log: WriteAheadLog | None = None
+    """Of an outbox that is a file."""
 
     @property
     def running(self) -> bool:
         """Whether any relay is alive."""
         return any(beat.alive for beat in self.relays)
+
+    @property
+    def warnings(self) -> Sequence[tuple[str, str]]:
+        """Code and text of what is wrong with an outbox that is a file."""
+        found: list[tuple[str, str]] = []
+        alive = [beat for beat in self.relays if beat.alive]
+        if self.log is not None and len(alive) > 1:
+            found.append((error_codes.SHARED.code, describe_relays(alive)))
+        if self.log is not None and self.log.is_large:
+            found.append((error_codes.LOG_GROWN.code, describe_log(self.log)))
+        return found
 
     def paused(self, tenant: TenantId) -> str | None:
         """Why an operator, or the relay, paused the tenant; None: it is not paused."""
@@ -168,6 +182,8 @@ class Overview:
         return {
             "tenants": {tenant.tenant_id: tenant.as_json() for tenant in self.tenants},
             "relays": [relay_json(beat) for beat in self.relays],
+            "outbox": {"write_ahead_log_bytes": None if self.log is None else self.log.bytes},
+            "warnings": [{"code": code, "text": text} for code, text in self.warnings],
         }
 
 
@@ -182,6 +198,10 @@ def _urgency(tenant: TenantStatus) -> tuple[int, float, TenantId]:
     return rank, -(count.oldest_due_seconds or 0.0), tenant.tenant_id
 
 
+_OWN_DETAILS = frozenset({"relay", "alive", "boot_id"})
+"""Names that a detail must not replace, and details that relays write for each other."""
+
+
 def relay_json(beat: RelayBeat) -> dict[str, Any]:
     """One relay process: what the outbox knows, and the details that the relay reports."""
     return {
@@ -189,7 +209,7 @@ def relay_json(beat: RelayBeat) -> dict[str, Any]:
         "alive": beat.alive,
         "started_at": instant(beat.started_at),
         "beat_at": instant(beat.beat_at),
-        **{key: value for key, value in beat.details.items() if key not in ("relay", "alive")},
+        **{key: value for key, value in beat.details.items() if key not in _OWN_DETAILS},
     }
 
 
@@ -202,4 +222,5 @@ async def read_overview(outbox: ReportStore, configured: Configured, now: dateti
         await outbox.states(),
         (await outbox.notification()).controls,
         await outbox.relays(),
+        await outbox.write_ahead_log(),
     )

@@ -82,6 +82,7 @@ class OutboxGauges:
         self._meters.mode.replace({(self._owned.mode(),): 1})
         self._meters.relays.replace({(): sum(relay.alive for relay in seen.relays)})
         self._meters.bytes.replace({(): await store.size()})
+        self._meters.log_bytes.replace({} if seen.log is None else {(): seen.log.bytes})
         self._meters.seen.replace({(): round(seen.at.timestamp(), 3)})
 
     def _count(self, counts: Mapping[TenantId, Count]) -> None:

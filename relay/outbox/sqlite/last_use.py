@@ -5,7 +5,7 @@ It is kept beside the file, so that an older copy that is put back in its place 
 
 import json
 import sqlite3
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from relay.core.ports import RestoredBackup
 
@@ -43,12 +43,22 @@ def restored_since(before: LastUse | None, now: LastUse) -> RestoredBackup | Non
     """Whether the outbox is older than it was: what was delivered stays so, and has the newest time."""
     if before is None:
         return None
-    if before.restored:
-        return RestoredBackup(before.sent_again, exact=before.sent_again is not None)
-    if before.newest is None or (now.newest is not None and now.newest >= before.newest):
-        return None
+    if before.restored and before.sent_again is not None:
+        return RestoredBackup(before.sent_again, exact=True)
+    is_older = before.newest is not None and (now.newest is None or now.newest < before.newest)
     missing = before.delivered - now.delivered
-    return RestoredBackup(missing if missing > 0 else None, exact=False)
+    if is_older and missing > 0:  # retention may have deleted more of them
+        return RestoredBackup(missing, exact=False)
+    return RestoredBackup(None, exact=False) if is_older or before.restored else None
+
+
+def replaced_use(before: LastUse | None, sent_again: int | None) -> LastUse:
+    """What is recorded when a backup is put back, perhaps after another one that no start has reported."""
+    before = before or LastUse(0, None)
+    if before.restored:
+        known = None not in (before.sent_again, sent_again)
+        sent_again = (before.sent_again or 0) + (sent_again or 0) if known else None
+    return replace(before, restored=True, sent_again=sent_again)
 
 
 def format_use(pid: int, use: LastUse | None) -> bytes:

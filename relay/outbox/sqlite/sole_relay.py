@@ -1,7 +1,7 @@
 """Refuses to start beside a relay that the lock of the file does not exclude: one of another machine.
 
 A lock reaches all processes under one kernel, in whatever containers; a heartbeat in the file reaches
-everybody who can read it. A heartbeat that was written under this kernel does not count: the lock decides, so a
+everybody who can read it. One that was written under this kernel does not count, since the lock decides: a
 relay that was killed is replaced at once, though its name and number may be those of this process.
 """
 
