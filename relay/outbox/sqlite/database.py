@@ -33,13 +33,21 @@ def connect(path: Path, *, mode: Mode = "rw") -> sqlite3.Connection:
         timeout=errors.LOCK_SECONDS,
         isolation_level=None,
     )
+    try:
+        _prepare(connection)
+    except BaseException:
+        connection.close()  # at once: it has locks on the file
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
     # Text that is not UTF-8 (a producer in C can write it) must not make a tenant's rows unreadable.
     connection.text_factory = lambda data: str(data, "utf-8", "replace")
     connection.create_function("sha256", 1, sha256, deterministic=True)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA secure_delete = ON")  # a purged payload leaves the file too
     connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
-    return connection
 
 
 class Channel:

@@ -45,8 +45,11 @@ def restored_since(before: LastUse | None, now: LastUse) -> RestoredBackup | Non
         return None
     if before.restored and before.sent_again is not None:
         return RestoredBackup(before.sent_again, exact=True)
-    is_older = before.newest is not None and (now.newest is None or now.newest < before.newest)
     missing = before.delivered - now.delivered
+    if now.newest is None:
+        is_older = before.newest is not None and missing > 0
+    else:
+        is_older = before.newest is not None and now.newest < before.newest
     if is_older and missing > 0:  # retention may have deleted more of them
         return RestoredBackup(missing, exact=False)
     return RestoredBackup(None, exact=False) if is_older or before.restored else None
