@@ -9,7 +9,7 @@ from pathlib import Path
 from relay.core.ports import RestoredBackup
 from relay.outbox.sqlite import errors, schema, sole_relay, write_ahead_log
 from relay.outbox.sqlite.database import connect
-from relay.outbox.sqlite.file_lock import FileLock
+from relay.outbox.sqlite.file_lock import FileLock, is_locked_here
 from relay.outbox.sqlite.last_use import read_use, restored_since
 from relay.outbox.sqlite.store import SqliteOutbox
 
@@ -39,6 +39,7 @@ def upgrade_file(path: Path, *, create: bool, adopt: bool) -> None:
 
 def _begin_use(path: Path, lock: FileLock) -> RestoredBackup | None:
     """Whether the outbox is an older one than when a relay last used it. Raises StoreError beside a relay."""
+    write_ahead_log.require_own(path)
     with _upgraded(path, create=True, adopt=False) as connection:
         sole_relay.require_alone(connection, path)
         return restored_since(lock.before, read_use(connection))
@@ -47,7 +48,8 @@ def _begin_use(path: Path, lock: FileLock) -> RestoredBackup | None:
 @contextlib.contextmanager
 def _upgraded(path: Path, *, create: bool, adopt: bool) -> Iterator[sqlite3.Connection]:
     errors.require_place(path, create=create)
-    write_ahead_log.require_own(path)
+    if not is_locked_here(path):  # a relay examined it before it used it
+        write_ahead_log.require_own(path)
     try:
         with contextlib.closing(connect(path, mode="rwc" if create else "rw")) as connection:
             schema.upgrade(connection, path, adopt=adopt)

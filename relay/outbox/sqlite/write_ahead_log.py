@@ -13,7 +13,7 @@ from relay.core.admin import WriteAheadLog
 from relay.core.ports import StoreError
 from relay.outbox.sqlite import errors
 from relay.outbox.sqlite.database import connect
-from relay.outbox.sqlite.file_lock import identity, is_locked_here
+from relay.outbox.sqlite.file_lock import identity
 
 _READ_LOCKS = range(123, 128)
 """The bytes of the -shm file that readers lock (SQLite's WAL-index format)."""
@@ -106,7 +106,7 @@ def require_own(path: Path) -> None:
         return
     if not written.st_size or file.st_ctime_ns < written.st_mtime_ns:
         return
-    if is_locked_here(path) or users(path):
+    if users(path):
         return
     problem = _problem(path)
     if problem is not None:
