@@ -17,8 +17,8 @@ from relay.reports.outbox_file import describe_log, describe_relays
 OUTBOX_FILE = "outbox file"
 """The name of the component that watches."""
 
-_LOOK_SECONDS = 10.0
-"""Between two looks: at least one heartbeat is written, with which a log that nobody needs shrinks."""
+_LOOK_SECONDS = 5.0
+"""Between two looks; a log that nobody needs shrinks between them."""
 
 _LOG_HINT = "end the transaction that stays open: commit, or close the connection or the result that it reads"
 _OTHERS_HINT = "stop one of them: messages are sent twice, and their order is lost"
