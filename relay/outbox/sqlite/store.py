@@ -114,7 +114,7 @@ class SqliteOutbox(OutboxFacade):
     size = reading(queries.size)
     find = reading(queries.find)
     show = reading(queries.show)
-    lane_head = reading(queries.lane_head)
+    before = reading(queries.before)
     payload = reading(queries.payload)
     queue_ages = reading(queries.queue_ages)
     preview = reading(queries.preview)
