@@ -187,6 +187,15 @@ EVENTS = (
         {"tenant": "ACME_PRD", "count": 2, "hint": "relay messages list --tenant ACME_PRD --state parked"},
     ),
     Event(
+        "documents.ignored",
+        "warning",
+        "ION's list of accepted documents has names that no message can have; the others are used",
+        {
+            "count": 1,
+            "hint": "correct these names in ION Desk, or remove them from the connection point",
+        },
+    ),
+    Event(
         "documents.withheld",
         "warning",
         "messages wait for these documents to be accepted by ION",

@@ -39,6 +39,7 @@ CODES = (
     Code("RELAY-106", "The connection point is not ready", kinds=("not-ready",)),
     Code("RELAY-107", "This ION does not speak IMS v3", kinds=("no-v3",)),
     NOT_ACCEPTED,
+    Code("RELAY-109", "ION lists documents that no message can have", events=("documents.ignored",)),
     Code("RELAY-111", "ION does not take the credentials", kinds=("unauthorised",)),
     Code("RELAY-112", "This client may not send for this logical id", kinds=("forbidden",)),
     Code("RELAY-113", "The token service refuses the credentials", kinds=("token-refused",)),
