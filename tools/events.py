@@ -297,6 +297,15 @@ EVENTS = (
     ),
     Event("loop.freed", "info", "the event loop runs again"),
     Event(
+        "log.dropped",
+        "warning",
+        "lines before this one are missing: stderr could not be written for a while",
+        {
+            "lines": 1840,
+            "hint": "let something read the log faster: what reads stderr had stopped, or its disk was full",
+        },
+    ),
+    Event(
         "web.opened",
         "info",
         "the address that serves health, metrics and the page, or ION's own calls",

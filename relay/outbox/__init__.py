@@ -16,7 +16,16 @@ from relay.outbox.sqlite import SqliteOutbox
 if TYPE_CHECKING:
     from relay.outbox.postgres import PostgresOutbox
 
-__all__ = ["OutboxLocation", "SqliteOutbox", "StoredOutbox", "open_outbox", "schema", "shown", "upgrade"]
+__all__ = [
+    "OutboxLocation",
+    "SqliteOutbox",
+    "StoredOutbox",
+    "may_open_later",
+    "open_outbox",
+    "schema",
+    "shown",
+    "upgrade",
+]
 
 StoredOutbox: TypeAlias = "SqliteOutbox | PostgresOutbox"
 """`ports.Store`, and its rows as they are (`transfer`)."""
@@ -45,6 +54,14 @@ async def open_outbox(
         )
         return opened
     return await sqlite.open_file(at.path, create=create, exclusive=exclusive, purging=purging)
+
+
+def may_open_later(location: OutboxLocation | str, error: StoreError) -> bool:
+    """Whether a start should wait after this error of `open_outbox`: it passes without an operator.
+
+    So does a database that is away; of a file, what another program or a full disk does to it.
+    """
+    return not error.lasting and (_locate(location).is_served or sqlite.errors.is_passing(error))
 
 
 def schema(location: OutboxLocation | str) -> str:
