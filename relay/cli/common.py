@@ -5,6 +5,7 @@ import getpass
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -51,6 +52,7 @@ def current_user() -> str:
 
 def with_outbox(at: "OutboxSettings", work: "Callable[[Store], Awaitable[T]]", *, create: bool = False) -> T:
     """Open the outbox, do the work, close it. Raises StoreError. `create`: create a missing outbox."""
+    from relay.core.ports import StoreError
     from relay.outbox import open_outbox
 
     async def run() -> T:
@@ -58,6 +60,7 @@ def with_outbox(at: "OutboxSettings", work: "Callable[[Store], Awaitable[T]]", *
         try:
             return await work(outbox)
         finally:
-            await outbox.close()
+            with suppress(StoreError):  # what was done is stored
+                await outbox.close()
 
     return asyncio.run(run())

@@ -89,7 +89,8 @@ class Channel:
         except TimeoutError as error:
             raise StoreError(
                 f"the disk under the outbox {self._path} did not answer within {CALL_SECONDS:g} s; "
-                "check the file system; what was being written may be stored"
+                "check the file system; what was being written may be stored",
+                answer_lost=True,
             ) from error
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:

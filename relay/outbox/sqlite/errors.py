@@ -58,7 +58,8 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
             return _cannot_open(path, error)
         case sqlite3.SQLITE_IOERR:
             return StoreError(
-                f"the disk under the outbox {path} failed ({error}); check the file system and its logs"
+                f"the disk under the outbox {path} failed ({error}); check the file system and its logs",
+                answer_lost=True,
             )
         case sqlite3.SQLITE_ERROR if "no such" in str(error):
             return StoreError(
@@ -111,7 +112,8 @@ def replaced(path: Path) -> StoreError:
     """The file was taken away while it was open: writing into the old one would lose everything."""
     return StoreError(
         f"the outbox {path} was moved, deleted or replaced while it was open; nothing is written until it "
-        "is an outbox again; put it back, and keep programs from touching it while the relay runs"
+        "is an outbox again; put it back, and keep programs from touching it while the relay runs",
+        answer_lost=True,
     )
 
 
