@@ -23,9 +23,10 @@ _SAMPLE_SIZE = 5
 
 def run(action: Action, selection: Filter, reason: str, *, yes: bool) -> None:
     """Preview, ask for confirmation unless ids were given, and change exactly the messages previewed."""
-    from relay.cli.common import current_user, load_settings, with_outbox
+    from relay.cli.common import current_user, load_settings, name_outbox, with_outbox
 
     at = load_settings().outbox
+    name_outbox(at.location)
     if selection.ids:
         _check_ids(
             selection, with_outbox(at, lambda outbox: outbox.find(selection, limit=10 * len(selection.ids)))

@@ -40,6 +40,7 @@ Parameters = Annotated[
 Ndjson = Annotated[
     str | None, typer.Option(metavar="FILE", help="Read one message per line instead; - is standard input.")
 ]
+Create = Annotated[bool, typer.Option("--create", help="Create the outbox' file if there is none.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -52,6 +53,7 @@ def enqueue(
     to: To = DEFAULT_TO,
     parameter: Parameters = None,
     ndjson: Ndjson = None,
+    create: Create = False,
     as_json: Json = False,
 ) -> None:
     """Enqueue documents; prints one message id per line.
@@ -75,7 +77,7 @@ def enqueue(
             output.print_json([])
         return
     _advise(given)
-    store(given, settings.outbox, create=True, as_json=as_json)
+    store(given, settings.outbox, create=create, as_json=as_json)
 
 
 def _advise(given: Sequence[Given]) -> None:

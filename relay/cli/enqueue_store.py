@@ -30,7 +30,7 @@ def store(given: Sequence[Given], at: "OutboxSettings", *, create: bool, as_json
 
     The ids are generated before, so that a repetition after a lost answer enqueues nothing twice.
     """
-    from relay.cli.common import with_outbox
+    from relay.cli.common import name_outbox, with_outbox
     from relay.cli.lost_answers import make_once
 
     named = [(one, _with_id(one.draft)) for one in given]
@@ -47,20 +47,22 @@ def store(given: Sequence[Given], at: "OutboxSettings", *, create: bool, as_json
         except asyncio.CancelledError:  # Ctrl-C
             _fail_unknown(named, output.INTERRUPTED)
 
+    name_outbox(at.location, create=create)
     with_outbox(at, add, create=create)
-    _print(drafts, as_json=as_json)
+    _print(drafts, at.place if as_json else None)
 
 
 def _with_id(draft: Draft) -> Draft:
     return replace(draft, message_id=draft.message_id or classic_message_id(os.urandom(16)))
 
 
-def _print(drafts: Iterable[Draft], *, as_json: bool) -> None:
-    """The ids; where they cannot be written, that the messages are stored nevertheless."""
+def _print(drafts: Iterable[Draft], place: str | None) -> None:
+    """The ids, as JSON if the outbox' place is given; where they cannot be written, that all is stored."""
     try:
-        if as_json:
+        if place is not None:
             names = ("tenant_id", "document_name", "message_id")
-            output.print_json([{name: getattr(draft, name) for name in names} for draft in drafts])
+            objects = [{name: getattr(draft, name) for name in names} | {"outbox": place} for draft in drafts]
+            output.print_json(objects)
         else:
             for draft in drafts:
                 output.print_line(str(draft.message_id))

@@ -44,9 +44,12 @@ async def make_once(change: Callable[[], Awaitable[T]], again: Callable[[], Awai
         await asyncio.sleep(wait)
         wait = min(2 * wait, _LONGEST_WAIT)
         try:
-            return await (again or change)()
+            made = await (again or change)()
         except StoreError as error:
             lost = error
+        else:
+            output.print_note("relay: the change was made, once")
+            return made
     raise StoreError(str(lost), answer_lost=True) from lost
 
 

@@ -1,6 +1,7 @@
 """`relay run`: deliver messages until stopped, or until none is left."""
 
 import signal
+from functools import partial
 from types import FrameType
 from typing import Annotated
 
@@ -34,11 +35,13 @@ def run(
     from relay.daemon import app
     from relay.observability import logs
 
-    settings = load_settings()
+    load = partial(load_settings, warn=False)  # the log does
+    settings = load()
     if not settings.tenants and settings.tenants_dir is None:  # a folder may be filled later
-        output.fail("no tenant is configured; set RELAY_TENANTS__<TENANT>__LOGICAL_ID and its credentials")
+        what = "no tenant is configured; set RELAY_TENANTS__<TENANT>__LOGICAL_ID and its credentials"
+        output.fail_with([what, *settings.unknown])
     logs.configure(settings.log.level, settings.log.format)
-    raise typer.Exit(app.run(settings, load_settings, until_empty=until_empty, within=within))
+    raise typer.Exit(app.run(settings, load, until_empty=until_empty, within=within))
 
 
 def _exit(_number: int, _frame: FrameType | None) -> None:

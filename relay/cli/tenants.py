@@ -130,11 +130,12 @@ def ask(tenant: TenantArgument) -> None:
 
 def _act_on(given: str, act: "Callable[[Store, TenantId], Awaitable[None]]") -> str:
     """Change a tenant that is configured here or known to the outbox; its name."""
-    from relay.cli.common import configured_tenants, load_settings, with_outbox
+    from relay.cli.common import configured_tenants, load_settings, name_outbox, with_outbox
     from relay.core.model import TenantId
     from relay.reports.overview import read_overview
 
     settings, name = load_settings(), TenantId(given.upper())
+    name_outbox(settings.outbox.location)
 
     async def work(outbox: "Store") -> None:
         overview = await read_overview(outbox, configured_tenants(settings), datetime.now(UTC))

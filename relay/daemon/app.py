@@ -165,7 +165,13 @@ class Relay:
 
     async def _start(self) -> None:
         to, settings = self._telemetry, self._reload.settings
-        to.log.info("relay.started", version=relay.__version__, relay=self._heartbeat.name)
+        to.log.info(
+            "relay.started",
+            version=relay.__version__,
+            relay=self._heartbeat.name,
+            outbox=settings.outbox.place,
+            tenants=sum(map(settings.owns, settings.tenants)),
+        )
         for problem in [*settings.unknown, *to.trace_export.open()]:
             to.log.warning("setting.ignored", setting=problem.field, reason=problem.what, hint=problem.hint)
         self._reload.refuse(settings.broken)

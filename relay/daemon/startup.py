@@ -13,6 +13,8 @@ from relay.delivery.waiting import nap
 from relay.observability.logs import Log
 from relay.outbox import open_outbox
 
+_HINT = "if it is not the first start, correct RELAY_OUTBOX__URL, or mount its folder"
+
 
 async def open_when_available(
     settings: Settings, log: Log, systemd: SystemdNotifier, stop: asyncio.Event, end: float | None
@@ -27,7 +29,7 @@ async def open_when_available(
     schedule, failures = schedule_of(settings), 0
     while not stop.is_set():
         try:
-            outbox = await _open(settings)
+            outbox = await _open(settings, log)
         except StoreError as error:
             is_final = error.lasting or not settings.outbox.location.is_served
             if is_final or (end is not None and clock() >= end):
@@ -45,12 +47,16 @@ async def open_when_available(
     return None
 
 
-async def _open(settings: Settings) -> Store:
+async def _open(settings: Settings, log: Log) -> Store:
     at = settings.outbox
-    return await open_outbox(
+    is_new = at.location.is_missing
+    opened = await open_outbox(
         at.location,
         exclusive=True,
         notify=at.notify,
         lease_seconds=settings.lease_seconds,
         purging=settings.retention.payload_days == 0,
     )
+    if is_new:
+        log.warning("outbox.created", outbox=at.place, reason="there was no outbox at this place", hint=_HINT)
+    return opened

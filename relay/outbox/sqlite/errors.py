@@ -78,7 +78,7 @@ def _full(path: Path) -> StoreError:
     )
 
 
-def _unwritable(path: Path, error: sqlite3.Error) -> StoreError:
+def _unwritable(path: Path, error: sqlite3.Error | str) -> StoreError:
     return StoreError(
         f"the outbox {path} cannot be written ({error}); give this user the right to write the file "
         f"and its folder {path.parent}, where SQLite keeps two more files beside it"
@@ -95,6 +95,29 @@ def _cannot_open(path: Path, error: sqlite3.Error) -> StoreError:
     return _unwritable(path, error)
 
 
+def require(path: Path, *, create: bool) -> None:
+    """Raise StoreError where the file cannot be opened, or must not be created."""
+    try:
+        if not path.is_absolute():
+            Path.cwd()  # raises where it was deleted
+    except OSError as error:
+        raise unreachable(path, error) from error
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        if not os.path.isdir(path.parent):  # noqa: PTH112  # raises nothing
+            raise missing_folder(path) from None
+        if not create:
+            raise no_outbox(path) from None
+    except OSError as error:
+        raise unreachable(path, error) from error
+
+
+def read_only(path: Path) -> StoreError:
+    """A relay could not write there, where nothing is tried."""
+    return _unwritable(path, "no right to write")
+
+
 def missing_folder(path: Path) -> StoreError:
     """The file cannot be made, since its folder is not there."""
     return StoreError(
@@ -106,6 +129,22 @@ def missing_folder(path: Path) -> StoreError:
 def missing_file(path: Path) -> StoreError:
     """The file is not there, and this call must not make a new one."""
     return StoreError(f"there is no outbox at {path}; put it back, or correct RELAY_OUTBOX__URL")
+
+
+def no_outbox(path: Path) -> StoreError:
+    """There is none to open: the place may be wrong, or it is the first start."""
+    return StoreError(
+        f"there is no outbox at {path.absolute()}; correct RELAY_OUTBOX__URL or change to its folder, "
+        "or create it there with: relay outbox upgrade"
+    )
+
+
+def unreachable(path: Path, error: OSError) -> StoreError:
+    """The system does not even say whether the file is there."""
+    return StoreError(
+        f"the outbox {path} cannot be reached ({error.strerror}); give this user the right to search the "
+        "folders above it, or another absolute path in RELAY_OUTBOX__URL"
+    )
 
 
 def replaced(path: Path) -> StoreError:
