@@ -28,8 +28,9 @@ def upgrade() -> None:
     The outbox may be in an application's own database.
     """
     from relay import outbox
-    from relay.cli.common import load_settings
+    from relay.cli.common import load_settings, name_outbox
 
     at = load_settings().outbox
+    name_outbox(at.location, create=True)
     outbox.upgrade(at.location)
-    output.print_line(f"the outbox {at.shown} is up to date")
+    output.print_line(f"the outbox {at.place} is up to date")

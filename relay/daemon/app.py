@@ -72,7 +72,7 @@ async def _run(settings: Settings, load: Load, *, until_empty: bool, within: flo
     health = ProcessHealth(settings, telemetry, signals, systemd, startup)
     try:
         await health.open(serves=not until_empty)
-        outbox = await open_when_available(settings, startup)
+        outbox = await open_when_available(settings, startup, telemetry.log)
         if outbox is None:
             telemetry.log.info("relay.ended")
             return 0
@@ -146,7 +146,13 @@ class Relay:
 
     async def _start(self, startup: Startup) -> None:
         to, settings = self._telemetry, self._reload.settings
-        to.log.info("relay.started", version=relay.__version__, relay=self._heartbeat.name)
+        to.log.info(
+            "relay.started",
+            version=relay.__version__,
+            relay=self._heartbeat.name,
+            outbox=settings.outbox.place,
+            tenants=sum(map(settings.owns, settings.tenants)),
+        )
         for problem in [*settings.unknown, *to.trace_export.open()]:
             to.log.warning("setting.ignored", setting=problem.field, reason=problem.what, hint=problem.hint)
         self._reload.refuse(settings.broken)

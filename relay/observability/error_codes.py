@@ -60,6 +60,7 @@ CODES = (
     Code("RELAY-155", "A component of the relay crashed", events=("component.crashed",)),
     Code("RELAY-156", "The relay's loop is blocked", events=("loop.blocked",)),
     Code("RELAY-157", "A component of the relay is stuck", events=("component.stuck",)),
+    Code("RELAY-158", "A new outbox was created", events=("outbox.created",)),
     IGNORED,
     WRONG_SETTINGS,
     UNCONFIGURED,
