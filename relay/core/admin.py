@@ -168,6 +168,9 @@ class Admin(Protocol):
     async def size(self) -> int:
         """Bytes on disk, about: of the file, or of the table of messages with its indexes."""
 
+    async def notification_queue(self) -> float | None:
+        """How full the server's queue of notifications is, from 0 to 1; None: the store has no such queue."""
+
     async def find(self, wanted: Filter, limit: int, after: RowId = FIRST) -> Sequence[Record]:
         """In the order of their rows, those behind `after`; without payload and history."""
 

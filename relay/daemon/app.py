@@ -23,6 +23,7 @@ from relay.daemon.process_health import ProcessHealth, Running
 from relay.daemon.reload import Load, Reload
 from relay.daemon.signals import ProcessSignals
 from relay.daemon.startup import Startup, open_when_available
+from relay.daemon.store_incidents import StoreIncidents
 from relay.daemon.supervisor import Supervisor
 from relay.daemon.systemd import SystemdNotifier
 from relay.daemon.telemetry import ProcessTelemetry, TraceExport, incidents_of
@@ -113,6 +114,9 @@ class Relay:
         self._builder = WorkerBuilder(outbox, self._settler, fair_share, to, self._workers.holds)
         self._heartbeat = Heartbeat(name, outbox, to.log, to.incidents, to.liveness)
         self._maintenance = Maintenance(outbox, to.log, maintenance_rules_of(settings))
+        self._store_incidents = StoreIncidents(
+            outbox, partial(incidents_of, to.log, None, settings.log.summary_seconds)
+        )
         self._reload = Reload(settings, load, self._apply, signals, to.log)
 
     @property
@@ -177,6 +181,7 @@ class Relay:
             ARRIVALS: self._workers.listen,
             "states": partial(to.states.run, self._outbox),
             HEARTBEAT: partial(self._heartbeat.run, to.states.rewrite),
+            "store incidents": self._store_incidents.run,
             "maintenance": partial(self._maintenance.run, self._workers.stopping),
             "lag": to.meters.watch_loop,
             "reload": partial(self._reload.run, self._systemd),
@@ -229,6 +234,7 @@ class Relay:
             return 1
         unsettled = ending.result()
         self._telemetry.close()
+        self._store_incidents.close()
         if unsettled:
             log.error("relay.ended", reason=f"{unsettled} settlements could not be written", hint="see above")
             return 1

@@ -5,6 +5,7 @@ A location is an `OutboxLocation`; a URL alone stands for the one with the defau
 
 import asyncio
 import importlib
+from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -78,16 +79,17 @@ def schema(location: OutboxLocation | str) -> str:
     return sqlite.schema.ddl()
 
 
-def upgrade(location: OutboxLocation | str) -> None:
+def upgrade(location: OutboxLocation | str) -> Sequence[str]:
     """Create the outbox or bring it up to date, also in an application's own database. Raises StoreError.
 
-    Not within a running loop.
+    What else was corrected, a line each. Not within a running loop.
     """
     at = _locate(location)
     if at.is_served:
-        asyncio.run(_postgres().upgrade_database(at))
-    else:
-        sqlite.upgrade_file(at.path, create=True, adopt=True)
+        corrected: Sequence[str] = asyncio.run(_postgres().upgrade_database(at))
+        return corrected
+    sqlite.upgrade_file(at.path, create=True, adopt=True)
+    return ()
 
 
 def to_come(location: OutboxLocation | str) -> str | None:

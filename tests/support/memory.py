@@ -49,7 +49,7 @@ from relay.core.model import (
     TenantState,
     classic_message_id,
 )
-from relay.core.ports import RELAY, ConflictError, Control, Mode, Notification, StoreError
+from relay.core.ports import RELAY, ConflictError, Control, Mode, Notification, StoreError, StoreIncident
 from relay.outbox.bulk import ABANDONED_SECONDS, ACTIONS, run_to_end, states_of, summary
 from relay.outbox.payload_digest import fingerprint, sha256
 from tests.support.leases import MemoryLeases, Register
@@ -435,6 +435,14 @@ class MemoryOutbox:
     async def size(self) -> int:
         await self._turn()
         return sum(len(row.payload) for row in self.rows)
+
+    async def notification_queue(self) -> float | None:
+        await self._turn()
+        return None
+
+    async def incidents(self) -> Sequence[StoreIncident]:
+        await self._turn()
+        return ()
 
     async def relays(self) -> Sequence[RelayBeat]:
         await self._turn()
