@@ -25,8 +25,6 @@ NOT_ACCEPTED   = Code("RELAY-108", "Documents wait to be accepted by ION", event
 PARKED         = Code("RELAY-123", "Messages are parked", events=("message.parked", "messages.parked"))
 PAUSED         = Code("RELAY-124", "A tenant is paused", events=("tenant.paused",))
 OUTBOX         = Code("RELAY-131", "The outbox cannot be used", kinds=("outbox",))
-SHARED         = Code("RELAY-146", "Two relays use one outbox file", kinds=("shared",))
-LOG_GROWN      = Code("RELAY-147", "The write-ahead log of the outbox grows", kinds=("log-grown",))
 ENDANGERED     = Code("RELAY-148", "The outbox is in a place of risk", events=("outbox.endangered",))
 IGNORED        = Code("RELAY-161", "A setting is not used", events=("setting.ignored",))
 WRONG_SETTINGS = Code("RELAY-162", "The settings are wrong", events=("settings.refused",))
@@ -42,6 +40,7 @@ CODES = (
     Code("RELAY-106", "The connection point is not ready", kinds=("not-ready",)),
     Code("RELAY-107", "This ION does not speak IMS v3", kinds=("no-v3",)),
     NOT_ACCEPTED,
+    Code("RELAY-109", "ION lists documents that no message can have", events=("documents.ignored",)),
     Code("RELAY-111", "ION does not take the credentials", kinds=("unauthorised",)),
     Code("RELAY-112", "This client may not send for this logical id", kinds=("forbidden",)),
     Code("RELAY-113", "The token service refuses the credentials", kinds=("token-refused",)),
@@ -55,8 +54,8 @@ CODES = (
     Code("RELAY-125", "The remaining messages need an operator", events=("tenant.stuck",)),
     OUTBOX,
     Code("RELAY-141", "A tenant's lease was lost", events=("tenant.lost",)),
-    SHARED,
-    LOG_GROWN,
+    Code("RELAY-146", "Two relays use one outbox file", kinds=("shared",)),
+    Code("RELAY-147", "The write-ahead log of the outbox grows", kinds=("log-grown",)),
     ENDANGERED,
     Code("RELAY-149", "A backup was put in the place of the outbox", events=("outbox.restored",)),
     Code("RELAY-151", "The relay before this one was killed", events=("relay.recovered",)),
@@ -66,10 +65,14 @@ CODES = (
     Code("RELAY-155", "A component of the relay crashed", events=("component.crashed",)),
     Code("RELAY-156", "The relay's loop is blocked", events=("loop.blocked",)),
     Code("RELAY-157", "A component of the relay is stuck", events=("component.stuck",)),
+    Code("RELAY-158", "A new outbox was created", events=("outbox.created",)),
+    Code("RELAY-159", "Ids of the outbox are generated twice", kinds=("identity",)),
+    Code("RELAY-160", "The queue of notifications fills up", kinds=("notifications",)),
     IGNORED,
     WRONG_SETTINGS,
     UNCONFIGURED,
     Code("RELAY-164", "The collector takes no traces", kinds=("traces",)),
+    Code("RELAY-165", "Lines of the log were dropped", events=("log.dropped",)),
     Code("RELAY-171", "A tenant's oldest message has waited too long", events=("tenant.delayed",)),
     Code("RELAY-172", "A relay makes no progress"),
     NO_RELAY,

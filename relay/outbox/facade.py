@@ -9,7 +9,7 @@ from typing import Protocol
 
 from typing_extensions import override
 
-from relay.core.admin import BulkAction, Moment, WriteAheadLog
+from relay.core.admin import BulkAction, Moment
 from relay.core.model import AuditId
 from relay.core.ports import Notification, RestoredBackup, Store
 from relay.outbox.bulk import run_to_end
@@ -78,12 +78,8 @@ class OutboxFacade(Store):
         return None
 
     @override
-    async def write_ahead_log(self) -> WriteAheadLog | None:
+    async def log_bytes(self) -> int | None:
         return None
-
-    @override
-    async def shrink_log(self) -> None:
-        pass
 
     # --- bulk actions -----------------------------------------------------------------------------
 

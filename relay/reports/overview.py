@@ -6,11 +6,10 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Protocol
 
-from relay.core.admin import Admin, Count, RelayBeat, WriteAheadLog
+from relay.core.admin import Admin, Count, RelayBeat
 from relay.core.model import Ordering, TenantId, TenantState
-from relay.core.ports import Control, Notification
+from relay.core.ports import Control, Notification, StoreIncident
 from relay.observability import error_codes
-from relay.reports.outbox_file import describe_log, describe_relays
 from relay.reports.times import instant
 from relay.reports.wait_reasons import WaitContext, state_code, state_reason
 
@@ -26,6 +25,9 @@ class ReportStore(Admin, Protocol):
 
     async def notification(self) -> Notification:
         """As in `ports.Outbox`."""
+
+    async def incidents(self) -> Sequence[StoreIncident]:
+        """As in `ports.Housekeeping`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +80,14 @@ class Overview:
     states: Mapping[TenantId, TenantState]
     controls: Mapping[TenantId, Control]
     relays: Sequence[RelayBeat]
-    log: WriteAheadLog | None = None
+    log_bytes: int | None = None
     """Of an outbox that is a file."""
+    incidents: Sequence[StoreIncident] = ()
 
     @property
     def running(self) -> bool:
         """Whether any relay is alive."""
         return any(beat.alive for beat in self.relays)
-
-    @property
-    def warnings(self) -> Sequence[tuple[str, str]]:
-        """Code and text of what is wrong with an outbox that is a file."""
-        found: list[tuple[str, str]] = []
-        alive = [beat for beat in self.relays if beat.alive]
-        if self.log is not None and len(alive) > 1:
-            found.append((error_codes.SHARED.code, describe_relays(alive)))
-        if self.log is not None and self.log.is_large:
-            found.append((error_codes.LOG_GROWN.code, describe_log(self.log)))
-        return found
 
     def paused(self, tenant: TenantId) -> str | None:
         """Why an operator, or the relay, paused the tenant; None: it is not paused."""
@@ -182,8 +174,8 @@ class Overview:
         return {
             "tenants": {tenant.tenant_id: tenant.as_json() for tenant in self.tenants},
             "relays": [relay_json(beat) for beat in self.relays],
-            "outbox": {"write_ahead_log_bytes": None if self.log is None else self.log.bytes},
-            "warnings": [{"code": code, "text": text} for code, text in self.warnings],
+            "outbox": {"write_ahead_log_bytes": self.log_bytes},
+            "warnings": [_warning_json(incident) for incident in self.incidents],
         }
 
 
@@ -196,6 +188,12 @@ def _urgency(tenant: TenantStatus) -> tuple[int, float, TenantId]:
     if count.parked:
         rank = min(rank, 1)
     return rank, -(count.oldest_due_seconds or 0.0), tenant.tenant_id
+
+
+def _warning_json(incident: StoreIncident) -> dict[str, Any]:
+    """What is wrong with the outbox itself."""
+    code = error_codes.of_kind(incident.kind)
+    return {"code": code, "text": incident.detail, "hint": incident.hint}
 
 
 _OWN_DETAILS = frozenset({"relay", "alive", "boot_id"})
@@ -222,5 +220,6 @@ async def read_overview(outbox: ReportStore, configured: Configured, now: dateti
         await outbox.states(),
         (await outbox.notification()).controls,
         await outbox.relays(),
-        await outbox.write_ahead_log(),
+        await outbox.log_bytes(),
+        await outbox.incidents(),
     )

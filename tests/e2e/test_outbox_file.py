@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.core.admin import MAX_LOG_BYTES
+from relay.outbox.sqlite.incidents import MAX_LOG_BYTES
 from relay.sandbox import Sandbox
 from tests.e2e.conftest import GLOBEX
 from tests.e2e.test_disk import small_disk  # noqa: F401  # a fixture

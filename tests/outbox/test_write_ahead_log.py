@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from relay.core.admin import MAX_LOG_BYTES
 from relay.core.ports import StoreError
 from relay.outbox import back_up, upgrade
 from relay.outbox.sqlite import write_ahead_log
+from relay.outbox.sqlite.incidents import MAX_LOG_BYTES
 from tests.outbox.conftest import Opener
 from tests.outbox.test_backup import (
     INSERT,
@@ -173,12 +173,11 @@ async def test_who_keeps_the_log_from_shrinking_is_named(
 ) -> None:
     path = tmp_path / "relay.db"
     outbox = await opened(path, exclusive=True)
-    assert (await outbox.write_ahead_log()).readers == (), "it is of no interest while the log is small"
+    assert await outbox.incidents() == [], "it is of no interest while the log is small"
     os.truncate(tmp_path / "relay.db-wal", MAX_LOG_BYTES + 1)  # sparse; SQLite reads only what it committed
-    log = await outbox.write_ahead_log()
-    assert log.is_large
-    (found,) = log.readers
-    assert found.startswith(f"process {reader.pid} (python")
+    (found,) = await outbox.incidents()
+    assert (found.kind, await outbox.log_bytes()) == ("log-grown", MAX_LOG_BYTES + 1)
+    assert f"has 128 MiB and cannot shrink: it is read by process {reader.pid} (python" in found.detail
 
 
 async def test_a_log_shrinks_as_soon_as_nobody_needs_it(
@@ -188,9 +187,10 @@ async def test_a_log_shrinks_as_soon_as_nobody_needs_it(
     outbox = await opened(path, exclusive=True)
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(INSERT, (bytes(1_000_000),))
-    await outbox.shrink_log()
-    assert (await outbox.write_ahead_log()).bytes > 1_000_000
+    os.truncate(tmp_path / "relay.db-wal", MAX_LOG_BYTES + 1)
+    assert [found.kind for found in await outbox.incidents()] == ["log-grown"]
     reader.kill()
     reader.wait()
-    await outbox.shrink_log()
-    assert (await outbox.write_ahead_log()).bytes == 0
+    assert await outbox.incidents() == []
+    assert await outbox.log_bytes() == 0
+    assert pending(path) == 2

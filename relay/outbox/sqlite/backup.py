@@ -12,7 +12,7 @@ from relay.core.ports import StoreError
 from relay.outbox.sqlite import audit, comparison, copying, errors, schema, sole_relay, write_ahead_log
 from relay.outbox.sqlite.comparison import Comparison
 from relay.outbox.sqlite.copying import Progress
-from relay.outbox.sqlite.database import connect
+from relay.outbox.sqlite.database import connect, prepare
 from relay.outbox.sqlite.file_lock import FileLock
 from relay.outbox.sqlite.last_use import replaced_use
 
@@ -59,7 +59,7 @@ class Restored:
 
 def back_up(path: Path, target: Path, *, force: bool, progress: Progress) -> Backup:
     """Copy the outbox into a new file while it is in use. `force`: also over an existing file."""
-    errors.require_place(path, create=False)
+    errors.require(path, create=False)
     if target.exists() and path.samefile(target):
         raise StoreError(f"{target} is the outbox itself; give the backup another name")
     if os.path.lexists(target) and not force:
@@ -117,7 +117,7 @@ def _restore(path: Path, backup: Path, lock: FileLock, who: str, progress: Progr
 def _require_unused(target: Path) -> None:
     if write_ahead_log.users(target):
         raise _used(target)
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(connect(target, mode="ro")) as connection:
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(prepare(target, "mode=ro")) as connection:
         sole_relay.require_alone(connection, target)
 
 

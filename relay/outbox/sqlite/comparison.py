@@ -4,7 +4,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.outbox.sqlite.database import connect
+from relay.outbox.sqlite.database import prepare
 
 _SENT_AGAIN = """
 SELECT count(*) FROM backup.relay_outbox AS old LEFT JOIN relay_outbox AS new
@@ -43,7 +43,7 @@ class Comparison:
 
 def compare(current: Path, backup: Path) -> Comparison:
     """Raises sqlite3.Error where one of them cannot be read. Changes neither."""
-    with contextlib.closing(connect(current, mode="ro")) as connection:
+    with contextlib.closing(prepare(current, "mode=ro")) as connection:
         connection.execute("ATTACH ? AS backup", (f"{backup.absolute().as_uri()}?mode=ro",))
         (sent_again,) = connection.execute(_SENT_AGAIN).fetchone()
         (waiting_again,) = connection.execute(_WAITING_AGAIN).fetchone()

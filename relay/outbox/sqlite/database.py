@@ -21,27 +21,31 @@ _JOURNAL_BYTES = 64 * 1024 * 1024  # a write-ahead log that grew in a burst shri
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Mode = Literal["rw", "rwc", "ro"]
-"""As in SQLite's URIs: `rwc` also makes the file."""
+Connect = Callable[[Path], sqlite3.Connection]
 
 
-def connect(path: Path, *, mode: Mode = "rw") -> sqlite3.Connection:
+def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
     """A connection as the relay uses it everywhere: durable, patient, without hidden transactions."""
+    return prepare(path, f"mode={'rwc' if create else 'rw'}")
+
+
+def prepare(path: Path, options: str) -> sqlite3.Connection:
+    """The same with these options in SQLite's URI."""
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
+        f"{path.absolute().as_uri()}?{options}",
         uri=True,
         timeout=errors.LOCK_SECONDS,
         isolation_level=None,
     )
     try:
-        _prepare(connection)
+        _set_up(connection)
     except BaseException:
         connection.close()  # at once: it has locks on the file
         raise
     return connection
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
+def _set_up(connection: sqlite3.Connection) -> None:
     # Text that is not UTF-8 (a producer in C can write it) must not make a tenant's rows unreadable.
     connection.text_factory = lambda data: str(data, "utf-8", "replace")
     connection.create_function("sha256", 1, sha256, deterministic=True)
@@ -54,9 +58,9 @@ class Channel:
     """One thread and its connection. Every call is one transaction, in the order of the calls."""
 
     def __init__(
-        self, path: Path, begin: Literal["BEGIN", "BEGIN IMMEDIATE"], lock: FileLock | None = None
+        self, path: Path, begin: Literal["BEGIN", "BEGIN IMMEDIATE"], connect: Connect, lock: FileLock | None
     ) -> None:
-        self._path, self._lock = path, lock
+        self._path, self._connect, self._lock = path, connect, lock
         self._begin = begin
         self._executor = ThreadPoolExecutor(1, "outbox-writer" if "IMMEDIATE" in begin else "outbox-reader")
         self._connection: sqlite3.Connection | None = None
@@ -94,7 +98,8 @@ class Channel:
         except TimeoutError as error:
             raise StoreError(
                 f"the disk under the outbox {self._path} did not answer within {CALL_SECONDS:g} s; "
-                "check the file system; what was being written may be stored"
+                "check the file system; what was being written may be stored",
+                answer_lost=True,
             ) from error
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -128,7 +133,7 @@ class Channel:
             raise errors.missing_file(self._path)
         if self._lock is not None:
             self._lock.follow()  # the lock goes with the file, if that was replaced
-        connection = connect(self._path)
+        connection = self._connect(self._path)
         try:
             schema.verify(connection, self._path)
         except BaseException:
@@ -162,10 +167,10 @@ class Channel:
 class Database:
     """The file's two channels."""
 
-    def __init__(self, path: Path, lock: FileLock | None = None) -> None:
+    def __init__(self, path: Path, connect: Connect = connect, lock: FileLock | None = None) -> None:
         self.path = path
-        self._writer = Channel(path, "BEGIN IMMEDIATE", lock)
-        self._reader = Channel(path, "BEGIN", lock)
+        self._writer = Channel(path, "BEGIN IMMEDIATE", connect, lock)
+        self._reader = Channel(path, "BEGIN", connect, lock)
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """One durable transaction."""

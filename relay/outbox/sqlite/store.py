@@ -9,17 +9,16 @@ from sqlite3 import Connection
 
 from typing_extensions import override
 
-from relay.core.admin import WriteAheadLog
 from relay.core.model import DocumentName, Message, OrderingKey, RowId, Settlement, TenantId, TenantState
-from relay.core.ports import Leases, Mode, Notification, RestoredBackup
+from relay.core.ports import Leases, Mode, Notification, RestoredBackup, StoreIncident
 from relay.outbox.facade import OutboxFacade
 from relay.outbox.sqlite import admin_queries as queries
 from relay.outbox.sqlite import audit as audit_log
-from relay.outbox.sqlite import bulk, selection, tenants, write_ahead_log
+from relay.outbox.sqlite import bulk, incidents, selection, tenants, write_ahead_log
 from relay.outbox.sqlite import due as due_rows
 from relay.outbox.sqlite import settle as writes
 from relay.outbox.sqlite.change_watch import ChangeWatch
-from relay.outbox.sqlite.database import Database, reading, writing
+from relay.outbox.sqlite.database import Connect, Database, connect, reading, writing
 from relay.outbox.sqlite.file_lock import FileLock
 from relay.outbox.sqlite.last_use import read_use
 from relay.outbox.sqlite.sole_relay import BOOT_ID, boot_id
@@ -38,10 +37,16 @@ class SqliteOutbox(OutboxFacade):
     mode: Mode = "poll"
 
     def __init__(
-        self, path: Path, lock: FileLock | None, *, purging: bool, restored: RestoredBackup | None = None
+        self,
+        path: Path,
+        lock: FileLock | None,
+        *,
+        purging: bool,
+        connect: Connect = connect,
+        restored: RestoredBackup | None = None,
     ) -> None:
         super().__init__(rest_times=_REST_TIMES, purging=purging)
-        self._database = Database(path, lock)
+        self._database = Database(path, connect, lock)
         self._lock, self._restored = lock, restored
         self._watch: ChangeWatch | None = None
         self._purge = writes.PayloadPurge()
@@ -123,12 +128,8 @@ class SqliteOutbox(OutboxFacade):
         return self._restored
 
     @override
-    async def write_ahead_log(self) -> WriteAheadLog:
-        return await self._database.read(lambda _: write_ahead_log.look(self._database.path))
-
-    @override
-    async def shrink_log(self) -> None:
-        await self._database.outside(write_ahead_log.shrink)
+    async def log_bytes(self) -> int | None:
+        return await self._database.read(lambda _: write_ahead_log.log_bytes(self._database.path))
 
     @override
     async def purge_payloads(self, older_than: float, limit: int) -> int:
@@ -141,7 +142,20 @@ class SqliteOutbox(OutboxFacade):
     async def report(self, states: Sequence[TenantState]) -> None:
         await self._database.write(partial(tenants.report, relay=self._relay, reported=tuple(states)))
 
+    @override
+    async def incidents(self) -> Sequence[StoreIncident]:
+        """A relay lets the log shrink on this occasion, so that only one that cannot is an incident."""
+        path = self._database.path
+        if self._lock is not None and write_ahead_log.log_bytes(path) > incidents.MAX_LOG_BYTES:
+            await self._database.outside(write_ahead_log.shrink)
+        grown = await self._database.read(lambda _: incidents.log_grown(path))
+        return [*incidents.shared(await self.relays()), *grown]
+
     # --- for operators ----------------------------------------------------------------------------
+
+    @override
+    async def notification_queue(self) -> float | None:
+        return None
 
     counts = reading(queries.counts)
     states = reading(tenants.states)
@@ -149,7 +163,7 @@ class SqliteOutbox(OutboxFacade):
     size = reading(queries.size)
     find = reading(queries.find)
     show = reading(queries.show)
-    lane_head = reading(queries.lane_head)
+    before = reading(queries.before)
     payload = reading(queries.payload)
     queue_ages = reading(queries.queue_ages)
     preview = reading(queries.preview)

@@ -9,11 +9,13 @@ import os
 import sqlite3
 from pathlib import Path
 
-from relay.core.admin import WriteAheadLog
 from relay.core.ports import StoreError
 from relay.outbox.sqlite import errors
-from relay.outbox.sqlite.database import connect
+from relay.outbox.sqlite.database import prepare
 from relay.outbox.sqlite.file_lock import identity
+
+_SHRINK_MILLISECONDS = 200
+"""Readers are waited for so long, and writers meanwhile wait too."""
 
 _READ_LOCKS = range(123, 128)
 """The bytes of the -shm file that readers lock (SQLite's WAL-index format)."""
@@ -36,15 +38,9 @@ def log_bytes(path: Path) -> int:
         return 0
 
 
-def look(path: Path) -> WriteAheadLog:
-    """Its size and, where it is too large, who reads."""
-    log = WriteAheadLog(log_bytes(path))
-    return WriteAheadLog(log.bytes, tuple(readers(path))) if log.is_large else log
-
-
 def shrink(connection: sqlite3.Connection) -> None:
-    """Write the log back and empty it, if nobody reads or writes just now; outside of a transaction."""
-    connection.execute("PRAGMA busy_timeout = 0")
+    """Write the log back and empty it, unless somebody reads for longer; outside of a transaction."""
+    connection.execute(f"PRAGMA busy_timeout = {_SHRINK_MILLISECONDS}")
     try:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     finally:
@@ -122,7 +118,7 @@ def require_own(path: Path) -> None:
 def _problem(path: Path) -> str | None:
     """What is wrong with the file and its log together. A connection that cannot write changes neither."""
     try:
-        with contextlib.closing(connect(path, mode="ro")) as connection:
+        with contextlib.closing(prepare(path, "mode=ro")) as connection:
             (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
         damaged = errors.code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
