@@ -202,6 +202,15 @@ EVENTS = (
         {"tenant": "ACME_PRD", "count": 2, "hint": "relay messages list --tenant ACME_PRD --state parked"},
     ),
     Event(
+        "documents.ignored",
+        "warning",
+        "ION's list of accepted documents has names that no message can have; the others are used",
+        {
+            "count": 1,
+            "hint": "correct these names in ION Desk, or remove them from the connection point",
+        },
+    ),
+    Event(
         "documents.withheld",
         "warning",
         "messages wait for these documents to be accepted by ION",
@@ -302,6 +311,15 @@ EVENTS = (
         },
     ),
     Event("loop.freed", "info", "the event loop runs again"),
+    Event(
+        "log.dropped",
+        "warning",
+        "lines before this one are missing: stderr could not be written for a while",
+        {
+            "lines": 1840,
+            "hint": "let something read the log faster: what reads stderr had stopped, or its disk was full",
+        },
+    ),
     Event(
         "web.opened",
         "info",

@@ -42,8 +42,11 @@ def _to_json(value: object) -> Any:
 
 
 def print_note(text: str) -> None:
-    """One line beside the result."""
-    sys.stderr.write(printable(text) + "\n")
+    """One line beside the result; a stderr that cannot be written ends no command."""
+    try:
+        sys.stderr.write(printable(text) + "\n")
+    except OSError:
+        discard(sys.stderr)
 
 
 def fail(text: str, code: int = USAGE_ERROR) -> NoReturn:
@@ -89,6 +92,20 @@ def confirm(question: str) -> None:
 
 
 # --- streams that cannot be written ----------------------------------------------------------------------
+
+
+def open_missing() -> None:
+    """Open /dev/null as each of stdin, stdout and stderr that the process was started without.
+
+    Otherwise the next file that is opened, perhaps the outbox, would get its descriptor and what is printed.
+    """
+    for descriptor, (name, mode) in enumerate([("stdin", "r"), ("stdout", "w"), ("stderr", "w")]):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free descriptor: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def flush() -> None:

@@ -173,6 +173,6 @@ def _print(report: "TenantReport") -> None:
     for lane in report.lanes:
         key = "without a key" if lane.ordering_key is None else f"of key {lane.ordering_key}"
         output.print_line(
-            f"the lane {key} is blocked by {lane.head.message_id}, retried "
-            f"{time_until(lane.head.not_before, now)}: {lane.head.reason}; {lane.behind} behind it"
+            f"the lane {key} is blocked by {lane.blocker.message_id}, retried "
+            f"{time_until(lane.blocker.not_before, now)}: {lane.blocker.reason}; {lane.behind} behind it"
         )

@@ -53,6 +53,15 @@ class ConflictError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class StoreIncident:
+    """Something that is wrong with a store though calls succeed. `kind`: as in the log's incidents."""
+
+    kind: str
+    detail: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
 class Control:
     """What operators decided about a tenant. `revision` grows with each of their changes.
 
@@ -158,6 +167,9 @@ class Housekeeping(Protocol):
 
         Bulk actions without progress for an hour are marked as failed on this occasion.
         """
+
+    async def incidents(self) -> Sequence[StoreIncident]:
+        """What is wrong with the store itself now, at most one of each kind; cheap at any backlog."""
 
 
 @dataclass(frozen=True, slots=True)

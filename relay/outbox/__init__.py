@@ -5,6 +5,7 @@ A location is an `OutboxLocation`; a URL alone stands for the one with the defau
 
 import asyncio
 import importlib
+from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -20,6 +21,7 @@ __all__ = [
     "OutboxLocation",
     "SqliteOutbox",
     "StoredOutbox",
+    "may_open_later",
     "open_outbox",
     "schema",
     "shown",
@@ -59,6 +61,14 @@ async def open_outbox(
     )
 
 
+def may_open_later(location: OutboxLocation | str, error: StoreError) -> bool:
+    """Whether a start should wait after this error of `open_outbox`: it passes without an operator.
+
+    So does a database that is away; of a file, what another program or a full disk does to it.
+    """
+    return not error.lasting and (_locate(location).is_served or sqlite.errors.is_passing(error))
+
+
 def schema(location: OutboxLocation | str) -> str:
     """The statements that create the outbox, for an operator or an application's own migrations."""
     at = _locate(location)
@@ -69,16 +79,17 @@ def schema(location: OutboxLocation | str) -> str:
     return sqlite.schema.ddl()
 
 
-def upgrade(location: OutboxLocation | str) -> None:
+def upgrade(location: OutboxLocation | str) -> Sequence[str]:
     """Create the outbox or bring it up to date, also in an application's own database. Raises StoreError.
 
-    Not within a running loop.
+    What else was corrected, a line each. Not within a running loop.
     """
     at = _locate(location)
     if at.is_served:
-        asyncio.run(_postgres().upgrade_database(at))
-    else:
-        sqlite.upgrade_file(at.path, create=True, adopt=True)
+        corrected: Sequence[str] = asyncio.run(_postgres().upgrade_database(at))
+        return corrected
+    sqlite.upgrade_file(at.path, create=True, adopt=True)
+    return ()
 
 
 def to_come(location: OutboxLocation | str) -> str | None:

@@ -38,6 +38,8 @@ _LASTING_BY_STATE = {
     "42703": "its outbox is of another version; bring it up to date with: relay outbox upgrade",
 }
 
+_KEYS_OF_IDENTITIES = ("outbox_pkey", "history_pkey", "audit_pkey")
+
 _UNREACHABLE = "check that it runs and that this machine reaches it; the relay resumes automatically"
 
 
@@ -72,6 +74,11 @@ def explain(error: BaseException, where: str) -> StoreError:
             return error
         case asyncpg.TargetServerAttributeNotMatched():
             return StoreError(f"the outbox {where}: {_BY_STATE['25006']}")
+        case asyncpg.UniqueViolationError() if (error.constraint_name or "").endswith(_KEYS_OF_IDENTITIES):
+            return StoreError(
+                f"the outbox {where} generated an id that is in use: its sequence lags behind, as after a "
+                f"restore; run, as the owner of the tables: relay outbox upgrade ({_text_of(error)})"
+            )
         case asyncpg.PostgresError() if error.sqlstate in _LASTING_BY_STATE:
             return StoreError(
                 f"the outbox {where}: {_LASTING_BY_STATE[error.sqlstate]} ({_text_of(error)})", lasting=True

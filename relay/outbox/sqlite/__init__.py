@@ -10,7 +10,7 @@ from relay.outbox.sqlite.database import connect
 from relay.outbox.sqlite.file_lock import FileLock
 from relay.outbox.sqlite.store import SqliteOutbox
 
-__all__ = ["SqliteOutbox", "open_file", "read_only", "schema", "upgrade_file"]
+__all__ = ["SqliteOutbox", "errors", "open_file", "read_only", "schema", "upgrade_file"]
 
 
 async def open_file(

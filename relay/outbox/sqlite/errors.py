@@ -17,6 +17,8 @@ _ENDS_CONNECTION = frozenset(
     | {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_MISUSE}
 )
 
+_PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
+
 
 def code(error: sqlite3.Error) -> int:
     """The primary result code; -1 where the error is the driver's own."""
@@ -27,6 +29,12 @@ def code(error: sqlite3.Error) -> int:
 def ends_connection(error: sqlite3.Error) -> bool:
     """Whether the connection must not be used again: the next call opens a new one."""
     return code(error) in _ENDS_CONNECTION or code(error) == -1
+
+
+def is_passing(error: StoreError) -> bool:
+    """Whether the cause passes without a change to the file: a lock, a full or failing disk."""
+    cause = error.__cause__
+    return isinstance(cause, sqlite3.Error) and code(cause) in _PASSING
 
 
 def explain(error: sqlite3.Error, path: Path) -> StoreError:

@@ -10,7 +10,7 @@ from sqlite3 import Connection
 from typing_extensions import override
 
 from relay.core.model import DocumentName, Message, OrderingKey, RowId, Settlement, TenantId, TenantState
-from relay.core.ports import Leases, Mode, Notification
+from relay.core.ports import Leases, Mode, Notification, StoreIncident
 from relay.outbox.facade import OutboxFacade
 from relay.outbox.sqlite import admin_queries as queries
 from relay.outbox.sqlite import audit as audit_log
@@ -108,7 +108,15 @@ class SqliteOutbox(OutboxFacade):
     async def report(self, states: Sequence[TenantState]) -> None:
         await self._database.write(partial(tenants.report, relay=self._relay, reported=tuple(states)))
 
+    @override
+    async def incidents(self) -> Sequence[StoreIncident]:
+        return ()
+
     # --- for operators ----------------------------------------------------------------------------
+
+    @override
+    async def notification_queue(self) -> float | None:
+        return None
 
     counts = reading(queries.counts)
     states = reading(tenants.states)
@@ -116,7 +124,7 @@ class SqliteOutbox(OutboxFacade):
     size = reading(queries.size)
     find = reading(queries.find)
     show = reading(queries.show)
-    lane_head = reading(queries.lane_head)
+    before = reading(queries.before)
     payload = reading(queries.payload)
     queue_ages = reading(queries.queue_ages)
     preview = reading(queries.preview)
