@@ -5,7 +5,6 @@ import os
 import random
 import socket
 import sys
-import time
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -34,6 +33,7 @@ from relay.delivery import settler
 from relay.delivery.limits import MAX_UNSETTLED
 from relay.delivery.settler import Settler
 from relay.observability import logs
+from relay.observability.clocks import uptime
 from relay.observability.incidents import Tally
 from relay.observability.liveness import Liveness
 from relay.observability.metrics import Meters
@@ -105,7 +105,7 @@ class Relay:
         self._settler = Settler(outbox, to.incidents, schedule, random.random, to.meters, to.liveness)
         self._supervisor = Supervisor(to.log, to.incidents, schedule, random.random, to.liveness)
         leases = outbox.leases
-        self._lease_holder = None if leases is None else LeaseHolder(leases, name, time.monotonic)
+        self._lease_holder = None if leases is None else LeaseHolder(leases, name, uptime)
         self._workers = Workers(
             outbox, self._settler, self._supervisor, to.log, to.liveness, self._lease_holder
         )

@@ -429,7 +429,7 @@ class MemoryOutbox:
         }
 
     def _alive(self, beat: Beat) -> bool:
-        return beat.beat_at >= self.shelf.clock() - ALIVE_SECONDS
+        return abs(self.shelf.clock() - beat.beat_at) <= ALIVE_SECONDS
 
     async def size(self) -> int:
         await self._turn()
