@@ -5,6 +5,7 @@ Each port is pinned by a suite that every implementation passes (`tests/contract
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, Protocol
 
 from relay.core.admin import Admin
@@ -140,6 +141,9 @@ class Housekeeping(Protocol):
 
     async def unclean(self) -> bool:
         """Whether an earlier relay ended without `leave`, so that some posts may go out again. Asked once."""
+
+    async def clock(self) -> datetime:
+        """The store's time of day, by which it judges what is due and what is old."""
 
     async def prune(self, older_than: float, limit: int) -> int:
         """Delete at most `limit` rows settled more than `older_than` s ago (delivered, dropped); how many."""

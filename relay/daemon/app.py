@@ -15,6 +15,7 @@ from relay.config.settings import Settings
 from relay.core.fair_share import FairShare
 from relay.core.model import TenantId
 from relay.core.ports import Store
+from relay.daemon.clock_watch import CLOCK, ClockWatch
 from relay.daemon.lease_loop import LEASES, LeaseLoop
 from relay.daemon.leases import LeaseHolder
 from relay.daemon.maintenance import HEARTBEAT, Heartbeat, Maintenance
@@ -112,7 +113,10 @@ class Relay:
         fair_share = FairShare(settings.max_in_flight)
         self._builder = WorkerBuilder(outbox, self._settler, fair_share, to, self._workers.holds)
         self._heartbeat = Heartbeat(name, outbox, to.log, to.incidents, to.liveness)
-        self._maintenance = Maintenance(outbox, to.log, maintenance_rules_of(settings))
+        self._clock_watch = ClockWatch(outbox, to.log, uptime, self._workers.reread, to.liveness)
+        self._maintenance = Maintenance(
+            outbox, to.log, maintenance_rules_of(settings), self._clock_watch.is_steady
+        )
         self._reload = Reload(settings, load, self._apply, signals, to.log)
 
     @property
@@ -171,6 +175,7 @@ class Relay:
             ARRIVALS: self._workers.listen,
             "states": partial(to.states.run, self._outbox),
             HEARTBEAT: partial(self._heartbeat.run, to.states.rewrite),
+            CLOCK: self._clock_watch.run,
             "maintenance": partial(self._maintenance.run, self._workers.stopping),
             "lag": to.meters.watch_loop,
             "reload": partial(self._reload.run, self._systemd),

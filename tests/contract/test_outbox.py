@@ -601,6 +601,13 @@ async def test_states_of_a_relay_that_is_not_alive_are_no_longer_true(
     assert beat.started_at > beat.beat_at
 
 
+async def test_the_stores_clock_is_the_one_that_its_rows_have(store: Store) -> None:
+    before = await store.clock()
+    await store.beat("relay-1", {})
+    (beat,) = await store.relays()
+    assert before <= beat.started_at <= await store.clock()
+
+
 async def test_a_heartbeat_in_the_future_shows_no_relay_that_is_alive(
     store_case: StoreCase, store: Store
 ) -> None:

@@ -372,6 +372,10 @@ class MemoryOutbox:
     async def may_write(self) -> None:
         await self._turn()
 
+    async def clock(self) -> datetime:
+        await self._turn()
+        return _utc(self.shelf.clock())
+
     async def prune(self, older_than: float, limit: int) -> int:
         await self._turn()
         cutoff = self.shelf.clock() - older_than

@@ -8,6 +8,7 @@ old statistics of just this value; a condition that a null makes true is not pla
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from relay.core.admin import FIRST, Filter, MessageState, Moment
 from relay.core.model import OrderingKey, RowId, TenantId
@@ -126,6 +127,11 @@ SELECT found.id FROM head CROSS JOIN LATERAL (
 
 _LANE_HEAD_IN_COMMON_LANE = _LANE_HEAD.format(lane="IS NULL")
 _LANE_HEAD_KEYED = _LANE_HEAD.format(lane="BETWEEN $4 AND $4")
+
+
+async def clock(session: StoreConnection) -> datetime:
+    """The server's time of day."""
+    return utc(await session.fetchval("SELECT clock_timestamp()"))
 
 
 async def moment(session: StoreConnection) -> Moment:

@@ -89,6 +89,7 @@ class SqliteOutbox(OutboxFacade):
 
     # --- housekeeping -----------------------------------------------------------------------------
 
+    clock = reading(selection.clock)
     prune = writing(writes.prune)
     prune_audit = writing(audit_log.prune)
     leave = writing(tenants.leave)
