@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = command_line(words)(words, prog_name="relay", standalone_mode=False)
         output.flush()
     except KeyboardInterrupt:
-        code = 130  # as shells report SIGINT
+        code = output.INTERRUPTED
     except Exception as error:  # noqa: BLE001  # a bug is raised again there
         code = _report(error)
     output.flush_stderr()

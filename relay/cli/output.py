@@ -17,8 +17,8 @@ from relay.reports.times import instant
 if TYPE_CHECKING:
     from rich.text import Text
 
-SUCCESS, FAILURE, USAGE_ERROR = 0, 1, 2
-"""Exit codes; USAGE_ERROR is for wrong arguments and wrong settings alike."""
+SUCCESS, FAILURE, USAGE_ERROR, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes. USAGE_ERROR: wrong arguments or settings; INTERRUPTED: by Ctrl-C, as shells report it."""
 
 
 def print_line(text: str) -> None:

@@ -1,5 +1,6 @@
 """`relay run`: deliver messages until stopped, or until none is left."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -32,8 +33,10 @@ def run(
     from relay.observability import logs
 
     logs.write_in_background()
-    settings = load_settings()
+    load = partial(load_settings, warn=False)  # the log does
+    settings = load()
     if not settings.tenants and settings.tenants_dir is None:  # a folder may be filled later
-        output.fail("no tenant is configured; set RELAY_TENANTS__<TENANT>__LOGICAL_ID and its credentials")
+        what = "no tenant is configured; set RELAY_TENANTS__<TENANT>__LOGICAL_ID and its credentials"
+        output.fail_with([what, *settings.unknown])
     logs.configure(settings.log.level, settings.log.format)
-    raise typer.Exit(app.run(settings, load_settings, until_empty=until_empty, within=within))
+    raise typer.Exit(app.run(settings, load, until_empty=until_empty, within=within))

@@ -23,6 +23,7 @@ from relay.daemon.process_health import ProcessHealth, Running
 from relay.daemon.reload import Load, Reload
 from relay.daemon.signals import ProcessSignals
 from relay.daemon.startup import Startup, open_when_available
+from relay.daemon.store_incidents import StoreIncidents
 from relay.daemon.supervisor import Supervisor
 from relay.daemon.systemd import SystemdNotifier
 from relay.daemon.telemetry import ProcessTelemetry, TraceExport, incidents_of
@@ -73,7 +74,7 @@ async def _run(settings: Settings, load: Load, *, until_empty: bool, within: flo
     health = ProcessHealth(settings, telemetry, signals, systemd, startup)
     try:
         await health.open(serves=not until_empty)
-        outbox = await open_when_available(settings, startup)
+        outbox = await open_when_available(settings, startup, telemetry.log)
         if outbox is None:
             telemetry.log.info("relay.ended")
             return 0
@@ -117,6 +118,9 @@ class Relay:
         self._maintenance = Maintenance(
             outbox, to.log, maintenance_rules_of(settings), self._clock_watch.is_steady
         )
+        self._store_incidents = StoreIncidents(
+            outbox, partial(incidents_of, to.log, None, settings.log.summary_seconds)
+        )
         self._reload = Reload(settings, load, self._apply, signals, to.log)
 
     @property
@@ -150,7 +154,13 @@ class Relay:
 
     async def _start(self, startup: Startup) -> None:
         to, settings = self._telemetry, self._reload.settings
-        to.log.info("relay.started", version=relay.__version__, relay=self._heartbeat.name)
+        to.log.info(
+            "relay.started",
+            version=relay.__version__,
+            relay=self._heartbeat.name,
+            outbox=settings.outbox.place,
+            tenants=sum(map(settings.owns, settings.tenants)),
+        )
         for problem in [*settings.unknown, *to.trace_export.open()]:
             to.log.warning("setting.ignored", setting=problem.field, reason=problem.what, hint=problem.hint)
         self._reload.refuse(settings.broken)
@@ -176,6 +186,7 @@ class Relay:
             "states": partial(to.states.run, self._outbox),
             HEARTBEAT: partial(self._heartbeat.run, to.states.rewrite),
             CLOCK: self._clock_watch.run,
+            "store incidents": self._store_incidents.run,
             "maintenance": partial(self._maintenance.run, self._workers.stopping),
             "lag": to.meters.watch_loop,
             "reload": partial(self._reload.run, self._systemd),
@@ -228,6 +239,7 @@ class Relay:
             return 1
         unsettled = ending.result()
         self._telemetry.close()
+        self._store_incidents.close()
         if unsettled:
             log.error("relay.ended", reason=f"{unsettled} settlements could not be written", hint="see above")
             return 1

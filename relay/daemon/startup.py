@@ -17,12 +17,15 @@ from relay.daemon.systemd import SystemdNotifier
 from relay.delivery.outbox_retry import report_outbox_incident
 from relay.delivery.waiting import nap
 from relay.observability.incidents import Incidents
+from relay.observability.logs import Log
 from relay.outbox import may_open_later, open_outbox
 
 T = TypeVar("T")
 
 _EXTEND_SECONDS = 10.0
 """systemd is asked so often to wait longer, and for this and a minute more: however long the start takes."""
+
+_HINT = "if it is not the first start, correct RELAY_OUTBOX__URL, or mount its folder"
 
 
 class Startup:
@@ -104,9 +107,10 @@ class Startup:
             await asyncio.sleep(_EXTEND_SECONDS)
 
 
-async def open_when_available(settings: Settings, startup: Startup) -> Store | None:
+async def open_when_available(settings: Settings, startup: Startup, log: Log) -> Store | None:
     """The outbox; None if the relay was stopped before it could be opened. Raises StoreError."""
     at = settings.outbox
+    is_new = at.location.is_missing
     opening = partial(
         open_outbox,
         at.location,
@@ -115,4 +119,7 @@ async def open_when_available(settings: Settings, startup: Startup) -> Store | N
         lease_seconds=settings.lease_seconds,
         purging=settings.retention.payload_days == 0,
     )
-    return await startup.wait_for(opening, lambda error: not may_open_later(at.location, error))
+    opened = await startup.wait_for(opening, lambda error: not may_open_later(at.location, error))
+    if is_new and opened is not None:
+        log.warning("outbox.created", outbox=at.place, reason="there was no outbox at this place", hint=_HINT)
+    return opened
