@@ -29,9 +29,10 @@ def upgrade() -> None:
     after a restore are corrected.
     """
     from relay import outbox
-    from relay.cli.common import load_settings
+    from relay.cli.common import load_settings, name_outbox
 
     at = load_settings().outbox
+    name_outbox(at.location, create=True)
     for line in outbox.upgrade(at.location):
         output.print_line(line)
-    output.print_line(f"the outbox {at.shown} is up to date")
+    output.print_line(f"the outbox {at.place} is up to date")

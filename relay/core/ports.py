@@ -32,11 +32,13 @@ class StoreError(Exception):
     """The call failed; nothing of it was stored. The text gives what happened, where, and the hint.
 
     `lasting`: waiting will not help (not an outbox, wrong schema); otherwise it is worth trying again.
+    `answer_lost`: the store may have done it nevertheless, for its answer to the call never came.
     """
 
-    def __init__(self, text: str, *, lasting: bool = False) -> None:
+    def __init__(self, text: str, *, lasting: bool = False, answer_lost: bool = False) -> None:
         super().__init__(text)
         self.lasting = lasting
+        self.answer_lost = answer_lost
 
 
 class ConflictError(Exception):

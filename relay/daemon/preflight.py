@@ -15,7 +15,7 @@ from relay.daemon.wiring import TenantProfile, tenant_profiles
 from relay.daemon.workers import unconfigured_hint
 from relay.ion.client import IonClient
 from relay.observability import error_codes
-from relay.outbox import open_outbox
+from relay.outbox import open_outbox, to_come
 
 _CONCURRENCY = 16
 """Tenants that are checked at the same time."""
@@ -34,7 +34,7 @@ class CheckStep:
 
 
 async def check(settings: Settings) -> list[CheckStep]:
-    """Check all that must work before a message can be delivered; no message is sent or changed."""
+    """Check all that must work before a message can be delivered; nothing is sent or changed."""
     gate = asyncio.Semaphore(_CONCURRENCY)
 
     async def initialise(tenant: TenantId, profile: TenantProfile) -> list[CheckStep]:
@@ -64,7 +64,10 @@ async def _inbound(settings: Settings) -> list[CheckStep]:
 async def _outbox(settings: Settings) -> list[CheckStep]:
     at = settings.outbox
     try:
-        outbox = await open_outbox(at.location, notify=False)
+        coming = await asyncio.to_thread(to_come, at.location)
+        if coming is not None:
+            return [CheckStep(None, "outbox", ok=True, detail=f"{at.place} {coming}")]
+        outbox = await open_outbox(at.location, create=False, notify=False, reading=True)
     except StoreError as error:
         return [_no_outbox(error)]
     try:
@@ -85,7 +88,7 @@ def _configured(settings: Settings, pending: Set[TenantId]) -> CheckStep:
         return CheckStep(
             None, "outbox", ok=False, detail=detail, hint=hint, code=error_codes.UNCONFIGURED.code
         )
-    return CheckStep(None, "outbox", ok=True, detail=settings.outbox.shown)
+    return CheckStep(None, "outbox", ok=True, detail=settings.outbox.place)
 
 
 def _incident(found: StoreIncident) -> CheckStep:

@@ -11,6 +11,9 @@ DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Internal
 
 _CLASS = 2  # the first characters of an SQLSTATE are its class
 
+_NO_ANSWER = ("08", "57P", "40003")
+"""The connection ended, whoever ended it: what became of its transaction is not known."""
+
 _SPARING = frozenset({"21", "22", "23", "26", "40", "42", "55"})
 
 _BY_STATE = {
@@ -146,6 +149,14 @@ def no_url_in_file(path: Path) -> StoreError:
     return LoginRefusedError(
         f"the file {path} that RELAY_OUTBOX__URL_FILE names holds no URL of a PostgreSQL database"
     )
+
+
+def explain_call(error: BaseException, where: str) -> StoreError:
+    """The same for a call on an open connection: the server may have done it, and its answer be lost."""
+    explained = explain(error, where)
+    answered = isinstance(error, asyncpg.PostgresError) and not (error.sqlstate or "").startswith(_NO_ANSWER)
+    explained.answer_lost = not answered
+    return explained
 
 
 def unreadable_url(where: str) -> StoreError:

@@ -182,7 +182,7 @@ class PostgresOutbox(OutboxFacade):
     notification_queue = reading(store_incidents.notification_queue)
     find = reading(queries.find)
     show = reading(queries.show)
-    lane_head = reading(queries.lane_head)
+    before = reading(queries.before)
     payload = reading(queries.payload)
     queue_ages = reading(queries.queue_ages)
     preview = reading(queries.preview)

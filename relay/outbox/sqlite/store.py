@@ -18,7 +18,7 @@ from relay.outbox.sqlite import bulk, selection, tenants
 from relay.outbox.sqlite import due as due_rows
 from relay.outbox.sqlite import settle as writes
 from relay.outbox.sqlite.change_watch import ChangeWatch
-from relay.outbox.sqlite.database import Database, reading, writing
+from relay.outbox.sqlite.database import Connect, Database, connect, reading, writing
 from relay.outbox.sqlite.file_lock import FileLock
 from relay.outbox.sqlite.transfer import SqliteTransfer
 from relay.outbox.values import PendingFilter
@@ -34,9 +34,11 @@ class SqliteOutbox(OutboxFacade):
     """A file has one relay: nothing is shared."""
     mode: Mode = "poll"
 
-    def __init__(self, path: Path, lock: FileLock | None, *, purging: bool) -> None:
+    def __init__(
+        self, path: Path, lock: FileLock | None, *, purging: bool, connect: Connect = connect
+    ) -> None:
         super().__init__(rest_times=_REST_TIMES, purging=purging)
-        self._database = Database(path)
+        self._database = Database(path, connect)
         self._lock = lock
         self._watch: ChangeWatch | None = None
         self._purge = writes.PayloadPurge()
@@ -122,7 +124,7 @@ class SqliteOutbox(OutboxFacade):
     size = reading(queries.size)
     find = reading(queries.find)
     show = reading(queries.show)
-    lane_head = reading(queries.lane_head)
+    before = reading(queries.before)
     payload = reading(queries.payload)
     queue_ages = reading(queries.queue_ages)
     preview = reading(queries.preview)
