@@ -15,6 +15,7 @@ import pytest
 
 from relay.outbox import upgrade
 from relay.sandbox import Sandbox, SandboxTenant
+from tests.support.credentials import Credentials, asked_for_passwords
 from tests.support.postgres import (
     UNPRIVILEGED,
     Server,
@@ -165,42 +166,9 @@ async def test_a_database_that_does_not_exist_yet_is_waited_for(
 # --- its credentials -----------------------------------------------------------------------------------
 
 
-class Credentials:
-    """The relay's role, whose password the server asks for, and the file with its URL."""
-
-    def __init__(self, server: Server, file: Path) -> None:
-        self._server, self.file = server, file
-
-    async def ask_for_passwords(self) -> None:
-        (self._server.data / "pg_hba.conf").write_text(
-            "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
-        )
-        await self.execute(
-            "SELECT pg_reload_conf()", "CREATE ROLE relay LOGIN", "GRANT ALL ON ALL TABLES IN SCHEMA public TO relay",
-            "GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO relay",
-        )  # fmt: skip
-
-    async def execute(self, *statements: str) -> None:
-        async with connected(self._server.url) as connection:
-            for statement in statements:
-                await connection.execute(statement)
-
-    def write(self, password: str) -> None:
-        new = self.file.with_suffix(".new")
-        new.write_text(f"postgresql://relay:{password}@127.0.0.1:{self._server.port}/postgres\n")
-        new.rename(self.file)
-
-    async def set_password(self, password: str) -> None:
-        await self.execute(f"ALTER ROLE relay PASSWORD '{password}'")
-
-
 @pytest.fixture
 async def credentials(server: Server, station: Station) -> Credentials:
-    one = Credentials(server, station.folder / "url")
-    await one.ask_for_passwords()
-    del station.environment["RELAY_OUTBOX__URL"]
-    station.environment["RELAY_OUTBOX__URL_FILE"] = str(one.file)
-    return one
+    return await asked_for_passwords(server, station)
 
 
 async def test_a_password_that_is_refused_at_the_start_is_waited_for_and_commands_say_so_at_once(
@@ -237,9 +205,7 @@ async def test_a_password_that_is_refused_later_is_one_incident_and_nothing_is_l
     relay = station.start(environment={"RELAY_LOG__SUMMARY_SECONDS": "2"})
     await sandbox.until(lambda: sandbox.record.count() >= 20, within=LONGER)
     await credentials.set_password("second")
-    await credentials.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'relay'"
-    )
+    await credentials.end_sessions()
     await station.until(lambda: "it refused the password" in relay.text, "the refusal", LONGER)
     credentials.write("second")
     await until_settled(server.url)
