@@ -1,11 +1,11 @@
 """What a copy transfers from one outbox to another: messages, tenants' pauses, the audit; a port."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from relay.core.parameters import shown_parameters
 from relay.outbox.payload_digest import fingerprint
 from relay.outbox.values import History
 
@@ -52,7 +52,7 @@ class StoredMessage:
             self.message_id,
             self.to_logical_id,
             self.ordering_key,
-            json.loads(self.parameters),
+            shown_parameters(self.parameters),
             _round(self.created_at),
             fingerprint(self.payload, self.payload_size),
         )

@@ -20,6 +20,7 @@ from relay.outbox.postgres import errors
 from relay.outbox.postgres.connection import Connection, StoreConnection
 from relay.outbox.postgres.errors import DRIVER_ERRORS
 from relay.outbox.postgres.hosts import each_host
+from relay.outbox.postgres.instants import decode_all_instants
 from relay.outbox.postgres.table_names import TableNames
 
 CONNECTIONS = 4
@@ -176,6 +177,7 @@ class Database:
     async def _open(self) -> StoreConnection:
         session = StoreConnection(await self.location.connect(), self.location.names, self.location.where)
         try:
+            await decode_all_instants(session.connection)
             await self._verify(session)
             await session.keep_statements()
         except BaseException:

@@ -10,7 +10,7 @@ from relay.core.model import RowId
 from relay.outbox.sqlite import due, tenants
 from relay.outbox.sqlite.instants import format_instant, parse_instant
 from relay.outbox.sqlite.json_rows import in_one_step, row_ids
-from relay.outbox.values import EXAMINED, PendingFilter, RowPage, page_of
+from relay.outbox.values import EXAMINED, PendingFilter, RowPage, page_of, storable
 
 _BY_IDS = in_one_step(
     1,
@@ -53,13 +53,15 @@ ORDER BY id LIMIT :limit
 """,
 )
 
+# What lies ahead was not written by a relay since the moment: an application gave it.
 _MATCHING = in_one_step(
     1,
     """
-SELECT id FROM relay_outbox
-WHERE id IN (SELECT value FROM json_each(:ids))
-  AND (:upto IS NULL OR id <= :upto
-       AND CASE state WHEN 'pending' THEN queued_at ELSE coalesce(settled_at, queued_at) END <= :at)
+SELECT id FROM (
+    SELECT id, reason,
+           CASE state WHEN 'pending' THEN queued_at ELSE coalesce(settled_at, queued_at) END AS since
+    FROM relay_outbox WHERE id IN (SELECT value FROM json_each(:ids)))
+WHERE (:upto IS NULL OR id <= :upto AND (since <= :at OR since > strftime('%Y-%m-%dT%H:%M:%fZ', 'now')))
   AND (:reason IS NULL OR instr(reason, :reason) > 0)
 ORDER BY id
 """,
@@ -105,6 +107,7 @@ def page(
     connection: sqlite3.Connection, wanted: Filter, states: Sequence[MessageState], size: int, after: RowId
 ) -> RowPage:
     """Those of the next `size` rows behind `after` that are selected and in one of the states."""
+    wanted = storable(wanted)
     ids = select(connection, wanted, states, size, after) if states else []
     found = page_of(ids, size, wanted.moment)
     if wanted.moment is None and wanted.reason is None:
