@@ -12,6 +12,12 @@ BEGIN
     SELECT RAISE(ABORT, 'constraint failed: instants_are_in_the_years_1_to_9999');
 END;
 
+-- AUTOINCREMENT continues behind the greatest id: after the last one there is none, for any message.
+CREATE TRIGGER relay_outbox_inserted_id AFTER INSERT ON relay_outbox WHEN NEW.id > 4611686018427387904
+BEGIN
+    SELECT RAISE(ABORT, 'constraint failed: id_is_at_most_4611686018427387904');
+END;
+
 CREATE TRIGGER relay_outbox_updated_year AFTER UPDATE OF created_at, queued_at ON relay_outbox
     WHEN NEW.created_at < '0001' OR NEW.queued_at < '0001' OR NEW.not_before < '0001' OR NEW.settled_at < '0001'
 BEGIN
