@@ -4,6 +4,7 @@ A value is an SQL expression, so that a test can write what no driver would: tex
 columns of text, infinite instants. What a constraint refuses is refused; what it admits, the relay must bear.
 """
 
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -14,6 +15,9 @@ import asyncpg
 from hypothesis import strategies as st
 
 from relay.core.validation import MAX_NESTING, MAX_PARAMETERS
+from relay.outbox.postgres import schema as postgres_schema
+from relay.outbox.postgres.table_names import TableNames
+from relay.outbox.sqlite import schema as sqlite_schema
 from tests.support.postgres import connected
 
 Columns = Mapping[str, str]
@@ -24,6 +28,7 @@ class OddStore(Protocol):
     """An outbox as a program uses it that knows SQL and nothing of the relay."""
 
     kind: str
+    url: str
 
     async def insert(self, columns: Columns, table: str = "relay_outbox") -> int | None:
         """One row; its id, or None where it was refused."""
@@ -34,6 +39,9 @@ class OddStore(Protocol):
     def text(self, data: bytes) -> str:
         """These bytes as text."""
 
+    def columns_of(self, table: str) -> str:
+        """A query for the names of its columns."""
+
 
 class OddSqlite:
     """A file."""
@@ -41,7 +49,7 @@ class OddSqlite:
     kind = "sqlite"
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self.url = path, f"sqlite:///{path}"
 
     async def insert(self, columns: Columns, table: str = "relay_outbox") -> int | None:
         with closing(sqlite3.connect(self._path, timeout=30, isolation_level=None)) as connection:
@@ -58,6 +66,9 @@ class OddSqlite:
     def text(self, data: bytes) -> str:
         return f"CAST(x'{data.hex()}' AS TEXT)"
 
+    def columns_of(self, table: str) -> str:
+        return f"SELECT name FROM pragma_table_info('{table}')"
+
 
 class OddPostgres:
     """A database."""
@@ -65,10 +76,10 @@ class OddPostgres:
     kind = "postgres"
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = url
 
     async def insert(self, columns: Columns, table: str = "relay_outbox") -> int | None:
-        async with connected(self._url) as connection:
+        async with connected(self.url) as connection:
             key = "id" if table in {"relay_outbox", "relay_history", "relay_audit"} else "0"
             into = _insert(table, columns, "OVERRIDING SYSTEM VALUE" if "id" in columns else "")
             try:
@@ -78,15 +89,35 @@ class OddPostgres:
             return row
 
     async def ask(self, sql: str) -> Sequence[Sequence[Any]]:
-        async with connected(self._url) as connection:
+        async with connected(self.url) as connection:
             return [tuple(row) for row in await connection.fetch(sql)]
 
     def text(self, data: bytes) -> str:
         return f"convert_from('\\x{data.hex()}'::bytea, 'UTF8')"
 
+    def columns_of(self, table: str) -> str:
+        return f"SELECT attname FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attnum > 0"
+
 
 def _insert(table: str, columns: Columns, more: str = "") -> str:
     return f"INSERT INTO {table} ({', '.join(columns)}) {more} VALUES ({', '.join(columns.values())})"
+
+
+def sqlite_at_version(path: Path, version: int) -> None:
+    """A file as a relay made it that knew this version of the schema."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        for number, text in sqlite_schema.versions():
+            if number <= version:
+                connection.executescript(text)
+
+
+async def postgres_at_version(url: str, version: int) -> None:
+    """The same in an empty database."""
+    async with connected(url) as connection:
+        for number, text in postgres_schema.versions():
+            if number <= version:
+                await connection.execute(TableNames().definition(text))
 
 
 # --- values -----------------------------------------------------------------------------------------------
@@ -168,8 +199,10 @@ def values_of(store: OddStore, column: str) -> list[str]:
             return [*STATES, *texts]
         case "created_at" | "queued_at" | "not_before" | "settled_at":
             return [*INSTANTS[store.kind], *texts[:3]]
-        case "id":  # not those that the identity gives next
-            return [number for number in NUMBERS if number not in {"1", "1.5", "'9'"}] + texts[:3]
+        case "id":  # not those that the identity gives next, nor the one behind which SQLite has none
+            return [
+                number for number in NUMBERS if number not in {"1", "1.5", "'9'", str(2**63 - 1)}
+            ] + texts[:3]
         case "attempts" | "payload_size":
             return [*NUMBERS, *texts[:3]]
         case "payload":
@@ -205,7 +238,8 @@ def rows(store: OddStore) -> st.SearchStrategy[dict[str, str]]:
         for name in COLUMNS
         if name not in {"id", "tenant_id"}
     }
-    return st.fixed_dictionaries({}, optional=columns)
+    few = st.lists(st.sampled_from(sorted(columns)), min_size=1, max_size=3, unique=True)
+    return few.flatmap(lambda names: st.fixed_dictionaries({name: columns[name] for name in names}))
 
 
 _JSON = st.recursive(
@@ -215,8 +249,6 @@ _JSON = st.recursive(
 
 
 def _json(value: object) -> str:
-    import json
-
     return literal(json.dumps(value))
 
 

@@ -34,12 +34,17 @@ def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
         isolation_level=None,
     )
     # Text that is not UTF-8 (a producer in C can write it) must not make a tenant's rows unreadable.
-    connection.text_factory = lambda data: str(data, "utf-8", "replace")
+    connection.text_factory = _as_read
+    connection.create_function("as_read", 1, _as_read, deterministic=True)
     connection.create_function("sha256", 1, sha256, deterministic=True)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA secure_delete = ON")  # a purged payload leaves the file too
     connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
     return connection
+
+
+def _as_read(data: bytes) -> str:
+    return str(data, "utf-8", "replace")
 
 
 def identity(path: Path) -> Identity | None:

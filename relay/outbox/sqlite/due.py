@@ -13,14 +13,11 @@ from typing import Any
 
 from relay.core.model import DocumentName, LogicalId, Message, MessageId, OrderingKey, RowId, TenantId
 from relay.core.validation import Problem
-from relay.outbox.sqlite.json_rows import in_one_step, row_ids, rows
+from relay.outbox.sqlite.json_rows import REPLACED, in_one_step, row_ids, rows
 from relay.outbox.values import LANES, READ_PARAMETERS, WINDOW, PendingFilter
 
 APART = 16_384
 """Bytes of a payload above which it is read alone: together they are held some times over."""
-
-_REPLACED = "\ufffd"
-"""What the connection reads for bytes that are not UTF-8; an application may also have written it."""
 
 # `|| ''`: as text; whether JSON stays JSON through a statement depends on SQLite's version.
 _DOCUMENTS = in_one_step(
@@ -210,7 +207,7 @@ def _read(connection: sqlite3.Connection, ids: Sequence[RowId], max_bytes: int) 
         if row not in payloads:
             payloads[row] = together[place : place + size]
             place += size
-    flawed = _flaws(connection, sizes) if _REPLACED in facts else {}
+    flawed = _flaws(connection, sizes) if REPLACED in facts else {}
     return [
         _message(each, sizes[each[0]], payloads[each[0]], flawed.get(each[0])) for each in json.loads(facts)
     ]

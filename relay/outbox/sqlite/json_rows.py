@@ -13,6 +13,9 @@ from typing import Any
 from relay.core.model import RowId
 from relay.outbox.values import MAX_TEXT
 
+REPLACED = "\ufffd"
+"""What a connection reads for bytes that are not UTF-8; an application may also have written it."""
+
 Values = Sequence[object] | Mapping[str, object]
 
 

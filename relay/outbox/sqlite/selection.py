@@ -9,7 +9,7 @@ from relay.core.admin import FIRST, Filter, MessageState, Moment
 from relay.core.model import RowId
 from relay.outbox.sqlite import due, tenants
 from relay.outbox.sqlite.instants import format_instant, parse_instant
-from relay.outbox.sqlite.json_rows import in_one_step, row_ids
+from relay.outbox.sqlite.json_rows import REPLACED, in_one_step, row_ids
 from relay.outbox.values import EXAMINED, PendingFilter, RowPage, page_of, storable
 
 _BY_IDS = in_one_step(
@@ -22,6 +22,9 @@ WHERE message_id IN (SELECT value FROM json_each(:ids)) AND id > :after
 ORDER BY id LIMIT :limit
 """,
 )
+
+# An id that is not UTF-8 is known by what is read of it: all rows are examined.
+_BY_IDS_AS_READ = _BY_IDS.replace("message_id IN", "as_read(CAST(message_id AS BLOB)) IN")
 
 _ASIDE = in_one_step(
     1,
@@ -134,7 +137,8 @@ def select(
         "after": after,
     }
     if wanted.ids:
-        return row_ids(connection, _BY_IDS, values)
+        is_plain = not any(REPLACED in given for given in wanted.ids)
+        return row_ids(connection, _BY_IDS if is_plain else _BY_IDS_AS_READ, values)
     if "delivered" in states:
         return row_ids(connection, _OF_ALL if wanted.tenant is None else _OF_TENANT, values)
     found = set[RowId]()

@@ -12,8 +12,14 @@ from relay.outbox.sqlite.instants import format_instant, parse_instant
 from relay.outbox.transfer_rows import StoredAuditEntry, StoredControl, StoredMessage
 from relay.outbox.values import History
 
-_COLUMNS = """
-    id, tenant_id, document_name, message_id, to_logical_id, ordering_key, parameters, state, attempts,
+# What is read of an id that is not UTF-8 may be another's too: the row's number makes it one of its own.
+_MESSAGE_ID = """
+    CASE WHEN CAST(as_read(CAST(message_id AS BLOB)) AS BLOB) = CAST(message_id AS BLOB) THEN message_id
+         ELSE substr(as_read(CAST(message_id AS BLOB)), 1, 200) || ' row ' || id END
+"""
+
+_COLUMNS = f"""
+    id, tenant_id, document_name, {_MESSAGE_ID}, to_logical_id, ordering_key, parameters, state, attempts,
     not_before, CAST(reason AS TEXT), created_at, queued_at, settled_at, CAST(payload AS BLOB),
     CAST(payload_size AS INTEGER)
 """
