@@ -30,7 +30,7 @@ def check(
     from relay.daemon import preflight
 
     try:
-        settings = load_settings()
+        settings = load_settings(warn=False)  # they are in the result
     except SettingsError as error:
         if as_json:
             _print_json([_wrong(problem) for problem in error.problems], ())

@@ -25,11 +25,14 @@ def schema() -> None:
 def upgrade() -> None:
     """Create the outbox, or upgrade its schema.
 
-    The outbox may be in an application's own database.
+    The outbox may be in an application's own database. On PostgreSQL, ids that would be generated twice
+    after a restore are corrected.
     """
     from relay import outbox
-    from relay.cli.common import load_settings
+    from relay.cli.common import load_settings, name_outbox
 
     at = load_settings().outbox
-    outbox.upgrade(at.location)
-    output.print_line(f"the outbox {at.shown} is up to date")
+    name_outbox(at.location, create=True)
+    for line in outbox.upgrade(at.location):
+        output.print_line(line)
+    output.print_line(f"the outbox {at.place} is up to date")

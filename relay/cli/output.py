@@ -17,8 +17,8 @@ from relay.reports.times import instant
 if TYPE_CHECKING:
     from rich.text import Text
 
-SUCCESS, FAILURE, USAGE_ERROR = 0, 1, 2
-"""Exit codes; USAGE_ERROR is for wrong arguments and wrong settings alike."""
+SUCCESS, FAILURE, USAGE_ERROR, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes. USAGE_ERROR: wrong arguments or settings; INTERRUPTED: by Ctrl-C, as shells report it."""
 
 
 def print_line(text: str) -> None:
@@ -37,8 +37,11 @@ def _to_json(value: object) -> Any:
 
 
 def print_note(text: str) -> None:
-    """One line beside the result."""
-    sys.stderr.write(printable(text) + "\n")
+    """One line beside the result; a stderr that cannot be written ends no command."""
+    try:
+        sys.stderr.write(printable(text) + "\n")
+    except OSError:
+        discard(sys.stderr)
 
 
 def fail(text: str, code: int = USAGE_ERROR) -> NoReturn:
@@ -54,6 +57,20 @@ def fail_with(problems: Iterable[Problem | str], code: int = USAGE_ERROR) -> NoR
 
 
 # --- streams that cannot be written ----------------------------------------------------------------------
+
+
+def open_missing() -> None:
+    """Open /dev/null as each of stdin, stdout and stderr that the process was started without.
+
+    Otherwise the next file that is opened, perhaps the outbox, would get its descriptor and what is printed.
+    """
+    for descriptor, (name, mode) in enumerate([("stdin", "r"), ("stdout", "w"), ("stderr", "w")]):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free descriptor: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def flush() -> None:

@@ -102,6 +102,11 @@ class OutboxSettings(Group):
         """The URL without its password."""
         return outbox.shown(self.url)
 
+    @property
+    def place(self) -> str:
+        """Where it is, for an operator: the file's absolute path, or host and database."""
+        return self.location.place
+
 
 class RetrySettings(Group):
     """Retries."""

@@ -17,6 +17,8 @@ from relay.core.validation import (
     json_problem,
 )
 
+NOT_JSON = Problem("parameters", "are not JSON", "store a JSON object")
+
 _SHOWN = 500
 """Characters that are shown of a text that cannot be read."""
 
@@ -32,12 +34,20 @@ def read_parameters(text: str) -> dict[str, Any] | Problem:
     try:
         found = json.loads(text)
     except json.JSONDecodeError:
-        return Problem("parameters", "are not JSON", "store a JSON object")
+        return NOT_JSON
     except ValueError:  # Python's own limit
         return Problem("parameters", "contain a number of thousands of digits", "write it as a string")
     if not isinstance(found, dict):
         return Problem("parameters", "are not a JSON object", "store a JSON object")
     return json_problem(found) or found
+
+
+def portable_parameters(text: str) -> str:
+    """JSON that each store takes: they differ in how deep it may be nested, and in what may follow it."""
+    found = read_parameters(text)
+    if found not in (NOT_JSON, TOO_DEEP):
+        return text
+    return json.dumps({"unreadable": str(found), "text": text})
 
 
 def shown_parameters(text: str) -> Mapping[str, Any]:

@@ -100,7 +100,7 @@ def _opener(settings: Settings) -> Callable[[], Awaitable[Store]]:
     at = settings.outbox
 
     async def open_store() -> Store:
-        return await open_outbox(at.location, notify=False)
+        return await open_outbox(at.location, create=False, notify=False)
 
     return open_store
 

@@ -50,7 +50,7 @@ def prepare(operator: "Operator") -> None:
 
     operator.run(
         *("enqueue", "--tenant", "ACME", "--document", "Sync.SalesOrder", "--message-id", "m1"),
-        *("--key", "SO-1", "--parameter", "variationId=1", "-"),
+        *("--key", "SO-1", "--parameter", "variationId=1", "--create", "-"),
         given=b"<x/>",
     )
     operator.enqueue("m2", document="Sync.Shipment")

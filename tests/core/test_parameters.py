@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.core.parameters import read_parameters, shown_parameters
+from relay.core.parameters import portable_parameters, read_parameters, shown_parameters
 from relay.core.validation import MAX_NESTING, MAX_PARAMETERS, Problem
 
 JSON = st.recursive(
@@ -72,6 +72,18 @@ def test_what_not_every_program_can_read_is_named(text: str, what: str) -> None:
     assert str(found).isprintable()
     shown = shown_parameters(text)
     assert shown == {"unreadable": str(found), "text": text[:500]}
+
+
+@pytest.mark.parametrize("text", [nested(990), '{"custom_A": "x"}\x00zz'])
+def test_what_a_store_may_refuse_becomes_a_text_in_json(text: str) -> None:
+    portable = portable_parameters(text)
+    assert read_parameters(portable) == {"unreadable": str(read_parameters(text)), "text": text}
+    assert portable_parameters(portable) == portable
+
+
+@pytest.mark.parametrize("text", ['{"custom_A": "x"}', '{"source": 1e999}', '{"custom_A": "\\ud800"}'])
+def test_what_each_store_takes_stays_as_it_is(text: str) -> None:
+    assert portable_parameters(text) == text
 
 
 def test_what_can_be_read_is_shown_as_it_is() -> None:

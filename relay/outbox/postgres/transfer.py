@@ -3,14 +3,12 @@
 For the tables' owner: a relay's own role may neither give ids nor read the sequence they come from.
 """
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from typing import Any
 
 from asyncpg import InsufficientPrivilegeError
 
-from relay.core.parameters import shown_parameters
 from relay.core.ports import StoreError
 from relay.outbox.postgres.connection import Row, StoreConnection
 from relay.outbox.postgres.database import Database, reading, writing
@@ -121,9 +119,7 @@ async def _with_histories(session: StoreConnection, found: Sequence[Row]) -> Seq
 
 async def write_rows(session: StoreConnection, rows: Sequence[StoredMessage]) -> None:
     """With their histories."""
-    await session.execute(
-        _WRITE_ROWS, *_transpose(replace(row, parameters=_strict(row.parameters)).columns for row in rows)
-    )
+    await session.execute(_WRITE_ROWS, *_transpose(row.columns for row in rows))
     await session.execute(_DELETE_HISTORIES, [row.id for row in rows])
     entries = [(row.id, at, what, detail) for row in rows for at, what, detail in row.history]
     if entries:
@@ -172,17 +168,6 @@ async def _as_owner(session: StoreConnection, statement: str, *values: int) -> A
             "copy as the role that owns the tables",
             lasting=True,
         ) from error
-
-
-def _strict(parameters: str) -> str:
-    """PostgreSQL refuses JSON that SQLite takes, with a NUL behind it; no relay can send that."""
-    try:
-        json.loads(parameters)
-    except json.JSONDecodeError:
-        return json.dumps(dict(shown_parameters(parameters)))
-    except (RecursionError, ValueError):
-        return parameters
-    return parameters
 
 
 def _transpose(rows: Iterable[Sequence[object]]) -> list[list[object]]:

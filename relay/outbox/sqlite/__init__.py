@@ -5,16 +5,24 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
-from relay.outbox.sqlite import errors, schema
+from relay.outbox.sqlite import errors, read_only, schema
 from relay.outbox.sqlite.database import connect
 from relay.outbox.sqlite.file_lock import FileLock
 from relay.outbox.sqlite.store import SqliteOutbox
 
-__all__ = ["SqliteOutbox", "open_file", "schema", "upgrade_file"]
+__all__ = ["SqliteOutbox", "errors", "open_file", "read_only", "schema", "upgrade_file"]
 
 
-async def open_file(path: Path, *, create: bool, exclusive: bool, purging: bool = False) -> SqliteOutbox:
-    """Open it and bring its schema up to date. `exclusive`: as the one relay of the file."""
+async def open_file(
+    path: Path, *, create: bool, exclusive: bool, purging: bool = False, reading: bool = False
+) -> SqliteOutbox:
+    """Open it and bring its schema up to date. `exclusive`: as the one relay of the file.
+
+    `reading`: only read it, and change nothing.
+    """
+    if reading:
+        return SqliteOutbox(path, None, purging=False, connect=read_only.connect)
+    await asyncio.to_thread(errors.require, path, create=create)
     lock = FileLock(path) if exclusive else None
     try:
         await asyncio.to_thread(upgrade_file, path, create=create, adopt=False)
@@ -27,10 +35,7 @@ async def open_file(path: Path, *, create: bool, exclusive: bool, purging: bool 
 
 def upgrade_file(path: Path, *, create: bool, adopt: bool) -> None:
     """Create the tables or bring them up to date. `adopt`: also in another program's database."""
-    if not path.parent.is_dir():
-        raise errors.missing_folder(path)
-    if not create and not path.exists():
-        raise errors.missing_file(path)
+    errors.require(path, create=create)
     try:
         with contextlib.closing(connect(path, create=create)) as connection:
             schema.upgrade(connection, path, adopt=adopt)

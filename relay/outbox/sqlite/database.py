@@ -22,13 +22,18 @@ _JOURNAL_BYTES = 64 * 1024 * 1024  # a write-ahead log that grew in a burst shri
 P = ParamSpec("P")
 T = TypeVar("T")
 Identity = tuple[int, int]
+Connect = Callable[[Path], sqlite3.Connection]
 
 
 def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
     """A connection as the relay uses it everywhere: durable, patient, without hidden transactions."""
-    mode = "rwc" if create else "rw"
+    return prepare(path, f"mode={'rwc' if create else 'rw'}")
+
+
+def prepare(path: Path, options: str) -> sqlite3.Connection:
+    """The same with these options in SQLite's URI."""
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
+        f"{path.absolute().as_uri()}?{options}",
         uri=True,
         timeout=errors.LOCK_SECONDS,
         isolation_level=None,
@@ -59,8 +64,9 @@ def identity(path: Path) -> Identity | None:
 class Channel:
     """One thread and its connection. Every call is one transaction, in the order of the calls."""
 
-    def __init__(self, path: Path, begin: Literal["BEGIN", "BEGIN IMMEDIATE"]) -> None:
+    def __init__(self, path: Path, begin: Literal["BEGIN", "BEGIN IMMEDIATE"], connect: Connect) -> None:
         self._path = path
+        self._connect = connect
         self._begin = begin
         self._executor = ThreadPoolExecutor(1, "outbox-writer" if "IMMEDIATE" in begin else "outbox-reader")
         self._connection: sqlite3.Connection | None = None
@@ -94,7 +100,8 @@ class Channel:
         except TimeoutError as error:
             raise StoreError(
                 f"the disk under the outbox {self._path} did not answer within {CALL_SECONDS:g} s; "
-                "check the file system; what was being written may be stored"
+                "check the file system; what was being written may be stored",
+                answer_lost=True,
             ) from error
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -119,7 +126,7 @@ class Channel:
         opened = identity(self._path)
         if opened is None and self._path.parent.is_dir():
             raise errors.missing_file(self._path)
-        connection = connect(self._path)
+        connection = self._connect(self._path)
         try:
             schema.verify(connection, self._path)
         except BaseException:
@@ -153,10 +160,10 @@ class Channel:
 class Database:
     """The file's two channels."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, connect: Connect = connect) -> None:
         self.path = path
-        self._writer = Channel(path, "BEGIN IMMEDIATE")
-        self._reader = Channel(path, "BEGIN")
+        self._writer = Channel(path, "BEGIN IMMEDIATE", connect)
+        self._reader = Channel(path, "BEGIN", connect)
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """One durable transaction."""

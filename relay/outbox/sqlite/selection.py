@@ -125,7 +125,11 @@ def page(
 
 
 def select(
-    connection: sqlite3.Connection, wanted: Filter, states: Sequence[MessageState], limit: int, after: int = 0
+    connection: sqlite3.Connection,
+    wanted: Filter,
+    states: Sequence[MessageState],
+    limit: int,
+    after: int = FIRST,
 ) -> list[RowId]:
     """The lowest ids behind `after` that are selected and in one of the states; each way along an index."""
     values = {

@@ -10,7 +10,7 @@ from sqlite3 import Connection
 from typing_extensions import override
 
 from relay.core.model import DocumentName, Message, OrderingKey, RowId, Settlement, TenantId, TenantState
-from relay.core.ports import Leases, Mode, Notification
+from relay.core.ports import Leases, Mode, Notification, StoreIncident
 from relay.outbox.facade import OutboxFacade
 from relay.outbox.sqlite import admin_queries as queries
 from relay.outbox.sqlite import audit as audit_log
@@ -18,7 +18,7 @@ from relay.outbox.sqlite import bulk, selection, tenants
 from relay.outbox.sqlite import due as due_rows
 from relay.outbox.sqlite import settle as writes
 from relay.outbox.sqlite.change_watch import ChangeWatch
-from relay.outbox.sqlite.database import Database, reading, writing
+from relay.outbox.sqlite.database import Connect, Database, connect, reading, writing
 from relay.outbox.sqlite.file_lock import FileLock
 from relay.outbox.sqlite.transfer import SqliteTransfer
 from relay.outbox.values import PendingFilter
@@ -34,9 +34,11 @@ class SqliteOutbox(OutboxFacade):
     """A file has one relay: nothing is shared."""
     mode: Mode = "poll"
 
-    def __init__(self, path: Path, lock: FileLock | None, *, purging: bool) -> None:
+    def __init__(
+        self, path: Path, lock: FileLock | None, *, purging: bool, connect: Connect = connect
+    ) -> None:
         super().__init__(rest_times=_REST_TIMES, purging=purging)
-        self._database = Database(path)
+        self._database = Database(path, connect)
         self._lock = lock
         self._watch: ChangeWatch | None = None
         self._purge = writes.PayloadPurge()
@@ -106,7 +108,15 @@ class SqliteOutbox(OutboxFacade):
     async def report(self, states: Sequence[TenantState]) -> None:
         await self._database.write(partial(tenants.report, relay=self._relay, reported=tuple(states)))
 
+    @override
+    async def incidents(self) -> Sequence[StoreIncident]:
+        return ()
+
     # --- for operators ----------------------------------------------------------------------------
+
+    @override
+    async def notification_queue(self) -> float | None:
+        return None
 
     counts = reading(queries.counts)
     states = reading(tenants.states)
@@ -114,7 +124,7 @@ class SqliteOutbox(OutboxFacade):
     size = reading(queries.size)
     find = reading(queries.find)
     show = reading(queries.show)
-    lane_head = reading(queries.lane_head)
+    before = reading(queries.before)
     payload = reading(queries.payload)
     queue_ages = reading(queries.queue_ages)
     preview = reading(queries.preview)
