@@ -59,7 +59,7 @@ class OddSqlite:
                 return None
 
     async def ask(self, sql: str) -> Sequence[Sequence[Any]]:
-        with closing(sqlite3.connect(self._path, timeout=30)) as connection:
+        with closing(sqlite3.connect(self._path, timeout=30, isolation_level=None)) as connection:
             connection.text_factory = lambda data: str(data, "utf-8", "replace")
             return connection.execute(sql).fetchall()
 

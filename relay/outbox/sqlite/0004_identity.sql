@@ -9,23 +9,23 @@
 CREATE TRIGGER relay_outbox_inserted_year AFTER INSERT ON relay_outbox
     WHEN NEW.created_at < '0001' OR NEW.queued_at < '0001' OR NEW.not_before < '0001' OR NEW.settled_at < '0001'
 BEGIN
-    SELECT RAISE(ABORT, 'constraint failed: instants_are_in_the_years_1_to_9999');
+    SELECT RAISE(ABORT, 'CHECK constraint failed: instants_are_in_the_years_1_to_9999');
 END;
 
 -- AUTOINCREMENT continues behind the greatest id: after the last one there is none, for any message.
 CREATE TRIGGER relay_outbox_inserted_id AFTER INSERT ON relay_outbox WHEN NEW.id > 4611686018427387904
 BEGIN
-    SELECT RAISE(ABORT, 'constraint failed: id_is_at_most_4611686018427387904');
+    SELECT RAISE(ABORT, 'CHECK constraint failed: id_is_at_most_4611686018427387904');
 END;
 
 CREATE TRIGGER relay_outbox_updated_year AFTER UPDATE OF created_at, queued_at ON relay_outbox
     WHEN NEW.created_at < '0001' OR NEW.queued_at < '0001' OR NEW.not_before < '0001' OR NEW.settled_at < '0001'
 BEGIN
-    SELECT RAISE(ABORT, 'constraint failed: instants_are_in_the_years_1_to_9999');
+    SELECT RAISE(ABORT, 'CHECK constraint failed: instants_are_in_the_years_1_to_9999');
 END;
 
 -- Bytes that are not UTF-8, which a program in C can write (or CAST(x'ff' AS TEXT)): read as text, two message ids may
--- become one. A character that is written again by its code point is the same bytes, if they were UTF-8. (SQLite takes
+-- become one. And the control characters that PostgreSQL refuses too. A character that is written again by its code point is the same bytes, if they were UTF-8. (SQLite takes
 -- U+FFFE and U+FFFF for none.) Texts in ASCII, nearly all, are not looked at any further.
 CREATE TRIGGER relay_outbox_inserted_text AFTER INSERT ON relay_outbox
     WHEN NEW.document_name GLOB '*[^' || char(1) || '-' || char(127) || ']*'
@@ -33,10 +33,10 @@ CREATE TRIGGER relay_outbox_inserted_text AFTER INSERT ON relay_outbox
     OR NEW.to_logical_id GLOB '*[^' || char(1) || '-' || char(127) || ']*'
     OR NEW.ordering_key GLOB '*[^' || char(1) || '-' || char(127) || ']*'
 BEGIN
-    SELECT RAISE(ABORT, 'constraint failed: texts_are_utf_8')
+    SELECT RAISE(ABORT, 'CHECK constraint failed: texts_are_printable_utf_8')
     FROM (SELECT NEW.document_name || ' ' || NEW.message_id || ' ' || NEW.to_logical_id || ' '
                  || coalesce(NEW.ordering_key, '') AS texts)
-    WHERE EXISTS (
+    WHERE texts GLOB '*[' || char(128) || '-' || char(159) || ']*' OR EXISTS (
         SELECT 1 FROM json_each('[0' || replace(hex(zeroblob(length(texts))), '00', ',0') || ']')
         WHERE key > 0
           AND CAST(substr(texts, key, 1) AS BLOB) <> CAST(char(unicode(substr(texts, key, 1))) AS BLOB)
@@ -50,10 +50,10 @@ CREATE TRIGGER relay_outbox_updated_text
     OR NEW.to_logical_id GLOB '*[^' || char(1) || '-' || char(127) || ']*'
     OR NEW.ordering_key GLOB '*[^' || char(1) || '-' || char(127) || ']*'
 BEGIN
-    SELECT RAISE(ABORT, 'constraint failed: texts_are_utf_8')
+    SELECT RAISE(ABORT, 'CHECK constraint failed: texts_are_printable_utf_8')
     FROM (SELECT NEW.document_name || ' ' || NEW.message_id || ' ' || NEW.to_logical_id || ' '
                  || coalesce(NEW.ordering_key, '') AS texts)
-    WHERE EXISTS (
+    WHERE texts GLOB '*[' || char(128) || '-' || char(159) || ']*' OR EXISTS (
         SELECT 1 FROM json_each('[0' || replace(hex(zeroblob(length(texts))), '00', ',0') || ']')
         WHERE key > 0
           AND CAST(substr(texts, key, 1) AS BLOB) <> CAST(char(unicode(substr(texts, key, 1))) AS BLOB)
