@@ -5,6 +5,7 @@ Each port is pinned by a suite that every implementation passes (`tests/contract
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, Protocol
 
 from relay.core.admin import Admin
@@ -33,11 +34,13 @@ class StoreError(Exception):
     """The call failed; nothing of it was stored. The text gives what happened, where, and the hint.
 
     `lasting`: waiting will not help (not an outbox, wrong schema); otherwise it is worth trying again.
+    `answer_lost`: the store may have done it nevertheless, for its answer to the call never came.
     """
 
-    def __init__(self, text: str, *, lasting: bool = False) -> None:
+    def __init__(self, text: str, *, lasting: bool = False, answer_lost: bool = False) -> None:
         super().__init__(text)
         self.lasting = lasting
+        self.answer_lost = answer_lost
 
 
 class RowRefusedError(StoreError):
@@ -53,6 +56,15 @@ class ConflictError(Exception):
             "enqueue the changed document under a new id"
         )
         self.tenant, self.message_id = tenant, message_id
+
+
+@dataclass(frozen=True, slots=True)
+class StoreIncident:
+    """Something that is wrong with a store though calls succeed. `kind`: as in the log's incidents."""
+
+    kind: str
+    detail: str
+    hint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +165,18 @@ class Hindrance:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class RestoredBackup:
+    """The outbox is older than when a relay last used it: a backup was put in its place.
+
+    `sent_again`: how many messages that were delivered since may be sent again; None: unknown. `exact`: not
+    more than that, besides what was in flight at the last end.
+    """
+
+    sent_again: int | None
+    exact: bool
+
+
 class Housekeeping(Protocol):
     """Heartbeats, live tenant states, retention. Every call may raise StoreError."""
 
@@ -167,6 +191,12 @@ class Housekeeping(Protocol):
 
     async def unclean(self) -> bool:
         """Whether an earlier relay ended without `leave`, so that some posts may go out again. Asked once."""
+
+    async def restored(self) -> RestoredBackup | None:
+        """Whether a backup was put in its place since a relay last used it. Asked once."""
+
+    async def clock(self) -> datetime:
+        """The store's time of day, by which it judges what is due and what is old."""
 
     async def prune(self, older_than: float, limit: int) -> int:
         """Delete at most `limit` rows settled more than `older_than` s ago (delivered, dropped).
@@ -191,6 +221,9 @@ class Housekeeping(Protocol):
 
         Bulk actions without progress for an hour are marked as failed on this occasion.
         """
+
+    async def incidents(self) -> Sequence[StoreIncident]:
+        """What is wrong with the store itself now, at most one of each kind; cheap at any backlog."""
 
 
 @dataclass(frozen=True, slots=True)

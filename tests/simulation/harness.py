@@ -192,7 +192,9 @@ class World:
         """Build the components; call inside the running loop."""
         loop, self.random = asyncio.get_running_loop(), random.Random(0)
         self.now = loop.time
-        self.outbox = _SlowOutbox(lambda: EPOCH + loop.time())
+        self.shift = 0.0
+        """Seconds by which the store's clock was set forward since the start."""
+        self.outbox = _SlowOutbox(lambda: EPOCH + loop.time() + self.shift)
         self.ion = _RecordedIon(answer=self._answer, delay=lambda *_: self.latency)
         self.ion.record_in(self.requests, itertools.count())
         self._process = Process(self.outbox, self.rules.schedule, self.random.random)
@@ -235,6 +237,12 @@ class World:
         ordering = OrderingKey(key) if key is not None else None
         row = self.outbox.insert(Draft(ACME, document, b"<doc/>", ordering_key=ordering))
         return next(one.message_id for one in self.outbox.rows if one.row == row)
+
+    def send_later(self, waits: Mapping[str, float]) -> None:
+        """These messages, which the relay has not read yet, may not be sent for so many seconds."""
+        for row in self.outbox.rows:
+            if row.message_id in waits:
+                row.not_before = EPOCH + self.now() + waits[row.message_id]
 
     # --- results ------------------------------------------------------------------------
 

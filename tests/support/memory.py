@@ -9,7 +9,7 @@ import contextlib
 import json
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, assert_never
@@ -40,6 +40,7 @@ from relay.core.model import (
     Message,
     MessageId,
     MessageKey,
+    Ordering,
     OrderingKey,
     Parked,
     Released,
@@ -58,7 +59,9 @@ from relay.core.ports import (
     Mode,
     Notification,
     NotSettled,
+    RestoredBackup,
     StoreError,
+    StoreIncident,
 )
 from relay.outbox.bulk import ABANDONED_SECONDS, ACTIONS, run_to_end, states_of, summary
 from relay.outbox.payload_digest import fingerprint, sha256
@@ -401,6 +404,10 @@ class MemoryOutbox:
     async def may_write(self) -> None:
         await self._turn()
 
+    async def clock(self) -> datetime:
+        await self._turn()
+        return _utc(self.shelf.clock())
+
     async def prune(self, older_than: float, limit: int) -> int:
         await self._turn()
         cutoff = self.shelf.clock() - older_than
@@ -461,11 +468,27 @@ class MemoryOutbox:
         }
 
     def _alive(self, beat: Beat) -> bool:
-        return beat.beat_at >= self.shelf.clock() - ALIVE_SECONDS
+        return abs(self.shelf.clock() - beat.beat_at) <= ALIVE_SECONDS
 
     async def size(self) -> int:
         await self._turn()
         return sum(len(row.payload) for row in self.rows)
+
+    async def log_bytes(self) -> int | None:
+        await self._turn()
+        return None
+
+    async def notification_queue(self) -> float | None:
+        await self._turn()
+        return None
+
+    async def incidents(self) -> Sequence[StoreIncident]:
+        await self._turn()
+        return ()
+
+    async def restored(self) -> RestoredBackup | None:
+        await self._turn()
+        return None
 
     async def relays(self) -> Sequence[RelayBeat]:
         await self._turn()
@@ -485,12 +508,18 @@ class MemoryOutbox:
         await self._turn()
         return [_record(row) for row in self._select(Filter(tenant=tenant, ids=(message_id,)))]
 
-    async def lane_head(self, record: Record) -> Record | None:
+    async def before(
+        self, record: Record, ordering: Ordering, skipped: Collection[DocumentName], limit: int
+    ) -> Sequence[Record]:
         await self._turn()
-        for row in self._pending(record.tenant_id):
-            if row.ordering_key == record.ordering_key and row.row < record.row:
-                return replace(_record(row), history=())
-        return None
+        before = [
+            replace(_record(row), history=())
+            for row in self._pending(record.tenant_id)
+            if row.row < record.row
+            and row.document_name not in skipped
+            and (ordering == "tenant" or row.ordering_key == record.ordering_key)
+        ]
+        return [] if ordering == "none" else before[:limit]
 
     async def payload(self, row: RowId, limit: int) -> bytes | None:
         await self._turn()

@@ -23,7 +23,7 @@ from relay.core.ports import Mode, Notification, NotSettled
 from relay.outbox.facade import OutboxFacade
 from relay.outbox.postgres import admin_queries as queries
 from relay.outbox.postgres import audit as audit_log
-from relay.outbox.postgres import bulk, retention, schema, selection, tenants
+from relay.outbox.postgres import bulk, retention, schema, selection, store_incidents, tenants
 from relay.outbox.postgres import due as due_rows
 from relay.outbox.postgres import settle as writes
 from relay.outbox.postgres.change_watch import ChangeWatch
@@ -132,10 +132,12 @@ class PostgresOutbox(OutboxFacade):
 
     # --- housekeeping -----------------------------------------------------------------------------
 
+    clock = reading(selection.clock)
     _settled_long_ago = reading(retention.settled_long_ago)
     _delete = writing(retention.delete)
     _purge = writing(retention.purge)
     prune_audit = writing(audit_log.prune)
+    incidents = reading(store_incidents.incidents)
     _beat = writing(tenants.beat)
     _sweep = writing(tenants.sweep)
 
@@ -172,9 +174,10 @@ class PostgresOutbox(OutboxFacade):
     states = reading(tenants.states)
     relays = reading(tenants.relays)
     size = reading(queries.size)
+    notification_queue = reading(store_incidents.notification_queue)
     find = reading(queries.find)
     show = reading(queries.show)
-    lane_head = reading(queries.lane_head)
+    before = reading(queries.before)
     payload = reading(queries.payload)
     queue_ages = reading(queries.queue_ages)
     preview = reading(queries.preview)
