@@ -107,6 +107,7 @@ class Relay:
         self._maintenance = Maintenance(outbox, to.log, maintenance_rules_of(settings))
         self._reload = Reload(settings, load, self._apply, signals, to.log)
         self._is_started = False
+        outbox.when_changed(self._begin_anew)
 
     async def run(self, *, until_empty: bool, end: float | None) -> int:
         """From the first line of the log to the last; the exit code. `end`: in the loop's time."""
@@ -182,6 +183,12 @@ class Relay:
             self._supervisor.supervise(name, component)
         self._is_started = True
         self._systemd.ready()
+
+    def _begin_anew(self, reason: str) -> None:
+        """The outbox is another one than before."""
+        hint = "check what applications committed last: what the new store does not have is not sent"
+        self._telemetry.log.warning("outbox.changed", reason=reason, hint=hint)
+        self._workers.begin_anew()
 
     def _components(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What runs until the end, by the name that the log and /livez use."""

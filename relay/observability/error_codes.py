@@ -52,6 +52,7 @@ CODES = (
     Code("RELAY-125", "The remaining messages need an operator", events=("tenant.stuck",)),
     OUTBOX,
     Code("RELAY-141", "A tenant's lease was lost", events=("tenant.lost",)),
+    Code("RELAY-143", "The outbox is another one than before", events=("outbox.changed",)),
     Code("RELAY-151", "The relay before this one was killed", events=("relay.recovered",)),
     Code("RELAY-152", "The relay ended before everything was settled", events=("relay.ended",)),
     Code("RELAY-153", "The grace ran out with posts in flight", events=("relay.cut",)),

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -34,7 +34,13 @@ class OutboxFacade(Store):
         """Distinguishes this process from every other one, also from an earlier one of the same name."""
         self._relay = self._token  # until the first heartbeat brings the name
         self._found_unclean = False
-        self._poll_rate = PollRate(rest_times, asyncio.get_running_loop().time)
+        self._loop = asyncio.get_running_loop()
+        self._poll_rate = PollRate(rest_times, self._loop.time)
+        self._report_change: Callable[[str], None] = lambda _: None
+
+    @override
+    def when_changed(self, changed: Callable[[str], None]) -> None:
+        self._report_change = changed
 
     # --- notifications ----------------------------------------------------------------------------
 

@@ -161,11 +161,20 @@ class MemoryOutbox:
         self._read: dict[RowId, int | None] = {}  # under which fence
         self.broken: StoreError | None = None
         """While set, every call raises it and stores nothing."""
+        self._report_change: Callable[[str], None] = lambda _: None
         self._process = object()
         self._purged = (0.0, RowId(0))
         self._seen = -1
         self._found_unclean = False
         self._closed = False
+
+    def when_changed(self, changed: Callable[[str], None]) -> None:
+        self._report_change = changed
+
+    def replace(self, shelf: Shelf) -> None:
+        """As a restored copy: another store from now on."""
+        self.shelf = shelf
+        self._report_change("a copy was put back")
 
     @property
     def rows(self) -> list[Row]:

@@ -36,11 +36,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class PostgresLocation:
-    """Which database, and what the tables are called there. `where`: the URL as it may be shown."""
+    """Which database, and what the tables are called there. `where`: the URL as it may be shown.
+
+    `accept`: raises StoreError where this server is not to be used.
+    """
 
     url: str
     where: str
     names: TableNames
+    accept: Callable[[Connection], Awaitable[None]] | None = None
 
     async def connect(self) -> Connection:
         """A bare connection that can write, to the first host that grants one. Raises StoreError.
@@ -54,12 +58,24 @@ class PostgresLocation:
         failed: list[StoreError] = []
         for url in urls:
             try:
-                return await self._connect(url, CONNECT_SECONDS / len(urls))
+                return await self._accepted(await self._connect(url, CONNECT_SECONDS / len(urls)))
             except StoreError as error:
                 if error.lasting:
                     raise
                 failed.append(error)
         raise next((error for error in failed if not errors.is_of_a_standby(error)), failed[0])
+
+    async def _accepted(self, connection: Connection) -> Connection:
+        if self.accept is not None:
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await self.accept(connection)
+            except BaseException as error:
+                await close_connection(connection)
+                if isinstance(error, (OSError, *DRIVER_ERRORS)):
+                    raise errors.explain(error, self.where) from error
+                raise
+        return connection
 
     async def _connect(self, url: str, seconds: float) -> Connection:
         try:
@@ -91,6 +107,7 @@ class Database:
         self._verify = verify
         self._free: dict[StoreConnection, float] = {}
         """Since when, in the loop's time."""
+        self._generation = 0
         self._room = asyncio.Semaphore(CONNECTIONS)
         self._closing: set[asyncio.Task[None]] = set()
         self._calls = 0
@@ -152,19 +169,20 @@ class Database:
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[StoreConnection]:
         session = self._take_idle() or await self._open()
+        generation = self._generation
         try:
             yield session
         except BaseException as error:
             if errors.is_lost_statement(error):
                 session.keep_nothing()
             if errors.spares_connection(error):
-                self._put_back(session)
+                self._put_back(session, generation)
             else:
                 self._close_later(session)
                 if isinstance(error, Exception):
                     self._close_idle()  # what ended one connection has mostly ended all
             raise
-        self._put_back(session)
+        self._put_back(session, generation)
 
     def _take_idle(self) -> StoreConnection | None:
         while self._free:
@@ -183,8 +201,14 @@ class Database:
             raise
         return session
 
-    def _put_back(self, session: StoreConnection) -> None:
-        if session.connection.is_closed() or session.connection.is_in_transaction():
+    def reconnect(self) -> None:
+        """Use none of the connections that are open now for a further call."""
+        self._generation += 1
+        self._close_idle()
+
+    def _put_back(self, session: StoreConnection, generation: int) -> None:
+        is_outdated = generation != self._generation
+        if is_outdated or session.connection.is_closed() or session.connection.is_in_transaction():
             self._close_later(session)
         else:
             self._free[session] = self._now()

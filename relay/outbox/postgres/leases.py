@@ -8,6 +8,7 @@ from relay.core.model import RowId, TenantId
 from relay.core.ports import Leases, LeaseStatus
 from relay.outbox.postgres.connection import StoreConnection
 from relay.outbox.postgres.database import Database
+from relay.outbox.postgres.identity import StoreIdentity
 from relay.outbox.postgres.tenants import notify
 
 _KEPT_SECONDS = 24 * 3600.0  # a process that did not renew for so long is deleted
@@ -20,6 +21,11 @@ ON CONFLICT (token) DO UPDATE SET relay = excluded.relay, until = excluded.until
 _ALIVE = "SELECT DISTINCT relay FROM relay_holders WHERE until > clock_timestamp()"
 
 _HELD = "SELECT tenant_id, fence FROM relay_leases WHERE token = $1"
+
+# What a lagging copy says of leases is out of date. Whoever held one in the store before has stopped by then.
+_IS_UNSETTLED = """
+SELECT EXISTS (SELECT FROM relay_identity WHERE changed_at > clock_timestamp() - make_interval(secs => $1))
+"""
 
 # `dead` is locked against its renewal: either the holder renews first, and keeps its leases, or it finds them
 # taken when it renews. A token in a lease always has its holder's row.
@@ -45,10 +51,22 @@ _SWEEP = "DELETE FROM relay_holders WHERE until < clock_timestamp() - make_inter
 
 
 class PostgresLeases(Leases):
-    """`ports.Leases` on the outbox's tables. `relay`: this process' name, as its heartbeat has it by now."""
+    """`ports.Leases` on the outbox's tables. `relay`: this process' name, as its heartbeat has it by now.
 
-    def __init__(self, database: Database, token: str, seconds: float, relay: Callable[[], str]) -> None:
-        self._database, self._token, self._seconds, self._relay = database, token, seconds, relay
+    After the store changed, nobody takes a lease for as long as one lasts: the new store may not know who
+    holds it. A process keeps those that it held, if the new store knows them.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        identity: StoreIdentity,
+        token: str,
+        seconds: float,
+        relay: Callable[[], str],
+    ) -> None:
+        self._database, self._identity = database, identity
+        self._token, self._seconds, self._relay = token, seconds, relay
         self.fences: dict[TenantId, int] = {}
         """Of the leases that this process holds, as it last knew."""
         self.in_use = False
@@ -65,6 +83,7 @@ class PostgresLeases(Leases):
         name = self._relay()
 
         async def beat(session: StoreConnection) -> LeaseStatus:
+            await self._identity.check(session)
             await session.execute(_BEAT, self._token, name, self._seconds)
             alive = frozenset(row["relay"] for row in await session.fetch(_ALIVE))
             self.fences = await self._held(session)
@@ -78,6 +97,8 @@ class PostgresLeases(Leases):
         wanted = sorted({TenantId(tenant.upper()) for tenant in tenants})
 
         async def take(session: StoreConnection) -> frozenset[TenantId]:
+            if await session.fetchval(_IS_UNSETTLED, self._seconds):
+                return frozenset()
             await session.execute(_TAKE, self._token, wanted)
             self.fences = await self._held(session)
             return frozenset(wanted) & self.fences.keys()
@@ -123,6 +144,10 @@ class ReadFences:
     """Under which lease each row was read that may still be settled: its fence then."""
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """The fences of another store mean nothing: what was read is settled under the lease as it is now."""
         self._fences: dict[RowId, int] = {}
         self._rows: dict[TenantId, Set[RowId]] = {}
 

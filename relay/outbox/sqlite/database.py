@@ -9,19 +9,22 @@ import os
 import sqlite3
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import update_wrapper
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from relay.core.ports import CALL_SECONDS, StoreError
 from relay.outbox.payload_digest import sha256
 from relay.outbox.sqlite import errors, schema
+from relay.outbox.sqlite.identity import StoreIdentity
 
 _JOURNAL_BYTES = 64 * 1024 * 1024  # a write-ahead log that grew in a burst shrinks to this
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Identity = tuple[int, int]
+Transaction = Callable[[sqlite3.Connection], AbstractContextManager[None]]
 
 
 def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
@@ -54,10 +57,10 @@ def identity(path: Path) -> Identity | None:
 class Channel:
     """One thread and its connection. Every call is one transaction, in the order of the calls."""
 
-    def __init__(self, path: Path, begin: Literal["BEGIN", "BEGIN IMMEDIATE"]) -> None:
+    def __init__(self, path: Path, name: str, transaction: Transaction) -> None:
         self._path = path
-        self._begin = begin
-        self._executor = ThreadPoolExecutor(1, "outbox-writer" if "IMMEDIATE" in begin else "outbox-reader")
+        self._transaction = transaction
+        self._executor = ThreadPoolExecutor(1, name)
         self._connection: sqlite3.Connection | None = None
         self._opened: Identity | None = None
         self._closed = False
@@ -95,9 +98,8 @@ class Channel:
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             connection = self._get_connection()
-            connection.execute(self._begin)
-            result = work(connection)
-            connection.execute("COMMIT")
+            with self._transaction(connection):
+                result = work(connection)
         except sqlite3.Error as error:
             self._roll_back(reconnect=errors.ends_connection(error))
             raise errors.explain(error, self._path) from error
@@ -148,10 +150,10 @@ class Channel:
 class Database:
     """The file's two channels."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, identity: StoreIdentity) -> None:
         self.path = path
-        self._writer = Channel(path, "BEGIN IMMEDIATE")
-        self._reader = Channel(path, "BEGIN")
+        self._writer = Channel(path, "outbox-writer", identity.writing)
+        self._reader = Channel(path, "outbox-reader", identity.reading)
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """One durable transaction."""

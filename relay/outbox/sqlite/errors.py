@@ -26,7 +26,8 @@ def code(error: sqlite3.Error) -> int:
 
 def ends_connection(error: sqlite3.Error) -> bool:
     """Whether the connection must not be used again: the next call opens a new one."""
-    return code(error) in _ENDS_CONNECTION or code(error) == -1
+    is_other_schema = code(error) == sqlite3.SQLITE_ERROR and "no such" in str(error)  # which one: `verify`
+    return code(error) in _ENDS_CONNECTION or code(error) == -1 or is_other_schema
 
 
 def explain(error: sqlite3.Error, path: Path) -> StoreError:

@@ -1,6 +1,7 @@
 """The outbox on SQLite: `ports.Store` on one file. A call is a transaction in a thread."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence, Set
 from functools import partial
@@ -20,6 +21,7 @@ from relay.outbox.sqlite import settle as writes
 from relay.outbox.sqlite.change_watch import ChangeWatch
 from relay.outbox.sqlite.database import Database, reading, writing
 from relay.outbox.sqlite.file_lock import FileLock
+from relay.outbox.sqlite.identity import StoreIdentity
 from relay.outbox.sqlite.transfer import SqliteTransfer
 from relay.outbox.values import PendingFilter
 
@@ -36,12 +38,21 @@ class SqliteOutbox(OutboxFacade):
 
     def __init__(self, path: Path, lock: FileLock | None, *, purging: bool) -> None:
         super().__init__(rest_times=_REST_TIMES, purging=purging)
-        self._database = Database(path)
+        self._database = Database(path, StoreIdentity(None if lock is None else self._notice_change))
         self._lock = lock
         self._watch: ChangeWatch | None = None
         self._purge = writes.PayloadPurge()
         self.transfer = SqliteTransfer(self._database)
         """The rows as they are, to be copied."""
+
+    def _notice_change(self) -> None:
+        """Called in a thread of the database."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._change)
+
+    def _change(self) -> None:
+        self._purge = writes.PayloadPurge()  # what was purged before may be there again
+        self._report_change("the file holds another outbox, or an earlier copy of this one")
 
     # --- messages ---------------------------------------------------------------------------------
 
