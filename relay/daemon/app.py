@@ -189,6 +189,7 @@ class Relay:
         hint = "check what applications committed last: what the new store does not have is not sent"
         self._telemetry.log.warning("outbox.changed", reason=reason, hint=hint)
         self._workers.begin_anew()
+        self._telemetry.states.rewrite()
 
     def _components(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What runs until the end, by the name that the log and /livez use."""

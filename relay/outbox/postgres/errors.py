@@ -108,9 +108,9 @@ def silent(where: str, seconds: float) -> StoreError:
 def replaced(where: str, found: int, newest: int) -> StoreError:
     """A primary of an older timeline than one that was seen: two servers of a cluster accept writes."""
     return StoreError(
-        f"the outbox {where}: this server writes timeline {found}, and its cluster was seen on timeline {newest}, "
-        "so it is a primary that was replaced; stop it, or make it a standby of the new one; if it was "
-        "restored on purpose, restart the relay"
+        f"the outbox {where}: this server writes timeline {found}, and its cluster was seen on timeline "
+        f"{newest}, so it is a primary that was replaced; stop it, or make it a standby of the new one; "
+        "if it was restored on purpose, restart the relay"
     )
 
 
