@@ -188,6 +188,7 @@ class Relay:
         """The outbox is another one than before."""
         hint = "check what applications committed last: what the new store does not have is not sent"
         self._telemetry.log.warning("outbox.changed", reason=reason, hint=hint)
+        self._telemetry.meters.outbox_changes.add(())
         self._workers.begin_anew()
         self._telemetry.states.rewrite()
 
