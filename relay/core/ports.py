@@ -32,11 +32,13 @@ class StoreError(Exception):
     """The call failed; nothing of it was stored. The text gives what happened, where, and the hint.
 
     `lasting`: waiting will not help (not an outbox, wrong schema); otherwise it is worth trying again.
+    `answer_lost`: the store may have done it nevertheless, for its answer to the call never came.
     """
 
-    def __init__(self, text: str, *, lasting: bool = False) -> None:
+    def __init__(self, text: str, *, lasting: bool = False, answer_lost: bool = False) -> None:
         super().__init__(text)
         self.lasting = lasting
+        self.answer_lost = answer_lost
 
 
 class ConflictError(Exception):
@@ -48,6 +50,15 @@ class ConflictError(Exception):
             "enqueue the changed document under a new id"
         )
         self.tenant, self.message_id = tenant, message_id
+
+
+@dataclass(frozen=True, slots=True)
+class StoreIncident:
+    """Something that is wrong with a store though calls succeed. `kind`: as in the log's incidents."""
+
+    kind: str
+    detail: str
+    hint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +137,18 @@ class Outbox(Protocol):
         """Close files and connections; running calls end first."""
 
 
+@dataclass(frozen=True, slots=True)
+class RestoredBackup:
+    """The outbox is older than when a relay last used it: a backup was put in its place.
+
+    `sent_again`: how many messages that were delivered since may be sent again; None: unknown. `exact`: not
+    more than that, besides what was in flight at the last end.
+    """
+
+    sent_again: int | None
+    exact: bool
+
+
 class Housekeeping(Protocol):
     """Heartbeats, live tenant states, retention. Every call may raise StoreError."""
 
@@ -140,6 +163,9 @@ class Housekeeping(Protocol):
 
     async def unclean(self) -> bool:
         """Whether an earlier relay ended without `leave`, so that some posts may go out again. Asked once."""
+
+    async def restored(self) -> RestoredBackup | None:
+        """Whether a backup was put in its place since a relay last used it. Asked once."""
 
     async def prune(self, older_than: float, limit: int) -> int:
         """Delete at most `limit` rows settled more than `older_than` s ago (delivered, dropped); how many."""
@@ -156,6 +182,9 @@ class Housekeeping(Protocol):
 
         Bulk actions without progress for an hour are marked as failed on this occasion.
         """
+
+    async def incidents(self) -> Sequence[StoreIncident]:
+        """What is wrong with the store itself now, at most one of each kind; cheap at any backlog."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ _OUTAGE = frozenset({"initialising", "pinging", "backing-off"})
 class TenantStates:
     """What each tenant of this process does now. `wall`: the time of day."""
 
-    def __init__(self, outbox: Housekeeping, wall: Callable[[], datetime]) -> None:
-        self._outbox, self._wall = outbox, wall
+    def __init__(self, wall: Callable[[], datetime]) -> None:
+        self._wall = wall
         self._current: dict[TenantId, TenantState] = {}
         self._unwritten: set[TenantId] = set()
         self._changed = asyncio.Event()
@@ -57,7 +57,7 @@ class TenantStates:
         self._unwritten.update(self._current)
         self._changed.set()
 
-    async def run(self) -> None:
+    async def run(self, outbox: Housekeeping) -> None:
         """Write what changed, for ever. What could not be written is kept for the next attempt."""
         while True:
             await self._changed.wait()
@@ -65,7 +65,7 @@ class TenantStates:
             tenants = list(self._unwritten)
             self._unwritten.clear()
             try:
-                await self._outbox.report([self._current[tenant] for tenant in tenants])
+                await outbox.report([self._current[tenant] for tenant in tenants])
             except BaseException:
                 self._unwritten.update(tenant for tenant in tenants if tenant in self._current)
                 self._changed.set()

@@ -26,6 +26,7 @@ class Prefetch:
         self._enough = max(BATCH_MESSAGES // 2, 2 * rules.max_in_flight)
         self._has_arrivals = True
         self._fruitless: frozenset[Lane] | None = None
+        """Nothing more waits while these lanes are closed; None: that is not known."""
         self._next_selective = 0.0
         self._queued_at: dict[RowId, float] = {}
         self.is_reading = False
@@ -88,7 +89,7 @@ class Prefetch:
             self._fruitless = None
             return
         self._remember(found, plan.known, ended)
-        self._fruitless = None if is_full else plan.closed
+        self._fruitless = None if is_full else self._lanes.closed
         self._tasks.wake()  # these messages need not wait for the second query
         if not is_full:
             await self._read_unaccepted(accepted)

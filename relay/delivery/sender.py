@@ -95,6 +95,10 @@ class Sender:
         """Documents that wait and are not accepted, as far as is known."""
         return self._backlog.prefetch.unaccepted
 
+    async def ask_documents(self) -> Answer:
+        """What ION accepts, as ION itself answers."""
+        return await self._poll.ask()
+
     # --- performing Send ------------------------------------------------------------------------
 
     async def perform(self, state: Send) -> State:

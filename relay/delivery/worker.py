@@ -104,7 +104,8 @@ class Worker:
             case Initialise():
                 self._telemetry.report("initialising", "", None)
                 after = partial(protocol.after_initialise, state)
-                return await self._get(after, ion.ping, ion.versions, ion.accepted_documents) or state
+                documents = self._sender.ask_documents
+                return await self._get(after, ion.ping, ion.versions, documents) or state
             case Ping():
                 self._telemetry.report("pinging", "", None)
                 return await self._get(partial(protocol.after_ping, state), ion.ping, ion.versions) or state

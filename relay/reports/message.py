@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, assert_never
 
-from relay.core.admin import Filter, Record
-from relay.core.model import MessageId, Ordering, TenantId
+from relay.core.admin import Record
+from relay.core.model import MessageId, TenantId
 from relay.observability import error_codes
+from relay.reports.delays import READ_LIMIT, blocker
 from relay.reports.overview import Configured, Overview, ReportStore, read_overview
 from relay.reports.times import instant
 from relay.reports.wait_reasons import WaitContext, WaitReason, message_wait_reasons
@@ -121,13 +122,7 @@ async def read_messages(
 
 async def _context(record: Record, outbox: ReportStore, overview: Overview) -> WaitContext:
     context = overview.wait_context(record.tenant_id)
-    return replace(context, head=await _head(record, outbox, context.ordering or "key"))
-
-
-async def _head(record: Record, outbox: ReportStore, ordering: Ordering) -> Record | None:
-    if record.state != "pending" or ordering == "none":
-        return None
-    if ordering == "key":
-        return await outbox.lane_head(record)
-    first = await outbox.find(Filter(record.tenant_id, state="pending"), 1)
-    return first[0] if first and first[0].row < record.row else None
+    if record.state != "pending":
+        return context
+    before = await outbox.before(record, context.ordering or "key", context.not_accepted, READ_LIMIT)
+    return replace(context, ahead=blocker(before, context.now))

@@ -12,6 +12,7 @@ from relay.core.model import (
     Draft,
     Message,
     MessageId,
+    Ordering,
     OrderingKey,
     Parked,
     Released,
@@ -218,21 +219,27 @@ async def test_show_gives_several_where_tenants_use_the_same_id(store: Store) ->
     assert await store.show(MessageId("other"), None) == []
 
 
-async def test_ahead_is_the_head_of_the_lane_over_all_documents(store: Store) -> None:
+async def test_before_a_message_are_those_of_its_lane_over_all_documents(store: Store) -> None:
     await store.add([draft("1", key=K1), draft("2", SHIPMENT, key=K1), draft("3", key=K1)])
     await store.add(
         [draft("-1", SHIPMENT), draft("-2"), draft("other", key=K2), draft("theirs", tenant=GLOBEX)]
     )
     records = {record.message_id: record for record in await store.find(Filter(), 100)}
 
-    async def ahead(name: str) -> str | None:
-        head = await store.lane_head(records[MessageId(name)])
-        return None if head is None else head.message_id
+    async def before(name: str, ordering: Ordering = "key", *skipped: DocumentName, limit: int = 9) -> str:
+        found = await store.before(records[MessageId(name)], ordering, skipped, limit)
+        return " ".join(record.message_id for record in found)
 
-    assert [await ahead(name) for name in ("1", "2", "3")] == [None, "1", "1"]
-    assert [await ahead(name) for name in ("-1", "-2", "other", "theirs")] == [None, "-1", None, None]
+    assert [await before(name) for name in ("1", "2", "3")] == ["", "1", "1 2"]
+    assert [await before(name) for name in ("-1", "-2", "other", "theirs")] == ["", "-1", "", ""]
+    assert await before("3", "key", SHIPMENT) == "1"
+    assert await before("3", limit=1) == "1"
+    assert [await before(name, "none") for name in ("3", "-2")] == ["", ""]
+    assert await before("other", "tenant") == "1 2 3 -1 -2"
+    assert await before("other", "tenant", SHIPMENT, limit=2) == "1 3"
+    assert await before("theirs", "tenant") == ""
     await store.settle([(records[MessageId("1")].row, Parked("x"))])
-    assert await ahead("3") == "2"
+    assert await before("3") == "2"
 
 
 # --- deciding -------------------------------------------------------------------------------------

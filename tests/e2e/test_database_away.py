@@ -361,3 +361,29 @@ async def test_a_primary_that_becomes_read_only_under_the_relay_is_waited_out(
     assert {taken.message_id for taken in sandbox.messages()} == ids
     assert sandbox.record.sent_twice() == []
     assert len(complaints(relay)) <= REPORTED_AGAIN
+
+
+# --- its sequences are behind ---------------------------------------------------------------------------
+
+
+async def test_an_identity_that_lags_behind_is_one_incident_until_an_upgrade_corrects_it(
+    server: Server, sandbox: Sandbox, station: Station
+) -> None:
+    """As after a restore by logical replication; the relay runs all the time and delivers what is there."""
+    ids = await enqueue(server.url, 5)
+    async with connected(server.url) as connection:
+        await connection.execute("ALTER TABLE relay_outbox ALTER COLUMN id RESTART")
+    relay = station.start()
+    opened = await station.event(relay, "incident.opened", kind="identity")
+    assert opened["code"] == "RELAY-159"
+    enqueued = ("enqueue", "--tenant", TENANT, "--document", DOCUMENT, "-")
+    refused = await station.command(*enqueued, stdin=b"<order/>")
+    assert refused.code == 1
+    assert "relay outbox upgrade" in refused.err
+    corrected = await station.command("outbox", "upgrade")
+    assert "the next id of relay_outbox would be" in corrected.out
+    await station.event(relay, "incident.resolved", within=LONGER, kinds=["identity"])
+    ids |= await enqueue(server.url, 5)
+    await until_settled(server.url)
+    assert {taken.message_id for taken in sandbox.messages()} == ids
+    assert len(relay.said("incident.opened", kind="identity")) == 1

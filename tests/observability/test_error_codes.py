@@ -39,6 +39,7 @@ GIVEN = {
     "RELAY-162": ("settings.refused",),
     "RELAY-163": ("tenant.missed",),
     "RELAY-164": ("traces",),
+    "RELAY-165": ("log.dropped",),
     "RELAY-171": ("tenant.delayed",),
     "RELAY-172": (),
     "RELAY-173": (),

@@ -168,8 +168,13 @@ class OutboxMachine(RuleBasedStateMachine):
     def show(self, message_id: MessageId) -> None:
         async def ask(store: SqliteOutbox | MemoryOutbox) -> Any:
             records = await store.show(message_id, None)
-            heads = [await store.lane_head(record) for record in records]
-            return [as_seen(record) for record in records], [head and head.message_id for head in heads]
+            before = [
+                await store.before(record, ordering, skipped, 3)
+                for record in records
+                for ordering in ("key", "tenant", "none")
+                for skipped in (set[DocumentName](), {DocumentName("B")})
+            ]
+            return [as_seen(record) for record in records], [list(map(as_seen, each)) for each in before]
 
         self.both(ask)
 

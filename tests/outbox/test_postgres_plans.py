@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -100,9 +101,11 @@ async def test_counts_and_the_head_of_a_lane_are_found_along_an_index(session: E
     counts = await admin_queries.counts(session)
     assert counts[RARE].pending == 3
     assert session.taken() == {"lanes", "keyed"}
-    last = RowId(100_000)
+    (record,) = await admin_queries.find(session, Filter(RARE), 1)
+    session.taken()
     for key in (None, OrderingKey("k2")):
-        assert len(await selection.lane_head(session, ACME, key, last)) == 1
+        behind = replace(record, tenant_id=ACME, row=RowId(100_000), ordering_key=key)
+        assert len(await selection.lane_before(session, behind, (), 1)) == 1
         assert session.taken() == {"lanes"}
 
 

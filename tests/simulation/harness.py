@@ -224,6 +224,12 @@ class World:
         row = self.outbox.insert(Draft(ACME, document, b"<doc/>", ordering_key=ordering))
         return next(one.message_id for one in self.outbox.rows if one.row == row)
 
+    def send_later(self, waits: Mapping[str, float]) -> None:
+        """These messages, which the relay has not read yet, may not be sent for so many seconds."""
+        for row in self.outbox.rows:
+            if row.message_id in waits:
+                row.not_before = EPOCH + self.now() + waits[row.message_id]
+
     # --- results ------------------------------------------------------------------------
 
     def rows(self, state: str) -> list[str]:

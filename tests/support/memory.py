@@ -9,7 +9,7 @@ import contextlib
 import json
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, assert_never
@@ -39,6 +39,7 @@ from relay.core.model import (
     LogicalId,
     Message,
     MessageId,
+    Ordering,
     OrderingKey,
     Parked,
     Released,
@@ -48,7 +49,16 @@ from relay.core.model import (
     TenantState,
     classic_message_id,
 )
-from relay.core.ports import RELAY, ConflictError, Control, Mode, Notification, StoreError
+from relay.core.ports import (
+    RELAY,
+    ConflictError,
+    Control,
+    Mode,
+    Notification,
+    RestoredBackup,
+    StoreError,
+    StoreIncident,
+)
 from relay.outbox.bulk import ABANDONED_SECONDS, ACTIONS, run_to_end, states_of, summary
 from relay.outbox.payload_digest import fingerprint, sha256
 from tests.support.leases import MemoryLeases, Register
@@ -444,6 +454,22 @@ class MemoryOutbox:
         await self._turn()
         return sum(len(row.payload) for row in self.rows)
 
+    async def log_bytes(self) -> int | None:
+        await self._turn()
+        return None
+
+    async def notification_queue(self) -> float | None:
+        await self._turn()
+        return None
+
+    async def incidents(self) -> Sequence[StoreIncident]:
+        await self._turn()
+        return ()
+
+    async def restored(self) -> RestoredBackup | None:
+        await self._turn()
+        return None
+
     async def relays(self) -> Sequence[RelayBeat]:
         await self._turn()
         return [
@@ -462,12 +488,18 @@ class MemoryOutbox:
         await self._turn()
         return [_record(row) for row in self._select(Filter(tenant=tenant, ids=(message_id,)))]
 
-    async def lane_head(self, record: Record) -> Record | None:
+    async def before(
+        self, record: Record, ordering: Ordering, skipped: Collection[DocumentName], limit: int
+    ) -> Sequence[Record]:
         await self._turn()
-        for row in self._pending(record.tenant_id):
-            if row.ordering_key == record.ordering_key and row.row < record.row:
-                return replace(_record(row), history=())
-        return None
+        before = [
+            replace(_record(row), history=())
+            for row in self._pending(record.tenant_id)
+            if row.row < record.row
+            and row.document_name not in skipped
+            and (ordering == "tenant" or row.ordering_key == record.ordering_key)
+        ]
+        return [] if ordering == "none" else before[:limit]
 
     async def payload(self, row: RowId, limit: int) -> bytes | None:
         await self._turn()

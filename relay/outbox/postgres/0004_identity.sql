@@ -34,4 +34,45 @@ END $$;
 
 -- == Notifications ==
 
+-- A notification that finds the server's queue full fails its transaction, at the commit, where nobody can catch it.
+-- So none is sent while the queue is more than half full, as where a session listens and does not read: relays poll.
+CREATE OR REPLACE FUNCTION relay_outbox_inserted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    INSERT INTO relay_counts (tenant_id, pending, delivered, parked, dropped)
+        SELECT pg_catalog.upper(tenant_id),
+               pg_catalog.count(*) FILTER (WHERE state = 'pending'),
+               pg_catalog.count(*) FILTER (WHERE state = 'delivered'),
+               pg_catalog.count(*) FILTER (WHERE state = 'parked'),
+               pg_catalog.count(*) FILTER (WHERE state = 'dropped')
+        FROM added GROUP BY pg_catalog.upper(tenant_id);
+    -- A hint without content: at most one a transaction. Off with: ALTER DATABASE … SET relay.notify = off
+    IF FOUND AND coalesce(pg_catalog.current_setting('relay.notify', true), 'on') <> 'off'
+            AND pg_catalog.pg_notification_queue_usage() < 0.5 THEN
+        PERFORM pg_catalog.pg_notify('relay_outbox', '');
+    END IF;
+    RETURN NULL;
+END $$;
+
+DO $$
+BEGIN
+    EXECUTE pg_catalog.format('ALTER FUNCTION %I() SET search_path TO pg_catalog, %I, pg_temp',
+                              'relay_outbox_inserted', pg_catalog.current_schema());
+END $$;
+
+-- Whoever may change messages may see whether the ids that the sequences generate are behind those in the tables.
+DO $$
+DECLARE allowed record;
+BEGIN
+    FOR allowed IN
+        SELECT CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(grantee)) END
+               AS role, sequence
+        FROM pg_catalog.pg_class CROSS JOIN LATERAL pg_catalog.aclexplode(relacl)
+             CROSS JOIN pg_catalog.unnest(ARRAY[
+                 'relay_outbox_id_seq', 'relay_history_id_seq', 'relay_audit_id_seq']) AS sequence
+        WHERE oid = pg_catalog.to_regclass('relay_outbox') AND grantee <> relowner AND privilege_type = 'UPDATE'
+    LOOP
+        EXECUTE pg_catalog.format('GRANT SELECT ON SEQUENCE %I TO %s', allowed.sequence, allowed.role);
+    END LOOP;
+END $$;
+
 INSERT INTO relay_schema (version, works_with) VALUES (4, 1) ON CONFLICT (version) DO NOTHING;

@@ -27,9 +27,9 @@ def schema_of(location: OutboxLocation) -> str:
     return schema.ddl(_locate(location).names)
 
 
-async def upgrade_database(location: OutboxLocation) -> None:
-    """Create the tables or bring them up to date."""
-    await schema.upgrade(_locate(location))
+async def upgrade_database(location: OutboxLocation) -> list[str]:
+    """Create the tables or bring them up to date; what else was corrected."""
+    return await schema.upgrade(_locate(location))
 
 
 def _locate(location: OutboxLocation) -> PostgresLocation:

@@ -1,16 +1,16 @@
 """What operators read, on PostgreSQL: counts, messages with their history, previews of bulk actions."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import get_args
+from typing import assert_never, get_args
 
 from relay.core.admin import AGES, FIRST, Action, Count, Filter, MessageState, Preview, QueueAges, Record
-from relay.core.model import DocumentName, MessageId, RowId, TenantId
+from relay.core.model import DocumentName, MessageId, Ordering, RowId, TenantId
 from relay.outbox.bulk import states_of
-from relay.outbox.postgres import selection
+from relay.outbox.postgres import due, selection
 from relay.outbox.postgres.connection import StoreConnection, utc
-from relay.outbox.values import EXAMINED, History, message_record
+from relay.outbox.values import EXAMINED, History, PendingFilter, message_record
 
 _OLDEST_EXAMINED = 5
 """Rows a document and lane kind; a retried one is queued anew at its old place and may hide older ones."""
@@ -114,11 +114,27 @@ async def show(session: StoreConnection, message_id: MessageId, tenant: TenantId
     return await _records(session, ids, histories)
 
 
-async def lane_head(session: StoreConnection, record: Record) -> Record | None:
-    """The head of its lane, over all documents, if that is another message."""
-    head = await selection.lane_head(session, record.tenant_id, record.ordering_key, record.row)
-    found = await _records(session, head)
-    return found[0] if found else None
+async def before(
+    session: StoreConnection,
+    record: Record,
+    ordering: Ordering,
+    skipped: Collection[DocumentName],
+    limit: int,
+) -> Sequence[Record]:
+    """The pending messages before it in its lane."""
+    match ordering:
+        case "none":
+            return []
+        case "tenant":
+            wanted = (await due.documents(session, record.tenant_id)).difference(skipped)
+            everything = PendingFilter(frozenset(), frozenset(), limit)
+            first = await due.pending_ids(session, record.tenant_id, wanted, everything)
+            ids = [row for row in first if row < record.row]
+        case "key":
+            ids = await selection.lane_before(session, record, skipped, limit)
+        case _:
+            assert_never(ordering)
+    return await _records(session, ids)
 
 
 async def payload(session: StoreConnection, row: RowId, limit: int) -> bytes | None:

@@ -150,7 +150,7 @@ class Database:
         except TimeoutError as error:
             # The server may have fallen silent on all connections that were idle since then.
             self._close_idle(before=began)
-            raise errors.explain(error, self.location.where) from error
+            raise errors.explain_call(error, self.location.where) from error
         finally:
             self._calls -= 1
             if not self._calls:
@@ -163,7 +163,7 @@ class Database:
                     return await work(session)
             except (OSError, *DRIVER_ERRORS) as error:
                 if last or not errors.is_passing(error):
-                    raise errors.explain(error, self.location.where) from error
+                    raise errors.explain_call(error, self.location.where) from error
         raise AssertionError
 
     @contextlib.asynccontextmanager

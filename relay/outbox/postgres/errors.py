@@ -8,6 +8,9 @@ DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Internal
 
 _CLASS = 2  # the first characters of an SQLSTATE are its class
 
+_NO_ANSWER = ("08", "57P", "40003")
+"""The connection ended, whoever ended it: what became of its transaction is not known."""
+
 _SPARING = frozenset({"21", "22", "23", "26", "40", "42", "55"})
 
 _BY_STATE = {
@@ -34,6 +37,8 @@ _LASTING_BY_STATE = {
     "42P01": "it holds no outbox, or not all of it; create it with: relay outbox upgrade",
     "42703": "its outbox is of another version; bring it up to date with: relay outbox upgrade",
 }
+
+_KEYS_OF_IDENTITIES = ("outbox_pkey", "history_pkey", "audit_pkey")
 
 _UNREACHABLE = "check that it runs and that this machine reaches it; the relay resumes automatically"
 
@@ -69,6 +74,11 @@ def explain(error: BaseException, where: str) -> StoreError:
             return error
         case asyncpg.TargetServerAttributeNotMatched():
             return StoreError(f"the outbox {where}: {_BY_STATE['25006']}")
+        case asyncpg.UniqueViolationError() if (error.constraint_name or "").endswith(_KEYS_OF_IDENTITIES):
+            return StoreError(
+                f"the outbox {where} generated an id that is in use: its sequence lags behind, as after a "
+                f"restore; run, as the owner of the tables: relay outbox upgrade ({_text_of(error)})"
+            )
         case asyncpg.PostgresError() if error.sqlstate in _LASTING_BY_STATE:
             return StoreError(
                 f"the outbox {where}: {_LASTING_BY_STATE[error.sqlstate]} ({_text_of(error)})", lasting=True
@@ -89,6 +99,14 @@ def explain(error: BaseException, where: str) -> StoreError:
             )
         case _:
             return StoreError(f"the outbox {where} cannot be reached; {_UNREACHABLE} ({_text_of(error)})")
+
+
+def explain_call(error: BaseException, where: str) -> StoreError:
+    """The same for a call on an open connection: the server may have done it, and its answer be lost."""
+    explained = explain(error, where)
+    answered = isinstance(error, asyncpg.PostgresError) and not (error.sqlstate or "").startswith(_NO_ANSWER)
+    explained.answer_lost = not answered
+    return explained
 
 
 def unreadable_url(where: str) -> StoreError:

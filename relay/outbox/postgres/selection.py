@@ -7,10 +7,10 @@ perhaps through the whole table: hence `a <= x AND (a, id) > (x, after)`, which 
 old statistics of just this value; a condition that a null makes true is not planned at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from relay.core.admin import FIRST, Filter, MessageState, Moment
-from relay.core.model import OrderingKey, RowId, TenantId
+from relay.core.admin import FIRST, Filter, MessageState, Moment, Record
+from relay.core.model import DocumentName, RowId
 from relay.outbox.postgres.connection import StoreConnection, utc
 from relay.outbox.values import EXAMINED, RowPage, page_of
 
@@ -114,18 +114,18 @@ WHERE $1::text < $2::text AND ($3::text IS NULL OR document_name = $3)
 ORDER BY id LIMIT $5
 """
 
-_LANE_HEAD = f"""
+_LANE_BEFORE = f"""
 {HEADS}
 SELECT found.id FROM head CROSS JOIN LATERAL (
     SELECT id FROM relay_outbox
     WHERE state = 'pending' AND upper(tenant_id) = head.tenant AND document_name = head.document
       AND ordering_key {{lane}} AND id < $3
-    ORDER BY ordering_key, id LIMIT 1
-) found ORDER BY found.id LIMIT 1
+    ORDER BY ordering_key, id LIMIT $5
+) found WHERE head.document <> ALL ($4::text[]) ORDER BY found.id LIMIT $5
 """  # noqa: S608
 
-_LANE_HEAD_IN_COMMON_LANE = _LANE_HEAD.format(lane="IS NULL")
-_LANE_HEAD_KEYED = _LANE_HEAD.format(lane="BETWEEN $4 AND $4")
+_COMMON_LANE_BEFORE = _LANE_BEFORE.format(lane="IS NULL")
+_KEYED_LANE_BEFORE = _LANE_BEFORE.format(lane="BETWEEN $6 AND $6")
 
 
 async def moment(session: StoreConnection) -> Moment:
@@ -206,13 +206,14 @@ async def select(
     return sorted(found)[:limit]
 
 
-async def lane_head(
-    session: StoreConnection, tenant: TenantId, key: OrderingKey | None, before: RowId
+async def lane_before(
+    session: StoreConnection, record: Record, skipped: Collection[DocumentName], limit: int
 ) -> list[RowId]:
-    """The lowest pending row of the tenant's lane, over all documents, if it is lower than `before`."""
-    if key is None:
-        return await _ids(session, _LANE_HEAD_IN_COMMON_LANE, tenant, tenant, before)
-    return await _ids(session, _LANE_HEAD_KEYED, tenant, tenant, before, key)
+    """The lowest pending rows of the lane of its ordering key, over all documents but the skipped ones."""
+    values = (record.tenant_id, record.tenant_id, record.row, list(skipped), limit)
+    if record.ordering_key is None:
+        return await _ids(session, _COMMON_LANE_BEFORE, *values)
+    return await _ids(session, _KEYED_LANE_BEFORE, *values, record.ordering_key)
 
 
 async def _ids(session: StoreConnection, statement: str, *values: object) -> list[RowId]:

@@ -23,7 +23,7 @@ from relay.core.ports import Mode, Notification
 from relay.outbox.facade import OutboxFacade
 from relay.outbox.postgres import admin_queries as queries
 from relay.outbox.postgres import audit as audit_log
-from relay.outbox.postgres import bulk, schema, selection, tenants
+from relay.outbox.postgres import bulk, schema, selection, store_incidents, tenants
 from relay.outbox.postgres import due as due_rows
 from relay.outbox.postgres import settle as writes
 from relay.outbox.postgres.change_watch import ChangeWatch
@@ -154,6 +154,7 @@ class PostgresOutbox(OutboxFacade):
 
     prune = writing(writes.prune)
     prune_audit = writing(audit_log.prune)
+    incidents = reading(store_incidents.incidents)
     _beat = writing(tenants.beat)
     _sweep = writing(tenants.sweep)
 
@@ -197,9 +198,10 @@ class PostgresOutbox(OutboxFacade):
     states = reading(tenants.states)
     relays = reading(tenants.relays)
     size = reading(queries.size)
+    notification_queue = reading(store_incidents.notification_queue)
     find = reading(queries.find)
     show = reading(queries.show)
-    lane_head = reading(queries.lane_head)
+    before = reading(queries.before)
     payload = reading(queries.payload)
     queue_ages = reading(queries.queue_ages)
     preview = reading(queries.preview)

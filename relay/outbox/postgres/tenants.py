@@ -8,6 +8,7 @@ from relay.core.model import TenantId, TenantState
 from relay.core.ports import RELAY, Control, Notification
 from relay.outbox.postgres import audit
 from relay.outbox.postgres.connection import StoreConnection, utc
+from relay.outbox.postgres.store_incidents import NOTIFY_BELOW
 from relay.outbox.values import ALIVE_SECONDS, HeartbeatRow, relay_beats, tenant_states
 
 _PENDING = """
@@ -32,8 +33,11 @@ SELECT tenant, 1 FROM unnest($1::text[]) AS wanted (tenant) ORDER BY tenant
 ON CONFLICT (tenant_id) DO UPDATE SET revision = relay_tenants.revision + 1
 """
 
-_NOTIFY = """
-SELECT pg_notify('relay_outbox', $1) WHERE coalesce(current_setting('relay.notify', true), 'on') <> 'off'
+# Like the one that an INSERT sends: none where the queue is so full that it might fail the transaction.
+_NOTIFY = f"""
+SELECT pg_notify('relay_outbox', $1)
+WHERE coalesce(current_setting('relay.notify', true), 'on') <> 'off'
+  AND pg_notification_queue_usage() < {NOTIFY_BELOW}
 """
 
 _PAUSED = "UPDATE relay_tenants SET paused = $1 WHERE tenant_id = $2"

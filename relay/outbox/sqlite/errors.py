@@ -17,6 +17,8 @@ _ENDS_CONNECTION = frozenset(
     | {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_MISUSE}
 )
 
+_PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
+
 
 def code(error: sqlite3.Error) -> int:
     """The primary result code; -1 where the error is the driver's own."""
@@ -28,6 +30,12 @@ def ends_connection(error: sqlite3.Error) -> bool:
     """Whether the connection must not be used again: the next call opens a new one."""
     is_other_schema = code(error) == sqlite3.SQLITE_ERROR and "no such" in str(error)  # which one: `verify`
     return code(error) in _ENDS_CONNECTION or code(error) == -1 or is_other_schema
+
+
+def is_passing(error: StoreError) -> bool:
+    """Whether the cause passes without a change to the file: a lock, a full or failing disk."""
+    cause = error.__cause__
+    return isinstance(cause, sqlite3.Error) and code(cause) in _PASSING
 
 
 def explain(error: sqlite3.Error, path: Path) -> StoreError:
@@ -50,16 +58,18 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
         case sqlite3.SQLITE_CORRUPT:
             return StoreError(
                 f"the outbox {path} is damaged ({error}); stop every program that uses it, then restore a "
-                f"backup, or save what is readable with: sqlite3 {path} .recover",
+                "backup with: relay outbox restore BACKUP; without one, save what is readable with: "
+                f"sqlite3 {path} .recover",
                 lasting=True,
             )
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
             return _unwritable(path, error)
         case sqlite3.SQLITE_CANTOPEN:
-            return _cannot_open(path, error)
+            return cannot_open(path, error)
         case sqlite3.SQLITE_IOERR:
             return StoreError(
-                f"the disk under the outbox {path} failed ({error}); check the file system and its logs"
+                f"the disk under the outbox {path} failed ({error}); check the file system and its logs",
+                answer_lost=True,
             )
         case sqlite3.SQLITE_ERROR if "no such" in str(error):
             return StoreError(
@@ -78,14 +88,15 @@ def _full(path: Path) -> StoreError:
     )
 
 
-def _unwritable(path: Path, error: sqlite3.Error) -> StoreError:
+def _unwritable(path: Path, error: Exception | str) -> StoreError:
     return StoreError(
         f"the outbox {path} cannot be written ({error}); give this user the right to write the file "
         f"and its folder {path.parent}, where SQLite keeps two more files beside it"
     )
 
 
-def _cannot_open(path: Path, error: sqlite3.Error) -> StoreError:
+def cannot_open(path: Path, error: Exception) -> StoreError:
+    """Why the file cannot be opened, from what stands at its path."""
     if not path.parent.is_dir():
         return missing_folder(path)
     if path.is_dir():
@@ -93,6 +104,29 @@ def _cannot_open(path: Path, error: sqlite3.Error) -> StoreError:
     if not path.exists() and os.access(path.parent, os.W_OK):
         return missing_file(path)
     return _unwritable(path, error)
+
+
+def require(path: Path, *, create: bool) -> None:
+    """Raise StoreError where the file cannot be opened, or must not be created."""
+    try:
+        if not path.is_absolute():
+            Path.cwd()  # raises where it was deleted
+    except OSError as error:
+        raise unreachable(path, error) from error
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        if not os.path.isdir(path.parent):  # noqa: PTH112  # raises nothing
+            raise missing_folder(path) from None
+        if not create:
+            raise no_outbox(path) from None
+    except OSError as error:
+        raise unreachable(path, error) from error
+
+
+def read_only(path: Path) -> StoreError:
+    """A relay could not write there, where nothing is tried."""
+    return _unwritable(path, "no right to write")
 
 
 def missing_folder(path: Path) -> StoreError:
@@ -108,11 +142,28 @@ def missing_file(path: Path) -> StoreError:
     return StoreError(f"there is no outbox at {path}; put it back, or correct RELAY_OUTBOX__URL")
 
 
+def no_outbox(path: Path) -> StoreError:
+    """There is none to open: the place may be wrong, or it is the first start."""
+    return StoreError(
+        f"there is no outbox at {path.absolute()}; correct RELAY_OUTBOX__URL or change to its folder, "
+        "or create it there with: relay outbox upgrade"
+    )
+
+
+def unreachable(path: Path, error: OSError) -> StoreError:
+    """The system does not even say whether the file is there."""
+    return StoreError(
+        f"the outbox {path} cannot be reached ({error.strerror}); give this user the right to search the "
+        "folders above it, or another absolute path in RELAY_OUTBOX__URL"
+    )
+
+
 def replaced(path: Path) -> StoreError:
     """The file was taken away while it was open: writing into the old one would lose everything."""
     return StoreError(
         f"the outbox {path} was moved, deleted or replaced while it was open; nothing is written until it "
-        "is an outbox again; put it back, and keep programs from touching it while the relay runs"
+        "is an outbox again; put it back, and keep programs from touching it while the relay runs",
+        answer_lost=True,
     )
 
 
