@@ -223,6 +223,31 @@ EVENTS = (
         {"tenant": "ACME_PRD", "count": 2, "hint": "relay messages list --tenant ACME_PRD --state parked"},
     ),
     Event(
+        "settlements.discarded",
+        "warning",
+        "the rows of these messages hold other messages now, which are left alone: the outbox was restored",
+        {
+            "count": 3,
+            "tenants": ["ACME_PRD"],
+            "message_ids": ["37797f44d0b042d59ad21a0ac7e88099"],
+            "reason": "their rows hold other messages now",
+            "hint": "if the outbox was restored, or another server took over, nothing is to be done: "
+            "what is in it now is sent",
+        },
+    ),
+    Event(
+        "retention.hindered",
+        "warning",
+        "rows that are old enough cannot be deleted, or their payloads not purged; logged once an hour",
+        {
+            "count": 2,
+            "row": 1042,
+            "reason": "the outbox postgresql://relay@db/shop refused a row: update or delete on table "
+            '"relay_outbox" violates foreign key constraint "invoice_message" on table "invoice" (23503)',
+            "hint": "correct the trigger, constraint or foreign key; the other rows are deleted as usual",
+        },
+    ),
+    Event(
         "documents.ignored",
         "warning",
         "ION's list of accepted documents has names that no message can have; the others are used",
@@ -341,6 +366,15 @@ EVENTS = (
         },
     ),
     Event("loop.freed", "info", "the event loop runs again"),
+    Event(
+        "clock.jumped",
+        "warning",
+        "the clock by which the outbox judges what is due and what is old went forward or back at once",
+        {
+            "seconds": 3600.2,
+            "hint": "check the time synchronisation of the outbox' machine; `date` there, and `relay status`",
+        },
+    ),
     Event(
         "log.dropped",
         "warning",

@@ -48,14 +48,14 @@ async def test_a_backend_killed_in_the_middle_of_a_settlement_settles_nothing_of
     first, second = await messages(outbox)
     async with connected(url) as connection, connection.transaction():
         await connection.execute("SELECT FROM relay_outbox WHERE id = $1 FOR UPDATE", second.row)
-        settling = asyncio.create_task(outbox.settle([(first.row, Delivered()), (second.row, Parked("no"))]))
+        settling = asyncio.create_task(outbox.settle([(first.key, Delivered()), (second.key, Parked("no"))]))
         await waiting_are(connection, 1)
         await connection.execute(TERMINATE)
         with pytest.raises(StoreError) as caught:
             await settling
         assert not caught.value.lasting
     assert await texts(outbox) == ["a", "b"]
-    await outbox.settle([(first.row, Delivered()), (second.row, Parked("no"))])
+    await outbox.settle([(first.key, Delivered()), (second.key, Parked("no"))])
     assert await texts(outbox) == []
 
 
@@ -70,12 +70,12 @@ async def test_a_row_locked_by_an_application_ends_the_call_in_time_and_leaves_n
         async with connection.transaction():
             await connection.execute("SELECT FROM relay_outbox FOR UPDATE")
             with pytest.raises(StoreError, match="holds locks") as caught:
-                await outbox.settle([(message.row, Delivered())])
+                await outbox.settle([(message.key, Delivered())])
             assert not caught.value.lasting
             await waiting_are(connection, 0)
         assert await texts(outbox) == ["x"]
     monkeypatch.setattr(database, "CALL_SECONDS", 30.0)
-    await outbox.settle([(message.row, Delivered())])
+    await outbox.settle([(message.key, Delivered())])
     assert await texts(outbox) == []
 
 
@@ -91,7 +91,7 @@ async def test_transactions_that_lock_each_other_out_are_retried(url: str, opene
         async with connection.transaction():
             await connection.execute(lock, second.row)
             settling = asyncio.create_task(
-                outbox.settle([(first.row, Delivered()), (second.row, Delivered())])
+                outbox.settle([(first.key, Delivered()), (second.key, Delivered())])
             )
             await waiting_are(connection, 1)
             await connection.execute(lock, first.row)
@@ -156,14 +156,14 @@ async def test_over_crashes_restarts_and_a_read_only_time_it_resumes_automatical
             await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
             await connection.execute("SELECT pg_reload_conf()")
             with pytest.raises(StoreError, match="name the primary") as caught:
-                await until(lambda: outbox.settle([(message.row, Parked("no"))]), lambda _: False, PATIENCE)
+                await until(lambda: outbox.settle([(message.key, Parked("no"))]), lambda _: False, PATIENCE)
             assert not caught.value.lasting
             with pytest.raises(StoreError, match="name the primary"):
                 await open_outbox(server.url)
             await connection.execute("SET default_transaction_read_only = off")
             await connection.execute("ALTER SYSTEM RESET ALL")
             await connection.execute("SELECT pg_reload_conf()")
-        await in_the_end(lambda: outbox.settle([(message.row, Delivered())]))
+        await in_the_end(lambda: outbox.settle([(message.key, Delivered())]))
         await outbox.close()
 
 
@@ -190,7 +190,7 @@ async def test_close_ends_in_time_with_the_database_hanging(
     (message,) = await messages(outbox)
     async with connected(url) as connection, connection.transaction():
         await connection.execute("SELECT FROM relay_outbox FOR UPDATE")
-        settling = asyncio.create_task(outbox.settle([(message.row, Delivered())]))
+        settling = asyncio.create_task(outbox.settle([(message.key, Delivered())]))
         await waiting_are(connection, 1)
         async with asyncio.timeout(PATIENCE):
             await outbox.close()

@@ -139,13 +139,13 @@ async def test_a_call_that_meets_it_says_what_to_do(url: str, opened_there: Open
     calls = [
         lambda: outbox.add([draft()]),
         lambda: outbox.pause(ACME, "holidays"),
-        lambda: outbox.settle([(found[0].row, Released("HTTP 500", counted=False, wait=0.0))]),
+        lambda: outbox.settle([(found[0].key, Released("HTTP 500", counted=False, wait=0.0))]),
     ]
     for call in calls:
         with pytest.raises(StoreError, match=r"lags behind.*run.*relay outbox upgrade") as caught:
             await call()
         assert not caught.value.lasting
-    await outbox.settle([(found[0].row, Delivered())])
+    await outbox.settle([(found[0].key, Delivered())])
     await asyncio.to_thread(upgrade, url)
     for call in calls:
         await call()

@@ -135,12 +135,12 @@ async def test_on_a_full_disk_nothing_is_half_stored_and_calls_succeed_once_ther
     assert not error.lasting
     assert await pending(outbox) == stored
     (message, *_) = await outbox.due(ACME, {ORDER}, frozenset(), frozenset(), 1, ROOM)
-    while (error := await failure(outbox.settle([(message.row, Released("HTTP 503"))]))) is None:
+    while (error := await failure(outbox.settle([(message.key, Released("HTTP 503"))]))) is None:
         pass
     assert "disk is full" in str(error)
     ballast.unlink()
     await outbox.add([draft(b"last")])
-    await outbox.settle([(message.row, Delivered())])
+    await outbox.settle([(message.key, Delivered())])
     assert await pending(outbox) == stored
     assert integrity(small_disk / "relay.db") == "ok"
 
@@ -312,7 +312,7 @@ async def test_producers_in_other_processes_and_the_relay_never_see_a_lock(
     async with asyncio.timeout(60):
         while len(delivered) < 400:
             messages = await outbox.due(ACME, {ORDER}, frozenset(), frozenset(), 128, ROOM)
-            await outbox.settle([(message.row, Delivered()) for message in messages])
+            await outbox.settle([(message.key, Delivered()) for message in messages])
             delivered += [message.message_id for message in messages]
             if not messages:
                 await outbox.arrivals(1)
@@ -330,7 +330,7 @@ from relay.outbox import open_outbox
 async def settle():
     outbox = await open_outbox(sys.argv[1])
     while messages := await outbox.due("ACME_PRD", {"Sync.SalesOrder"}, frozenset(), frozenset(), 16, 10**6):
-        await outbox.settle([(message.row, Delivered()) for message in messages])
+        await outbox.settle([(message.key, Delivered()) for message in messages])
         print(messages[-1].row, flush=True)
 
 asyncio.run(settle())

@@ -1,8 +1,11 @@
 """What PostgreSQL's errors mean to an operator: what happened, where, and the hint."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import asyncpg
 
-from relay.core.ports import CALL_SECONDS, StoreError
+from relay.core.ports import CALL_SECONDS, RowRefusedError, StoreError
 
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -12,6 +15,12 @@ _NO_ANSWER = ("08", "57P", "40003")
 """The connection ended, whoever ended it: what became of its transaction is not known."""
 
 _SPARING = frozenset({"21", "22", "23", "26", "40", "42", "55"})
+
+_OF_A_ROW = frozenset({"09", "21", "22", "23", "27", "2F", "38", "39", "44", "P0"})
+"""Constraints, values out of range, and what triggers raise: of one row, not of the store."""
+
+_OF_THE_STORE = frozenset({"08", "25", "28", "40", "53", "55", "57", "58", "XX"})
+"""Also where they are met within a trigger."""
 
 _BY_STATE = {
     "53100": "its disk is full; free some space there; nothing that was stored is lost",
@@ -28,10 +37,17 @@ _BY_STATE = {
     "57P03": "it is starting, stopping or recovering",
 }
 
+_REFUSED_BY_STATE = {
+    "28P01": "it refused the password; correct it in RELAY_OUTBOX__URL, or in the file that "
+    "RELAY_OUTBOX__URL_FILE or PGPASSFILE names",
+    "28000": "it refused the role; correct RELAY_OUTBOX__URL, the role's right to log in, or the server's "
+    "pg_hba.conf",
+    "3D000": "it refused the login: it has no such database; create it, or correct RELAY_OUTBOX__URL",
+    "42501": "it refused the login: the role lacks a right; GRANT CONNECT ON DATABASE … TO the relay's role",
+}
+"""Of a login: all of these may be corrected on the server while the relay waits."""
+
 _LASTING_BY_STATE = {
-    "28P01": "it refused the password; correct it in RELAY_OUTBOX__URL, or in the file that PGPASSFILE names",
-    "28000": "it refused the role; correct RELAY_OUTBOX__URL, or the server's pg_hba.conf",
-    "3D000": "it has no such database; create it, or correct RELAY_OUTBOX__URL",
     "42501": "the role lacks a right; grant what docs/postgres.md lists for the relay's role",
     "3F000": "it has no such schema; correct RELAY_OUTBOX__SCHEMA, or run: relay outbox upgrade",
     "42P01": "it holds no outbox, or not all of it; create it with: relay outbox upgrade",
@@ -41,6 +57,10 @@ _LASTING_BY_STATE = {
 _KEYS_OF_IDENTITIES = ("outbox_pkey", "history_pkey", "audit_pkey")
 
 _UNREACHABLE = "check that it runs and that this machine reaches it; the relay resumes automatically"
+
+
+class LoginRefusedError(StoreError):
+    """The server is there, and does not take these credentials now."""
 
 
 def is_passing(error: BaseException) -> bool:
@@ -57,14 +77,22 @@ def is_lost_statement(error: BaseException) -> bool:
 
 def spares_connection(error: BaseException) -> bool:
     """Whether the connection can be used further: what failed is the statement, or our own work."""
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return False  # the role may have been replaced by another one: the next login is that one's
     if isinstance(error, asyncpg.PostgresError):
-        return (error.sqlstate or "")[:_CLASS] in _SPARING
+        return (error.sqlstate or "")[:_CLASS] in _SPARING or is_of_a_row(error)
     return isinstance(error, Exception) and not isinstance(error, (OSError, *DRIVER_ERRORS))
 
 
 def is_of_a_standby(error: StoreError) -> bool:
     """Whether it answered, but takes no writes: of several hosts the other one's error explains more."""
     return isinstance(error.__cause__, asyncpg.TargetServerAttributeNotMatched)
+
+
+def is_of_a_row(error: asyncpg.PostgresError) -> bool:
+    """Whether a constraint or a trigger refused a row; triggers raise whatever SQLSTATE they like."""
+    kind = (error.sqlstate or "")[:_CLASS]
+    return kind in _OF_A_ROW or bool(error.context and kind not in _OF_THE_STORE)
 
 
 def explain(error: BaseException, where: str) -> StoreError:
@@ -79,6 +107,8 @@ def explain(error: BaseException, where: str) -> StoreError:
                 f"the outbox {where} generated an id that is in use: its sequence lags behind, as after a "
                 f"restore; run, as the owner of the tables: relay outbox upgrade ({_text_of(error)})"
             )
+        case asyncpg.PostgresError() if is_of_a_row(error):
+            return RowRefusedError(f"the outbox {where} refused a row: {_text_of(error)} ({error.sqlstate})")
         case asyncpg.PostgresError() if error.sqlstate in _LASTING_BY_STATE:
             return StoreError(
                 f"the outbox {where}: {_LASTING_BY_STATE[error.sqlstate]} ({_text_of(error)})", lasting=True
@@ -99,6 +129,40 @@ def explain(error: BaseException, where: str) -> StoreError:
             )
         case _:
             return StoreError(f"the outbox {where} cannot be reached; {_UNREACHABLE} ({_text_of(error)})")
+
+
+def explain_login(error: BaseException, where: str) -> StoreError:
+    """The same for an error while a connection was opened."""
+    match error:
+        case asyncpg.PostgresError() if error.sqlstate in _REFUSED_BY_STATE:
+            meaning = _REFUSED_BY_STATE[error.sqlstate]
+            return LoginRefusedError(f"the outbox {where}: {meaning} ({_text_of(error)})")
+        case _:
+            return explain(error, where)
+
+
+def of_all_hosts(failed: Sequence[StoreError]) -> StoreError:
+    """One error for those of all hosts of the URL; a standby's says nothing beside another's."""
+    told = [error for error in failed if not is_of_a_standby(error)] or failed[:1]
+    if len(told) == 1:
+        return told[0]
+    text = "; ".join(dict.fromkeys(map(str, told)))
+    if all(isinstance(error, LoginRefusedError) for error in told):
+        return LoginRefusedError(text)
+    return StoreError(text, lasting=all(error.lasting for error in told))
+
+
+def unreadable_url_file(path: Path, error: OSError | ValueError) -> StoreError:
+    """It is being replaced, perhaps."""
+    why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+    return LoginRefusedError(f"the file {path} that RELAY_OUTBOX__URL_FILE names cannot be used: {why}")
+
+
+def no_url_in_file(path: Path) -> StoreError:
+    """Empty, or half written."""
+    return LoginRefusedError(
+        f"the file {path} that RELAY_OUTBOX__URL_FILE names holds no URL of a PostgreSQL database"
+    )
 
 
 def explain_call(error: BaseException, where: str) -> StoreError:

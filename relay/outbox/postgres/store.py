@@ -13,17 +13,18 @@ from relay.core.model import (
     Draft,
     Message,
     MessageId,
+    MessageKey,
     OrderingKey,
     RowId,
     Settlement,
     TenantId,
     TenantState,
 )
-from relay.core.ports import Mode, Notification
+from relay.core.ports import Mode, Notification, NotSettled
 from relay.outbox.facade import OutboxFacade
 from relay.outbox.postgres import admin_queries as queries
 from relay.outbox.postgres import audit as audit_log
-from relay.outbox.postgres import bulk, schema, selection, store_incidents, tenants
+from relay.outbox.postgres import bulk, retention, schema, selection, store_incidents, tenants
 from relay.outbox.postgres import due as due_rows
 from relay.outbox.postgres import settle as writes
 from relay.outbox.postgres.change_watch import ChangeWatch
@@ -58,7 +59,6 @@ class PostgresOutbox(OutboxFacade):
         self._leases = PostgresLeases(
             self._database, self._identity, self._token, lease_seconds or 0.0, lambda: self._relay
         )
-        self._purge = writes.PayloadPurge()
         self.transfer = PostgresTransfer(self._database)
         """The rows as they are, to be copied."""
 
@@ -84,7 +84,7 @@ class PostgresOutbox(OutboxFacade):
 
     def _change(self, reason: str) -> None:
         self._read_fences.clear()
-        self._purge = writes.PayloadPurge()  # what was purged before may be there again
+        self._restart_walks()
         self._database.reconnect()
         if self._watch is not None:
             self._watch.reconnect()
@@ -119,18 +119,18 @@ class PostgresOutbox(OutboxFacade):
         return found
 
     @override
-    async def settle(self, settlements: Sequence[tuple[RowId, Settlement]]) -> None:
+    async def _settle(self, settlements: Sequence[tuple[MessageKey, Settlement]]) -> NotSettled:
         """What this relay lost the lease of stays as it is: another one owns it now."""
 
-        async def work(session: StoreConnection) -> None:
+        async def work(session: StoreConnection) -> NotSettled:
             token = self._token if self._leases.in_use else None
-            fences = self._read_fences.of(row for row, _ in settlements)  # once it is known which store it is
-            await writes.settle(session, settlements, token, fences, purging=self._purging)
+            # Only here: the connection may have shown that it is another store.
+            fences = self._read_fences.of(key.row for key, _ in settlements)
+            return await writes.settle(session, settlements, token, fences, purging=self._purging)
 
         if writes.needs_transaction(settlements):
-            await self._database.write(work)
-        elif settlements:
-            await self._database.read(work)
+            return await self._database.write(work)
+        return await self._database.read(work) if settlements else NotSettled()
 
     # --- notifications ----------------------------------------------------------------------------
 
@@ -152,18 +152,14 @@ class PostgresOutbox(OutboxFacade):
 
     # --- housekeeping -----------------------------------------------------------------------------
 
-    prune = writing(writes.prune)
+    clock = reading(selection.clock)
+    _settled_long_ago = reading(retention.settled_long_ago)
+    _delete = writing(retention.delete)
+    _purge = writing(retention.purge)
     prune_audit = writing(audit_log.prune)
     incidents = reading(store_incidents.incidents)
     _beat = writing(tenants.beat)
     _sweep = writing(tenants.sweep)
-
-    @override
-    async def purge_payloads(self, older_than: float, limit: int) -> int:
-        self._purge = await self._database.write(
-            partial(writes.purge_payloads, before=self._purge, older_than=older_than, limit=limit)
-        )
-        return self._purge.examined
 
     @override
     async def report(self, states: Sequence[TenantState]) -> None:
@@ -178,7 +174,7 @@ class PostgresOutbox(OutboxFacade):
         now = asyncio.get_running_loop().time()
         if now >= self._next_merge:
             self._next_merge = now + _MERGE_SECONDS
-            await self._database.write(writes.merge_counts)
+            await self._database.write(retention.merge_counts)
         return again
 
     @override

@@ -4,13 +4,18 @@ import os
 import sqlite3
 from pathlib import Path
 
-from relay.core.ports import StoreError
+from relay.core.ports import RowRefusedError, StoreError
 
 LOCK_SECONDS = 5.0
 """How long a call waits while another process writes."""
 
 _PRIMARY = 0xFF  # the low byte of an extended result code is the primary one
 _NEARLY_FULL = 64 * 1024  # bytes; below it a failed write is taken for a full disk
+
+_OF_A_ROW = frozenset(
+    {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_ERROR}
+)
+"""What constraints and triggers answer about a row; a statement that is wrong as a whole says "no such"."""
 
 _ENDS_CONNECTION = frozenset(
     {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN}
@@ -77,8 +82,13 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
                 "restore a backup, or give the outbox another path in RELAY_OUTBOX__URL",
                 lasting=True,
             )
-        case _:
-            return StoreError(f"the call to the outbox {path} failed: {error}")
+    return _failed(path, error)
+
+
+def _failed(path: Path, error: sqlite3.Error) -> StoreError:
+    if code(error) in _OF_A_ROW:
+        return RowRefusedError(f"the outbox {path} refused a row: {error}")
+    return StoreError(f"the call to the outbox {path} failed: {error}")
 
 
 def _full(path: Path) -> StoreError:

@@ -10,12 +10,21 @@ from sqlite3 import Connection
 
 from typing_extensions import override
 
-from relay.core.model import DocumentName, Message, OrderingKey, RowId, Settlement, TenantId, TenantState
-from relay.core.ports import Leases, Mode, Notification, RestoredBackup, StoreIncident
+from relay.core.model import (
+    DocumentName,
+    Message,
+    MessageKey,
+    OrderingKey,
+    RowId,
+    Settlement,
+    TenantId,
+    TenantState,
+)
+from relay.core.ports import Leases, Mode, Notification, NotSettled, RestoredBackup, StoreIncident
 from relay.outbox.facade import OutboxFacade
 from relay.outbox.sqlite import admin_queries as queries
 from relay.outbox.sqlite import audit as audit_log
-from relay.outbox.sqlite import bulk, incidents, selection, tenants, write_ahead_log
+from relay.outbox.sqlite import bulk, incidents, retention, selection, tenants, write_ahead_log
 from relay.outbox.sqlite import due as due_rows
 from relay.outbox.sqlite import settle as writes
 from relay.outbox.sqlite.change_watch import ChangeWatch
@@ -52,7 +61,6 @@ class SqliteOutbox(OutboxFacade):
         self._database = Database(path, identity, connect, lock)
         self._lock, self._restored = lock, restored
         self._watch: ChangeWatch | None = None
-        self._purge = writes.PayloadPurge()
         self.transfer = SqliteTransfer(self._database)
         """The rows as they are, to be copied."""
 
@@ -62,7 +70,7 @@ class SqliteOutbox(OutboxFacade):
             self._loop.call_soon_threadsafe(self._change)
 
     def _change(self) -> None:
-        self._purge = writes.PayloadPurge()  # what was purged before may be there again
+        self._restart_walks()
         self._report_change("the file holds another outbox, or an earlier copy of this one")
 
     # --- messages ---------------------------------------------------------------------------------
@@ -87,9 +95,9 @@ class SqliteOutbox(OutboxFacade):
         )
 
     @override
-    async def settle(self, settlements: Sequence[tuple[RowId, Settlement]]) -> None:
+    async def _settle(self, settlements: Sequence[tuple[MessageKey, Settlement]]) -> NotSettled:
         work = partial(writes.settle, settlements=tuple(settlements), purging=self._purging)
-        await self._database.write(work)
+        return await self._database.write(work)
 
     @override
     async def may_write(self) -> None:
@@ -111,7 +119,10 @@ class SqliteOutbox(OutboxFacade):
 
     # --- housekeeping -----------------------------------------------------------------------------
 
-    prune = writing(writes.prune)
+    clock = reading(selection.clock)
+    _settled_long_ago = reading(retention.settled_long_ago)
+    _delete = writing(retention.delete)
+    _purge = writing(retention.purge)
     prune_audit = writing(audit_log.prune)
     _leave = writing(tenants.leave)
     _beat = writing(tenants.beat)
@@ -142,13 +153,6 @@ class SqliteOutbox(OutboxFacade):
     @override
     async def log_bytes(self) -> int | None:
         return await self._database.read(lambda _: write_ahead_log.log_bytes(self._database.path))
-
-    @override
-    async def purge_payloads(self, older_than: float, limit: int) -> int:
-        self._purge = await self._database.write(
-            partial(writes.purge_payloads, before=self._purge, older_than=older_than, limit=limit)
-        )
-        return self._purge.examined
 
     @override
     async def report(self, states: Sequence[TenantState]) -> None:
