@@ -33,13 +33,13 @@ def test_the_results_say_what_is_there_and_what_goes_again(operator: "Operator")
     deliver(operator, 1, 2)
     operator.enqueue("m4")
     done = operator.run("outbox", "restore", "backup.db")
-    assert (done.code, done.err) == (0, f"outbox: {operator.folder}/relay.db\n")
+    assert (done.code, done.err) == (0, "")
+    missing = "messages that were enqueued since are only in the replaced outbox"
     first, *rest, last = done.out.splitlines()
     assert first.endswith(" was restored from backup.db: 3 pending, 0 delivered, 0 parked, 0 dropped")
     assert rest == [
         "2 messages that were delivered since the backup may be sent again, under the same message ids",
-        "1 messages that were enqueued since are only in the replaced outbox; "
-        + "1 of them were not delivered: enqueue these again",
+        f"1 {missing}; 1 of them were not delivered: enqueue these again",
     ]
     kept = last.removeprefix("the replaced outbox is kept: ")
     with closing(sqlite3.connect(kept)) as connection:
@@ -81,7 +81,7 @@ def test_what_cannot_be_done_is_one_line(operator: "Operator", arguments: tuple[
     ran = operator.run("outbox", *arguments)
     assert (ran.code, ran.out) == (1, "")
     assert text in ran.err
-    assert ran.err.removeprefix(f"outbox: {operator.folder}/relay.db\n").count("\n") == 1
+    assert ran.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

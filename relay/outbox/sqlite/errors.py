@@ -68,7 +68,7 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
         case sqlite3.SQLITE_ERROR if "no such" in str(error):
             return StoreError(
                 f"{path} lacks a table or column of the outbox ({error}); "
-                "restore a backup (relay outbox restore), or give the outbox another path in RELAY_OUTBOX__URL",
+                "restore a backup (relay outbox restore), or give another path in RELAY_OUTBOX__URL",
                 lasting=True,
             )
         case _:
