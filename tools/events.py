@@ -333,6 +333,15 @@ EVENTS = (
     ),
     Event("loop.freed", "info", "the event loop runs again"),
     Event(
+        "clock.jumped",
+        "warning",
+        "the clock by which the outbox judges what is due and what is old went forward or back at once",
+        {
+            "seconds": 3600.2,
+            "hint": "check the time synchronisation of the outbox' machine; `date` there, and `relay status`",
+        },
+    ),
+    Event(
         "log.dropped",
         "warning",
         "lines before this one are missing: stderr could not be written for a while",

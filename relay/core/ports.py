@@ -5,6 +5,7 @@ Each port is pinned by a suite that every implementation passes (`tests/contract
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, Protocol
 
 from relay.core.admin import Admin
@@ -166,6 +167,9 @@ class Housekeeping(Protocol):
 
     async def restored(self) -> RestoredBackup | None:
         """Whether a backup was put in its place since a relay last used it. Asked once."""
+
+    async def clock(self) -> datetime:
+        """The store's time of day, by which it judges what is due and what is old."""
 
     async def prune(self, older_than: float, limit: int) -> int:
         """Delete at most `limit` rows settled more than `older_than` s ago (delivered, dropped); how many."""

@@ -5,7 +5,6 @@ import os
 import random
 import socket
 import sys
-import time
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from relay.config.settings import Settings
 from relay.core.fair_share import FairShare
 from relay.core.model import TenantId
 from relay.core.ports import Store
+from relay.daemon.clock_watch import CLOCK, ClockWatch
 from relay.daemon.lease_loop import LEASES, LeaseLoop
 from relay.daemon.leases import LeaseHolder
 from relay.daemon.maintenance import HEARTBEAT, Heartbeat, Maintenance
@@ -35,6 +35,7 @@ from relay.daemon.workers import ARRIVALS, Assignment, Workers
 from relay.delivery import settler
 from relay.delivery.settler import Settler
 from relay.observability import logs
+from relay.observability.clocks import uptime
 from relay.observability.incidents import Tally
 from relay.observability.liveness import Liveness
 from relay.observability.metrics import Meters
@@ -106,14 +107,17 @@ class Relay:
         self._settler = Settler(outbox, to.incidents, schedule, random.random, to.meters, to.liveness)
         self._supervisor = Supervisor(to.log, to.incidents, schedule, random.random, to.liveness)
         leases = outbox.leases
-        self._lease_holder = None if leases is None else LeaseHolder(leases, name, time.monotonic)
+        self._lease_holder = None if leases is None else LeaseHolder(leases, name, uptime)
         self._workers = Workers(
             outbox, self._settler, self._supervisor, to.log, to.liveness, self._lease_holder
         )
         fair_share = FairShare(settings.max_in_flight)
         self._builder = WorkerBuilder(outbox, self._settler, fair_share, to, self._workers.holds)
         self._heartbeat = Heartbeat(name, outbox, to.log, to.incidents, to.liveness)
-        self._maintenance = Maintenance(outbox, to.log, maintenance_rules_of(settings))
+        self._clock_watch = ClockWatch(outbox, to.log, uptime, self._workers.reread, to.liveness)
+        self._maintenance = Maintenance(
+            outbox, to.log, maintenance_rules_of(settings), self._clock_watch.is_steady
+        )
         self._store_incidents = StoreIncidents(
             outbox, partial(incidents_of, to.log, None, settings.log.summary_seconds)
         )
@@ -176,6 +180,7 @@ class Relay:
             ARRIVALS: self._workers.listen,
             "states": partial(to.states.run, self._outbox),
             HEARTBEAT: partial(self._heartbeat.run, to.states.rewrite),
+            CLOCK: self._clock_watch.run,
             "store incidents": self._store_incidents.run,
             "maintenance": partial(self._maintenance.run, self._workers.stopping),
             "lag": to.meters.watch_loop,

@@ -382,6 +382,10 @@ class MemoryOutbox:
     async def may_write(self) -> None:
         await self._turn()
 
+    async def clock(self) -> datetime:
+        await self._turn()
+        return _utc(self.shelf.clock())
+
     async def prune(self, older_than: float, limit: int) -> int:
         await self._turn()
         cutoff = self.shelf.clock() - older_than
@@ -439,7 +443,7 @@ class MemoryOutbox:
         }
 
     def _alive(self, beat: Beat) -> bool:
-        return beat.beat_at >= self.shelf.clock() - ALIVE_SECONDS
+        return abs(self.shelf.clock() - beat.beat_at) <= ALIVE_SECONDS
 
     async def size(self) -> int:
         await self._turn()

@@ -99,6 +99,7 @@ class SqliteOutbox(OutboxFacade):
 
     # --- housekeeping -----------------------------------------------------------------------------
 
+    clock = reading(selection.clock)
     prune = writing(writes.prune)
     prune_audit = writing(audit_log.prune)
     _leave = writing(tenants.leave)
