@@ -31,9 +31,9 @@ def backup(
         output.clear_progress()
     if as_json:
         backup_json = {"path": str(file.absolute()), "bytes": made.bytes}
-        output.print_json({"outbox": str(at.location.path.absolute()), "backup": backup_json, **made.states})
+        output.print_json({"outbox": at.place, "backup": backup_json, **made.states})
         return
-    output.print_line(f"the outbox {at.location.path} was backed up to {file}: {_words(made.states)}")
+    output.print_line(f"the outbox {at.place} was backed up to {file}: {_words(made.states)}")
 
 
 def restore(
@@ -46,9 +46,10 @@ def restore(
     that it replaces is kept beside it. Messages that were delivered since the backup may be sent again.
     """
     from relay import outbox
-    from relay.cli.common import current_user, load_settings
+    from relay.cli.common import current_user, load_settings, name_outbox
 
     at = load_settings().outbox
+    name_outbox(at.location)
     try:
         done = outbox.restore(at.location, file, who=current_user(), progress=_show_pages)
     finally:
@@ -56,7 +57,7 @@ def restore(
     if as_json:
         output.print_json(_as_json(done, file))
         return
-    output.print_line(f"the outbox {done.path} was restored from {file}: {_words(done.states)}")
+    output.print_line(f"the outbox {at.place} was restored from {file}: {_words(done.states)}")
     for line in _consequences(done):
         output.print_line(line)
 

@@ -61,12 +61,7 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
                 lasting=True,
             )
         case sqlite3.SQLITE_CORRUPT:
-            return StoreError(
-                f"the outbox {path} is damaged ({error}); stop every program that uses it, then restore a "
-                "backup with: relay outbox restore BACKUP; without one, save what is readable with: "
-                f"sqlite3 {path} .recover",
-                lasting=True,
-            )
+            return _damaged(path, error)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
             return _unwritable(path, error)
         case sqlite3.SQLITE_CANTOPEN:
@@ -79,7 +74,7 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
         case sqlite3.SQLITE_ERROR if "no such" in str(error):
             return StoreError(
                 f"{path} lacks a table or column of the outbox ({error}); "
-                "restore a backup, or give the outbox another path in RELAY_OUTBOX__URL",
+                "restore a backup (relay outbox restore), or give another path in RELAY_OUTBOX__URL",
                 lasting=True,
             )
     return _failed(path, error)
@@ -95,6 +90,15 @@ def _full(path: Path) -> StoreError:
     return StoreError(
         f"the disk is full under the outbox {path}; free some space in {path.parent}; "
         "nothing that was stored is lost, and a running relay resumes automatically"
+    )
+
+
+def _damaged(path: Path, error: sqlite3.Error) -> StoreError:
+    return StoreError(
+        f"the outbox {path} is damaged ({error}); stop every program that uses it, then restore a backup "
+        "with: relay outbox restore BACKUP; without one, save what is readable with: "
+        f"sqlite3 {path} .recover",
+        lasting=True,
     )
 
 
