@@ -14,10 +14,10 @@ from relay.core.ports import Store
 from relay.core.validation import Problem
 from relay.ion.inbound_auth import InboundVerifier
 from relay.ion.oauth import Secret
-from relay.ion.regular_file import read_regular_text
 from relay.observability import logs
 from relay.observability.incidents import Incidents
 from relay.observability.metrics import Meters
+from relay.observability.regular_file import read_regular_text
 from relay.outbox import open_outbox
 from relay.web import health, inbound, metrics_endpoint, routes
 from relay.web.access_control import Access, AccessTokens, add_headers

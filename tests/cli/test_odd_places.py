@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from relay.ion.regular_file import read_regular, read_regular_text
+from relay.observability.regular_file import read_regular, read_regular_text
 from tests.support.rights import give_up_root_rights
 
 if TYPE_CHECKING:
