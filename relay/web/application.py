@@ -50,7 +50,7 @@ def web_thread(
     settings = now()
     ports: list[Port] = []
     if settings.web.listen != _OFF:
-        access = Access(_tokens(settings.web), local=problems.is_loopback(settings.web.listen))
+        access = Access(access_tokens(settings.web), local=problems.is_loopback(settings.web.listen))
         ports.append(
             Port("RELAY_WEB__LISTEN", settings.web.listen, _application(access, sources, meters, owned))
         )
@@ -106,7 +106,8 @@ def _opener(settings: Settings) -> Callable[[], Awaitable[Store]]:
     return open_store
 
 
-def _tokens(settings: WebSettings) -> AccessTokens:
+def access_tokens(settings: WebSettings) -> AccessTokens:
+    """Those of the files that the settings name. Raises SettingsError."""
     return AccessTokens(
         _token(settings.token_file, "TOKEN_FILE"), _token(settings.read_token_file, "READ_TOKEN_FILE")
     )
