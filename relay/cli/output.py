@@ -131,10 +131,10 @@ def discard(stream: TextIO) -> None:
 # --- progress ---------------------------------------------------------------------------------------------
 
 
-def show_progress(done: int, total: int) -> None:
+def show_progress(done: int, total: int, what: str = "messages") -> None:
     """Replace the progress line; on a terminal only."""
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r{done:,} of {total:,} messages")
+        sys.stderr.write(f"\r{done:,} of {total:,} {what}")
         sys.stderr.flush()
 
 
@@ -150,7 +150,7 @@ _STYLES = {
     "sending": "green", "idle": "green", "delivered": "green", "ok": "green", "done": "green",
     "initialising": "cyan", "pinging": "cyan", "pending": "cyan", "running": "cyan",
     "backing-off": "yellow", "paused": "yellow", "stopped": "yellow", "unconfigured": "yellow",
-    "halted": "red", "parked": "red", "failed": "red", "dropped": "dim",
+    "warning": "yellow", "halted": "red", "parked": "red", "failed": "red", "dropped": "dim",
 }  # fmt: skip
 
 _GAP, _INDENT = 2, 4

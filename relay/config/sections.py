@@ -90,7 +90,7 @@ class OutboxSettings(Group):
     """The outbox: `sqlite:///relative/path.db`, `sqlite:////absolute/path.db`, or a PostgreSQL database as
     libpq writes it, `postgresql://USER:PASSWORD@HOST:5432/DATABASE`."""
     url_file: AnchoredPath | None = None
-    """The same from a file; for a URL with a password in it."""
+    """The same from a file; for a URL with a password in it. On PostgreSQL it is read again at each login."""
     schema_name: str | None = Field(None, alias="schema", min_length=1, max_length=63)
     """PostgreSQL: the schema of the outbox tables; unset: the first one of the role's search path."""
     prefix: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,29}$")] = DEFAULT_PREFIX
@@ -101,7 +101,7 @@ class OutboxSettings(Group):
     @property
     def location(self) -> outbox.OutboxLocation:
         """Where it is, with the names of its tables."""
-        return outbox.OutboxLocation(self.url, self.schema_name, self.prefix)
+        return outbox.OutboxLocation(self.url, self.schema_name, self.prefix, self.url_file)
 
     @property
     def shown(self) -> str:
