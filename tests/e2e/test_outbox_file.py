@@ -70,7 +70,7 @@ async def deliver_until_killed(sandbox: Sandbox, station: Station, least: int) -
     station.application.insert_all([OutboxRow(GLOBEX, order(number)) for number in range(MESSAGES)])
     async with station.relay() as relay:
         made = await station.command("outbox", "backup", str(backup), "--json")
-        assert (made.code, made.err) == (0, "")
+        assert (made.code, made.err) == (0, f"outbox: {station.folder / 'outbox.db'}\n")
         delivered_before = made.json["delivered"]
         assert made.json["pending"] + delivered_before == MESSAGES
         await station.until(
@@ -97,7 +97,7 @@ async def test_a_restored_backup_says_how_many_go_again(sandbox: Sandbox, statio
     """By the command: nothing lost, the same ids, and as many twice as it and the next start say."""
     backup = await deliver_until_killed(sandbox, station, 400)
     done = await station.command("outbox", "restore", str(backup), "--json")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err) == (0, f"outbox: {station.folder / 'outbox.db'}\n")
     said = done.json["sent_again"]
     assert said >= 400
     async with station.relay() as relay:
