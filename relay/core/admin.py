@@ -57,7 +57,10 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A message as operators see it. Instants are UTC. `history`: (when, what, detail), only from `show`."""
+    """A message as operators see it. Instants are UTC. `history`: (when, what, detail), only from `show`.
+
+    `parameters`: as `parameters.shown_parameters` gives them.
+    """
 
     row: RowId
     tenant_id: TenantId
@@ -88,8 +91,8 @@ class Count:
     oldest_due_seconds: float | None = None
 
 
-FIRST = RowId(0)
-"""Before every row."""
+FIRST = RowId(-(2**63))
+"""Before every row: an id that an application gave may be negative."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,11 +47,16 @@ def prepare(path: Path, options: str) -> sqlite3.Connection:
 
 def _set_up(connection: sqlite3.Connection) -> None:
     # Text that is not UTF-8 (a producer in C can write it) must not make a tenant's rows unreadable.
-    connection.text_factory = lambda data: str(data, "utf-8", "replace")
+    connection.text_factory = _as_read
+    connection.create_function("as_read", 1, _as_read, deterministic=True)
     connection.create_function("sha256", 1, sha256, deterministic=True)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA secure_delete = ON")  # a purged payload leaves the file too
     connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
+
+
+def _as_read(data: bytes) -> str:
+    return str(data, "utf-8", "replace")
 
 
 class Channel:
