@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from relay.observability.regular_file import read_regular_text
 from relay.outbox.location import is_served_url
 from relay.outbox.postgres import errors
 from relay.outbox.postgres.errors import LoginRefusedError
@@ -27,7 +28,7 @@ T = TypeVar("T")
 def read_url(path: Path) -> str:
     """The URL as the file has it now. Raises StoreError."""
     try:
-        url = path.read_text("utf-8").strip()
+        url = read_regular_text(path).strip()
     except (OSError, ValueError) as error:
         raise errors.unreadable_url_file(path, error) from None
     if not is_served_url(url):
