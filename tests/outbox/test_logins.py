@@ -1,10 +1,10 @@
 """Logins with credentials that change: in virtual time, against a server that the test plays."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+from typing_extensions import override
 
 from relay.core.ports import StoreError
 from relay.outbox.postgres.errors import LoginRefusedError
@@ -23,10 +23,12 @@ class Site:
     file: str = "first"
     error: StoreError | None = None
     tries: list[float] = field(default_factory=list)
-    logins: Logins = field(default_factory=Logins)
+
+    def __post_init__(self) -> None:
+        self.logins = PlayedLogins(self)
 
     async def log_in(self) -> str:
-        return await self.logins.attempt(lambda: self.file, self._connect)
+        return await self.logins.attempt(self._connect)
 
     async def _connect(self) -> str:
         self.tries.append(asyncio.get_running_loop().time())
@@ -53,12 +55,17 @@ class Site:
         self.file = password
 
 
-async def each(seconds: float, until: float, call: Callable[[], object]) -> None:
-    """Call it at intervals."""
-    clock = asyncio.get_running_loop().time
-    while clock() < until:
-        call()
-        await asyncio.sleep(seconds)
+class PlayedLogins(Logins):
+    """Logins whose file the test plays."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        self._site = site
+
+    @property
+    @override
+    def credentials(self) -> str:
+        return self._site.file
 
 
 async def refused(site: Site) -> str:
