@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 
 from relay import outbox
 from relay.config import problems
-from relay.config.sources import ANY, Shape
+from relay.config.sources import ANY, Shape, anchored
 from relay.core.model import Ordering
 from relay.core.validation import Problem, logical_id_problem
 from relay.outbox.location import DEFAULT_PREFIX
@@ -40,7 +40,13 @@ def _checked(problem_of: Callable[[str], Problem | None]) -> AfterValidator:
 
 def _anchor(path: Path, info: ValidationInfo) -> Path:
     """Relative paths start at the directory that is the context of the validation, where there is one."""
-    return path if info.context is None else info.context / path.expanduser()
+    if info.context is None:
+        return path
+    try:
+        return anchored(info.context, path)
+    except OSError as error:
+        hint = "write an absolute path, or set HOME"
+        raise problems.refused(Problem("", f"cannot be used ({error.strerror})", hint)) from None
 
 
 def _lower(value: object) -> object:

@@ -64,7 +64,7 @@ class Message:
     `size`: length of the payload in bytes; where it exceeds the limit of the query, `payload` is empty and
     the message must not be sent. `parameters`: the stored JSON text. `attempts`: counted attempts so far.
     `holds_for`: seconds until its back-off ends (0: it is due). `age`: seconds since it was queued. Both are
-    measured by the outbox's clock.
+    measured by the outbox's clock. `flaw`: why it is not as the application wrote it, and must not be sent.
     """
 
     row: RowId
@@ -79,6 +79,7 @@ class Message:
     attempts: int = 0
     holds_for: float = 0.0
     age: float = 0.0
+    flaw: str | None = None
 
 
 # --- settlements: what became of a message --------------------------------------------------------

@@ -8,6 +8,8 @@ from relay.core.model import DocumentName, StateName, TenantId, TenantState
 from relay.core.ports import Housekeeping
 
 _WRITE_SECONDS = 1.0
+_FARTHEST_SECONDS = 1000 * 365.25 * 86400.0
+"""A `not_before` that an application gave may lie behind the last year that a date can have."""
 _OUTAGE = frozenset({"initialising", "pinging", "backing-off"})
 """These alternate while ION is away: an operator wants to know since when it is."""
 
@@ -38,7 +40,9 @@ class TenantStates:
             return
         wall = self._wall()
         since = before.since if before is not None and _is_continued(before.state, state) else wall
-        due = None if next_try is None else wall + timedelta(seconds=next_try - _now())
+        due = (
+            None if next_try is None else wall + timedelta(seconds=min(next_try - _now(), _FARTHEST_SECONDS))
+        )
         self._current[tenant] = TenantState(tenant, state, reason, since, due, kind=kind, documents=documents)
         self._unwritten.add(tenant)
         self._changed.set()

@@ -10,6 +10,7 @@ from functools import partial
 
 from relay.core import protocol, states
 from relay.core.model import BACK_OFF, NOT_ACCEPTED, Delivered, DocumentName, Message
+from relay.core.ports import EncodedPost
 from relay.core.protocol import GetOutcome, PostOutcome
 from relay.core.replies import Answer
 from relay.core.states import Ping, Send, State
@@ -19,7 +20,7 @@ from relay.delivery.document_poll import DocumentPoll
 from relay.delivery.outcomes import Outcomes
 from relay.delivery.post_slots import PostSlots
 from relay.delivery.tasks import Tasks
-from relay.delivery.unsendable import unsendable_reason
+from relay.delivery.unsendable import unpacked_reason, unsendable_reason
 from relay.delivery.waiting import nap
 
 _IDLE_SECONDS = 60.0
@@ -73,8 +74,12 @@ class Sender:
 
     def revised(self) -> None:
         """An operator changed messages or the tenant: what was prefetched is out of date."""
-        self._backlog.invalidate()
         self._poll.poll_now()
+        self.reread()
+
+    def reread(self) -> None:
+        """What was prefetched is out of date, and nothing is held any more."""
+        self._backlog.invalidate()
         self.idle = False
         self._tasks.wake()
 
@@ -200,23 +205,34 @@ class Sender:
             message = self._take() if self._slots.in_use <= self._slots.slow_start.size else None
 
     async def _post(self, message: Message) -> Answer | None:
-        """The answer; None if it was not sent, because the cycle ended first."""
-        ion, telemetry = self._context.ion, self._context.telemetry
+        """The answer; None if it was not sent: the cycle ended first, or no post can be made of it."""
+        telemetry = self._context.telemetry
         answer: Answer | None = None
+        packed: EncodedPost | str | None = None
         try:
-            encoded = await ion.encode(message)
-            if not self._is_ending() and self._context.holds():
+            packed = await self._pack(message)
+            if isinstance(packed, EncodedPost) and not self._is_ending() and self._context.holds():
                 if self._outcomes.was_sent(message):
                     telemetry.meter.sent_again()
-                if telemetry.traces is None:
-                    answer = await ion.post(encoded)
-                else:
-                    answer = await telemetry.traces.post_in_span(message, partial(ion.post, encoded))
+                post = partial(self._context.ion.post, packed)
+                traces = telemetry.traces
+                answer = await (post() if traces is None else traces.post_in_span(message, post))
         finally:
             self._slots.end_post()
-            if answer is None:
+            if isinstance(packed, str):
+                self._outcomes.set_aside(message, packed)
+            elif answer is None:
                 self._backlog.lanes.put_back(message)
         return answer
+
+    async def _pack(self, message: Message) -> EncodedPost | str:
+        """The body of its post, or why none can be made: what is in a row never ends its tenant's worker."""
+        try:
+            return await self._context.ion.encode(message)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whichever it is, the same row would raise it again
+            return unpacked_reason(error)
 
     # --- answers --------------------------------------------------------------------------------
 

@@ -60,13 +60,13 @@ class MessageReport:
                 return "It was delivered: ION took custody."
             case "parked":
                 return (
-                    f"It is parked: {record.reason}. Fix the cause, then: relay messages retry "
+                    f"It is parked: {_reason(record)}. Fix the cause, then: relay messages retry "
                     f"{record.message_id}; or drop it: relay messages drop {record.message_id}; "
                     f"see: relay explain {error_codes.PARKED.code}"
                 )
             case "dropped":
                 again = f"To enqueue it again: relay messages retry {record.message_id}"
-                return f"It was dropped: {record.reason}. {again}"
+                return f"It was dropped: {_reason(record)}. {again}"
             case _:
                 assert_never(record.state)
 
@@ -105,6 +105,10 @@ class MessageReport:
             ],
             "waits_for": [wait.as_json() for wait in self.waits_for],
         }
+
+
+def _reason(record: Record) -> str:
+    return record.reason or "no reason was given"
 
 
 def _with_detail(what: str, detail: str | None) -> str:

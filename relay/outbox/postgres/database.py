@@ -21,6 +21,7 @@ from relay.outbox.postgres import errors
 from relay.outbox.postgres.connection import Connection, StoreConnection
 from relay.outbox.postgres.errors import DRIVER_ERRORS
 from relay.outbox.postgres.hosts import each_host
+from relay.outbox.postgres.instants import decode_all_instants
 from relay.outbox.postgres.logins import Logins
 from relay.outbox.postgres.table_names import TableNames
 
@@ -203,6 +204,7 @@ class Database:
         location = self.location
         session = StoreConnection(await location.connect(), location.names, location.where, credentials)
         try:
+            await decode_all_instants(session.connection)
             await self._verify(session)
             await session.keep_statements()
         except BaseException:

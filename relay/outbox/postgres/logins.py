@@ -55,11 +55,16 @@ class Logins:
         if path is None:
             return None
         try:
-            url = path.read_text("utf-8").strip()
-        except (OSError, ValueError) as error:
-            raise errors.unreadable_url_file(path, error) from None
+            is_other = path.exists() and not path.is_file()
+            url = "" if is_other else path.read_text("utf-8-sig").strip()  # a pipe would hold up the loop
+        except OSError as error:
+            raise errors.unusable_url_file(path, error.strerror or "error") from None
+        except ValueError:
+            raise errors.unusable_url_file(path, "it is not text in UTF-8") from None
+        if is_other:
+            raise errors.unusable_url_file(path, "it is not a regular file")
         if not is_served_url(url):
-            raise errors.no_url_in_file(path)
+            raise errors.unusable_url_file(path, "it holds no URL of a PostgreSQL database")
         return url
 
     async def attempt(self, connect: Callable[[], Awaitable[T]]) -> T:

@@ -13,8 +13,8 @@ from relay.core.model import DocumentName, MessageId, Ordering, RowId, TenantId
 from relay.outbox.bulk import states_of
 from relay.outbox.sqlite import due, selection, tenants
 from relay.outbox.sqlite.instants import parse_instant
-from relay.outbox.sqlite.json_rows import in_one_step, row_ids, rows
-from relay.outbox.values import EXAMINED, History, PendingFilter, message_record
+from relay.outbox.sqlite.json_rows import in_one_step, integer, row_ids, rows, text
+from relay.outbox.values import EXAMINED, READ_PARAMETERS, History, PendingFilter, message_record
 
 _OLDEST_EXAMINED = 5
 """Rows a document and lane kind; a retried one is queued anew at its old place and may hide older ones."""
@@ -23,10 +23,11 @@ _IS_DUE = "(not_before IS NULL OR not_before <= strftime('%Y-%m-%dT%H:%M:%fZ', '
 
 _COUNTS = in_one_step(
     5,
-    """
-SELECT upper(tenant_id), max(pending, 0), max(delivered, 0), max(parked, 0), max(dropped, 0)
+    f"""
+SELECT upper(tenant_id), max({integer("pending")}, 0), max({integer("delivered")}, 0),
+       max({integer("parked")}, 0), max({integer("dropped")}, 0)
 FROM relay_counts ORDER BY tenant_id
-""",
+""",  # noqa: S608  # constants
 )
 
 # Of the first pending rows of each tenant's documents, without a key and with one: the oldest that is due.
@@ -56,13 +57,14 @@ FROM head
 
 _RECORDS = in_one_step(
     15,
-    """
-SELECT id, upper(tenant_id), document_name, message_id, to_logical_id, ordering_key, parameters,
-       coalesce(payload_size,
+    f"""
+SELECT id, upper(tenant_id), document_name, message_id, to_logical_id, ordering_key,
+       substr(parameters, 1, {READ_PARAMETERS}),
+       coalesce({integer("payload_size")},
                 CASE typeof(payload) WHEN 'blob' THEN length(payload) ELSE length(CAST(payload AS BLOB)) END),
-       state, CAST(reason AS TEXT), attempts, not_before, created_at, queued_at, settled_at
+       state, {text("reason")}, attempts, not_before, created_at, queued_at, settled_at
 FROM relay_outbox WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id
-""",
+""",  # noqa: S608  # constants
 )
 
 _BEFORE = in_one_step(
@@ -75,7 +77,11 @@ ORDER BY id LIMIT ?
 )
 
 _HISTORY = in_one_step(
-    3, "SELECT at, replace(what, 'blamed', 'counted'), detail FROM relay_history WHERE row = ? ORDER BY id"
+    3,
+    f"""
+SELECT {text("at")}, replace(what, 'blamed', 'counted'), {text("detail")}
+FROM relay_history WHERE row = ? ORDER BY id
+""",  # noqa: S608  # constants
 )
 
 _GROUPS = in_one_step(
