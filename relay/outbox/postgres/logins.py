@@ -97,9 +97,11 @@ class Logins:
         if refused is None:
             self._refusal = None
             return
-        before = self._refusal
-        is_first = before is None or before.credentials != credentials
-        pause = 1.0 if before is None or is_first else min(2 * before.pause, _LONGEST_PAUSE_SECONDS)
+        before, pause = self._refusal, 1.0
+        if before is not None and before.credentials == credentials:
+            if self._now() < before.until:  # another login of the same moment
+                return
+            pause = min(2 * before.pause, _LONGEST_PAUSE_SECONDS)
         self._refusal = _Refusal(refused, credentials, pause, self._now() + pause)
 
     def _now(self) -> float:
