@@ -152,17 +152,9 @@ def of_all_hosts(failed: Sequence[StoreError]) -> StoreError:
     return StoreError(text, lasting=all(error.lasting for error in told))
 
 
-def unreadable_url_file(path: Path, error: OSError | ValueError) -> StoreError:
-    """It is being replaced, perhaps."""
-    why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+def unusable_url_file(path: Path, why: str) -> StoreError:
+    """Perhaps it is being replaced."""
     return LoginRefusedError(f"the file {path} that RELAY_OUTBOX__URL_FILE names cannot be used: {why}")
-
-
-def no_url_in_file(path: Path) -> StoreError:
-    """Empty, or half written."""
-    return LoginRefusedError(
-        f"the file {path} that RELAY_OUTBOX__URL_FILE names holds no URL of a PostgreSQL database"
-    )
 
 
 def explain_call(error: BaseException, where: str) -> StoreError:
