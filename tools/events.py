@@ -71,6 +71,27 @@ EVENTS = (
             "detail": "at most 128 messages a tenant are sent again under the same message ids",
         },
     ),
+    Event(
+        "outbox.restored",
+        "warning",
+        "a backup was put in the place of the outbox: what was delivered since is sent again",
+        {
+            "reason": "the outbox is older than when a relay last used it: a backup was put in its place",
+            "sent_again": 849,
+            "detail": "849 messages that were delivered since are sent again under the same message ids, and "
+            "what was in flight when the last relay ended, at most 128 messages a tenant",
+        },
+    ),
+    Event(
+        "outbox.endangered",
+        "warning",
+        "the outbox is in a place where it may be damaged or lost",
+        {
+            "reason": "the outbox /app/relay.db is in the container's own layer (overlay): it is deleted "
+            "with the container",
+            "hint": "put the outbox on a volume of the container, or on a local disk",
+        },
+    ),
     Event("relay.ended", "info", "the relay ended, and everything was settled"),
     Event(
         "relay.ended",
@@ -311,6 +332,15 @@ EVENTS = (
         },
     ),
     Event("loop.freed", "info", "the event loop runs again"),
+    Event(
+        "clock.jumped",
+        "warning",
+        "the clock by which the outbox judges what is due and what is old went forward or back at once",
+        {
+            "seconds": 3600.2,
+            "hint": "check the time synchronisation of the outbox' machine; `date` there, and `relay status`",
+        },
+    ),
     Event(
         "log.dropped",
         "warning",

@@ -100,7 +100,7 @@ def _confirm(preview: Preview) -> None:
         output.print_note("  …")
     if not is_interactive():
         output.fail("cannot ask for confirmation without a terminal; add --yes")
-    typer.confirm("Continue?", abort=True, err=True)
+    output.confirm("Continue?")
 
 
 def is_interactive() -> bool:

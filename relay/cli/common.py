@@ -28,7 +28,11 @@ def load_settings(*, warn: bool = True) -> Settings:
 
     `warn`: name what is not a setting on stderr.
     """
-    settings = load(os.environ, directory=Path.cwd())
+    try:
+        directory = Path.cwd()
+    except OSError:  # it was deleted
+        directory = Path()
+    settings = load(os.environ, directory=directory)
     for problem in settings.unknown if warn else ():
         output.print_note(f"relay: warning: {problem}")
     return settings

@@ -1,13 +1,15 @@
-"""`relay outbox`: print its schema, upgrade it, copy it to another database."""
+"""`relay outbox`: print its schema, upgrade it, copy it to another database, back it up and restore it."""
 
 import sys
 
 import typer
 
-from relay.cli import outbox_copy, output
+from relay.cli import outbox_backup, outbox_copy, output
 
-outbox_app = typer.Typer(help="Create, upgrade and copy the outbox.", no_args_is_help=True)
+outbox_app = typer.Typer(help="Create, upgrade, copy, back up and restore the outbox.", no_args_is_help=True)
 outbox_app.command("copy")(outbox_copy.copy)
+outbox_app.command("backup")(outbox_backup.backup)
+outbox_app.command("restore")(outbox_backup.restore)
 
 
 @outbox_app.command("schema")

@@ -23,8 +23,8 @@ from relay.core.model import (
 MessageState = Literal["pending", "delivered", "parked", "dropped"]
 Action = Literal["retry", "park", "drop"]
 """What an operator can do to messages."""
-AuditAction = Action | Literal["cancel", "pause", "resume", "ask", "show"]
-"""What the audit records. `show`: a payload was displayed."""
+AuditAction = Action | Literal["cancel", "pause", "resume", "ask", "show", "restore"]
+"""What the audit records. `show`: a payload was displayed; `restore`: a backup was put back."""
 Outcome = Literal["running", "done", "cancelled", "failed"]
 
 AGES = (60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
@@ -170,6 +170,9 @@ class Admin(Protocol):
 
     async def size(self) -> int:
         """Bytes on disk, about: of the file, or of the table of messages with its indexes."""
+
+    async def log_bytes(self) -> int | None:
+        """The size of the write-ahead log beside the file; None: the outbox is no file."""
 
     async def notification_queue(self) -> float | None:
         """How full the server's queue of notifications is, from 0 to 1; None: the store has no such queue."""

@@ -5,6 +5,7 @@ Each port is pinned by a suite that every implementation passes (`tests/contract
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, Protocol
 
 from relay.core.admin import Admin
@@ -137,6 +138,18 @@ class Outbox(Protocol):
         """Close files and connections; running calls end first."""
 
 
+@dataclass(frozen=True, slots=True)
+class RestoredBackup:
+    """The outbox is older than when a relay last used it: a backup was put in its place.
+
+    `sent_again`: how many messages that were delivered since may be sent again; None: unknown. `exact`: not
+    more than that, besides what was in flight at the last end.
+    """
+
+    sent_again: int | None
+    exact: bool
+
+
 class Housekeeping(Protocol):
     """Heartbeats, live tenant states, retention. Every call may raise StoreError."""
 
@@ -151,6 +164,12 @@ class Housekeeping(Protocol):
 
     async def unclean(self) -> bool:
         """Whether an earlier relay ended without `leave`, so that some posts may go out again. Asked once."""
+
+    async def restored(self) -> RestoredBackup | None:
+        """Whether a backup was put in its place since a relay last used it. Asked once."""
+
+    async def clock(self) -> datetime:
+        """The store's time of day, by which it judges what is due and what is old."""
 
     async def prune(self, older_than: float, limit: int) -> int:
         """Delete at most `limit` rows settled more than `older_than` s ago (delivered, dropped); how many."""

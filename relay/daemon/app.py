@@ -5,7 +5,6 @@ import os
 import random
 import socket
 import sys
-import time
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -16,10 +15,12 @@ from relay.config.settings import Settings
 from relay.core.fair_share import FairShare
 from relay.core.model import TenantId
 from relay.core.ports import Store
+from relay.daemon.clock_watch import CLOCK, ClockWatch
 from relay.daemon.lease_loop import LEASES, LeaseLoop
 from relay.daemon.leases import LeaseHolder
 from relay.daemon.maintenance import HEARTBEAT, Heartbeat, Maintenance
 from relay.daemon.process_health import ProcessHealth, Running
+from relay.daemon.recovery import report_last_end
 from relay.daemon.reload import Load, Reload
 from relay.daemon.signals import ProcessSignals
 from relay.daemon.startup import Startup, open_when_available
@@ -32,9 +33,9 @@ from relay.daemon.until_empty import UntilEmpty
 from relay.daemon.wiring import WorkerBuilder, maintenance_rules_of, schedule_of, tenant_profiles
 from relay.daemon.workers import ARRIVALS, Assignment, Workers
 from relay.delivery import settler
-from relay.delivery.limits import MAX_UNSETTLED
 from relay.delivery.settler import Settler
 from relay.observability import logs
+from relay.observability.clocks import uptime
 from relay.observability.incidents import Tally
 from relay.observability.liveness import Liveness
 from relay.observability.metrics import Meters
@@ -106,14 +107,17 @@ class Relay:
         self._settler = Settler(outbox, to.incidents, schedule, random.random, to.meters, to.liveness)
         self._supervisor = Supervisor(to.log, to.incidents, schedule, random.random, to.liveness)
         leases = outbox.leases
-        self._lease_holder = None if leases is None else LeaseHolder(leases, name, time.monotonic)
+        self._lease_holder = None if leases is None else LeaseHolder(leases, name, uptime)
         self._workers = Workers(
             outbox, self._settler, self._supervisor, to.log, to.liveness, self._lease_holder
         )
         fair_share = FairShare(settings.max_in_flight)
         self._builder = WorkerBuilder(outbox, self._settler, fair_share, to, self._workers.holds)
         self._heartbeat = Heartbeat(name, outbox, to.log, to.incidents, to.liveness)
-        self._maintenance = Maintenance(outbox, to.log, maintenance_rules_of(settings))
+        self._clock_watch = ClockWatch(outbox, to.log, uptime, self._workers.reread, to.liveness)
+        self._maintenance = Maintenance(
+            outbox, to.log, maintenance_rules_of(settings), self._clock_watch.is_steady
+        )
         self._store_incidents = StoreIncidents(
             outbox, partial(incidents_of, to.log, None, settings.log.summary_seconds)
         )
@@ -161,12 +165,7 @@ class Relay:
             to.log.warning("setting.ignored", setting=problem.field, reason=problem.what, hint=problem.hint)
         self._reload.refuse(settings.broken)
         await startup.wait_for(self._heartbeat.beat)  # before the first post: from here on a crash is noticed
-        if await startup.wait_for(self._outbox.unclean):
-            to.log.warning(
-                "relay.recovered",
-                reason="the relay before this one ended without settling its last posts",
-                detail=f"at most {MAX_UNSETTLED} messages a tenant are sent again under the same message ids",
-            )
+        await report_last_end(settings, self._outbox, startup, to.log)
         await self._apply(settings)
         for name, component in self._components().items():
             self._supervisor.supervise(name, component)
@@ -181,6 +180,7 @@ class Relay:
             ARRIVALS: self._workers.listen,
             "states": partial(to.states.run, self._outbox),
             HEARTBEAT: partial(self._heartbeat.run, to.states.rewrite),
+            CLOCK: self._clock_watch.run,
             "store incidents": self._store_incidents.run,
             "maintenance": partial(self._maintenance.run, self._workers.stopping),
             "lag": to.meters.watch_loop,

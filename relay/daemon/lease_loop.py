@@ -23,6 +23,9 @@ _GATHER_SECONDS = 0.05
 _FROZEN_SECONDS = 1.0
 """A time-out that fires this much too late was slept through: the process was frozen, or got no processor."""
 
+_LOOK_SECONDS = 1.0
+"""The end of the leases is looked for so often: a timer does not run while the machine is suspended."""
+
 _POLL_SECONDS = 1.0
 """How soon a replica that joined or left is noticed while tenants that it concerns have messages."""
 
@@ -100,7 +103,7 @@ class LeaseLoop:
     async def _cut_when_over(self) -> None:
         """At the end of the leases by this process' own clock, nothing may be in flight any more."""
         while True:
-            await asyncio.sleep(max(self._lease_holder.remaining, 0.05))
+            await asyncio.sleep(min(max(self._lease_holder.remaining, 0.05), _LOOK_SECONDS))
             if self._lease_holder.is_over:
                 self._cut(self._workers.running, "no heartbeat reached the outbox in time")
                 self._lease_holder.drop_all()

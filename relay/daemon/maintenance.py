@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -81,10 +81,15 @@ class MaintenanceRules:
 
 
 class Maintenance:
-    """Retention and age warnings, once a minute. `rules` may be replaced at any time."""
+    """Retention and age warnings, once a minute. `rules` may be replaced at any time.
 
-    def __init__(self, store: Store, log: Log, rules: MaintenanceRules) -> None:
-        self._store, self._log, self.rules = store, log, rules
+    `may_delete()`: whether the store's clock can be trusted just now.
+    """
+
+    def __init__(
+        self, store: Store, log: Log, rules: MaintenanceRules, may_delete: Callable[[], Awaitable[bool]]
+    ) -> None:
+        self._store, self._log, self.rules, self._may_delete = store, log, rules, may_delete
         self._warned: dict[TenantId, float] = {}
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -102,7 +107,7 @@ class Maintenance:
         if rules.payload_kept is not None:
             jobs.append(partial(store.purge_payloads, max(rules.payload_kept, _PURGE_AFTER_SECONDS), _BATCH))
         for job in jobs:
-            while await job() == _BATCH:
+            while await self._may_delete() and await job() == _BATCH:
                 if await nap(stopping, _BATCH_PAUSE_SECONDS):
                     return
 

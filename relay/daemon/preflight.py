@@ -15,7 +15,7 @@ from relay.daemon.wiring import TenantProfile, tenant_profiles
 from relay.daemon.workers import unconfigured_hint
 from relay.ion.client import IonClient
 from relay.observability import error_codes
-from relay.outbox import open_outbox, to_come
+from relay.outbox import open_outbox, risks_of, to_come
 
 _CONCURRENCY = 16
 """Tenants that are checked at the same time."""
@@ -23,7 +23,10 @@ _CONCURRENCY = 16
 
 @dataclass(frozen=True, slots=True)
 class CheckStep:
-    """One check, of a tenant or (None) of the relay itself. `code`: the run book's, where it failed."""
+    """One check, of a tenant or (None) of the relay itself. `code`: the run book's, where it failed.
+
+    A hint beside a success is a warning.
+    """
 
     tenant: TenantId | None
     what: str
@@ -44,7 +47,12 @@ async def check(settings: Settings) -> list[CheckStep]:
     profiles = tenant_profiles(settings)
     outbox = await _outbox(settings)
     tenants = await asyncio.gather(*(initialise(tenant, profile) for tenant, profile in profiles.items()))
-    return [*outbox, *(step for steps in tenants for step in steps), *await _inbound(settings)]
+    return [
+        *outbox,
+        *await _endangered(settings),
+        *(step for steps in tenants for step in steps),
+        *await _inbound(settings),
+    ]
 
 
 async def _inbound(settings: Settings) -> list[CheckStep]:
@@ -94,6 +102,19 @@ def _configured(settings: Settings, pending: Set[TenantId]) -> CheckStep:
 def _incident(found: StoreIncident) -> CheckStep:
     code = error_codes.of_kind(found.kind)
     return CheckStep(None, "outbox", ok=False, detail=found.detail, hint=found.hint, code=code)
+
+
+async def _endangered(settings: Settings) -> list[CheckStep]:
+    """What may damage or lose the outbox where it is: a warning each."""
+    try:
+        found = await asyncio.to_thread(risks_of, settings.outbox.location)
+    except StoreError:  # reported by the step before
+        return []
+    code = error_codes.ENDANGERED.code
+    return [
+        CheckStep(None, "outbox", ok=True, detail=f"{one.field} {one.what}", hint=one.hint, code=code)
+        for one in found
+    ]
 
 
 def _no_outbox(error: StoreError) -> CheckStep:

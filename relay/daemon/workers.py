@@ -143,6 +143,12 @@ class Workers:
             self.claimable.set()
         self._unconfigured.report(notification.pending - self._assignments.keys())
 
+    def reread(self) -> None:
+        """What was read ahead is out of date: what was not due may be due now."""
+        for running in self._running.values():
+            if running.worker is not None:
+                running.worker.reread()
+
     # --- starting and stopping --------------------------------------------------------------------------
 
     def start(self, tenant: TenantId) -> None:

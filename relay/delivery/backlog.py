@@ -33,7 +33,7 @@ class Backlog:
         self.prefetch.invalidate()
 
     def invalidate(self) -> None:
-        """An operator changed messages or the tenant: what was prefetched is out of date, nothing is held."""
+        """Messages, the tenant or the clock changed: what was prefetched is out of date, nothing is held."""
         self.lanes.discard()
         self.holds.clear()
         self.prefetch.invalidate()

@@ -6,6 +6,7 @@ have changed: an arrival, a lane that opened, another set of accepted documents.
 
 import asyncio
 from collections.abc import Sequence, Set
+from dataclasses import replace
 
 from relay.core.lanes import Lanes, ReadPlan
 from relay.core.model import DocumentName, Message, RowId
@@ -103,7 +104,14 @@ class Prefetch:
         self, plan: ReadPlan, accepted: frozenset[DocumentName], max_bytes: int
     ) -> Sequence[Message]:
         outbox, tenant = self._context.outbox, self._rules.tenant_id
-        return await outbox.due(tenant, accepted, plan.held, plan.known, BATCH_MESSAGES, max_bytes)
+        found = await outbox.due(tenant, accepted, plan.held, plan.known, BATCH_MESSAGES, max_bytes)
+        left = self._rules.schedule.left
+        return [
+            replace(message, holds_for=left(message.attempts, message.holds_for))
+            if message.holds_for > 0
+            else message
+            for message in found
+        ]
 
     def _remember(self, found: Sequence[Message], known: Set[RowId], now: float) -> None:
         kept = {row: at for row, at in self._queued_at.items() if row in known}

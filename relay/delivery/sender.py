@@ -74,8 +74,12 @@ class Sender:
 
     def revised(self) -> None:
         """An operator changed messages or the tenant: what was prefetched is out of date."""
-        self._backlog.invalidate()
         self._poll.poll_now()
+        self.reread()
+
+    def reread(self) -> None:
+        """What was prefetched is out of date, and nothing is held any more."""
+        self._backlog.invalidate()
         self.idle = False
         self._tasks.wake()
 

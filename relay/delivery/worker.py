@@ -58,6 +58,10 @@ class Worker:
         if control.paused is not None:
             self._sender.drain()
 
+    def reread(self) -> None:
+        """What was prefetched is out of date."""
+        self._sender.reread()
+
     def stop(self) -> None:
         """Start no more posts, give those in flight the grace to be answered, and cancel GETs."""
         self._context.stopping.set()

@@ -91,6 +91,8 @@ class OutboxMeters:
             "1 where this relay process may send for the tenant.", tenant)
         self.bytes = Family("gauge", "relay_outbox_bytes",
             "Size of the outbox on disk. Aggregate with max.")
+        self.log_bytes = Family("gauge", "relay_outbox_log_bytes",
+            "Size of the write-ahead log of an outbox that is a file; a database has no series.")
         self.notification_queue = Family("gauge", "relay_notification_queue_ratio",
             "How full PostgreSQL's queue of notifications is, from 0 to 1; from 0.5 on an INSERT sends none. "
             "Aggregate with max.")

@@ -6,13 +6,19 @@ A location is an `OutboxLocation`; a URL alone stands for the one with the defau
 import asyncio
 import importlib
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeAlias
 
 from relay.core.ports import StoreError
+from relay.core.validation import Problem
 from relay.outbox import sqlite
 from relay.outbox.location import OutboxLocation, shown
 from relay.outbox.sqlite import SqliteOutbox
+from relay.outbox.sqlite import backup as file_backup
+from relay.outbox.sqlite.backup import Backup, Restored
+from relay.outbox.sqlite.copying import Progress
+from relay.outbox.sqlite.file_system import risks
 
 if TYPE_CHECKING:
     from relay.outbox.postgres import PostgresOutbox
@@ -21,8 +27,11 @@ __all__ = [
     "OutboxLocation",
     "SqliteOutbox",
     "StoredOutbox",
+    "back_up",
     "may_open_later",
     "open_outbox",
+    "restore",
+    "risks_of",
     "schema",
     "shown",
     "to_come",
@@ -99,6 +108,36 @@ def to_come(location: OutboxLocation | str) -> str | None:
     """
     at = _locate(location)
     return None if at.is_served else sqlite.read_only.to_come(at.path)
+
+
+def back_up(location: OutboxLocation | str, target: Path, *, force: bool, progress: Progress) -> Backup:
+    """Copy a file, which may be in use, into another one. Raises StoreError."""
+    at = _locate(location)
+    if at.is_served:
+        raise StoreError(
+            f"the outbox {at.shown} is in a database, and is backed up with it: pg_dump, or a base backup "
+            "with archived write-ahead log, for a recovery to a point in time",
+            lasting=True,
+        )
+    return file_backup.back_up(at.path, target, force=force, progress=progress)
+
+
+def restore(location: OutboxLocation | str, backup: Path, *, who: str, progress: Progress) -> Restored:
+    """Put a backup in the place of a file, which nothing may use. Raises StoreError."""
+    at = _locate(location)
+    if at.is_served:
+        raise StoreError(
+            f"the outbox {at.shown} is in a database, and is restored with it: pg_restore, or a recovery to "
+            "a point in time; run relay check afterwards: it finds an identity that lags behind",
+            lasting=True,
+        )
+    return file_backup.restore(at.path, backup, who=who, progress=progress)
+
+
+def risks_of(location: OutboxLocation | str) -> Sequence[Problem]:
+    """What may damage or lose a file where it lies; a database has its own."""
+    at = _locate(location)
+    return () if at.is_served else risks(at.path)
 
 
 def _locate(location: OutboxLocation | str) -> OutboxLocation:

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from relay.core.admin import BulkAction, Moment
 from relay.core.model import AuditId
-from relay.core.ports import Notification, Store
+from relay.core.ports import Notification, RestoredBackup, Store
 from relay.outbox.bulk import run_to_end
 from relay.outbox.poll_rate import PollRate
 from relay.outbox.values import HeartbeatRow
@@ -70,6 +70,16 @@ class OutboxFacade(Store):
     @override
     async def unclean(self) -> bool:
         return await self._sweep(self._token) or self._found_unclean
+
+    # --- a file's own; a database has none of it ------------------------------------------------------
+
+    @override
+    async def restored(self) -> RestoredBackup | None:
+        return None
+
+    @override
+    async def log_bytes(self) -> int | None:
+        return None
 
     # --- bulk actions -----------------------------------------------------------------------------
 

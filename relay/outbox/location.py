@@ -25,11 +25,13 @@ class OutboxLocation:
     url: str
     schema: str | None = None
     prefix: str = DEFAULT_PREFIX
+    url_file: Path | None = None
+    """Where the URL of a database is read again at each login; `url` is what it held at first."""
 
     @property
     def is_served(self) -> bool:
         """Whether the outbox is behind a server, which may be unreachable for a while."""
-        return self.url.startswith(_POSTGRES)
+        return is_served_url(self.url)
 
     @property
     def shown(self) -> str:
@@ -75,6 +77,11 @@ class OutboxLocation:
                 lasting=True,
             )
         return Path(path)
+
+
+def is_served_url(url: str) -> bool:
+    """Whether it is the URL of a database behind a server."""
+    return url.startswith(_POSTGRES)
 
 
 def absolute(path: Path) -> Path:

@@ -14,6 +14,7 @@ from relay.core.ports import Store
 from relay.core.validation import Problem
 from relay.ion.inbound_auth import InboundVerifier
 from relay.ion.oauth import Secret
+from relay.ion.regular_file import read_regular_text
 from relay.observability import logs
 from relay.observability.incidents import Incidents
 from relay.observability.metrics import Meters
@@ -116,7 +117,7 @@ def _token(file: Path | None, name: str) -> Secret | None:
         return None
     setting = f"RELAY_WEB__{name}"
     try:
-        text = file.read_text(encoding="utf-8").strip()
+        text = read_regular_text(file).strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         what = f"{file} cannot be read: {reason}"

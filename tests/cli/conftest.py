@@ -91,14 +91,14 @@ class Operator:
 
     def start(self, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
         """Run a command as a process of its own."""
+        given: dict[str, Any] = {"capture_output": True, "stdin": subprocess.DEVNULL, "cwd": self.folder}
         return subprocess.run(
             [sys.executable, "-m", "relay", *arguments],
             env=self.environment,
-            cwd=self.folder,
-            text=True,
             check=False,
             timeout=60,
-            **({"capture_output": True, "stdin": subprocess.DEVNULL} | options),
+            text=True,
+            **(given | options),
         )
 
     def at_outbox(self, work: Callable[[Store], Awaitable[T]]) -> T:

@@ -40,8 +40,8 @@ class StoreCase(Protocol):
         """An application's INSERT. `row`: its id was given out earlier, and it commits only now."""
         ...
 
-    async def age_heartbeat(self, relay: str) -> None:
-        """As if the relay had not beaten for an hour."""
+    async def age_heartbeat(self, relay: str, hours: int = 1) -> None:
+        """As if the relay's last beat were so old; below 0: the clock went back since."""
         ...
 
     async def age_message(self, row: RowId, seconds: float) -> None:
@@ -88,11 +88,11 @@ class SqliteCase:
     async def insert(self, draft: Draft, *, row: int | None = None) -> RowId:
         return insert_plainly(self.path, draft, row=row)
 
-    async def age_heartbeat(self, relay: str) -> None:
+    async def age_heartbeat(self, relay: str, hours: int = 1) -> None:
         with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
             connection.execute(
-                "UPDATE relay_relays SET beat_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-1 hour') WHERE relay = ?",
-                (relay,),
+                "UPDATE relay_relays SET beat_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?) WHERE relay = ?",
+                (f"{-hours:+} hours", relay),
             )
 
     async def age_message(self, row: RowId, seconds: float) -> None:
@@ -126,8 +126,8 @@ class MemoryCase:
     async def insert(self, draft: Draft, *, row: int | None = None) -> RowId:
         return self._first.insert(draft, row=row)
 
-    async def age_heartbeat(self, relay: str) -> None:
-        self._shelf.beats[relay].beat_at -= 3600
+    async def age_heartbeat(self, relay: str, hours: int = 1) -> None:
+        self._shelf.beats[relay].beat_at -= 3600 * hours
 
     async def age_message(self, row: RowId, seconds: float) -> None:
         found = self._shelf.rows[row]
@@ -189,10 +189,12 @@ class PostgresCase:
                 )
             )
 
-    async def age_heartbeat(self, relay: str) -> None:
+    async def age_heartbeat(self, relay: str, hours: int = 1) -> None:
         async with connected(self.url) as connection:
             await connection.execute(
-                "UPDATE relay_relays SET beat_at = now() - interval '1 hour' WHERE relay = $1", relay
+                "UPDATE relay_relays SET beat_at = now() - make_interval(hours => $2) WHERE relay = $1",
+                relay,
+                hours,
             )
 
     async def age_message(self, row: RowId, seconds: float) -> None:

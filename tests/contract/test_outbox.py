@@ -601,6 +601,36 @@ async def test_states_of_a_relay_that_is_not_alive_are_no_longer_true(
     assert beat.started_at > beat.beat_at
 
 
+async def test_the_stores_clock_is_the_one_that_its_rows_have(store: Store) -> None:
+    before = await store.clock()
+    await store.beat("relay-1", {})
+    (beat,) = await store.relays()
+    assert before <= beat.started_at <= await store.clock()
+
+
+async def test_a_heartbeat_in_the_future_shows_no_relay_that_is_alive(
+    store_case: StoreCase, store: Store
+) -> None:
+    """The store's clock went back an hour after a relay had died: `status` must not take it for a running one."""
+    await store.beat("relay-1", {})
+    await store.report([live(ACME, "sending")])
+    await store_case.age_heartbeat("relay-1", hours=-1)
+    assert await store.states() == {}
+    assert [beat.alive for beat in await store.relays()] == [False]
+    await store.beat("relay-1", {})
+    assert list(await store.states()) == [ACME], "a relay that is alive beats again, by the new time"
+    assert [beat.alive for beat in await store.relays()] == [True]
+
+
+async def test_a_heartbeat_in_the_future_is_swept(store_case: StoreCase, store: Store) -> None:
+    await store.beat("relay-1", {})
+    await store_case.age_heartbeat("relay-1", hours=-1)
+    another = await store_case.open()
+    await another.beat("relay-2", {})
+    assert await another.unclean()
+    assert [beat.relay for beat in await another.relays()] == ["relay-2"]
+
+
 async def test_a_live_state_holds_as_data_what_it_waits_for(store: Store) -> None:
     """The documents' names come back as they are, whatever is in them; the next report replaces them."""
     documents = (DocumentName("Sync.A, B"), DocumentName("Größe 🚀"))

@@ -15,6 +15,7 @@ import pytest
 from relay.outbox import upgrade
 from relay.sandbox import Sandbox
 from tests.e2e.conftest import ACME
+from tests.support.credentials import asked_for_passwords
 from tests.support.postgres import Server, connected, own_server
 from tests.support.process import RelayProcess, Station, end
 
@@ -196,3 +197,30 @@ async def test_a_stop_is_not_held_up_by_a_call_that_waits_for_a_lock(
             await station.until(waiting.extensions, "the start", watched=waiting.relay)
             waiting.relay.process.terminate()
             assert await station.ended(waiting.relay, within=20) == 0
+
+
+async def test_a_password_that_the_database_refuses(
+    server: Server, sandbox: Sandbox, station: Station
+) -> None:
+    """At the start, and later: alive, not ready, and ready again without a restart."""
+    credentials = await asked_for_passwords(server, station)
+    credentials.write("wrong")
+    async with starting(station) as waiting:
+        await waiting.waits("it refused the password")
+        await credentials.set_password("first")
+        credentials.write("first")
+        await waiting.starts()
+        await credentials.set_password("second")
+        await credentials.end_sessions()
+
+        def probes() -> tuple[tuple[int, str], tuple[int, str]]:
+            return waiting.asks("/livez"), waiting.asks("/readyz")
+
+        alive, ready = await asyncio.to_thread(probes)
+        while "it refused the password" not in ready[1]:
+            assert waiting.relay.running, waiting.relay.tail()
+            alive, ready = await asyncio.to_thread(probes)
+        assert (alive, ready[0]) == ((200, "ok\n"), 503)
+        credentials.write("second")
+        while (await asyncio.to_thread(probes))[1] != (200, "ok\n"):
+            assert waiting.relay.running, waiting.relay.tail()

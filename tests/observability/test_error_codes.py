@@ -39,6 +39,7 @@ GIVEN = {
     "RELAY-163": ("tenant.missed",),
     "RELAY-164": ("traces",),
     "RELAY-165": ("log.dropped",),
+    "RELAY-166": ("clock.jumped",),
     "RELAY-171": ("tenant.delayed",),
     "RELAY-172": (),
     "RELAY-173": (),

@@ -180,7 +180,9 @@ class World:
         """Build the components; call inside the running loop."""
         loop, self.random = asyncio.get_running_loop(), random.Random(0)
         self.now = loop.time
-        self.outbox = _SlowOutbox(lambda: EPOCH + loop.time())
+        self.shift = 0.0
+        """Seconds by which the store's clock was set forward since the start."""
+        self.outbox = _SlowOutbox(lambda: EPOCH + loop.time() + self.shift)
         self.ion = _RecordedIon(answer=self._answer, delay=lambda *_: self.latency)
         self.ion.record_in(self.requests, itertools.count())
         self._process = Process(self.outbox, self.rules.schedule, self.random.random)

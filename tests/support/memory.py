@@ -49,7 +49,16 @@ from relay.core.model import (
     TenantState,
     classic_message_id,
 )
-from relay.core.ports import RELAY, ConflictError, Control, Mode, Notification, StoreError, StoreIncident
+from relay.core.ports import (
+    RELAY,
+    ConflictError,
+    Control,
+    Mode,
+    Notification,
+    RestoredBackup,
+    StoreError,
+    StoreIncident,
+)
 from relay.outbox.bulk import ABANDONED_SECONDS, ACTIONS, run_to_end, states_of, summary
 from relay.outbox.payload_digest import fingerprint, sha256
 from tests.support.leases import MemoryLeases, Register
@@ -373,6 +382,10 @@ class MemoryOutbox:
     async def may_write(self) -> None:
         await self._turn()
 
+    async def clock(self) -> datetime:
+        await self._turn()
+        return _utc(self.shelf.clock())
+
     async def prune(self, older_than: float, limit: int) -> int:
         await self._turn()
         cutoff = self.shelf.clock() - older_than
@@ -430,11 +443,15 @@ class MemoryOutbox:
         }
 
     def _alive(self, beat: Beat) -> bool:
-        return beat.beat_at >= self.shelf.clock() - ALIVE_SECONDS
+        return abs(self.shelf.clock() - beat.beat_at) <= ALIVE_SECONDS
 
     async def size(self) -> int:
         await self._turn()
         return sum(len(row.payload) for row in self.rows)
+
+    async def log_bytes(self) -> int | None:
+        await self._turn()
+        return None
 
     async def notification_queue(self) -> float | None:
         await self._turn()
@@ -443,6 +460,10 @@ class MemoryOutbox:
     async def incidents(self) -> Sequence[StoreIncident]:
         await self._turn()
         return ()
+
+    async def restored(self) -> RestoredBackup | None:
+        await self._turn()
+        return None
 
     async def relays(self) -> Sequence[RelayBeat]:
         await self._turn()

@@ -33,4 +33,5 @@ async def upgrade_database(location: OutboxLocation) -> list[str]:
 
 
 def _locate(location: OutboxLocation) -> PostgresLocation:
-    return PostgresLocation(location.url, location.shown, TableNames(location.schema, location.prefix))
+    names = TableNames(location.schema, location.prefix)
+    return PostgresLocation(location.url, location.shown, names, location.url_file)

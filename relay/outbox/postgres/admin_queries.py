@@ -44,7 +44,10 @@ FROM head CROSS JOIN LATERAL (
 ) oldest GROUP BY head.tenant
 """  # noqa: S608
 
-_SIZE = "SELECT pg_total_relation_size('relay_outbox'::regclass)"
+_SIZE = """
+SELECT pg_total_relation_size(oid) FROM pg_class WHERE relname = 'relay_outbox' AND relnamespace = (
+    SELECT relnamespace FROM relay_schema JOIN pg_class ON pg_class.oid = relay_schema.tableoid LIMIT 1)
+"""
 
 _RECORDS = f"""
 SELECT id, upper(tenant_id), document_name, message_id, to_logical_id, ordering_key,

@@ -5,7 +5,7 @@ shares connections the next transaction may meet another session of the server: 
 no named statement, no session lock), and a statement takes two round trips.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -44,9 +44,12 @@ def utc(when: datetime) -> datetime:
 class StoreConnection:
     """Statements are written with plain names."""
 
-    def __init__(self, connection: Connection, names: TableNames, where: str = "") -> None:
-        """`where`: the database's URL as it may be shown."""
+    def __init__(
+        self, connection: Connection, names: TableNames, where: str = "", credentials: Hashable = None
+    ) -> None:
+        """`where`: the database's URL as it may be shown. `credentials`: those that it was opened with."""
         self.connection, self.names, self.where = connection, names, where
+        self.credentials = credentials
         self._kept: dict[str, PreparedStatement[Row]] | None = None
 
     async def keep_statements(self) -> None:

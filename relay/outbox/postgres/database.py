@@ -7,20 +7,23 @@ once the cause is fixed.
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
+from dataclasses import dataclass, field
 from functools import update_wrapper
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from relay.core.ports import CALL_SECONDS, StoreError
+from relay.outbox.location import shown
 from relay.outbox.postgres import errors
 from relay.outbox.postgres.connection import Connection, StoreConnection
 from relay.outbox.postgres.errors import DRIVER_ERRORS
 from relay.outbox.postgres.hosts import each_host
 from relay.outbox.postgres.instants import decode_all_instants
+from relay.outbox.postgres.logins import Logins, credentials_now, read_url
 from relay.outbox.postgres.table_names import TableNames
 
 CONNECTIONS = 4
@@ -42,14 +45,25 @@ class PostgresLocation:
     url: str
     where: str
     names: TableNames
+    url_file: Path | None = None
+    logins: Logins = field(default_factory=Logins, compare=False, repr=False)
+
+    @property
+    def credentials(self) -> Hashable:
+        """Another value once they were replaced."""
+        return credentials_now(self.url_file)
 
     async def connect(self) -> Connection:
-        """A bare connection that can write, to the first host that grants one. Raises StoreError.
+        """A bare connection that can write, with the credentials as they are now. Raises StoreError."""
+        return await self.logins.attempt(lambda: self.credentials, self._connect_to_any)
+
+    async def _connect_to_any(self) -> Connection:
+        """To the first host that grants one.
 
         Each host has its share of the time: a primary that fell silent must not hide what took its place.
         """
         try:
-            urls = each_host(self.url)
+            urls = each_host(self.url if self.url_file is None else read_url(self.url_file))
         except ValueError:
             raise errors.unreadable_url(self.where) from None
         failed: list[StoreError] = []
@@ -57,10 +71,8 @@ class PostgresLocation:
             try:
                 return await self._connect(url, CONNECT_SECONDS / len(urls))
             except StoreError as error:
-                if error.lasting:
-                    raise
                 failed.append(error)
-        raise next((error for error in failed if not errors.is_of_a_standby(error)), failed[0])
+        raise errors.of_all_hosts(failed)
 
     async def _connect(self, url: str, seconds: float) -> Connection:
         try:
@@ -72,11 +84,11 @@ class PostgresLocation:
                     target_session_attrs=SessionAttribute.read_write,
                 )
         except TimeoutError as error:
-            raise errors.silent(self.where, seconds) from error
+            raise errors.silent(shown(url), seconds) from error
         except (ValueError, KeyError, AttributeError):
-            raise errors.unreadable_url(self.where) from None
+            raise errors.unreadable_url(shown(url)) from None
         except (OSError, *DRIVER_ERRORS) as error:
-            raise errors.explain(error, self.where) from error
+            raise errors.explain_login(error, shown(url)) from error
 
 
 Work: TypeAlias = Callable[[StoreConnection], Awaitable[T]]
@@ -152,7 +164,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[StoreConnection]:
-        session = self._take_idle() or await self._open()
+        session = await self._obtain()
         try:
             yield session
         except BaseException as error:
@@ -167,6 +179,27 @@ class Database:
             raise
         self._put_back(session)
 
+    async def _obtain(self) -> StoreConnection:
+        """An idle one, or a new one. What it was opened with may be revoked once it was replaced.
+
+        So an older one is replaced by one with the new credentials, and continues only until those work.
+        """
+        idle, credentials = self._take_idle(), self.location.credentials
+        if idle is None:
+            return await self._open(credentials)
+        if idle.credentials == credentials:
+            return idle
+        try:
+            opened = await self._open(credentials)
+        except (StoreError, OSError, *DRIVER_ERRORS):
+            idle.credentials = credentials  # not tried again before they are replaced once more
+            return idle
+        except BaseException:
+            self._close_later(idle)
+            raise
+        self._close_later(idle)
+        return opened
+
     def _take_idle(self) -> StoreConnection | None:
         while self._free:
             session, _ = self._free.popitem()
@@ -174,8 +207,9 @@ class Database:
                 return session
         return None
 
-    async def _open(self) -> StoreConnection:
-        session = StoreConnection(await self.location.connect(), self.location.names, self.location.where)
+    async def _open(self, credentials: Hashable) -> StoreConnection:
+        location = self.location
+        session = StoreConnection(await location.connect(), location.names, location.where, credentials)
         try:
             await decode_all_instants(session.connection)
             await self._verify(session)

@@ -1,5 +1,8 @@
 """What PostgreSQL's errors mean to an operator: what happened, where, and the hint."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import asyncpg
 
 from relay.core.ports import CALL_SECONDS, StoreError
@@ -28,10 +31,17 @@ _BY_STATE = {
     "57P03": "it is starting, stopping or recovering",
 }
 
+_REFUSED_BY_STATE = {
+    "28P01": "it refused the password; correct it in RELAY_OUTBOX__URL, or in the file that "
+    "RELAY_OUTBOX__URL_FILE or PGPASSFILE names",
+    "28000": "it refused the role; correct RELAY_OUTBOX__URL, the role's right to log in, or the server's "
+    "pg_hba.conf",
+    "3D000": "it refused the login: it has no such database; create it, or correct RELAY_OUTBOX__URL",
+    "42501": "it refused the login: the role lacks a right; GRANT CONNECT ON DATABASE … TO the relay's role",
+}
+"""Of a login: all of these may be corrected on the server while the relay waits."""
+
 _LASTING_BY_STATE = {
-    "28P01": "it refused the password; correct it in RELAY_OUTBOX__URL, or in the file that PGPASSFILE names",
-    "28000": "it refused the role; correct RELAY_OUTBOX__URL, or the server's pg_hba.conf",
-    "3D000": "it has no such database; create it, or correct RELAY_OUTBOX__URL",
     "42501": "the role lacks a right; grant what docs/postgres.md lists for the relay's role",
     "3F000": "it has no such schema; correct RELAY_OUTBOX__SCHEMA, or run: relay outbox upgrade",
     "42P01": "it holds no outbox, or not all of it; create it with: relay outbox upgrade",
@@ -41,6 +51,10 @@ _LASTING_BY_STATE = {
 _KEYS_OF_IDENTITIES = ("outbox_pkey", "history_pkey", "audit_pkey")
 
 _UNREACHABLE = "check that it runs and that this machine reaches it; the relay resumes automatically"
+
+
+class LoginRefusedError(StoreError):
+    """The server is there, and does not take these credentials now."""
 
 
 def is_passing(error: BaseException) -> bool:
@@ -57,6 +71,8 @@ def is_lost_statement(error: BaseException) -> bool:
 
 def spares_connection(error: BaseException) -> bool:
     """Whether the connection can be used further: what failed is the statement, or our own work."""
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return False  # the role may have been replaced by another one: the next login is that one's
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "")[:_CLASS] in _SPARING
     return isinstance(error, Exception) and not isinstance(error, (OSError, *DRIVER_ERRORS))
@@ -99,6 +115,40 @@ def explain(error: BaseException, where: str) -> StoreError:
             )
         case _:
             return StoreError(f"the outbox {where} cannot be reached; {_UNREACHABLE} ({_text_of(error)})")
+
+
+def explain_login(error: BaseException, where: str) -> StoreError:
+    """The same for an error while a connection was opened."""
+    match error:
+        case asyncpg.PostgresError() if error.sqlstate in _REFUSED_BY_STATE:
+            meaning = _REFUSED_BY_STATE[error.sqlstate]
+            return LoginRefusedError(f"the outbox {where}: {meaning} ({_text_of(error)})")
+        case _:
+            return explain(error, where)
+
+
+def of_all_hosts(failed: Sequence[StoreError]) -> StoreError:
+    """One error for those of all hosts of the URL; a standby's says nothing beside another's."""
+    told = [error for error in failed if not is_of_a_standby(error)] or failed[:1]
+    if len(told) == 1:
+        return told[0]
+    text = "; ".join(dict.fromkeys(map(str, told)))
+    if all(isinstance(error, LoginRefusedError) for error in told):
+        return LoginRefusedError(text)
+    return StoreError(text, lasting=all(error.lasting for error in told))
+
+
+def unreadable_url_file(path: Path, error: OSError | ValueError) -> StoreError:
+    """It is being replaced, perhaps."""
+    why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+    return LoginRefusedError(f"the file {path} that RELAY_OUTBOX__URL_FILE names cannot be used: {why}")
+
+
+def no_url_in_file(path: Path) -> StoreError:
+    """Empty, or half written."""
+    return LoginRefusedError(
+        f"the file {path} that RELAY_OUTBOX__URL_FILE names holds no URL of a PostgreSQL database"
+    )
 
 
 def explain_call(error: BaseException, where: str) -> StoreError:

@@ -8,6 +8,7 @@ old statistics of just this value; a condition that a null makes true is not pla
 """
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 
 from relay.core.admin import FIRST, Filter, MessageState, Moment, Record
 from relay.core.model import DocumentName, RowId
@@ -133,6 +134,11 @@ SELECT found.id FROM head CROSS JOIN LATERAL (
 
 _COMMON_LANE_BEFORE = _LANE_BEFORE.format(lane="IS NULL")
 _KEYED_LANE_BEFORE = _LANE_BEFORE.format(lane="BETWEEN $6 AND $6")
+
+
+async def clock(session: StoreConnection) -> datetime:
+    """The server's time of day."""
+    return utc(await session.fetchval("SELECT clock_timestamp()"))
 
 
 async def moment(session: StoreConnection) -> Moment:

@@ -133,6 +133,7 @@ class PostgresOutbox(OutboxFacade):
 
     # --- housekeeping -----------------------------------------------------------------------------
 
+    clock = reading(selection.clock)
     prune = writing(writes.prune)
     prune_audit = writing(audit_log.prune)
     incidents = reading(store_incidents.incidents)

@@ -57,6 +57,7 @@ ON CONFLICT (tenant_id) DO UPDATE SET
     documents = excluded.documents, kind_since = excluded.kind_since
 """
 
+# A beat that lies in the future is as old as one that lies as far back: the database's clock went back since.
 # Where leases are in use, the holder's state counts: not that of a relay which released the tenant.
 _STATES = """
 SELECT known.tenant_id, known.state, known.reason, known.since, known.next_try, known.relay,
@@ -64,7 +65,9 @@ SELECT known.tenant_id, known.state, known.reason, known.since, known.next_try, 
 FROM relay_tenants known JOIN relay_relays ON relay_relays.relay = known.relay
     LEFT JOIN relay_leases lease ON lease.tenant_id = known.tenant_id
     LEFT JOIN relay_holders holder ON holder.token = lease.token
-WHERE known.state IS NOT NULL AND beat_at >= clock_timestamp() - make_interval(secs => $1)
+WHERE known.state IS NOT NULL
+  AND beat_at BETWEEN clock_timestamp() - make_interval(secs => $1)
+      AND clock_timestamp() + make_interval(secs => $1)
   AND (lease.tenant_id IS NULL OR holder.relay = known.relay)
 ORDER BY known.tenant_id
 """
@@ -88,12 +91,16 @@ _RENAME = "UPDATE relay_tenants SET relay = $1 WHERE relay = $2"
 _LEAVE = "DELETE FROM relay_relays WHERE relay = $1 AND token = $2"
 
 _SWEEP = """
-DELETE FROM relay_relays WHERE token <> $1 AND beat_at < clock_timestamp() - make_interval(secs => $2)
+DELETE FROM relay_relays
+WHERE token <> $1 AND beat_at NOT BETWEEN
+    clock_timestamp() - make_interval(secs => $2) AND clock_timestamp() + make_interval(secs => $2)
 RETURNING relay
 """
 
 _RELAYS = """
-SELECT relay, details, started_at, beat_at, beat_at >= clock_timestamp() - make_interval(secs => $1) AS alive
+SELECT relay, details, started_at, beat_at,
+       beat_at BETWEEN clock_timestamp() - make_interval(secs => $1)
+           AND clock_timestamp() + make_interval(secs => $1) AS alive
 FROM relay_relays ORDER BY started_at, relay
 """
 

@@ -5,7 +5,6 @@ automatically once the cause is fixed.
 """
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +15,12 @@ from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 from relay.core.ports import CALL_SECONDS, StoreError
 from relay.outbox.payload_digest import sha256
 from relay.outbox.sqlite import errors, schema
+from relay.outbox.sqlite.file_lock import FileLock, Identity, identity
 
 _JOURNAL_BYTES = 64 * 1024 * 1024  # a write-ahead log that grew in a burst shrinks to this
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Identity = tuple[int, int]
 Connect = Callable[[Path], sqlite3.Connection]
 
 
@@ -38,6 +37,15 @@ def prepare(path: Path, options: str) -> sqlite3.Connection:
         timeout=errors.LOCK_SECONDS,
         isolation_level=None,
     )
+    try:
+        _set_up(connection)
+    except BaseException:
+        connection.close()  # at once: it has locks on the file
+        raise
+    return connection
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
     # Text that is not UTF-8 (a producer in C can write it) must not make a tenant's rows unreadable.
     connection.text_factory = _as_read
     connection.create_function("as_read", 1, _as_read, deterministic=True)
@@ -45,28 +53,19 @@ def prepare(path: Path, options: str) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA secure_delete = ON")  # a purged payload leaves the file too
     connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
-    return connection
 
 
 def _as_read(data: bytes) -> str:
     return str(data, "utf-8", "replace")
 
 
-def identity(path: Path) -> Identity | None:
-    """Which file stands at the path now."""
-    try:
-        found = os.stat(path)  # noqa: PTH116  # half the cost of Path.stat, and it is asked for each call
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 class Channel:
     """One thread and its connection. Every call is one transaction, in the order of the calls."""
 
-    def __init__(self, path: Path, begin: Literal["BEGIN", "BEGIN IMMEDIATE"], connect: Connect) -> None:
-        self._path = path
-        self._connect = connect
+    def __init__(
+        self, path: Path, begin: Literal["BEGIN", "BEGIN IMMEDIATE"], connect: Connect, lock: FileLock | None
+    ) -> None:
+        self._path, self._connect, self._lock = path, connect, lock
         self._begin = begin
         self._executor = ThreadPoolExecutor(1, "outbox-writer" if "IMMEDIATE" in begin else "outbox-reader")
         self._connection: sqlite3.Connection | None = None
@@ -76,6 +75,10 @@ class Channel:
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do it in the channel's thread, in a transaction. Raises StoreError; then nothing was stored."""
         return await self._within(lambda: self._transact(work))
+
+    async def outside(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """The same outside of a transaction, for the few statements that need that."""
+        return await self._within(lambda: self._perform(work))
 
     async def close(self) -> None:
         """After the running calls. A thread that a hanging disk holds is left behind."""
@@ -119,6 +122,13 @@ class Channel:
         self._require_same_file()  # it may have gone between the check before and the commit
         return result
 
+    def _perform(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return work(self._get_connection())
+        except sqlite3.Error as error:
+            self._roll_back(reconnect=errors.ends_connection(error))
+            raise errors.explain(error, self._path) from error
+
     def _get_connection(self) -> sqlite3.Connection:
         if self._connection is not None:
             self._require_same_file()
@@ -126,6 +136,8 @@ class Channel:
         opened = identity(self._path)
         if opened is None and self._path.parent.is_dir():
             raise errors.missing_file(self._path)
+        if self._lock is not None:
+            self._lock.follow()  # the lock goes with the file, if that was replaced
         connection = self._connect(self._path)
         try:
             schema.verify(connection, self._path)
@@ -160,10 +172,10 @@ class Channel:
 class Database:
     """The file's two channels."""
 
-    def __init__(self, path: Path, connect: Connect = connect) -> None:
+    def __init__(self, path: Path, connect: Connect = connect, lock: FileLock | None = None) -> None:
         self.path = path
-        self._writer = Channel(path, "BEGIN IMMEDIATE", connect)
-        self._reader = Channel(path, "BEGIN", connect)
+        self._writer = Channel(path, "BEGIN IMMEDIATE", connect, lock)
+        self._reader = Channel(path, "BEGIN", connect, lock)
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """One durable transaction."""
@@ -172,6 +184,10 @@ class Database:
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """One snapshot."""
         return await self._reader.run(work)
+
+    async def outside(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """A statement that must not be within a transaction."""
+        return await self._writer.outside(work)
 
     async def close(self) -> None:
         """The reader first, so that the writer can write the log back."""

@@ -57,13 +57,14 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
         case sqlite3.SQLITE_CORRUPT:
             return StoreError(
                 f"the outbox {path} is damaged ({error}); stop every program that uses it, then restore a "
-                f"backup, or save what is readable with: sqlite3 {path} .recover",
+                "backup with: relay outbox restore BACKUP; without one, save what is readable with: "
+                f"sqlite3 {path} .recover",
                 lasting=True,
             )
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
             return _unwritable(path, error)
         case sqlite3.SQLITE_CANTOPEN:
-            return _cannot_open(path, error)
+            return cannot_open(path, error)
         case sqlite3.SQLITE_IOERR:
             return StoreError(
                 f"the disk under the outbox {path} failed ({error}); check the file system and its logs",
@@ -86,14 +87,15 @@ def _full(path: Path) -> StoreError:
     )
 
 
-def _unwritable(path: Path, error: sqlite3.Error | str) -> StoreError:
+def _unwritable(path: Path, error: Exception | str) -> StoreError:
     return StoreError(
         f"the outbox {path} cannot be written ({error}); give this user the right to write the file "
         f"and its folder {path.parent}, where SQLite keeps two more files beside it"
     )
 
 
-def _cannot_open(path: Path, error: sqlite3.Error) -> StoreError:
+def cannot_open(path: Path, error: Exception) -> StoreError:
+    """Why the file cannot be opened, from what stands at its path."""
     if not path.parent.is_dir():
         return missing_folder(path)
     if path.is_dir():

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Sequence
+from datetime import datetime
 
 from relay.core.admin import FIRST, Filter, MessageState, Moment
 from relay.core.model import RowId
@@ -73,6 +74,11 @@ ORDER BY id
 _CLOCK = "SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 
 _NEWEST = "SELECT coalesce(max(id), 0) FROM relay_outbox"
+
+
+def clock(connection: sqlite3.Connection) -> datetime:
+    """The host's time of day, as the rows have it."""
+    return parse_instant(*connection.execute(_CLOCK).fetchone())
 
 
 def moment(connection: sqlite3.Connection) -> Moment:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
@@ -10,16 +10,18 @@ from sqlite3 import Connection
 from typing_extensions import override
 
 from relay.core.model import DocumentName, Message, OrderingKey, RowId, Settlement, TenantId, TenantState
-from relay.core.ports import Leases, Mode, Notification, StoreIncident
+from relay.core.ports import Leases, Mode, Notification, RestoredBackup, StoreIncident
 from relay.outbox.facade import OutboxFacade
 from relay.outbox.sqlite import admin_queries as queries
 from relay.outbox.sqlite import audit as audit_log
-from relay.outbox.sqlite import bulk, selection, tenants
+from relay.outbox.sqlite import bulk, incidents, selection, tenants, write_ahead_log
 from relay.outbox.sqlite import due as due_rows
 from relay.outbox.sqlite import settle as writes
 from relay.outbox.sqlite.change_watch import ChangeWatch
 from relay.outbox.sqlite.database import Connect, Database, connect, reading, writing
 from relay.outbox.sqlite.file_lock import FileLock
+from relay.outbox.sqlite.last_use import read_use
+from relay.outbox.sqlite.sole_relay import BOOT_ID, boot_id
 from relay.outbox.sqlite.transfer import SqliteTransfer
 from relay.outbox.values import PendingFilter
 
@@ -35,11 +37,17 @@ class SqliteOutbox(OutboxFacade):
     mode: Mode = "poll"
 
     def __init__(
-        self, path: Path, lock: FileLock | None, *, purging: bool, connect: Connect = connect
+        self,
+        path: Path,
+        lock: FileLock | None,
+        *,
+        purging: bool,
+        connect: Connect = connect,
+        restored: RestoredBackup | None = None,
     ) -> None:
         super().__init__(rest_times=_REST_TIMES, purging=purging)
-        self._database = Database(path, connect)
-        self._lock = lock
+        self._database = Database(path, connect, lock)
+        self._lock, self._restored = lock, restored
         self._watch: ChangeWatch | None = None
         self._purge = writes.PayloadPurge()
         self.transfer = SqliteTransfer(self._database)
@@ -91,11 +99,38 @@ class SqliteOutbox(OutboxFacade):
 
     # --- housekeeping -----------------------------------------------------------------------------
 
+    clock = reading(selection.clock)
     prune = writing(writes.prune)
     prune_audit = writing(audit_log.prune)
-    leave = writing(tenants.leave)
+    _leave = writing(tenants.leave)
     _beat = writing(tenants.beat)
     _sweep = writing(tenants.sweep)
+
+    @override
+    async def beat(self, relay: str, details: Mapping[str, str]) -> bool:
+        if self._lock is None:
+            return await super().beat(relay, details)
+        again = await super().beat(relay, {**details, BOOT_ID: boot_id()})
+        await self._record_use()
+        return again
+
+    @override
+    async def leave(self, relay: str) -> None:
+        await self._leave(relay)
+        await self._record_use()
+
+    async def _record_use(self) -> None:
+        """Beside the file, so that the next start notices an older copy in its place."""
+        if self._lock is not None:
+            self._lock.record(await self._database.read(read_use))
+
+    @override
+    async def restored(self) -> RestoredBackup | None:
+        return self._restored
+
+    @override
+    async def log_bytes(self) -> int | None:
+        return await self._database.read(lambda _: write_ahead_log.log_bytes(self._database.path))
 
     @override
     async def purge_payloads(self, older_than: float, limit: int) -> int:
@@ -110,7 +145,12 @@ class SqliteOutbox(OutboxFacade):
 
     @override
     async def incidents(self) -> Sequence[StoreIncident]:
-        return ()
+        """A relay lets the log shrink on this occasion, so that only one that cannot is an incident."""
+        path = self._database.path
+        if self._lock is not None and write_ahead_log.log_bytes(path) > incidents.MAX_LOG_BYTES:
+            await self._database.outside(write_ahead_log.shrink)
+        grown = await self._database.read(lambda _: incidents.log_grown(path))
+        return [*incidents.shared(await self.relays()), *grown]
 
     # --- for operators ----------------------------------------------------------------------------
 

@@ -49,13 +49,14 @@ ON CONFLICT (tenant_id) DO UPDATE SET
     since = excluded.since, next_try = excluded.next_try, kind = excluded.kind, documents = excluded.documents
 """
 
+# A beat that lies in the future is as old as one that lies as far back: the host's clock went back since.
 _STATES = in_one_step(
     8,
     f"""
 SELECT upper({text("tenant_id")}), {text("state")}, {text("relay_tenants.reason")}, {text("since")},
        {text("next_try")}, {text("relay")}, {text("kind")}, CAST(documents AS TEXT)
 FROM relay_tenants JOIN relay_relays USING (relay)
-WHERE state IS NOT NULL AND beat_at >= strftime('%Y-%m-%dT%H:%M:%fZ', 'now', printf('-%.3f seconds', ?))
+WHERE state IS NOT NULL AND abs(julianday('now') - julianday(beat_at)) * 86400 <= ?
 ORDER BY tenant_id
 """,  # noqa: S608  # constants
 )
@@ -75,7 +76,7 @@ _FIRST_BEAT = "INSERT INTO relay_relays (relay, token, details) VALUES (?, ?, ?)
 
 _RELAYS = f"""
 SELECT {text("relay")}, {text("details")}, {text("started_at")}, {text("beat_at")},
-       beat_at >= strftime('%Y-%m-%dT%H:%M:%fZ', 'now', printf('-%.3f seconds', ?))
+       abs(julianday('now') - julianday(beat_at)) * 86400 <= ?
 FROM relay_relays ORDER BY started_at, relay
 """  # noqa: S608  # constants
 
