@@ -118,6 +118,9 @@ class Channel:
         except sqlite3.Error as error:
             self._roll_back(reconnect=errors.ends_connection(error))
             raise errors.explain(error, self._path) from error
+        except UnicodeEncodeError as error:
+            self._roll_back(reconnect=False)
+            raise errors.no_text(self._path) from error
         except BaseException:
             self._roll_back(reconnect=False)
             raise

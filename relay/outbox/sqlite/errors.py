@@ -151,6 +151,11 @@ def missing_folder(path: Path) -> StoreError:
     )
 
 
+def no_text(path: Path) -> StoreError:
+    """A value has halves of surrogate pairs, as an argument of a command has for bytes that are not UTF-8."""
+    return StoreError(f"the outbox {path} keeps no text that is not UTF-8; write it in UTF-8", lasting=True)
+
+
 def missing_file(path: Path) -> StoreError:
     """The file is not there, and this call must not make a new one."""
     return StoreError(f"there is no outbox at {path}; put it back, or correct RELAY_OUTBOX__URL")
