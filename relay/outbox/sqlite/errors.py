@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from relay.core.ports import StoreError
@@ -11,6 +12,12 @@ LOCK_SECONDS = 5.0
 
 _PRIMARY = 0xFF  # the low byte of an extended result code is the primary one
 _NEARLY_FULL = 64 * 1024  # bytes; below it a failed write is taken for a full disk
+
+_LARGEST_ID = 2**63 - 1
+_SET_IDS_BACK = (
+    "UPDATE sqlite_sequence SET seq = (SELECT coalesce(max(id), 0) FROM relay_outbox) "
+    "WHERE name = 'relay_outbox'"
+)
 
 _ENDS_CONNECTION = frozenset(
     {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN}
@@ -43,7 +50,7 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
         return _full(path)
     match code(error):
         case sqlite3.SQLITE_FULL:
-            return _full(path)
+            return _full(path) if _is_full(path) or not _are_ids_used_up(path) else _used_up(path)
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return StoreError(
                 f"the outbox {path} was locked by another process for more than {LOCK_SECONDS:g} s; "
@@ -86,6 +93,13 @@ def _full(path: Path) -> StoreError:
     )
 
 
+def _used_up(path: Path) -> StoreError:
+    return StoreError(
+        f"the ids of the outbox {path} are used up: a row was given the largest id there is ({_LARGEST_ID}); "
+        f"delete that row, then run: {_SET_IDS_BACK}"
+    )
+
+
 def _unwritable(path: Path, error: sqlite3.Error | str) -> StoreError:
     return StoreError(
         f"the outbox {path} cannot be written ({error}); give this user the right to write the file "
@@ -94,6 +108,9 @@ def _unwritable(path: Path, error: sqlite3.Error | str) -> StoreError:
 
 
 def _cannot_open(path: Path, error: sqlite3.Error) -> StoreError:
+    hidden = _hidden(path)
+    if hidden is not None:
+        return hidden
     if not path.parent.is_dir():
         return missing_folder(path)
     if path.is_dir():
@@ -135,8 +152,10 @@ def missing_folder(path: Path) -> StoreError:
 
 
 def missing_file(path: Path) -> StoreError:
-    """The file is not there, and this call must not make a new one."""
-    return StoreError(f"there is no outbox at {path}; put it back, or correct RELAY_OUTBOX__URL")
+    """The file is not there, as far as can be seen, and this call must not make a new one."""
+    return _hidden(path) or StoreError(
+        f"there is no outbox at {path}; put it back, or correct RELAY_OUTBOX__URL"
+    )
 
 
 def no_outbox(path: Path) -> StoreError:
@@ -145,6 +164,17 @@ def no_outbox(path: Path) -> StoreError:
         f"there is no outbox at {path.absolute()}; correct RELAY_OUTBOX__URL or change to its folder, "
         "or create it there with: relay outbox upgrade"
     )
+
+
+def _hidden(path: Path) -> StoreError | None:
+    """Why the system does not say whether the file is there; None: it does."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return unreachable(path, error)
+    return None
 
 
 def unreachable(path: Path, error: OSError) -> StoreError:
@@ -156,12 +186,28 @@ def unreachable(path: Path, error: OSError) -> StoreError:
 
 
 def replaced(path: Path) -> StoreError:
-    """The file was taken away while it was open: writing into the old one would lose everything."""
+    """The file was taken away while it was open: writing into the old one would lose everything.
+
+    Or the rights to its folder were: whether it is the same is not known then.
+    """
+    hidden = _hidden(path)
+    if hidden is not None:
+        return hidden
     return StoreError(
         f"the outbox {path} was moved, deleted or replaced while it was open; nothing is written until it "
         "is an outbox again; put it back, and keep programs from touching it while the relay runs",
         answer_lost=True,
     )
+
+
+def _are_ids_used_up(path: Path) -> bool:
+    """SQLite says that the disk is full then, too."""
+    sequence = "SELECT seq FROM sqlite_sequence WHERE name = 'relay_outbox'"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            return bool(connection.execute(sequence).fetchone() == (_LARGEST_ID,))
+    except sqlite3.Error:
+        return False
 
 
 def _is_full(path: Path) -> bool:
