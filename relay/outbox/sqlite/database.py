@@ -5,6 +5,7 @@ automatically once the cause is fixed.
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
