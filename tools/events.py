@@ -325,6 +325,15 @@ EVENTS = (
         {"tenant": "ACME_PRD"},
     ),
     Event(
+        "outbox.changed",
+        "warning",
+        "a standby was promoted, a backup put back, or the tables made anew: what was read is read again",
+        {
+            "reason": "the file holds another outbox, or an earlier copy of this one",
+            "hint": "check what applications committed last: what the new store does not have is not sent",
+        },
+    ),
+    Event(
         "tenant.lost",
         "warning",
         "its lease ended, or another relay owns it: posts in flight are cut and repeated there, same ids",

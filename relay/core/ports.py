@@ -3,7 +3,7 @@
 Each port is pinned by a suite that every implementation passes (`tests/contract/`).
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
@@ -299,6 +299,14 @@ class Store(Outbox, Housekeeping, Admin, Protocol):
     @property
     def mode(self) -> Mode:
         """How changes are found now; it may change while the store is open."""
+
+    def when_changed(self, changed: Callable[[str], None]) -> None:
+        """Have `changed` called, in the loop, with the reason, once the store is another one than before.
+
+        A backup was put back, a standby was promoted, the tables were made anew: rows that were read may be
+        gone, and their ids may belong to other messages. It is called before a result of the new store is
+        returned; it is noticed where the store is open for a relay (`exclusive`, or with leases).
+        """
 
     @property
     def leases(self) -> Leases | None:

@@ -126,6 +126,7 @@ class Relay:
             outbox, partial(incidents_of, to.log, None, settings.log.summary_seconds)
         )
         self._reload = Reload(settings, load, self._apply, signals, to.log)
+        outbox.when_changed(self._begin_anew)
 
     @property
     def view(self) -> Running:
@@ -174,6 +175,14 @@ class Relay:
         for name, component in self._components().items():
             self._supervisor.supervise(name, component)
         startup.complete()
+
+    def _begin_anew(self, reason: str) -> None:
+        """The outbox is another one than before."""
+        hint = "check what applications committed last: what the new store does not have is not sent"
+        self._telemetry.log.warning("outbox.changed", reason=reason, hint=hint)
+        self._telemetry.meters.outbox_changes.add(())
+        self._workers.begin_anew()
+        self._telemetry.states.rewrite()
 
     def _components(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What runs until the end, by the name that the log and /livez use."""

@@ -56,6 +56,7 @@ CODES = (
     Code("RELAY-140", "The outbox refuses a row", kinds=("refused",), events=("retention.hindered",)),
     Code("RELAY-141", "A tenant's lease was lost", events=("tenant.lost",)),
     Code("RELAY-142", "Rows of the outbox hold other messages now", events=("settlements.discarded",)),
+    Code("RELAY-143", "The outbox is another one than before", events=("outbox.changed",)),
     Code("RELAY-146", "Two relays use one outbox file", kinds=("shared",)),
     Code("RELAY-147", "The write-ahead log of the outbox grows", kinds=("log-grown",)),
     ENDANGERED,

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -39,7 +39,17 @@ class OutboxFacade(Store):
         """Distinguishes this process from every other one, also from an earlier one of the same name."""
         self._relay = self._token  # until the first heartbeat brings the name
         self._found_unclean = False
-        self._poll_rate = PollRate(rest_times, asyncio.get_running_loop().time)
+        self._loop = asyncio.get_running_loop()
+        self._poll_rate = PollRate(rest_times, self._loop.time)
+        self._report_change: Callable[[str], None] = lambda _: None
+        self._restart_walks()
+
+    @override
+    def when_changed(self, changed: Callable[[str], None]) -> None:
+        self._report_change = changed
+
+    def _restart_walks(self) -> None:
+        """In another store, what was examined before may be there again."""
         self._pruning = RetentionWalk(self._settled_long_ago, self._delete, removes=True)
         self._purging_payloads = RetentionWalk(self._settled_long_ago, self._purge, removes=False)
 

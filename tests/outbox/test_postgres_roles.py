@@ -38,7 +38,18 @@ HAND_OVER = (
     "INSERT INTO relay_outbox (tenant_id, document_name, payload) VALUES ('ACME_PRD', 'Sync.SalesOrder', 'x')"
 )
 
-TABLES = ("outbox", "history", "counts", "tenants", "relays", "holders", "leases", "audit", "schema")
+TABLES = (
+    "outbox",
+    "history",
+    "counts",
+    "tenants",
+    "relays",
+    "holders",
+    "leases",
+    "audit",
+    "identity",
+    "schema",
+)
 
 
 @dataclass(frozen=True, slots=True)

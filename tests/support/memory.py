@@ -180,11 +180,20 @@ class MemoryOutbox:
         self.refuses: dict[RowId, str] = {}
         """Rows that it neither settles nor deletes, and its words."""
         self.hindrances: Sequence[Hindrance] = ()
+        self._report_change: Callable[[str], None] = lambda _: None
         self._process = object()
         self._purged = (0.0, RowId(0))
         self._seen = -1
         self._found_unclean = False
         self._closed = False
+
+    def when_changed(self, changed: Callable[[str], None]) -> None:
+        self._report_change = changed
+
+    def replace(self, shelf: Shelf) -> None:
+        """As a restored copy: another store from now on."""
+        self.shelf = shelf
+        self._report_change("a copy was put back")
 
     @property
     def rows(self) -> list[Row]:

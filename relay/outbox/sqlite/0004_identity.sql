@@ -2,6 +2,14 @@
 
 -- == The identity of the store ==
 
+-- One row: the relay process that wrote last, and the number of that write. A file that a copy replaced holds another
+-- process, or an earlier number.
+CREATE TABLE relay_identity (
+    id       INTEGER PRIMARY KEY CHECK (id = 1),
+    writer   TEXT NOT NULL,
+    position INTEGER NOT NULL
+);
+
 -- == Limits of columns ==
 
 -- SQLite cannot add a constraint to a table. A trigger for what is written from now on does the same, without making a

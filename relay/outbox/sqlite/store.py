@@ -1,6 +1,7 @@
 """The outbox on SQLite: `ports.Store` on one file. A call is a transaction in a thread."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence, Set
 from functools import partial
@@ -29,6 +30,7 @@ from relay.outbox.sqlite import settle as writes
 from relay.outbox.sqlite.change_watch import ChangeWatch
 from relay.outbox.sqlite.database import Connect, Database, connect, reading, writing
 from relay.outbox.sqlite.file_lock import FileLock
+from relay.outbox.sqlite.identity import StoreIdentity
 from relay.outbox.sqlite.last_use import read_use
 from relay.outbox.sqlite.sole_relay import BOOT_ID, boot_id
 from relay.outbox.sqlite.transfer import SqliteTransfer
@@ -55,11 +57,21 @@ class SqliteOutbox(OutboxFacade):
         restored: RestoredBackup | None = None,
     ) -> None:
         super().__init__(rest_times=_REST_TIMES, purging=purging)
-        self._database = Database(path, connect, lock)
+        identity = StoreIdentity(None if lock is None else self._notice_change)
+        self._database = Database(path, identity, connect, lock)
         self._lock, self._restored = lock, restored
         self._watch: ChangeWatch | None = None
         self.transfer = SqliteTransfer(self._database)
         """The rows as they are, to be copied."""
+
+    def _notice_change(self) -> None:
+        """Called in a thread of the database."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._change)
+
+    def _change(self) -> None:
+        self._restart_walks()
+        self._report_change("the file holds another outbox, or an earlier copy of this one")
 
     # --- messages ---------------------------------------------------------------------------------
 
