@@ -12,7 +12,7 @@ import pytest
 from relay.core.model import Delivered, Parked
 from relay.core.ports import StoreError
 from relay.outbox import open_outbox, upgrade
-from relay.outbox.postgres import PostgresOutbox, database
+from relay.outbox.postgres import PostgresOutbox, database, errors
 from relay.outbox.postgres.connection import StoreConnection
 from tests.contract.stores import until
 from tests.support.pgstore import (
@@ -27,6 +27,54 @@ from tests.support.pgstore import (
     waiting_are,
 )
 from tests.support.postgres import Cluster, connected, own_server
+
+# --- texts ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        asyncpg.PostgresConnectionError,
+        asyncpg.ClientCannotConnectError,
+        asyncpg.ConnectionDoesNotExistError,
+        asyncpg.ConnectionRejectionError,
+        asyncpg.ConnectionFailureError,
+        asyncpg.TransactionResolutionUnknownError,
+        asyncpg.ProtocolViolationError,
+    ],
+)
+def test_every_error_of_a_connection_is_said_to_be_one(kind: type[asyncpg.PostgresError]) -> None:
+    """Class 08: the driver's own (08003, when the server went away in the middle), and a pooler's (08P01)."""
+    told = errors.explain(kind("server closed the connection"), "db.example/app")
+    assert str(told).startswith("the connection to the outbox db.example/app was lost or refused; check that")
+    assert "resumes automatically (server closed the connection)" in str(told)
+    assert not told.lasting
+
+
+async def test_ids_that_are_used_up_are_said_to_be(url: str, opened_there: Open) -> None:
+    outbox = await opened_there(url)
+    async with connected(url) as connection:
+        await connection.execute("SELECT setval('relay_outbox_id_seq', 9223372036854775807)")
+    with pytest.raises(StoreError, match=r"its ids are used up: .* RESTART WITH"):
+        await outbox.add([draft()])
+    async with connected(url) as connection:
+        await connection.execute("ALTER TABLE relay_outbox ALTER COLUMN id RESTART WITH 1")
+    await outbox.add([draft()])
+
+
+@pytest.mark.parametrize("mode", ["ACCESS EXCLUSIVE", "EXCLUSIVE", "SHARE"])
+async def test_a_lock_that_keeps_writers_from_the_messages_is_no_outbox_that_may_be_written(
+    url: str, opened_there: Open, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setattr(database, "CALL_SECONDS", 0.3)
+    outbox = await opened_there(url)
+    await outbox.may_write()
+    async with connected(url) as connection, connection.transaction():
+        await connection.execute(f"LOCK TABLE relay_outbox IN {mode} MODE")
+        with pytest.raises(StoreError, match="did not answer"):
+            await outbox.may_write()
+    await in_the_end(outbox.may_write)
+
 
 # --- failures -------------------------------------------------------------------------------------
 

@@ -129,7 +129,11 @@ async def test_in_a_schema_and_with_a_prefix_of_their_own_the_tables_are_named_a
         await connection.execute(incident.hint.partition("or: ")[2])
     assert await outbox.incidents() == []
     await outbox.add([draft("c")])
-    assert await texts(outbox) == ["a", "b", "c"]
+    async with connected(url) as connection:
+        await connection.execute(f"ALTER TABLE {name} ALTER COLUMN id RESTART")
+    assert len(await asyncio.to_thread(upgrade, at)) == 1
+    await outbox.add([draft("d")])
+    assert await texts(outbox) == ["a", "b", "c", "d"]
 
 
 async def test_a_call_that_meets_it_says_what_to_do(url: str, opened_there: Open) -> None:

@@ -122,6 +122,20 @@ async def test_messages_are_shown_by_tenant_and_state(store: Away) -> None:
     assert abs(read(meters, "relay_outbox_seen_timestamp_seconds")[()] - time.time()) < 60
 
 
+async def test_the_queue_of_notifications_is_shown_where_the_store_has_one(
+    store: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def used() -> float:
+        return 0.25
+
+    meters = Meters()
+    await look(store, meters)
+    assert read(meters, "relay_notification_queue_ratio") == {}
+    monkeypatch.setattr(store, "notification_queue", used)
+    await look(store, meters)
+    assert read(meters, "relay_notification_queue_ratio") == {(): 0.25}
+
+
 async def test_the_oldest_due_is_the_outbox_own_figure_and_zero_where_nothing_is_due(store: Away) -> None:
     await fill(store)
     store.shelf.clock = lambda: time.time() + 1000

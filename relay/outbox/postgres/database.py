@@ -10,7 +10,6 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
 from dataclasses import dataclass, field
 from functools import update_wrapper
-from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import asyncpg
@@ -23,7 +22,7 @@ from relay.outbox.postgres.connection import Connection, StoreConnection
 from relay.outbox.postgres.errors import DRIVER_ERRORS
 from relay.outbox.postgres.hosts import each_host
 from relay.outbox.postgres.instants import decode_all_instants
-from relay.outbox.postgres.logins import Logins, credentials_now, read_url
+from relay.outbox.postgres.logins import Logins
 from relay.outbox.postgres.table_names import TableNames
 
 CONNECTIONS = 4
@@ -48,18 +47,12 @@ class PostgresLocation:
     url: str
     where: str
     names: TableNames
-    url_file: Path | None = None
     logins: Logins = field(default_factory=Logins, compare=False, repr=False)
     accept: Callable[[Connection], Awaitable[None]] | None = None
 
-    @property
-    def credentials(self) -> Hashable:
-        """Another value once they were replaced."""
-        return credentials_now(self.url_file)
-
     async def connect(self) -> Connection:
         """A bare connection that can write, with the credentials as they are now. Raises StoreError."""
-        return await self.logins.attempt(lambda: self.credentials, self._connect_to_any)
+        return await self.logins.attempt(self._connect_to_any)
 
     async def _connect_to_any(self) -> Connection:
         """To the first host that grants one.
@@ -67,7 +60,7 @@ class PostgresLocation:
         Each host has its share of the time: a primary that fell silent must not hide what took its place.
         """
         try:
-            urls = each_host(self.url if self.url_file is None else read_url(self.url_file))
+            urls = each_host(self.logins.read_url() or self.url)
         except ValueError:
             raise errors.unreadable_url(self.where) from None
         failed: list[StoreError] = []
@@ -202,7 +195,7 @@ class Database:
 
         So an older one is replaced by one with the new credentials, and continues only until those work.
         """
-        idle, credentials = self._take_idle(), self.location.credentials
+        idle, credentials = self._take_idle(), self.location.logins.credentials
         if idle is None:
             return await self._open(credentials)
         if idle.credentials == credentials:

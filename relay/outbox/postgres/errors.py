@@ -26,6 +26,8 @@ _BY_STATE = {
     "53100": "its disk is full; free some space there; nothing that was stored is lost",
     "53200": "it is out of memory; lower its work_mem or the number of its connections",
     "53300": "it takes no more connections; raise its max_connections, or run fewer relays or a pooler",
+    "2200H": "its ids are used up: a sequence was set to its limit; delete the rows with such ids, and set "
+    "it back with ALTER TABLE … ALTER COLUMN id RESTART WITH …",
     "25006": "it is read-only, as a standby is; let the URL name the primary, or all hosts of the cluster",
     "57014": "a statement was cancelled, perhaps by a statement_timeout; raise that of the relay's role",
     "55P03": "a row stayed locked; end the transaction that holds it",
@@ -115,17 +117,22 @@ def explain(error: BaseException, where: str) -> StoreError:
             )
         case asyncpg.PostgresError() if error.sqlstate in _BY_STATE:
             return StoreError(f"the outbox {where}: {_BY_STATE[error.sqlstate]} ({_text_of(error)})")
+        case (
+            ConnectionError()
+            | asyncpg.PostgresConnectionError()
+            | asyncpg.InterfaceError()
+            | asyncpg.InternalClientError()
+        ):
+            return StoreError(
+                f"the connection to the outbox {where} was lost or refused; "
+                f"{_UNREACHABLE} ({_text_of(error)})"
+            )
         case asyncpg.PostgresError():
             return StoreError(f"the outbox {where} failed: {_text_of(error)} ({error.sqlstate})")
         case TimeoutError():
             return StoreError(
                 f"the outbox {where} did not answer within {CALL_SECONDS:g} s; check for a transaction "
                 "that holds locks, and the network between; what was being written may be stored"
-            )
-        case ConnectionError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
-            return StoreError(
-                f"the connection to the outbox {where} was lost or refused; "
-                f"{_UNREACHABLE} ({_text_of(error)})"
             )
         case _:
             return StoreError(f"the outbox {where} cannot be reached; {_UNREACHABLE} ({_text_of(error)})")
@@ -152,17 +159,9 @@ def of_all_hosts(failed: Sequence[StoreError]) -> StoreError:
     return StoreError(text, lasting=all(error.lasting for error in told))
 
 
-def unreadable_url_file(path: Path, error: OSError | ValueError) -> StoreError:
-    """It is being replaced, perhaps."""
-    why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+def unusable_url_file(path: Path, why: str) -> StoreError:
+    """Perhaps it is being replaced."""
     return LoginRefusedError(f"the file {path} that RELAY_OUTBOX__URL_FILE names cannot be used: {why}")
-
-
-def no_url_in_file(path: Path) -> StoreError:
-    """Empty, or half written."""
-    return LoginRefusedError(
-        f"the file {path} that RELAY_OUTBOX__URL_FILE names holds no URL of a PostgreSQL database"
-    )
 
 
 def explain_call(error: BaseException, where: str) -> StoreError:

@@ -5,6 +5,7 @@ automatically once the cause is fixed.
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -118,6 +119,9 @@ class Channel:
         except sqlite3.Error as error:
             self._roll_back(reconnect=errors.ends_connection(error))
             raise errors.explain(error, self._path) from error
+        except UnicodeEncodeError as error:
+            self._roll_back(reconnect=False)
+            raise errors.no_text(self._path) from error
         except BaseException:
             self._roll_back(reconnect=False)
             raise
@@ -136,7 +140,7 @@ class Channel:
             self._require_same_file()
             return self._connection
         opened = identity(self._path)
-        if opened is None and self._path.parent.is_dir():
+        if opened is None and os.path.isdir(self._path.parent):  # raises nothing
             raise errors.missing_file(self._path)
         if self._lock is not None:
             self._lock.follow()  # the lock goes with the file, if that was replaced
