@@ -127,6 +127,7 @@ class Process:
         self.supervisor = Supervisor(self.log, self.incidents, schedule, chance, self.liveness)
         self.workers = Workers(outbox, self.settler, self.supervisor, self.log, self.liveness, lease_holder)
         self._lease_holder = lease_holder
+        outbox.when_changed(lambda _: self.workers.begin_anew())
 
     def context(
         self,
