@@ -12,6 +12,7 @@ import pytest
 from relay.core.model import Delivered, RowId
 from relay.core.ports import Store
 from tests.outbox.test_write_ahead_log import killed_after_400_inserts
+from tests.support.keys import settle_rows
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Operator
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def deliver(operator: "Operator", *rows: int) -> None:
     async def work(outbox: Store) -> None:
-        await outbox.settle([(RowId(row), Delivered()) for row in rows])
+        await settle_rows(outbox, [(RowId(row), Delivered()) for row in rows])
 
     operator.at_outbox(work)
 

@@ -71,7 +71,7 @@ async def deliver_until_killed(sandbox: Sandbox, station: Station, least: int) -
     down = sandbox.faults(call="ping", status=503)
     async with station.relay() as relay:
         made = await station.command("outbox", "backup", str(backup), "--json")
-        assert (made.code, made.err) == (0, "")
+        assert (made.code, made.err) == (0, f"outbox: {station.folder / 'outbox.db'}\n")
         assert made.json["pending"] == MESSAGES
         sandbox.remove_fault(down)
         await station.until(lambda: station.application.delivered() >= least, "so many deliveries")
@@ -96,7 +96,7 @@ async def test_a_restored_backup_says_how_many_go_again(sandbox: Sandbox, statio
     """By the command: nothing lost, the same ids, and as many twice as it and the next start say."""
     backup = await deliver_until_killed(sandbox, station, 400)
     done = await station.command("outbox", "restore", str(backup), "--json")
-    assert done.code == 0, done.err
+    assert (done.code, done.err) == (0, f"outbox: {station.folder / 'outbox.db'}\n")
     said = done.json["sent_again"]
     assert said >= 400
     async with station.relay() as relay:
