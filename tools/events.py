@@ -223,6 +223,31 @@ EVENTS = (
         {"tenant": "ACME_PRD", "count": 2, "hint": "relay messages list --tenant ACME_PRD --state parked"},
     ),
     Event(
+        "settlements.discarded",
+        "warning",
+        "the rows of these messages hold other messages now, which are left alone: the outbox was restored",
+        {
+            "count": 3,
+            "tenants": ["ACME_PRD"],
+            "message_ids": ["37797f44d0b042d59ad21a0ac7e88099"],
+            "reason": "their rows hold other messages now",
+            "hint": "if the outbox was restored, or another server took over, nothing is to be done: "
+            "what is in it now is sent",
+        },
+    ),
+    Event(
+        "retention.hindered",
+        "warning",
+        "rows that are old enough cannot be deleted, or their payloads not purged; logged once an hour",
+        {
+            "count": 2,
+            "row": 1042,
+            "reason": "the outbox postgresql://relay@db/shop refused a row: update or delete on table "
+            '"relay_outbox" violates foreign key constraint "invoice_message" on table "invoice" (23503)',
+            "hint": "correct the trigger, constraint or foreign key; the other rows are deleted as usual",
+        },
+    ),
+    Event(
         "documents.ignored",
         "warning",
         "ION's list of accepted documents has names that no message can have; the others are used",
@@ -298,6 +323,15 @@ EVENTS = (
         "info",
         "another relay takes over the tenant, as soon as the posts in flight are settled here",
         {"tenant": "ACME_PRD"},
+    ),
+    Event(
+        "outbox.changed",
+        "warning",
+        "a standby was promoted, a backup put back, or the tables made anew: what was read is read again",
+        {
+            "reason": "the file holds another outbox, or an earlier copy of this one",
+            "hint": "check what applications committed last: what the new store does not have is not sent",
+        },
     ),
     Event(
         "tenant.lost",

@@ -63,11 +63,14 @@ def current_user() -> str:
 
 
 def name_outbox(at: "OutboxLocation", *, create: bool = False) -> None:
-    """Say which outbox a command changes, loudly where it creates a new one. Raises StoreError."""
-    if create and at.is_missing:
-        output.print_note(f"relay: creating a NEW outbox: {at.place}")
-    else:
+    """Say which outbox a command changes, loudly where it creates one. Raises StoreError.
+
+    One that is missing and must not be created is an error, which names it, once it is opened.
+    """
+    if not at.is_missing:
         output.print_note(f"outbox: {at.place}")
+    elif create:
+        output.print_note(f"relay: creating a NEW outbox: {at.place}")
 
 
 def with_outbox(at: "OutboxSettings", work: "Callable[[Store], Awaitable[T]]", *, create: bool = False) -> T:

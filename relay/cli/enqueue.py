@@ -244,7 +244,7 @@ def _check(draft: Draft, settings: "Settings") -> list[Problem]:
 def _unconfigured(tenant: str, settings: "Settings") -> list[Problem]:
     if tenant in settings.tenants:
         return []
-    names = ", ".join(sorted(settings.tenants)) or "none"
+    names = ", ".join(sorted(settings.tenants)) or "none, in the environment and the files of this folder"
     return [Problem("tenant_id", f"{tenant[:80]!r} is not configured", f"configured tenants: {names}")]
 
 

@@ -22,18 +22,20 @@ def backup(
     it is complete.
     """
     from relay import outbox
-    from relay.cli.common import load_settings
+    from relay.cli.common import load_settings, name_outbox
+    from relay.outbox.location import absolute
 
     at = load_settings().outbox
+    name_outbox(at.location)
     try:
         made = outbox.back_up(at.location, file, force=force, progress=_show_pages)
     finally:
         output.clear_progress()
     if as_json:
-        backup_json = {"path": str(file.absolute()), "bytes": made.bytes}
-        output.print_json({"outbox": str(at.location.path.absolute()), "backup": backup_json, **made.states})
+        backup_json = {"path": str(absolute(file)), "bytes": made.bytes}
+        output.print_json({"outbox": at.place, "backup": backup_json, **made.states})
         return
-    output.print_line(f"the outbox {at.location.path} was backed up to {file}: {_words(made.states)}")
+    output.print_line(f"the outbox {at.place} was backed up to {file}: {_words(made.states)}")
 
 
 def restore(
@@ -46,9 +48,11 @@ def restore(
     that it replaces is kept beside it. Messages that were delivered since the backup may be sent again.
     """
     from relay import outbox
-    from relay.cli.common import current_user, load_settings
+    from relay.cli.common import current_user, load_settings, name_outbox
+    from relay.outbox.location import absolute
 
     at = load_settings().outbox
+    name_outbox(at.location, create=True)
     try:
         done = outbox.restore(at.location, file, who=current_user(), progress=_show_pages)
     finally:
@@ -56,7 +60,7 @@ def restore(
     if as_json:
         output.print_json(_as_json(done, file))
         return
-    output.print_line(f"the outbox {done.path} was restored from {file}: {_words(done.states)}")
+    output.print_line(f"the outbox {absolute(done.path)} was restored from {file}: {_words(done.states)}")
     for line in _consequences(done):
         output.print_line(line)
 
@@ -95,10 +99,12 @@ def _consequences(done: "Restored") -> list[str]:
 
 
 def _as_json(done: "Restored", file: Path) -> dict[str, object]:
+    from relay.outbox.location import absolute
+
     compared = done.compared
     return {
-        "outbox": str(done.path.absolute()),
-        "backup": str(file.absolute()),
+        "outbox": str(absolute(done.path)),
+        "backup": str(absolute(file)),
         "replaced": None if done.replaced is None else str(done.replaced),
         "sent_again": None if compared is None else compared.sent_again,
         "waiting_again": None if compared is None else compared.waiting_again,

@@ -32,9 +32,9 @@ def copy(
     from relay.outbox.transfer import RefusedError
 
     at = load_settings().outbox
-    if source == target:
-        output.fail("FROM and TO are the same outbox")
     here, there = (replace(at.location, url=url) for url in (source, target))
+    if source == target or _is_one_file(here, there):
+        output.fail("FROM and TO are the same outbox")
     try:
         done = asyncio.run(_copied(here, there, force=force))
     except RefusedError as refused:
@@ -51,6 +51,16 @@ def copy(
         output.fail(
             "the outbox changed while it was copied; stop what writes to it, and copy again", output.FAILURE
         )
+
+
+def _is_one_file(source: "OutboxLocation", target: "OutboxLocation") -> bool:
+    """Whether both name the same file, perhaps by a link. Raises StoreError where one names no outbox."""
+    if source.is_served or target.is_served:
+        return False
+    try:
+        return source.path.samefile(target.path)
+    except OSError:  # one does not exist; opening it explains what is wrong
+        return False
 
 
 async def _copied(source: "OutboxLocation", target: "OutboxLocation", *, force: bool) -> "Copied":

@@ -36,7 +36,7 @@ def run(
     load = partial(load_settings, warn=False)  # the log does
     settings = load()
     if not settings.tenants and settings.tenants_dir is None:  # a folder may be filled later
-        what = "no tenant is configured; set RELAY_TENANTS__<TENANT>__LOGICAL_ID and its credentials"
-        output.fail_with([what, *settings.unknown])
+        hint = "set RELAY_TENANTS__<TENANT>__LOGICAL_ID and its credentials, or RELAY_TENANTS_DIR"
+        output.fail_with([f"no tenant is configured; {hint}", *settings.unknown])
     logs.configure(settings.log.level, settings.log.format)
     raise typer.Exit(app.run(settings, load, until_empty=until_empty, within=within))

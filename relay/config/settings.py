@@ -35,7 +35,7 @@ from relay.config.sections import (
 from relay.config.sources import Tree
 from relay.config.tenants_dir import TenantsDirectory
 from relay.core.validation import Problem
-from relay.ion.regular_file import read_regular_text
+from relay.observability.regular_file import read_regular_text
 
 
 class Settings(Group):

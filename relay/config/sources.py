@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource
 from typing_extensions import override
 
 from relay.core.validation import Problem
-from relay.ion.regular_file import read_regular_text
+from relay.observability.regular_file import read_regular_text
 
 PREFIX = "RELAY_"
 CONFIG = "RELAY_CONFIG"

@@ -3,7 +3,7 @@
 Each port is pinned by a suite that every implementation passes (`tests/contract/`).
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
@@ -14,6 +14,7 @@ from relay.core.model import (
     Draft,
     Message,
     MessageId,
+    MessageKey,
     OrderingKey,
     RowId,
     Settlement,
@@ -40,6 +41,10 @@ class StoreError(Exception):
         super().__init__(text)
         self.lasting = lasting
         self.answer_lost = answer_lost
+
+
+class RowRefusedError(StoreError):
+    """The store works, but refuses what a row would become: a constraint or a trigger of the application."""
 
 
 class ConflictError(Exception):
@@ -81,6 +86,18 @@ class Notification:
     controls: Mapping[TenantId, Control]
 
 
+@dataclass(frozen=True, slots=True)
+class NotSettled:
+    """Which settlements of a group were not written, while the others were.
+
+    `replaced`: the row exists, and holds another message now. `refused`: the store refuses the change, in its
+    words; it may be tried again.
+    """
+
+    replaced: frozenset[MessageKey] = frozenset()
+    refused: Mapping[MessageKey, str] = field(default_factory=dict[MessageKey, str])
+
+
 class Outbox(Protocol):
     """The durable store, as workers see it. All tenant ids are upper case here.
 
@@ -114,12 +131,13 @@ class Outbox(Protocol):
     async def documents(self, tenant: TenantId) -> frozenset[DocumentName]:
         """The document names of the tenant's pending messages, accepted or not; cheap at any backlog."""
 
-    async def settle(self, settlements: Sequence[tuple[RowId, Settlement]]) -> None:
-        """Write what became of messages, all in one transaction, durable when it returns.
+    async def settle(self, settlements: Sequence[tuple[MessageKey, Settlement]]) -> NotSettled:
+        """Write what became of messages, durable when it returns; what could not be written.
 
-        Delivered wins over parked and dropped; a message that is delivered stays so; Released and Parked
-        change only what is pending. Released: reason kept, `attempts` + 1 if counted, `not_before` = the
-        store's now + `wait`.
+        One transaction, unless the store refuses a row: then that row alone is left out. A row that is gone
+        is no error. Delivered wins over parked and dropped; a message that is delivered stays so; Released
+        and Parked change only what is pending, and one that was written already (the same `id`) changes
+        nothing. Released: reason kept, `attempts` + 1 if counted, `not_before` = the store's now + `wait`.
         """
 
     async def arrivals(self, within: float) -> Notification:
@@ -136,6 +154,15 @@ class Outbox(Protocol):
 
     async def close(self) -> None:
         """Close files and connections; running calls end first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hindrance:
+    """Settled rows that the store refuses to delete or change: how many, the first one, and why."""
+
+    count: int
+    row: RowId
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,14 +199,22 @@ class Housekeeping(Protocol):
         """The store's time of day, by which it judges what is due and what is old."""
 
     async def prune(self, older_than: float, limit: int) -> int:
-        """Delete at most `limit` rows settled more than `older_than` s ago (delivered, dropped); how many."""
+        """Delete at most `limit` rows settled more than `older_than` s ago (delivered, dropped).
+
+        How many, those included that the store refuses to delete: fewer than `limit` where no more are left,
+        or the rest can wait.
+        """
 
     async def purge_payloads(self, older_than: float, limit: int) -> int:
         """Purge the payloads of messages delivered more than `older_than` s ago; their rows stay.
 
         It examines the next `limit` of them, from the oldest on once the store is opened. How many it
-        examined: fewer than `limit` when all are purged.
+        examined: fewer than `limit` when all are purged, or the rest can wait.
         """
+
+    @property
+    def hindrances(self) -> Sequence[Hindrance]:
+        """What `prune` and `purge_payloads` passed by: the store refused it. It is tried again later."""
 
     async def prune_audit(self, older_than: float, limit: int) -> int:
         """Delete at most `limit` audit entries that began more than `older_than` s ago; how many.
@@ -264,6 +299,14 @@ class Store(Outbox, Housekeeping, Admin, Protocol):
     @property
     def mode(self) -> Mode:
         """How changes are found now; it may change while the store is open."""
+
+    def when_changed(self, changed: Callable[[str], None]) -> None:
+        """Have `changed` called, in the loop, with the reason, once the store is another one than before.
+
+        A backup was put back, a standby was promoted, the tables were made anew: rows that were read may be
+        gone, and their ids may belong to other messages. It is called before a result of the new store is
+        returned; it is noticed where the store is open for a relay (`exclusive`, or with leases).
+        """
 
     @property
     def leases(self) -> Leases | None:

@@ -33,6 +33,7 @@ from relay.daemon.until_empty import UntilEmpty
 from relay.daemon.wiring import WorkerBuilder, maintenance_rules_of, schedule_of, tenant_profiles
 from relay.daemon.workers import ARRIVALS, Assignment, Workers
 from relay.delivery import settler
+from relay.delivery.settlement_reports import SettlementReports
 from relay.delivery.settler import Settler
 from relay.observability import logs
 from relay.observability.clocks import uptime
@@ -104,7 +105,10 @@ class Relay:
         self._outbox, self._signals, self._systemd = outbox, signals, systemd
         self._telemetry = to = telemetry
         schedule, name = schedule_of(settings), f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._settler = Settler(outbox, to.incidents, schedule, random.random, to.meters, to.liveness)
+        reports = SettlementReports(
+            to.log, to.incidents, incidents_of(to.log, None, settings.log.summary_seconds)
+        )
+        self._settler = Settler(outbox, reports, schedule, random.random, to.meters, to.liveness)
         self._supervisor = Supervisor(to.log, to.incidents, schedule, random.random, to.liveness)
         leases = outbox.leases
         self._lease_holder = None if leases is None else LeaseHolder(leases, name, uptime)
@@ -122,6 +126,7 @@ class Relay:
             outbox, partial(incidents_of, to.log, None, settings.log.summary_seconds)
         )
         self._reload = Reload(settings, load, self._apply, signals, to.log)
+        outbox.when_changed(self._begin_anew)
 
     @property
     def view(self) -> Running:
@@ -170,6 +175,14 @@ class Relay:
         for name, component in self._components().items():
             self._supervisor.supervise(name, component)
         startup.complete()
+
+    def _begin_anew(self, reason: str) -> None:
+        """The outbox is another one than before."""
+        hint = "check what applications committed last: what the new store does not have is not sent"
+        self._telemetry.log.warning("outbox.changed", reason=reason, hint=hint)
+        self._telemetry.meters.outbox_changes.add(())
+        self._workers.begin_anew()
+        self._telemetry.states.rewrite()
 
     def _components(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What runs until the end, by the name that the log and /livez use."""

@@ -76,7 +76,7 @@ class LeaseLoop:
 
     async def _share(self) -> None:
         self._workers.claimable.clear()
-        self._cut(await self._lease_holder.renew(), "another relay took it over")
+        self._cut(await self._lease_holder.renew(), "another relay took it over, or the outbox was replaced")
         self._incidents.resolved()
         for tenant in self._workers.running:
             if not self._lease_holder.may_keep(tenant):

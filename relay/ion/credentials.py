@@ -19,7 +19,7 @@ from relay.ion.oauth import (
     SignatureMethod,
     parse_ionapi,
 )
-from relay.ion.regular_file import read_regular_text
+from relay.observability.regular_file import read_regular_text
 
 _MAX_FILE_BYTES = 64 * 1024
 

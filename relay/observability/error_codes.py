@@ -1,7 +1,7 @@
 """Error codes: each links a line of the log to a page of the run book.
 
 A code keeps its meaning for ever: it is never reused and never renumbered. The tens group them: 10x ION's
-answers, 11x credentials, 12x messages, 13x the outbox, 14x whose outbox it is, 15x the relay itself, 16x
+answers, 11x credentials, 12x messages, 13x the outbox, 14x its rows and owners, 15x the relay itself, 16x
 settings, 17x stalled delivery. The pages are `relay/observability/runbook/RELAY-1xx.md`.
 """
 
@@ -53,7 +53,10 @@ CODES = (
     PAUSED,
     Code("RELAY-125", "The remaining messages need an operator", events=("tenant.stuck",)),
     OUTBOX,
+    Code("RELAY-140", "The outbox refuses a row", kinds=("refused",), events=("retention.hindered",)),
     Code("RELAY-141", "A tenant's lease was lost", events=("tenant.lost",)),
+    Code("RELAY-142", "Rows of the outbox hold other messages now", events=("settlements.discarded",)),
+    Code("RELAY-143", "The outbox is another one than before", events=("outbox.changed",)),
     Code("RELAY-146", "Two relays use one outbox file", kinds=("shared",)),
     Code("RELAY-147", "The write-ahead log of the outbox grows", kinds=("log-grown",)),
     ENDANGERED,

@@ -64,6 +64,9 @@ class DeliveryMeters:
             "Messages settled in one commit.", _SIZES)
         self.settlement_seconds = Histogram("relay_settlement_duration_seconds",
             "Duration of the commit of a group of settlements.", _SECONDS)
+        self.outbox_changes = Family("counter", "relay_outbox_changes_total",
+            "How often another store took the place of the outbox: a promoted standby, a restored backup.")
+        self.outbox_changes.add((), 0)
         self.loop_lag = Histogram("relay_loop_lag_seconds",
             "By how much a timer of the relay's loop was late, measured once a second.", _SECONDS)
 

@@ -9,11 +9,13 @@ from typing import Any, cast, get_args
 from relay.core.admin import FIRST, AuditAction, AuditEntry, Filter, Moment, Outcome, Record, RelayBeat
 from relay.core.model import (
     AuditId,
+    Delivered,
     DocumentName,
     LogicalId,
     MessageId,
     OrderingKey,
     RowId,
+    Settlement,
     StateName,
     TenantId,
     TenantState,
@@ -26,6 +28,12 @@ ALIVE_SECONDS = 15.0
 
 HISTORY_KEPT = 100
 """Entries a message keeps; a message that waits for weeks must not fill the disk with its history."""
+
+MAX_ATTEMPTS = 2**31 - 1
+"""The most that PostgreSQL's column holds; beyond it attempts are not counted any more."""
+
+SKIPPED = "the row did not change; a trigger of the application skipped the change"
+"""Why a settlement counts as refused although the store reported no error."""
 
 WINDOW = 4096
 """Rows with a key that are examined by id before going lane by lane: about a millisecond's worth."""
@@ -77,6 +85,11 @@ class HeartbeatRow:
 
     again: bool
     found_unclean: bool = False
+
+
+def is_open(settlement: Settlement, state: str) -> bool:
+    """Whether a message in this state is still to be changed by the settlement."""
+    return state != "delivered" if isinstance(settlement, Delivered) else state == "pending"
 
 
 def storable(wanted: Filter) -> Filter:

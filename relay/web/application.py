@@ -14,10 +14,10 @@ from relay.core.ports import Store
 from relay.core.validation import Problem
 from relay.ion.inbound_auth import InboundVerifier
 from relay.ion.oauth import Secret
-from relay.ion.regular_file import read_regular_text
 from relay.observability import logs
 from relay.observability.incidents import Incidents
 from relay.observability.metrics import Meters
+from relay.observability.regular_file import read_regular_text
 from relay.outbox import open_outbox
 from relay.web import health, inbound, metrics_endpoint, routes
 from relay.web.access_control import Access, AccessTokens, add_headers
@@ -50,7 +50,7 @@ def web_thread(
     settings = now()
     ports: list[Port] = []
     if settings.web.listen != _OFF:
-        access = Access(_tokens(settings.web), local=problems.is_loopback(settings.web.listen))
+        access = Access(access_tokens(settings.web), local=problems.is_loopback(settings.web.listen))
         ports.append(
             Port("RELAY_WEB__LISTEN", settings.web.listen, _application(access, sources, meters, owned))
         )
@@ -106,7 +106,8 @@ def _opener(settings: Settings) -> Callable[[], Awaitable[Store]]:
     return open_store
 
 
-def _tokens(settings: WebSettings) -> AccessTokens:
+def access_tokens(settings: WebSettings) -> AccessTokens:
+    """Those of the files that the settings name. Raises SettingsError."""
     return AccessTokens(
         _token(settings.token_file, "TOKEN_FILE"), _token(settings.read_token_file, "READ_TOKEN_FILE")
     )

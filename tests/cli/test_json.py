@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from relay.cli import command_line
 from relay.core.model import DocumentName, Parked, Released, RowId, TenantId, TenantState
 from relay.outbox.sqlite.sole_relay import BOOT_ID, boot_id
+from tests.support.keys import settle_rows
 
 if TYPE_CHECKING:
     from relay.core.ports import Store
@@ -45,7 +46,7 @@ def prepare(operator: "Operator") -> None:
     async def work(outbox: "Store") -> None:
         now = datetime.now(UTC)
         upset, bad = Released("HTTP 500: upset", counted=True, wait=60), Parked("HTTP 400: bad")
-        await outbox.settle([(RowId(1), upset), (RowId(4), bad)])
+        await settle_rows(outbox, [(RowId(1), upset), (RowId(4), bad)])
         details = {"host": "host", "pid": "1", "version": "0", "mode": "poll", BOOT_ID: boot_id()}
         await outbox.beat("host-1", details)
         documents, soon = (DocumentName("Sync.Shipment"),), now + timedelta(minutes=5)

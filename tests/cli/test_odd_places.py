@@ -14,12 +14,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from relay.ion.regular_file import read_regular, read_regular_text
+from relay.config.sections import WebSettings
+from relay.ion.credentials import OAuth1Source
+from relay.ion.oauth import Secret
+from relay.observability.regular_file import read_regular, read_regular_text
+from relay.web.access_control import AccessTokens
+from relay.web.application import access_tokens
 from tests.support.rights import give_up_root_rights
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Operator
 
+MARK = b"\xef\xbb\xbf"
 LIKE = ("--tenant", "ACME", "--document", "Sync.SalesOrder")
 WITHIN = 30.0
 NOT_READ = "relay: warning: .env and relay.toml: are not read, because the working directory "
@@ -338,6 +344,25 @@ def test_check_refuses_what_is_no_regular_file_by_its_name(
     assert f"it is {what}, not a regular file" in said
 
 
+def test_run_refuses_a_token_file_that_is_a_fifo(operator: "Operator") -> None:
+    operator.enqueue("m1")
+    operator.set({"RELAY_WEB__LISTEN": "127.0.0.1:0", "RELAY_WEB__TOKEN_FILE": "odd"})
+    make(operator.folder / "odd", "a FIFO")
+    ran = operator.start("run")
+    assert ran.returncode == 2
+    assert "odd cannot be read: it is a FIFO, not a regular file" in ran.stderr
+
+
+@pytest.mark.parametrize("mark", [b"", MARK])
+def test_secrets_and_tokens_may_begin_with_a_byte_order_mark(operator: "Operator", mark: bytes) -> None:
+    secret, token = operator.folder / "secret", operator.folder / "token"
+    secret.write_bytes(mark + b"secret\r\n")
+    token.write_bytes(mark + b"t" * 32 + b"\r\n")
+    assert OAuth1Source("key", secret).read().consumer_secret.reveal() == "secret"
+    settings = WebSettings(token_file=token)
+    assert access_tokens(settings) == AccessTokens(Secret("t" * 32), None)
+
+
 def make(path: Path, what: Kind) -> None:
     match what:
         case "a FIFO":
@@ -375,8 +400,6 @@ def test_a_file_that_is_larger_than_any_settings_is_refused(tmp_path: Path) -> N
 
 
 # --- byte order marks ---------------------------------------------------------------------------------------
-
-MARK = b"\xef\xbb\xbf"
 
 
 def test_a_byte_order_mark_is_taken_off_text(tmp_path: Path) -> None:

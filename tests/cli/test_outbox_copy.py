@@ -77,6 +77,18 @@ def test_an_outbox_cannot_be_copied_onto_itself(operator: Operator, tmp_path: Pa
     assert (ran.code, ran.out, ran.err) == (2, "", "relay: FROM and TO are the same outbox\n")
 
 
+def test_nor_by_a_link(operator: Operator, tmp_path: Path) -> None:
+    """Also with `--force`, which would open it twice."""
+    asyncio.run(enqueue(f"sqlite:///{tmp_path}/a.db", 1))
+    (tmp_path / "b.db").symlink_to(tmp_path / "a.db")
+    (tmp_path / "c.db").hardlink_to(tmp_path / "a.db")
+    for other in "bc":
+        ran = operator.run(
+            "outbox", "copy", "--force", f"sqlite:///{tmp_path}/a.db", f"sqlite:///{tmp_path}/{other}.db"
+        )
+        assert (ran.code, ran.err) == (2, "relay: FROM and TO are the same outbox\n")
+
+
 def test_a_missing_source_is_an_error(operator: Operator, tmp_path: Path) -> None:
     ran = operator.run("outbox", "copy", f"sqlite:///{tmp_path}/a.db", f"sqlite:///{tmp_path}/b.db")
     assert (ran.code, ran.out) == (1, "")

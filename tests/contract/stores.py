@@ -6,6 +6,7 @@ A further store is one more class here; the suites `test_outbox.py` and `test_ad
 
 import asyncio
 import contextlib
+import itertools
 import json
 import sqlite3
 import time
@@ -19,6 +20,7 @@ from relay.core.admin import Admin, BulkAction, Filter
 from relay.core.model import AuditId, Draft, RowId, TenantId
 from relay.core.ports import Store
 from relay.outbox import open_outbox
+from relay.outbox.values import SKIPPED
 from tests.support.memory import MemoryOutbox
 from tests.support.postgres import connected
 
@@ -50,6 +52,22 @@ class StoreCase(Protocol):
 
     async def age_audit(self, audit_id: AuditId, seconds: float) -> None:
         """As if it had begun, and been gone on with, so much earlier."""
+        ...
+
+    async def replace(self, row: RowId, draft: Draft) -> None:
+        """As after a restore: the row holds another message."""
+        ...
+
+    async def set_attempts(self, row: RowId, attempts: int) -> None:
+        """As if it had failed so often."""
+        ...
+
+    async def refuse(self, *rows: RowId, raising: bool = True) -> None:
+        """Triggers of an application: these rows may not change or go. Not `raising`: silently so."""
+        ...
+
+    async def allow(self) -> None:
+        """The application drops its triggers."""
         ...
 
     async def close(self) -> None:
@@ -108,6 +126,30 @@ class SqliteCase:
         with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
             connection.execute(f"UPDATE {table} SET {', '.join(changes)} WHERE id = ?", (row,))
 
+    async def replace(self, row: RowId, draft: Draft) -> None:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute("DELETE FROM relay_outbox WHERE id = ?", (row,))
+        insert_plainly(self.path, draft, row=row)
+
+    async def set_attempts(self, row: RowId, attempts: int) -> None:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute("UPDATE relay_outbox SET attempts = ? WHERE id = ?", (attempts, row))
+
+    async def refuse(self, *rows: RowId, raising: bool = True) -> None:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
+            for row, event in itertools.product(rows, ("UPDATE", "DELETE")):
+                what = "RAISE(ABORT, 'not this row')" if raising else "RAISE(IGNORE)"
+                connection.execute(
+                    f"CREATE TRIGGER application_{event}_{row} BEFORE {event} ON relay_outbox "
+                    f"WHEN OLD.id = {row} BEGIN SELECT {what}; END"
+                )
+
+    async def allow(self) -> None:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
+            names = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'application%'"
+            for (name,) in connection.execute(names).fetchall():
+                connection.execute(f"DROP TRIGGER {name}")
+
     async def close(self) -> None:
         for store in self._open:
             await store.close()
@@ -119,9 +161,26 @@ class MemoryCase:
     def __init__(self) -> None:
         self._first = MemoryOutbox(time.time)
         self._shelf = self._first.shelf
+        self._open: list[MemoryOutbox] = []
 
     async def open(self, *, purging: bool = False) -> Store:
-        return MemoryOutbox(time.time, self._shelf, purging=purging)
+        self._open.append(MemoryOutbox(time.time, self._shelf, purging=purging))
+        return self._open[-1]
+
+    async def replace(self, row: RowId, draft: Draft) -> None:
+        del self._shelf.rows[row]
+        self._first.insert(draft, row=row)
+
+    async def set_attempts(self, row: RowId, attempts: int) -> None:
+        self._shelf.rows[row].attempts = attempts
+
+    async def refuse(self, *rows: RowId, raising: bool = True) -> None:
+        for store in self._open:
+            store.refuses = dict.fromkeys(rows, "not this row" if raising else SKIPPED)
+
+    async def allow(self) -> None:
+        for store in self._open:
+            store.refuses = {}
 
     async def insert(self, draft: Draft, *, row: int | None = None) -> RowId:
         return self._first.insert(draft, row=row)
@@ -208,7 +267,34 @@ class PostgresCase:
         async with connected(self.url) as connection:
             await connection.execute(f"UPDATE {table} SET {', '.join(changes)} WHERE id = $1", row)
 
+    async def replace(self, row: RowId, draft: Draft) -> None:
+        async with connected(self.url) as connection:
+            await connection.execute("DELETE FROM relay_outbox WHERE id = $1", row)
+        await self.insert(draft, row=row)
+
+    async def set_attempts(self, row: RowId, attempts: int) -> None:
+        async with connected(self.url) as connection:
+            await connection.execute("UPDATE relay_outbox SET attempts = $2 WHERE id = $1", row, attempts)
+
+    async def refuse(self, *rows: RowId, raising: bool = True) -> None:
+        what = "RAISE 'not this row'" if raising else "RETURN NULL"
+        listed = ", ".join(map(str, rows))
+        async with connected(self.url) as connection:
+            await connection.execute(
+                "CREATE OR REPLACE FUNCTION application() RETURNS trigger LANGUAGE plpgsql AS "
+                f"$$ BEGIN {what}; END $$"
+            )
+            await connection.execute(
+                "CREATE TRIGGER application BEFORE UPDATE OR DELETE ON relay_outbox FOR EACH ROW "
+                f"WHEN (OLD.id IN ({listed})) EXECUTE FUNCTION application()"
+            )
+
+    async def allow(self) -> None:
+        async with connected(self.url) as connection:
+            await connection.execute("DROP FUNCTION IF EXISTS application CASCADE")
+
     async def close(self) -> None:
+        await self.allow()
         for store in self._open:
             await store.close()
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from relay.core.replies import Accepted, NoReply, Reply, TokenRefused, TokenUnavailable, Versions, describe
-from relay.ion import regular_file
 from relay.ion.client import IonClient
 from relay.ion.credentials import IonApiFile, OAuth1Source
 from relay.ion.oauth import Secret
+from relay.observability import regular_file
 from relay.observability.metrics import Meters
 from relay.sandbox import Sandbox, SandboxTenant
 from tests.contract.ion_clients import (

@@ -50,7 +50,7 @@ async def fill(store: Store, tenant: TenantId, chance: random.Random) -> tuple[S
     )
     messages = await store.due(tenant, ACCEPTED | {REFUSED}, frozenset(), frozenset(), 99, ROOM)
     waiting = [message for message in messages if chance.random() < 0.25]
-    await store.settle([(one.row, Released("HTTP 500", counted=True, wait=3600)) for one in waiting])
+    await store.settle([(one.key, Released("HTTP 500", counted=True, wait=3600)) for one in waiting])
     return messages, {one.message_id for one in waiting}
 
 

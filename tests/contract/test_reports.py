@@ -41,7 +41,7 @@ async def waiting(store: Store) -> tuple[Store, datetime]:
         ]
     )
     messages = await store.due(ACME, {ORDER}, frozenset(), frozenset(), 1, ROOM)
-    await store.settle([(messages[0].row, Released("HTTP 500", counted=True, wait=600))])
+    await store.settle([(messages[0].key, Released("HTTP 500", counted=True, wait=600))])
     (record,) = await store.show(MessageId("head"), ACME)
     now = record.queued_at
     await store.pause(GLOBEX, "change night", "ann@desk")

@@ -23,6 +23,7 @@ from tests.support.postgres import (
     followed,
     own_server,
     promote,
+    server_with_small_queue,
     standby,
     unprivileged_group,
 )
@@ -37,6 +38,15 @@ TENANT = "ACME_PRD"
 _INSERT = """
 INSERT INTO relay_outbox (tenant_id, document_name, payload, ordering_key)
 SELECT $1, $2, convert_to('<order/>', 'UTF8'), 'K' || n % 4 FROM generate_series(1, $3::int) n RETURNING message_id
+"""
+
+_INSERT_ONE_BY_ONE = """
+DO $$ BEGIN
+    FOR n IN 1..{1} LOOP
+        INSERT INTO relay_outbox (tenant_id, document_name, payload) VALUES ('{0}', 'Sync.SalesOrder', '<order/>');
+        COMMIT;
+    END LOOP;
+END $$
 """
 
 
@@ -471,3 +481,30 @@ async def test_an_identity_that_lags_behind_is_one_incident_until_an_upgrade_cor
     await until_settled(server.url)
     assert {taken.message_id for taken in sandbox.messages()} == ids
     assert len(relay.said("incident.opened", kind="identity")) == 1
+
+
+# --- the relay itself is frozen --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_queue() -> Iterator[Server]:
+    with server_with_small_queue() as one:
+        yield one
+
+
+async def test_20_000_inserts_go_through_while_the_relay_is_frozen(
+    small_queue: Server, sandbox: Sandbox, station: Station
+) -> None:
+    """The queue of notifications holds 16,000, and the frozen relay reads none of them."""
+    address = f"postgresql://postgres@/postgres?host={small_queue.folder}&port={small_queue.port}"
+    relay = station.start(environment={"RELAY_OUTBOX__URL": address})
+    await station.event(relay, "outbox.watched", mode="notify", within=LONGER)
+    relay.send(signal.SIGSTOP)
+    try:
+        async with connected(small_queue.url) as connection:
+            for tenant, count in (("ANOTHER", 20_000), (TENANT, 20)):
+                await connection.execute(_INSERT_ONE_BY_ONE.format(tenant, count))
+    finally:
+        relay.send(signal.SIGCONT)
+    await sandbox.until(lambda: sandbox.record.count() == 20, within=LONGER)
+    assert relay.running

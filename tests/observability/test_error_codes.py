@@ -27,6 +27,7 @@ GIVEN = {
     "RELAY-125": ("tenant.stuck",),
     "RELAY-131": ("outbox",),
     "RELAY-141": ("tenant.lost",),
+    "RELAY-143": ("outbox.changed",),
     "RELAY-151": ("relay.recovered",),
     "RELAY-152": ("relay.ended",),
     "RELAY-153": ("relay.cut",),

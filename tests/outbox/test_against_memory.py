@@ -31,6 +31,7 @@ from relay.core.ports import ConflictError
 from relay.outbox import SqliteOutbox, open_outbox
 from relay.outbox.sqlite import due
 from relay.outbox.values import LANES, WINDOW
+from tests.support.keys import settle_rows
 from tests.support.memory import MemoryOutbox
 
 TENANTS = st.sampled_from([TenantId("ACME"), TenantId("acme"), TenantId("GLOBEX")])
@@ -126,7 +127,7 @@ class OutboxMachine(RuleBasedStateMachine):
     def settle(self, pairs: list[Any]) -> None:
         async def ask(store: SqliteOutbox | MemoryOutbox) -> None:
             rows = await rows_of(store)
-            await store.settle([(rows[place], fate) for place, fate in pairs if place < len(rows)])
+            await settle_rows(store, [(rows[place], fate) for place, fate in pairs if place < len(rows)])
 
         self.both(ask)
 

@@ -24,6 +24,7 @@ from relay.outbox.sqlite.backup import Restored
 from relay.outbox.sqlite.comparison import Comparison
 from tests.cli.conftest import ROOT
 from tests.conftest import LONG
+from tests.support.keys import settle_rows
 from tests.support.process import released
 
 INSERT = "INSERT INTO relay_outbox (tenant_id, document_name, payload) VALUES ('ACME', 'Sync.SalesOrder', ?)"
@@ -75,7 +76,7 @@ def filled(path: Path, count: int, size: int = 100) -> Path:
 def deliver(path: Path, *rows: int) -> None:
     async def settle() -> None:
         outbox = await open_outbox(url(path))
-        await outbox.settle([(RowId(row), Delivered()) for row in rows])
+        await settle_rows(outbox, [(RowId(row), Delivered()) for row in rows])
         await outbox.close()
 
     asyncio.run(settle())

@@ -143,7 +143,7 @@ async def test_two_outboxes_of_other_names_in_one_database_know_nothing_of_each_
     assert (await texts(plain), await texts(other)) == ([], ["other"])
     assert (await other.counts())[ACME].pending == 1
     (message,) = await messages(other)
-    await other.settle([(message.row, Parked("no"))])
+    await other.settle([(message.key, Parked("no"))])
     assert (await other.counts())[ACME].parked == 1
     assert await plain.counts() == {}
     assert await other.size() > await plain.size() > 0

@@ -4,7 +4,8 @@ import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from relay.core.model import Delivered, Parked, RowId, TenantId
+from relay.core.model import Delivered, MessageId, MessageKey, Parked, RowId, TenantId
+from relay.core.ports import NotSettled
 from relay.outbox.postgres.late_holders import AheadHolder, LateHolders
 from relay.outbox.postgres.leases import ReadFences
 from tests.contract.stores import until
@@ -21,9 +22,9 @@ async def test_a_stale_holder_settles_nothing_and_its_successor_does(url: str, o
     first, second = await messages(stale)
     await leases_of(next_one).renew()
     await until(lambda: leases_of(next_one).acquire([ACME]), lambda taken: taken == {ACME}, PATIENCE)
-    await stale.settle([(first.row, Delivered()), (second.row, Parked("no"))])
+    await stale.settle([(first.key, Delivered()), (second.key, Parked("no"))])
     assert await texts(next_one) == ["a", "b"]
-    await next_one.settle([(message.row, Delivered()) for message in await messages(next_one)])
+    await next_one.settle([(message.key, Delivered()) for message in await messages(next_one)])
     assert await texts(next_one) == []
     assert (await leases_of(stale).renew()).held == frozenset()
 
@@ -126,7 +127,8 @@ async def test_settlements_of_rows_that_are_gone_do_nothing_under_leases(
 ) -> None:
     outbox = await opened_there(url)
     await leases_of(outbox).renew()
-    await outbox.settle([(RowId(99), Delivered()), (RowId(98), Parked("x"))])
+    keys = [MessageKey(RowId(row), ACME, MessageId("m")) for row in (99, 98)]
+    assert await outbox.settle([(keys[0], Delivered()), (keys[1], Parked("x"))]) == NotSettled()
 
 
 def test_of_what_was_read_only_what_may_still_be_settled_is_remembered() -> None:

@@ -241,6 +241,19 @@ async def test_a_file_that_is_away_or_half_written_is_waited_for(
         await in_the_end(lambda: messages(outbox))
 
 
+async def test_a_file_is_read_later_as_it_was_at_the_start(site: Site, opened_there: Open) -> None:
+    """With a byte order mark, as some editors write; a pipe in its place is refused, not waited for."""
+    outbox = await opened_there(site.location)
+    site.file.write_text(site.url("first"), "utf-8-sig")
+    assert await texts(outbox) == []
+    await execute(site.server, TERMINATE)
+    await in_the_end(lambda: messages(outbox))
+    site.file.unlink()
+    os.mkfifo(site.file)
+    await execute(site.server, TERMINATE)
+    await until_refused(outbox, "not a regular file")
+
+
 # --- refused --------------------------------------------------------------------------------------
 
 

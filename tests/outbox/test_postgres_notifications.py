@@ -1,6 +1,5 @@
 """The queue of notifications: a session that listens and does not read must not fail an application's INSERT."""
 
-import asyncio
 import contextlib
 import signal
 import subprocess
@@ -11,10 +10,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from relay.outbox import upgrade
 from tests.contract.stores import until
 from tests.support.pgstore import PATIENCE, Open, draft, listening
-from tests.support.postgres import Cluster, Server, connected, own_server
+from tests.support.postgres import Server, connected, server_with_small_queue
 
 INSERTS = 20_000
 
@@ -59,21 +57,9 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def server(postgres: Cluster) -> Iterator[Server]:
-    """One whose queue holds about 16,000 notifications; older servers have room for many millions."""
-    if int(asyncio.run(version_of(postgres))) < 170_000:
-        pytest.skip(
-            "NOT TESTED, a small queue of notifications: PostgreSQL has that setting since version 17"
-        )
-    with own_server(max_notify_queue_pages="64") as one:
-        upgrade(one.url)
+def server() -> Iterator[Server]:
+    with server_with_small_queue() as one:
         yield one
-
-
-async def version_of(postgres: Cluster) -> str:
-    async with connected(postgres.url) as connection:
-        version: str = await connection.fetchval("SHOW server_version_num")
-        return version
 
 
 @contextlib.contextmanager

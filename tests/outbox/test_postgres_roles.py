@@ -38,7 +38,18 @@ HAND_OVER = (
     "INSERT INTO relay_outbox (tenant_id, document_name, payload) VALUES ('ACME_PRD', 'Sync.SalesOrder', 'x')"
 )
 
-TABLES = ("outbox", "history", "counts", "tenants", "relays", "holders", "leases", "audit", "schema")
+TABLES = (
+    "outbox",
+    "history",
+    "counts",
+    "tenants",
+    "relays",
+    "holders",
+    "leases",
+    "audit",
+    "identity",
+    "schema",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +175,8 @@ async def test_the_relay_does_all_its_work_with_its_rights(relay: StoredOutbox) 
     await relay.add([Draft(ACME, ORDER, b"x", MessageId(f"m{i}")) for i in range(3)])
     assert await relay.add([Draft(ACME, ORDER, b"x", MessageId("m0"))]) == ["m0"]
     found = await relay.due(ACME, await relay.documents(ACME), frozenset(), frozenset(), 10, 1000)
-    await relay.settle([(message.row, fate) for message, fate in zip(found, fates, strict=True)])
-    await relay.settle([(found[1].row, Delivered())])
+    await relay.settle([(message.key, fate) for message, fate in zip(found, fates, strict=True)])
+    await relay.settle([(found[1].key, Delivered())])
     await relay.report([TenantState(ACME, "idle", "why", datetime.now(UTC), None)])
     assert await relay.beat("relay-1", {"version": "1"}) is True
     assert (await relay.counts())[ACME] == Count(delivered=2, parked=1)

@@ -13,8 +13,17 @@ from typing import Any
 
 from relay.core import protocol
 from relay.core.fair_share import FairShare
-from relay.core.model import DocumentName, Draft, Message, OrderingKey, RowId, Settlement, StateName, TenantId
-from relay.core.ports import Control
+from relay.core.model import (
+    DocumentName,
+    Draft,
+    Message,
+    MessageKey,
+    OrderingKey,
+    Settlement,
+    StateName,
+    TenantId,
+)
+from relay.core.ports import Control, NotSettled
 from relay.core.protocol import Opening, Policy, Posting
 from relay.core.replies import Accepted, Answer, Reply, Versions
 from relay.core.retry import Schedule
@@ -24,6 +33,7 @@ from relay.daemon.supervisor import Supervisor
 from relay.daemon.workers import Assignment, Workers
 from relay.delivery.context import StateReport, Telemetry, TenantContext, TenantRules
 from relay.delivery.outbox_retry import OutboxRetry
+from relay.delivery.settlement_reports import SettlementReports
 from relay.delivery.settler import Settler
 from relay.delivery.worker import Worker
 from relay.observability.incidents import Incidents, Tally
@@ -83,9 +93,9 @@ class _SlowOutbox(MemoryOutbox):
 
     lag = reading_lag = naming_lag = 0.0
 
-    async def settle(self, settlements: Sequence[tuple[RowId, Settlement]]) -> None:
+    async def settle(self, settlements: Sequence[tuple[MessageKey, Settlement]]) -> NotSettled:
         await asyncio.sleep(self.lag)
-        await super().settle(settlements)
+        return await super().settle(settlements)
 
     async def due(self, *arguments: Any) -> Sequence[Message]:
         await asyncio.sleep(self.reading_lag)
@@ -114,10 +124,13 @@ class Process:
         self.outbox, self.schedule, self.chance = outbox, schedule, chance
         self.log, self.liveness, self.meters = logger(), Liveness(loop.time), Meters()
         self.incidents = Incidents(self.log, None, loop.time, 60.0, loop.call_later)
-        self.settler = Settler(outbox, self.incidents, schedule, chance, self.meters, self.liveness)
+        self.row_incidents = Incidents(self.log, None, loop.time, 60.0, loop.call_later)
+        reports = SettlementReports(self.log, self.incidents, self.row_incidents)
+        self.settler = Settler(outbox, reports, schedule, chance, self.meters, self.liveness)
         self.supervisor = Supervisor(self.log, self.incidents, schedule, chance, self.liveness)
         self.workers = Workers(outbox, self.settler, self.supervisor, self.log, self.liveness, lease_holder)
         self._lease_holder = lease_holder
+        outbox.when_changed(lambda _: self.workers.begin_anew())
 
     def context(
         self,

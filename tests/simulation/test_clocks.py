@@ -107,7 +107,7 @@ class Kept:
     async def deliver(self) -> None:
         await self.outbox.add([Draft(ACME, ORDER, b"x", MessageId(f"m{len(self.outbox.rows)}"))])
         (message,) = await self.outbox.due(ACME, {ORDER}, frozenset(), frozenset(), 1, 100)
-        await self.outbox.settle([(message.row, Delivered())])
+        await self.outbox.settle([(message.key, Delivered())])
 
     async def run(self) -> None:
         await asyncio.gather(self._maintenance.run(self._stopping), self.watch.run())

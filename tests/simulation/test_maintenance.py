@@ -30,7 +30,7 @@ async def cared_for(care: MaintenanceRules, seconds: float) -> MemoryOutbox:
     dropped = Filter(ids=(MessageId("m1202"),))
     await drop(outbox, dropped, "not wanted")
     found = await outbox.due(ACME, {ORDER}, frozenset(), frozenset(), 2_000, 1_000_000)
-    await outbox.settle([(message.row, Delivered()) for message in found])
+    await outbox.settle([(message.key, Delivered()) for message in found])
     watch = ClockWatch(outbox, logger(), loop.time, lambda: None, Liveness())
     task = asyncio.create_task(Maintenance(outbox, logger(), care, watch.is_steady).run(stopping))
     await asyncio.sleep(seconds)

@@ -3,6 +3,7 @@
 from relay.outbox.location import OutboxLocation
 from relay.outbox.postgres import schema
 from relay.outbox.postgres.database import PostgresLocation
+from relay.outbox.postgres.logins import Logins
 from relay.outbox.postgres.store import PostgresOutbox
 from relay.outbox.postgres.table_names import TableNames
 
@@ -34,4 +35,4 @@ async def upgrade_database(location: OutboxLocation) -> list[str]:
 
 def _locate(location: OutboxLocation) -> PostgresLocation:
     names = TableNames(location.schema, location.prefix)
-    return PostgresLocation(location.url, location.shown, names, location.url_file)
+    return PostgresLocation(location.url, location.shown, names, Logins(location.url_file))

@@ -70,6 +70,10 @@ class ChangeWatch:
                 await self._changed.wait()
         self._changed.clear()
 
+    def reconnect(self) -> None:
+        """Listen on another connection: this one may be that of a server that was replaced."""
+        self._lost.set()
+
     async def close(self) -> None:
         """At once."""
         if self._task is not None:
@@ -111,7 +115,7 @@ class ChangeWatch:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HEARTBEAT_SECONDS):
                 await self._lost.wait()
-        if connection.is_closed():
+        if self._lost.is_set() or connection.is_closed():
             return False
         async with asyncio.timeout(ANSWER_SECONDS):
             await connection.execute("SELECT 1")

@@ -10,7 +10,6 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
 from dataclasses import dataclass, field
 from functools import update_wrapper
-from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import asyncpg
@@ -23,7 +22,7 @@ from relay.outbox.postgres.connection import Connection, StoreConnection
 from relay.outbox.postgres.errors import DRIVER_ERRORS
 from relay.outbox.postgres.hosts import each_host
 from relay.outbox.postgres.instants import decode_all_instants
-from relay.outbox.postgres.logins import Logins, credentials_now, read_url
+from relay.outbox.postgres.logins import Logins
 from relay.outbox.postgres.table_names import TableNames
 
 CONNECTIONS = 4
@@ -40,22 +39,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class PostgresLocation:
-    """Which database, and what the tables are called there. `where`: the URL as it may be shown."""
+    """Which database, and what the tables are called there. `where`: the URL as it may be shown.
+
+    `accept`: raises StoreError where this server is not to be used.
+    """
 
     url: str
     where: str
     names: TableNames
-    url_file: Path | None = None
     logins: Logins = field(default_factory=Logins, compare=False, repr=False)
-
-    @property
-    def credentials(self) -> Hashable:
-        """Another value once they were replaced."""
-        return credentials_now(self.url_file)
+    accept: Callable[[Connection], Awaitable[None]] | None = None
 
     async def connect(self) -> Connection:
         """A bare connection that can write, with the credentials as they are now. Raises StoreError."""
-        return await self.logins.attempt(lambda: self.credentials, self._connect_to_any)
+        return await self.logins.attempt(self._connect_to_any)
 
     async def _connect_to_any(self) -> Connection:
         """To the first host that grants one.
@@ -63,16 +60,28 @@ class PostgresLocation:
         Each host has its share of the time: a primary that fell silent must not hide what took its place.
         """
         try:
-            urls = each_host(self.url if self.url_file is None else read_url(self.url_file))
+            urls = each_host(self.logins.read_url() or self.url)
         except ValueError:
             raise errors.unreadable_url(self.where) from None
         failed: list[StoreError] = []
         for url in urls:
             try:
-                return await self._connect(url, CONNECT_SECONDS / len(urls))
+                return await self._accepted(await self._connect(url, CONNECT_SECONDS / len(urls)))
             except StoreError as error:
                 failed.append(error)
         raise errors.of_all_hosts(failed)
+
+    async def _accepted(self, connection: Connection) -> Connection:
+        if self.accept is not None:
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await self.accept(connection)
+            except BaseException as error:
+                await close_connection(connection)
+                if isinstance(error, (OSError, *DRIVER_ERRORS)):
+                    raise errors.explain(error, self.where) from error
+                raise
+        return connection
 
     async def _connect(self, url: str, seconds: float) -> Connection:
         try:
@@ -104,6 +113,7 @@ class Database:
         self._verify = verify
         self._free: dict[StoreConnection, float] = {}
         """Since when, in the loop's time."""
+        self._generation = 0
         self._room = asyncio.Semaphore(CONNECTIONS)
         self._closing: set[asyncio.Task[None]] = set()
         self._calls = 0
@@ -165,26 +175,27 @@ class Database:
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[StoreConnection]:
         session = await self._obtain()
+        generation = self._generation
         try:
             yield session
         except BaseException as error:
             if errors.is_lost_statement(error):
                 session.keep_nothing()
             if errors.spares_connection(error):
-                self._put_back(session)
+                self._put_back(session, generation)
             else:
                 self._close_later(session)
                 if isinstance(error, Exception):
                     self._close_idle()  # what ended one connection has mostly ended all
             raise
-        self._put_back(session)
+        self._put_back(session, generation)
 
     async def _obtain(self) -> StoreConnection:
         """An idle one, or a new one. What it was opened with may be revoked once it was replaced.
 
         So an older one is replaced by one with the new credentials, and continues only until those work.
         """
-        idle, credentials = self._take_idle(), self.location.credentials
+        idle, credentials = self._take_idle(), self.location.logins.credentials
         if idle is None:
             return await self._open(credentials)
         if idle.credentials == credentials:
@@ -219,8 +230,14 @@ class Database:
             raise
         return session
 
-    def _put_back(self, session: StoreConnection) -> None:
-        if session.connection.is_closed() or session.connection.is_in_transaction():
+    def reconnect(self) -> None:
+        """Use none of the connections that are open now for a further call."""
+        self._generation += 1
+        self._close_idle()
+
+    def _put_back(self, session: StoreConnection, generation: int) -> None:
+        is_outdated = generation != self._generation
+        if is_outdated or session.connection.is_closed() or session.connection.is_in_transaction():
             self._close_later(session)
         else:
             self._free[session] = self._now()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import asyncpg
 
-from relay.core.ports import CALL_SECONDS, StoreError
+from relay.core.ports import CALL_SECONDS, RowRefusedError, StoreError
 
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -16,10 +16,18 @@ _NO_ANSWER = ("08", "57P", "40003")
 
 _SPARING = frozenset({"21", "22", "23", "26", "40", "42", "55"})
 
+_OF_A_ROW = frozenset({"09", "21", "22", "23", "27", "2F", "38", "39", "44", "P0"})
+"""Constraints, values out of range, and what triggers raise: of one row, not of the store."""
+
+_OF_THE_STORE = frozenset({"08", "25", "28", "40", "53", "55", "57", "58", "XX"})
+"""Also where they are met within a trigger."""
+
 _BY_STATE = {
     "53100": "its disk is full; free some space there; nothing that was stored is lost",
     "53200": "it is out of memory; lower its work_mem or the number of its connections",
     "53300": "it takes no more connections; raise its max_connections, or run fewer relays or a pooler",
+    "2200H": "its ids are used up: a sequence was set to its limit; delete the rows with such ids, and set "
+    "it back with ALTER TABLE … ALTER COLUMN id RESTART WITH …",
     "25006": "it is read-only, as a standby is; let the URL name the primary, or all hosts of the cluster",
     "57014": "a statement was cancelled, perhaps by a statement_timeout; raise that of the relay's role",
     "55P03": "a row stayed locked; end the transaction that holds it",
@@ -74,13 +82,19 @@ def spares_connection(error: BaseException) -> bool:
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         return False  # the role may have been replaced by another one: the next login is that one's
     if isinstance(error, asyncpg.PostgresError):
-        return (error.sqlstate or "")[:_CLASS] in _SPARING
+        return (error.sqlstate or "")[:_CLASS] in _SPARING or is_of_a_row(error)
     return isinstance(error, Exception) and not isinstance(error, (OSError, *DRIVER_ERRORS))
 
 
 def is_of_a_standby(error: StoreError) -> bool:
     """Whether it answered, but takes no writes: of several hosts the other one's error explains more."""
     return isinstance(error.__cause__, asyncpg.TargetServerAttributeNotMatched)
+
+
+def is_of_a_row(error: asyncpg.PostgresError) -> bool:
+    """Whether a constraint or a trigger refused a row; triggers raise whatever SQLSTATE they like."""
+    kind = (error.sqlstate or "")[:_CLASS]
+    return kind in _OF_A_ROW or bool(error.context and kind not in _OF_THE_STORE)
 
 
 def explain(error: BaseException, where: str) -> StoreError:
@@ -95,23 +109,30 @@ def explain(error: BaseException, where: str) -> StoreError:
                 f"the outbox {where} generated an id that is in use: its sequence lags behind, as after a "
                 f"restore; run, as the owner of the tables: relay outbox upgrade ({_text_of(error)})"
             )
+        case asyncpg.PostgresError() if is_of_a_row(error):
+            return RowRefusedError(f"the outbox {where} refused a row: {_text_of(error)} ({error.sqlstate})")
         case asyncpg.PostgresError() if error.sqlstate in _LASTING_BY_STATE:
             return StoreError(
                 f"the outbox {where}: {_LASTING_BY_STATE[error.sqlstate]} ({_text_of(error)})", lasting=True
             )
         case asyncpg.PostgresError() if error.sqlstate in _BY_STATE:
             return StoreError(f"the outbox {where}: {_BY_STATE[error.sqlstate]} ({_text_of(error)})")
+        case (
+            ConnectionError()
+            | asyncpg.PostgresConnectionError()
+            | asyncpg.InterfaceError()
+            | asyncpg.InternalClientError()
+        ):
+            return StoreError(
+                f"the connection to the outbox {where} was lost or refused; "
+                f"{_UNREACHABLE} ({_text_of(error)})"
+            )
         case asyncpg.PostgresError():
             return StoreError(f"the outbox {where} failed: {_text_of(error)} ({error.sqlstate})")
         case TimeoutError():
             return StoreError(
                 f"the outbox {where} did not answer within {CALL_SECONDS:g} s; check for a transaction "
                 "that holds locks, and the network between; what was being written may be stored"
-            )
-        case ConnectionError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
-            return StoreError(
-                f"the connection to the outbox {where} was lost or refused; "
-                f"{_UNREACHABLE} ({_text_of(error)})"
             )
         case _:
             return StoreError(f"the outbox {where} cannot be reached; {_UNREACHABLE} ({_text_of(error)})")
@@ -138,17 +159,9 @@ def of_all_hosts(failed: Sequence[StoreError]) -> StoreError:
     return StoreError(text, lasting=all(error.lasting for error in told))
 
 
-def unreadable_url_file(path: Path, error: OSError | ValueError) -> StoreError:
-    """It is being replaced, perhaps."""
-    why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+def unusable_url_file(path: Path, why: str) -> StoreError:
+    """Perhaps it is being replaced."""
     return LoginRefusedError(f"the file {path} that RELAY_OUTBOX__URL_FILE names cannot be used: {why}")
-
-
-def no_url_in_file(path: Path) -> StoreError:
-    """Empty, or half written."""
-    return LoginRefusedError(
-        f"the file {path} that RELAY_OUTBOX__URL_FILE names holds no URL of a PostgreSQL database"
-    )
 
 
 def explain_call(error: BaseException, where: str) -> StoreError:
@@ -171,6 +184,15 @@ def unreadable_url(where: str) -> StoreError:
 def silent(where: str, seconds: float) -> StoreError:
     """Nobody answers there."""
     return StoreError(f"the outbox {where} did not answer within {seconds:g} s; {_UNREACHABLE}")
+
+
+def replaced(where: str, found: int, newest: int) -> StoreError:
+    """A primary of an older timeline than one that was seen: two servers of a cluster accept writes."""
+    return StoreError(
+        f"the outbox {where}: this server writes timeline {found}, and its cluster was seen on timeline "
+        f"{newest}, so it is a primary that was replaced; stop it, or make it a standby of the new one; "
+        "if it was restored on purpose, restart the relay"
+    )
 
 
 def closed(where: str) -> StoreError:

@@ -9,6 +9,7 @@ from relay.core.ports import Leases, LeaseStatus
 from relay.observability.clocks import uptime
 from relay.outbox.postgres.connection import StoreConnection
 from relay.outbox.postgres.database import Database
+from relay.outbox.postgres.identity import StoreIdentity
 from relay.outbox.postgres.late_holders import AheadHolder, LateHolders
 from relay.outbox.postgres.tenants import notify
 
@@ -32,6 +33,13 @@ FROM relay_holders CROSS JOIN clock_timestamp() AS now WHERE until > now
 """  # noqa: S608
 
 _HELD = "SELECT tenant_id, fence FROM relay_leases WHERE token = $1"
+
+# What a lagging copy says of leases is out of date. Whoever held one in the store before has stopped by then.
+_IS_UNSETTLED = """
+SELECT EXISTS (
+    SELECT FROM relay_identity
+    WHERE changed_at BETWEEN clock_timestamp() - make_interval(secs => $1) AND clock_timestamp())
+"""
 
 # `dead` is locked against its renewal: either the holder renews first, and keeps its leases, or it finds them
 # taken when it renews. A token in a lease always has its holder's row.
@@ -58,17 +66,23 @@ _SWEEP = "DELETE FROM relay_holders WHERE until < clock_timestamp() - make_inter
 
 
 class PostgresLeases(Leases):
-    """`ports.Leases` on the outbox's tables. `relay`: this process' name, as its heartbeat has it by now."""
+    """`ports.Leases` on the outbox's tables. `relay`: this process' name, as its heartbeat has it by now.
+
+    After the store changed, nobody takes a lease for as long as one lasts: the new store may not know who
+    holds it. A process keeps those that it held, if the new store knows them.
+    """
 
     def __init__(
         self,
         database: Database,
+        identity: StoreIdentity,
         token: str,
         seconds: float,
         relay: Callable[[], str],
         clock: Callable[[], float] = uptime,
     ) -> None:
-        self._database, self._token, self._seconds, self._relay = database, token, seconds, relay
+        self._database, self._identity = database, identity
+        self._token, self._seconds, self._relay = token, seconds, relay
         self.fences: dict[TenantId, int] = {}
         """Of the leases that this process holds, as it last knew."""
         self.in_use = False
@@ -86,6 +100,7 @@ class PostgresLeases(Leases):
         name = self._relay()
 
         async def beat(session: StoreConnection) -> LeaseStatus:
+            await self._identity.check(session)
             await session.execute(_BEAT, self._token, name, self._seconds)
             alive = await self._alive(session)
             self.fences = await self._held(session)
@@ -99,6 +114,8 @@ class PostgresLeases(Leases):
         wanted = sorted({TenantId(tenant.upper()) for tenant in tenants})
 
         async def take(session: StoreConnection) -> frozenset[TenantId]:
+            if await session.fetchval(_IS_UNSETTLED, self._seconds):
+                return frozenset()
             ended = list(self._late.ended)
             tokens, untils = [one.token for one in ended], [one.until for one in ended]
             await session.execute(_TAKE, self._token, wanted, tokens, untils)
@@ -159,6 +176,10 @@ class ReadFences:
     """Under which lease each row was read that may still be settled: its fence then."""
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """The fences of another store mean nothing: what was read is settled under the lease as it is now."""
         self._fences: dict[RowId, int] = {}
         self._rows: dict[TenantId, Set[RowId]] = {}
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from relay.observability.regular_file import read_regular_text
 from relay.outbox.location import is_served_url
 from relay.outbox.postgres import errors
 from relay.outbox.postgres.errors import LoginRefusedError
@@ -24,32 +25,6 @@ password one after the other."""
 T = TypeVar("T")
 
 
-def read_url(path: Path) -> str:
-    """The URL as the file has it now. Raises StoreError."""
-    try:
-        url = path.read_text("utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise errors.unreadable_url_file(path, error) from None
-    if not is_served_url(url):
-        raise errors.no_url_in_file(path)
-    return url
-
-
-def credentials_now(url_file: Path | None) -> Hashable:
-    """Another value once a file was replaced that the URL or the password comes from."""
-    given = os.environ.get("PGPASSFILE")
-    password_file = Path(given) if given else Path("~/.pgpass")
-    return tuple(None if path is None else _stamp(path) for path in (url_file, password_file))
-
-
-def _stamp(path: Path) -> Hashable:
-    try:
-        found = path.expanduser().stat()
-    except (OSError, RuntimeError):  # no such file, or no home
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
-
-
 @dataclass(frozen=True, slots=True)
 class _Refusal:
     """`until`: in the loop's time, no login with the same credentials before."""
@@ -61,21 +36,44 @@ class _Refusal:
 
 
 class Logins:
-    """The logins of one process to one database."""
+    """The logins of one process to one database, whose URL is read from `url_file` if that is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, url_file: Path | None = None) -> None:
+        self._url_file = url_file
+        password_file = os.path.expanduser(os.environ.get("PGPASSFILE") or "~/.pgpass")  # noqa: PTH111  # never raises
+        self._files = (password_file,) if url_file is None else (str(url_file), password_file)
         self._refusal: _Refusal | None = None
         self._has_worked = False
 
-    async def attempt(self, credentials: Callable[[], Hashable], connect: Callable[[], Awaitable[T]]) -> T:
+    @property
+    def credentials(self) -> Hashable:
+        """Another value once a file was replaced that the URL or the password comes from."""
+        return tuple(map(_stamp, self._files))
+
+    def read_url(self) -> str | None:
+        """The URL as its file has it now; None without a file. Raises StoreError."""
+        path = self._url_file
+        if path is None:
+            return None
+        try:
+            url = read_regular_text(path).strip()
+        except OSError as error:
+            raise errors.unusable_url_file(path, error.strerror or "error") from None
+        except ValueError:
+            raise errors.unusable_url_file(path, "it is not text in UTF-8") from None
+        if not is_served_url(url):
+            raise errors.unusable_url_file(path, "it holds no URL of a PostgreSQL database")
+        return url
+
+    async def attempt(self, connect: Callable[[], Awaitable[T]]) -> T:
         """Log in, perhaps a few times. Raises StoreError; at once while the pause after a refusal lasts."""
-        self._raise_while_paused(credentials())
+        used = self.credentials
+        self._raise_while_paused(used)
         refused: LoginRefusedError | None = None
-        used = credentials()
         try:
             for pause in (0.0, *(ROTATION_SECONDS if self._has_worked and self._refusal is None else ())):
                 await asyncio.sleep(pause)
-                used = credentials()
+                used = self.credentials
                 try:
                     found = await connect()
                 except LoginRefusedError as error:
@@ -97,10 +95,20 @@ class Logins:
         if refused is None:
             self._refusal = None
             return
-        before = self._refusal
-        is_first = before is None or before.credentials != credentials
-        pause = 1.0 if before is None or is_first else min(2 * before.pause, _LONGEST_PAUSE_SECONDS)
+        before, pause = self._refusal, 1.0
+        if before is not None and before.credentials == credentials:
+            if self._now() < before.until:  # another login of the same moment
+                return
+            pause = min(2 * before.pause, _LONGEST_PAUSE_SECONDS)
         self._refusal = _Refusal(refused, credentials, pause, self._now() + pause)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _stamp(path: str) -> Hashable:
+    try:
+        found = os.stat(path)  # noqa: PTH116  # with each call to the outbox
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -158,8 +158,9 @@ async def ask(session: StoreConnection, tenant: TenantId, who: str) -> None:
 
 
 async def write_nothing(session: StoreConnection) -> None:
-    """Begin a write: a standby, for one, refuses it."""
+    """Begin a write: a standby refuses it, and it waits for whoever keeps writers from the messages."""
     await session.execute("UPDATE relay_relays SET beat_at = beat_at WHERE false")
+    await session.execute("LOCK TABLE relay_outbox IN ROW EXCLUSIVE MODE")
 
 
 # --- live states ----------------------------------------------------------------------------------

@@ -2,6 +2,14 @@
 
 -- == The identity of the store ==
 
+-- One row: the relay process that wrote last, and the number of that write. A file that a copy replaced holds another
+-- process, or an earlier number.
+CREATE TABLE relay_identity (
+    id       INTEGER PRIMARY KEY CHECK (id = 1),
+    writer   TEXT NOT NULL,
+    position INTEGER NOT NULL
+);
+
 -- == Limits of columns ==
 
 -- SQLite cannot add a constraint to a table. A trigger for what is written from now on does the same, without making a
@@ -68,5 +76,10 @@ UPDATE relay_outbox
         reason = 'document_name or ordering_key: is not UTF-8; enqueue it again, with text in UTF-8'
     WHERE id IN (SELECT id FROM relay_not_utf_8);
 DROP TABLE relay_not_utf_8;
+
+-- == Settlements that are written again ==
+
+-- Which settlement an entry is of; null: none. After an answer that was lost it is written again: once is enough.
+ALTER TABLE relay_history ADD COLUMN settlement TEXT;
 
 INSERT INTO relay_schema (version) VALUES (4);

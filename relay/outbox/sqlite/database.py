@@ -5,23 +5,27 @@ automatically once the cause is fixed.
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import update_wrapper
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from relay.core.ports import CALL_SECONDS, StoreError
 from relay.outbox.payload_digest import sha256
 from relay.outbox.sqlite import errors, schema
 from relay.outbox.sqlite.file_lock import FileLock, Identity, identity
+from relay.outbox.sqlite.identity import StoreIdentity
 
 _JOURNAL_BYTES = 64 * 1024 * 1024  # a write-ahead log that grew in a burst shrinks to this
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Connect = Callable[[Path], sqlite3.Connection]
+Transaction = Callable[[sqlite3.Connection], AbstractContextManager[None]]
 
 
 def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
@@ -63,11 +67,11 @@ class Channel:
     """One thread and its connection. Every call is one transaction, in the order of the calls."""
 
     def __init__(
-        self, path: Path, begin: Literal["BEGIN", "BEGIN IMMEDIATE"], connect: Connect, lock: FileLock | None
+        self, path: Path, name: str, transaction: Transaction, connect: Connect, lock: FileLock | None
     ) -> None:
         self._path, self._connect, self._lock = path, connect, lock
-        self._begin = begin
-        self._executor = ThreadPoolExecutor(1, "outbox-writer" if "IMMEDIATE" in begin else "outbox-reader")
+        self._transaction = transaction
+        self._executor = ThreadPoolExecutor(1, name)
         self._connection: sqlite3.Connection | None = None
         self._opened: Identity | None = None
         self._closed = False
@@ -110,9 +114,8 @@ class Channel:
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             connection = self._get_connection()
-            connection.execute(self._begin)
-            result = work(connection)
-            connection.execute("COMMIT")
+            with self._transaction(connection):
+                result = work(connection)
         except sqlite3.Error as error:
             self._roll_back(reconnect=errors.ends_connection(error))
             raise errors.explain(error, self._path) from error
@@ -137,7 +140,7 @@ class Channel:
             self._require_same_file()
             return self._connection
         opened = identity(self._path)
-        if opened is None and self._path.parent.is_dir():
+        if opened is None and os.path.isdir(self._path.parent):  # noqa: PTH112  # raises nothing
             raise errors.missing_file(self._path)
         if self._lock is not None:
             self._lock.follow()  # the lock goes with the file, if that was replaced
@@ -175,10 +178,16 @@ class Channel:
 class Database:
     """The file's two channels."""
 
-    def __init__(self, path: Path, connect: Connect = connect, lock: FileLock | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        identity: StoreIdentity,
+        connect: Connect = connect,
+        lock: FileLock | None = None,
+    ) -> None:
         self.path = path
-        self._writer = Channel(path, "BEGIN IMMEDIATE", connect, lock)
-        self._reader = Channel(path, "BEGIN", connect, lock)
+        self._writer = Channel(path, "outbox-writer", identity.writing, connect, lock)
+        self._reader = Channel(path, "outbox-reader", identity.reading, connect, lock)
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """One durable transaction."""

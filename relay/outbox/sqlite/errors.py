@@ -2,15 +2,26 @@
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
-from relay.core.ports import StoreError
+from relay.core.ports import RowRefusedError, StoreError
 
 LOCK_SECONDS = 5.0
 """How long a call waits while another process writes."""
 
 _PRIMARY = 0xFF  # the low byte of an extended result code is the primary one
 _NEARLY_FULL = 64 * 1024  # bytes; below it a failed write is taken for a full disk
+
+_OF_A_ROW = frozenset(
+    {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_ERROR}
+)
+"""What constraints and triggers answer about a row; a statement that is wrong as a whole says "no such"."""
+_LAST_ID = 2**62  # of a message that the schema admits
+_SET_IDS_BACK = (
+    "UPDATE sqlite_sequence SET seq = (SELECT coalesce(max(id), 0) FROM relay_outbox) "
+    "WHERE name = 'relay_outbox'"
+)
 
 _ENDS_CONNECTION = frozenset(
     {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN}
@@ -28,7 +39,8 @@ def code(error: sqlite3.Error) -> int:
 
 def ends_connection(error: sqlite3.Error) -> bool:
     """Whether the connection must not be used again: the next call opens a new one."""
-    return code(error) in _ENDS_CONNECTION or code(error) == -1
+    is_other_schema = code(error) == sqlite3.SQLITE_ERROR and "no such" in str(error)  # which one: `verify`
+    return code(error) in _ENDS_CONNECTION or code(error) == -1 or is_other_schema
 
 
 def is_passing(error: StoreError) -> bool:
@@ -43,7 +55,7 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
         return _full(path)
     match code(error):
         case sqlite3.SQLITE_FULL:
-            return _full(path)
+            return _full(path) if _is_full(path) or not _are_ids_used_up(path) else _used_up(path)
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return StoreError(
                 f"the outbox {path} was locked by another process for more than {LOCK_SECONDS:g} s; "
@@ -55,12 +67,7 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
                 lasting=True,
             )
         case sqlite3.SQLITE_CORRUPT:
-            return StoreError(
-                f"the outbox {path} is damaged ({error}); stop every program that uses it, then restore a "
-                "backup with: relay outbox restore BACKUP; without one, save what is readable with: "
-                f"sqlite3 {path} .recover",
-                lasting=True,
-            )
+            return _damaged(path, error)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
             return _unwritable(path, error)
         case sqlite3.SQLITE_CANTOPEN:
@@ -73,17 +80,40 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
         case sqlite3.SQLITE_ERROR if "no such" in str(error):
             return StoreError(
                 f"{path} lacks a table or column of the outbox ({error}); "
-                "restore a backup, or give the outbox another path in RELAY_OUTBOX__URL",
+                "restore a backup (relay outbox restore), or give another path in RELAY_OUTBOX__URL",
                 lasting=True,
             )
-        case _:
-            return StoreError(f"the call to the outbox {path} failed: {error}")
+    return _failed(path, error)
+
+
+def _failed(path: Path, error: sqlite3.Error) -> StoreError:
+    if "id_is_at_most" in str(error):  # the next id, which nobody chose
+        return _used_up(path)
+    if code(error) in _OF_A_ROW:
+        return RowRefusedError(f"the outbox {path} refused a row: {error}")
+    return StoreError(f"the call to the outbox {path} failed: {error}")
 
 
 def _full(path: Path) -> StoreError:
     return StoreError(
         f"the disk is full under the outbox {path}; free some space in {path.parent}; "
         "nothing that was stored is lost, and a running relay resumes automatically"
+    )
+
+
+def _damaged(path: Path, error: sqlite3.Error) -> StoreError:
+    return StoreError(
+        f"the outbox {path} is damaged ({error}); stop every program that uses it, then restore a backup "
+        "with: relay outbox restore BACKUP; without one, save what is readable with: "
+        f"sqlite3 {path} .recover",
+        lasting=True,
+    )
+
+
+def _used_up(path: Path) -> StoreError:
+    return StoreError(
+        f"the ids of the outbox {path} are used up: a row was given one of the last; delete the rows "
+        f"whose id is {_LAST_ID} or more, then run: {_SET_IDS_BACK}"
     )
 
 
@@ -96,6 +126,9 @@ def _unwritable(path: Path, error: Exception | str) -> StoreError:
 
 def cannot_open(path: Path, error: Exception) -> StoreError:
     """Why the file cannot be opened, from what stands at its path."""
+    hidden = _hidden(path)
+    if hidden is not None:
+        return hidden
     if not path.parent.is_dir():
         return missing_folder(path)
     if path.is_dir():
@@ -142,8 +175,10 @@ def no_text(path: Path) -> StoreError:
 
 
 def missing_file(path: Path) -> StoreError:
-    """The file is not there, and this call must not make a new one."""
-    return StoreError(f"there is no outbox at {path}; put it back, or correct RELAY_OUTBOX__URL")
+    """The file is not there, as far as can be seen, and this call must not make a new one."""
+    return _hidden(path) or StoreError(
+        f"there is no outbox at {path}; put it back, or correct RELAY_OUTBOX__URL"
+    )
 
 
 def no_outbox(path: Path) -> StoreError:
@@ -152,6 +187,17 @@ def no_outbox(path: Path) -> StoreError:
         f"there is no outbox at {path.absolute()}; correct RELAY_OUTBOX__URL or change to its folder, "
         "or create it there with: relay outbox upgrade"
     )
+
+
+def _hidden(path: Path) -> StoreError | None:
+    """Why the system does not say whether the file is there; None: it does."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return unreachable(path, error)
+    return None
 
 
 def unreachable(path: Path, error: OSError) -> StoreError:
@@ -163,12 +209,28 @@ def unreachable(path: Path, error: OSError) -> StoreError:
 
 
 def replaced(path: Path) -> StoreError:
-    """The file was taken away while it was open: writing into the old one would lose everything."""
+    """The file was taken away while it was open: writing into the old one would lose everything.
+
+    Or the rights to its folder were: whether it is the same is not known then.
+    """
+    hidden = _hidden(path)
+    if hidden is not None:
+        return hidden
     return StoreError(
         f"the outbox {path} was moved, deleted or replaced while it was open; nothing is written until it "
         "is an outbox again; put it back, and keep programs from touching it while the relay runs",
         answer_lost=True,
     )
+
+
+def _are_ids_used_up(path: Path) -> bool:
+    """SQLite says that the disk is full then, too."""
+    sequence = "SELECT count(*) FROM sqlite_sequence WHERE name = 'relay_outbox' AND seq >= ?"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            return bool(connection.execute(sequence, (_LAST_ID,)).fetchone()[0])
+    except sqlite3.Error:
+        return False
 
 
 def _is_full(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """The outbox on SQLite: `ports.Store` on one file. A call is a transaction in a thread."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence, Set
 from functools import partial
@@ -9,17 +10,27 @@ from sqlite3 import Connection
 
 from typing_extensions import override
 
-from relay.core.model import DocumentName, Message, OrderingKey, RowId, Settlement, TenantId, TenantState
-from relay.core.ports import Leases, Mode, Notification, RestoredBackup, StoreIncident
+from relay.core.model import (
+    DocumentName,
+    Message,
+    MessageKey,
+    OrderingKey,
+    RowId,
+    Settlement,
+    TenantId,
+    TenantState,
+)
+from relay.core.ports import Leases, Mode, Notification, NotSettled, RestoredBackup, StoreIncident
 from relay.outbox.facade import OutboxFacade
 from relay.outbox.sqlite import admin_queries as queries
 from relay.outbox.sqlite import audit as audit_log
-from relay.outbox.sqlite import bulk, incidents, selection, tenants, write_ahead_log
+from relay.outbox.sqlite import bulk, incidents, retention, selection, tenants, write_ahead_log
 from relay.outbox.sqlite import due as due_rows
 from relay.outbox.sqlite import settle as writes
 from relay.outbox.sqlite.change_watch import ChangeWatch
 from relay.outbox.sqlite.database import Connect, Database, connect, reading, writing
 from relay.outbox.sqlite.file_lock import FileLock
+from relay.outbox.sqlite.identity import StoreIdentity
 from relay.outbox.sqlite.last_use import read_use
 from relay.outbox.sqlite.sole_relay import BOOT_ID, boot_id
 from relay.outbox.sqlite.transfer import SqliteTransfer
@@ -46,12 +57,21 @@ class SqliteOutbox(OutboxFacade):
         restored: RestoredBackup | None = None,
     ) -> None:
         super().__init__(rest_times=_REST_TIMES, purging=purging)
-        self._database = Database(path, connect, lock)
+        identity = StoreIdentity(None if lock is None else self._notice_change)
+        self._database = Database(path, identity, connect, lock)
         self._lock, self._restored = lock, restored
         self._watch: ChangeWatch | None = None
-        self._purge = writes.PayloadPurge()
         self.transfer = SqliteTransfer(self._database)
         """The rows as they are, to be copied."""
+
+    def _notice_change(self) -> None:
+        """Called in a thread of the database."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._change)
+
+    def _change(self) -> None:
+        self._restart_walks()
+        self._report_change("the file holds another outbox, or an earlier copy of this one")
 
     # --- messages ---------------------------------------------------------------------------------
 
@@ -75,9 +95,9 @@ class SqliteOutbox(OutboxFacade):
         )
 
     @override
-    async def settle(self, settlements: Sequence[tuple[RowId, Settlement]]) -> None:
+    async def _settle(self, settlements: Sequence[tuple[MessageKey, Settlement]]) -> NotSettled:
         work = partial(writes.settle, settlements=tuple(settlements), purging=self._purging)
-        await self._database.write(work)
+        return await self._database.write(work)
 
     @override
     async def may_write(self) -> None:
@@ -100,7 +120,9 @@ class SqliteOutbox(OutboxFacade):
     # --- housekeeping -----------------------------------------------------------------------------
 
     clock = reading(selection.clock)
-    prune = writing(writes.prune)
+    _settled_long_ago = reading(retention.settled_long_ago)
+    _delete = writing(retention.delete)
+    _purge = writing(retention.purge)
     prune_audit = writing(audit_log.prune)
     _leave = writing(tenants.leave)
     _beat = writing(tenants.beat)
@@ -131,13 +153,6 @@ class SqliteOutbox(OutboxFacade):
     @override
     async def log_bytes(self) -> int | None:
         return await self._database.read(lambda _: write_ahead_log.log_bytes(self._database.path))
-
-    @override
-    async def purge_payloads(self, older_than: float, limit: int) -> int:
-        self._purge = await self._database.write(
-            partial(writes.purge_payloads, before=self._purge, older_than=older_than, limit=limit)
-        )
-        return self._purge.examined
 
     @override
     async def report(self, states: Sequence[TenantState]) -> None:
