@@ -13,6 +13,7 @@ from functools import partial
 
 import relay
 from relay.config.settings import Settings
+from relay.core.byte_budget import ByteBudget
 from relay.core.fair_share import FairShare
 from relay.core.model import TenantId
 from relay.core.ports import Store
@@ -101,8 +102,8 @@ class Relay:
         self._workers = Workers(
             outbox, self._settler, self._supervisor, to.log, to.liveness, self._lease_holder
         )
-        fair_share = FairShare(settings.max_in_flight)
-        self._builder = WorkerBuilder(outbox, self._settler, fair_share, to, self._workers.holds)
+        fair_share, memory = FairShare(settings.max_in_flight), ByteBudget(settings.max_bytes_in_memory)
+        self._builder = WorkerBuilder(outbox, self._settler, fair_share, memory, to, self._workers.holds)
         self._heartbeat = Heartbeat(name, outbox, to.log, to.incidents, to.liveness)
         self._maintenance = Maintenance(outbox, to.log, maintenance_rules_of(settings))
         self._reload = Reload(settings, load, self._apply, signals, to.log)
@@ -212,7 +213,7 @@ class Relay:
 
     async def _apply(self, settings: Settings) -> tuple[list[TenantId], list[TenantId]]:
         """Put the settings into effect: (tenants added or changed, removed)."""
-        self._builder.fair_share.resize(settings.max_in_flight)
+        self._builder.resize(settings)
         self._maintenance.rules = maintenance_rules_of(settings)
         assignments = {
             tenant: Assignment(profile, partial(self._builder.build, tenant, profile))

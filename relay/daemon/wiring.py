@@ -9,6 +9,7 @@ from functools import partial
 from relay.config.credentials import credentials_of
 from relay.config.sections import TenantSettings
 from relay.config.settings import Settings
+from relay.core.byte_budget import ByteBudget
 from relay.core.fair_share import FairShare
 from relay.core.model import LogicalId, TenantId
 from relay.core.ports import Control, Store
@@ -113,11 +114,17 @@ class WorkerBuilder:
         outbox: Store,
         settler: Settler,
         fair_share: FairShare,
+        memory: ByteBudget,
         telemetry: ProcessTelemetry,
         holds: Callable[[TenantId], bool],
     ) -> None:
         self._outbox, self._settler, self._telemetry, self._holds = outbox, settler, telemetry, holds
-        self.fair_share = fair_share
+        self._fair_share, self._memory = fair_share, memory
+
+    def resize(self, settings: Settings) -> None:
+        """Share by these settings from now on."""
+        self._fair_share.resize(settings.max_in_flight)
+        self._memory.resize(settings.max_bytes_in_memory)
 
     def build(self, tenant: TenantId, profile: TenantProfile, control: Control) -> Worker:
         """The tenant's worker."""
@@ -139,7 +146,8 @@ class WorkerBuilder:
             outbox_retry=OutboxRetry(to.incidents, profile.rules.schedule, random.random, stopping),
             settler=self._settler,
             ion=IonClient(profile.connection, holds if self._outbox.leases else None, meter, liveness.begin),
-            fair_share=self.fair_share,
+            fair_share=self._fair_share,
+            memory=self._memory,
             holds=holds,
             chance=random.random,
             stopping=stopping,

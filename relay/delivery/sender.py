@@ -14,6 +14,7 @@ from relay.core.protocol import GetOutcome, PostOutcome
 from relay.core.replies import Answer
 from relay.core.states import Ping, Send, State
 from relay.delivery.backlog import Backlog
+from relay.delivery.bodies import Bodies
 from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.document_poll import DocumentPoll
 from relay.delivery.outcomes import Outcomes
@@ -56,6 +57,7 @@ class Sender:
         self._tasks = tasks = Tasks()
         self._slots = PostSlots(rules, context, tasks)
         self._backlog = Backlog(rules, context, tasks)
+        self._bodies = Bodies(context, tasks)
         self._outcomes = Outcomes(rules, context, self._backlog, tasks)
         self._poll = DocumentPoll(rules, context, tasks, self._apply_documents)
         self._cycle = Cycle(Send(frozenset()), is_draining=True)
@@ -84,6 +86,10 @@ class Sender:
         if within is not None:
             self._cycle.deadline = self._now() + within
         self._tasks.wake()
+
+    def close(self) -> None:
+        """Nothing is sent any more: leave the memory to the other tenants."""
+        self._backlog.prefetch.leave()
 
     @property
     def accepted(self) -> frozenset[DocumentName] | None:
@@ -117,6 +123,7 @@ class Sender:
                 await self._tasks.cancel()
             finally:
                 self._slots.leave()
+                self._bodies.leave()
         if self._tasks.error is not None:
             raise self._tasks.error
         return cycle.state if cycle.next is None else cycle.next
@@ -136,6 +143,8 @@ class Sender:
             self._launch(now)
         self._backlog.refill(self._cycle.state.accepted, now)
         self._slots.rest()
+        if not self._slots.is_queued:  # else the memory is used once there is a place
+            self._bodies.rest()
         self._poll.update(prefetch.unaccepted, now, may_poll=not self._is_ending())
         self._report_state()
 
@@ -166,6 +175,9 @@ class Sender:
         if not self._backlog.lanes.ready or self._is_ending() or not self._slots.begin_post():
             return None
         message = self._next_sendable()
+        if message is not None and not self._bodies.begin(message):
+            self._backlog.lanes.put_back(message)
+            message = None
         if message is None:
             self._slots.end_post()
         return message
@@ -199,9 +211,12 @@ class Sender:
         """The answer; None if it was not sent, because the cycle ended first."""
         ion, telemetry = self._context.ion, self._context.telemetry
         answer: Answer | None = None
+        put_back = self._backlog.lanes.put_back
         try:
-            encoded = await ion.encode(message)
-            if not self._is_ending() and self._context.holds():
+            encoded = await self._bodies.build(message)
+            if encoded is None:
+                put_back = self._backlog.drop
+            elif not self._is_ending() and self._context.holds():
                 if self._outcomes.was_sent(message):
                     telemetry.meter.sent_again()
                 if telemetry.traces is None:
@@ -210,8 +225,9 @@ class Sender:
                     answer = await telemetry.traces.post_in_span(message, partial(ion.post, encoded))
         finally:
             self._slots.end_post()
+            self._bodies.end(message)
             if answer is None:
-                self._backlog.lanes.put_back(message)
+                put_back(message)
         return answer
 
     # --- answers --------------------------------------------------------------------------------
@@ -253,7 +269,7 @@ class Sender:
         report, backlog = self._context.telemetry.report, self._backlog
         if self._slots.in_use or backlog.lanes.ready:
             report("sending", "", None, kind=kind, documents=documents)
-        elif backlog.prefetch.is_reading:
+        elif backlog.prefetch.is_reading or backlog.prefetch.is_postponed:
             return
         elif backlog.any_held:
             report("sending", "", self._next_time(), kind=kind or BACK_OFF, documents=documents)
