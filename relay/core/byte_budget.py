@@ -79,17 +79,17 @@ class PrefetchBudget:
     def reserve(self, buffer: TenantBuffer, wanted: int) -> int:
         """How much payload may be read now, at most `wanted`; 0: no room, or the share is used up."""
         self._waiting.pop(buffer, None)
-        self._buffers[buffer] = None
-        share = max(self._limit // _SMALL_COPIES // len(self._buffers), LARGE_PAYLOAD)
-        if self._room < LARGE_PAYLOAD:
-            self._reclaim(share)
-        wanted = min(wanted, max(self._limit // _SMALL_COPIES // _READS, LARGE_PAYLOAD))
-        granted = min(wanted, share - buffer.held, self._room)
-        if granted < LARGE_PAYLOAD:  # a message might not fit
-            if self._room < LARGE_PAYLOAD:  # else it tries again as its own messages are settled
-                self._waiting[buffer] = None
-            self._drop_empty(buffer)
+        others = len(self._buffers) - (buffer in self._buffers)
+        share = max(self._limit // _SMALL_COPIES // (others + 1), LARGE_PAYLOAD)
+        wanted = min(wanted, share - buffer.held, max(self._limit // _SMALL_COPIES // _READS, LARGE_PAYLOAD))
+        if wanted < LARGE_PAYLOAD:  # a message might not fit; it tries again as its own messages are settled
             return 0
+        self._reclaim(share)
+        granted = min(wanted, self._room)
+        if granted < LARGE_PAYLOAD:
+            self._waiting[buffer] = None
+            return 0
+        self._buffers[buffer] = None
         buffer.reserved = granted
         self.taken += _SMALL_COPIES * granted
         return granted
@@ -119,7 +119,9 @@ class PrefetchBudget:
         return (self._limit - self.taken) // _SMALL_COPIES
 
     def _reclaim(self, share: int) -> None:
-        """Have tenants discard what they prefetched beyond their share, those with the most first."""
+        """Where there is no room, have tenants discard what is beyond their share, the largest first."""
+        if self._room >= LARGE_PAYLOAD:
+            return
         over = sorted((one for one in self._buffers if one.held > share), key=lambda one: one.held)
         while over and self._room < LARGE_PAYLOAD:
             over.pop().discard()

@@ -134,6 +134,8 @@ class Prefetch:
 
     def _discard(self) -> None:
         """Other tenants need the memory: what is not in flight is read again later."""
+        if not self._lanes.buffered_bytes:
+            return
         self._lanes.discard_buffered()
         self._memory.update(self._buffer, self._lanes.held_bytes)
         self.invalidate()

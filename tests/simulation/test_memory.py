@@ -72,13 +72,13 @@ class Relay:
     def left(self, *tenants: str) -> int:
         return sum(row.tenant_id in tenants and row.state == "pending" for row in self.outbox.rows)
 
-    async def until(self, fact: Callable[[], bool], within: float) -> float:
+    async def until(self, fact: Callable[[], bool], within: float, step: float = 0.02) -> float:
         """Wait, in virtual time, until the fact holds; how long it took. The budget is watched meanwhile."""
         began = self.now()
         while not fact():
             assert self.now() < began + within, "too late, or stuck"
             self.most = max(self.most, self.memory.taken)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(step)
         return self.now() - began
 
 
@@ -89,13 +89,13 @@ def test_beside_ten_tenants_of_large_messages_small_ones_take_no_longer_than_alo
     async def work() -> None:
         async with Relay(*LARGE, "SMALL") as relay:
             for tenant in LARGE:
-                relay.insert(tenant, 5 * MIB, 20)
+                relay.insert(tenant, 5 * MIB, 15)
             await relay.until(lambda: relay.memory.taken > BUDGET // 3, 10.0)
-            for _ in range(20):
+            for _ in range(10):
                 relay.insert("SMALL", 2000)
                 assert await relay.until(lambda: not relay.left("SMALL"), 5.0) <= LATENCY + 0.2
             assert relay.left(*LARGE), "they were at work all the time"
-            await relay.until(lambda: not relay.left(*LARGE), 3600.0)
+            await relay.until(lambda: not relay.left(*LARGE), 3600.0, 1.0)
             assert BUDGET // 3 < relay.most <= BUDGET
 
     run(work())
@@ -105,10 +105,10 @@ def test_the_large_ones_share_the_budget_evenly() -> None:
     async def work() -> None:
         async with Relay(*LARGE) as relay:
             for tenant in LARGE:
-                relay.insert(tenant, 2 * MIB, 100)
-            await relay.until(lambda: relay.left(*LARGE) <= 500, 3600.0)
+                relay.insert(tenant, 2 * MIB, 20)
+            await relay.until(lambda: relay.left(*LARGE) <= 100, 3600.0, 0.5)
             left = [relay.left(tenant) for tenant in LARGE]
-            assert max(left) - min(left) <= 4
+            assert max(left) - min(left) <= 8, "no more than what is in flight of one"
 
     run(work())
 
@@ -130,11 +130,11 @@ def test_more_tenants_than_the_budget_has_room_for_all_have_their_turn(size: int
     """Each with a backlog of messages just below and just above what is prefetched."""
 
     async def work() -> None:
-        tenants = [f"T{number:03}" for number in range(200)]
+        tenants = [f"T{number:03}" for number in range(150)]
         async with Relay(*tenants) as relay:
             for tenant in tenants:
-                relay.insert(tenant, size, 5)
-            await relay.until(lambda: not relay.left(*tenants), 300.0)
+                relay.insert(tenant, size, 3)
+            await relay.until(lambda: not relay.left(*tenants), 300.0, 1.0)
             assert relay.most <= BUDGET
 
     run(work())
