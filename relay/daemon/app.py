@@ -29,13 +29,21 @@ from relay.daemon.telemetry import ProcessTelemetry, TraceExport, incidents_of
 from relay.daemon.tenant_states import TenantStates
 from relay.daemon.until_empty import UntilEmpty
 from relay.daemon.watchdog import Watchdog
-from relay.daemon.wiring import WorkerBuilder, maintenance_rules_of, schedule_of, tenant_profiles
+from relay.daemon.wiring import (
+    WorkerBuilder,
+    maintenance_rules_of,
+    max_in_flight,
+    open_files_problem,
+    schedule_of,
+    tenant_profiles,
+)
 from relay.daemon.workers import ARRIVALS, Assignment, Workers
 from relay.delivery import settler
 from relay.delivery.limits import MAX_UNSETTLED
 from relay.delivery.outbox_retry import OutboxRetry
 from relay.delivery.settler import Settler
-from relay.observability import logs
+from relay.ion.connections import Connections
+from relay.observability import logs, open_files
 from relay.observability.incidents import Tally
 from relay.observability.liveness import Liveness
 from relay.observability.metrics import Meters
@@ -61,6 +69,7 @@ def run(settings: Settings, load: Load, *, until_empty: bool = False, within: fl
     `until_empty` gives up, with exit code 1.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
+    open_files.raise_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_run(settings, load, until_empty=until_empty, within=within))
 
@@ -102,8 +111,12 @@ class Relay:
         self._workers = Workers(
             outbox, self._settler, self._supervisor, to.log, to.liveness, self._lease_holder
         )
-        fair_share, memory = FairShare(settings.max_in_flight), ByteBudget(settings.max_bytes_in_memory)
-        self._builder = WorkerBuilder(outbox, self._settler, fair_share, memory, to, self._workers.holds)
+        fair_share, memory = FairShare(max_in_flight(settings)), ByteBudget(settings.max_bytes_in_memory)
+        most = open_files.open_files().connections
+        connections = None if most is None else Connections(most)
+        self._builder = WorkerBuilder(
+            outbox, self._settler, fair_share, memory, connections, to, self._workers.holds
+        )
         self._heartbeat = Heartbeat(name, outbox, to.log, to.incidents, to.liveness)
         self._maintenance = Maintenance(outbox, to.log, maintenance_rules_of(settings))
         self._reload = Reload(settings, load, self._apply, signals, to.log)
@@ -169,6 +182,9 @@ class Relay:
         to.log.info("relay.started", version=relay.__version__, relay=self._heartbeat.name)
         for problem in [*settings.unknown, *to.trace_export.open()]:
             to.log.warning("setting.ignored", setting=problem.field, reason=problem.what, hint=problem.hint)
+        bounded = open_files_problem(settings)
+        if bounded is not None:
+            to.log.warning("connections.limited", reason=bounded, hint=open_files.RAISE_HINT)
         self._reload.refuse(settings.broken)
         outbox_retry = OutboxRetry(to.incidents, schedule_of(settings), random.random, self._signals.stop)
         await outbox_retry.ask(self._heartbeat.beat)  # before the first post: from here on a crash is noticed

@@ -19,6 +19,7 @@ from relay.ion.oauth import (
     SignatureMethod,
     parse_ionapi,
 )
+from relay.observability import open_files
 
 _MAX_FILE_BYTES = 64 * 1024
 
@@ -99,6 +100,8 @@ def _read_text(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
+        if open_files.is_exhausted(error):
+            raise
         reason = error.strerror or type(error).__name__
         raise CredentialError(f"cannot be read: {reason}; check the path and its permissions") from None
     if len(content) > _MAX_FILE_BYTES:

@@ -63,6 +63,7 @@ CODES = (
     WRONG_SETTINGS,
     UNCONFIGURED,
     Code("RELAY-164", "The collector takes no traces", kinds=("traces",)),
+    Code("RELAY-166", "The limit of open files is low", events=("connections.limited",)),
     Code("RELAY-171", "A tenant's oldest message has waited too long", events=("tenant.delayed",)),
     Code("RELAY-172", "A relay makes no progress"),
     NO_RELAY,

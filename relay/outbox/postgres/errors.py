@@ -3,6 +3,7 @@
 import asyncpg
 
 from relay.core.ports import CALL_SECONDS, StoreError
+from relay.observability import open_files
 
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -82,6 +83,8 @@ def explain(error: BaseException, where: str) -> StoreError:
                 f"the outbox {where} did not answer within {CALL_SECONDS:g} s; check for a transaction "
                 "that holds locks, and the network between; what was being written may be stored"
             )
+        case OSError() if open_files.is_exhausted(error) or open_files.are_exhausted():
+            return StoreError(f"the outbox {where} cannot be reached: {open_files.described()}")
         case ConnectionError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
             return StoreError(
                 f"the connection to the outbox {where} was lost or refused; "

@@ -5,6 +5,7 @@ import sqlite3
 from pathlib import Path
 
 from relay.core.ports import StoreError
+from relay.observability import open_files
 
 LOCK_SECONDS = 5.0
 """How long a call waits while another process writes."""
@@ -31,8 +32,11 @@ def ends_connection(error: sqlite3.Error) -> bool:
 
 def explain(error: sqlite3.Error, path: Path) -> StoreError:
     """The error that the relay's log and command line show. Nothing of the call was stored."""
-    if code(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _is_full(path):
-        return _full(path)
+    if code(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+        if open_files.are_exhausted():
+            return no_descriptors(path)
+        if _is_full(path):
+            return _full(path)
     match code(error):
         case sqlite3.SQLITE_FULL:
             return _full(path)
@@ -68,6 +72,11 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
             )
         case _:
             return StoreError(f"the call to the outbox {path} failed: {error}")
+
+
+def no_descriptors(path: Path) -> StoreError:
+    """The process may open no further file."""
+    return StoreError(f"the outbox {path} cannot be opened: {open_files.described()}")
 
 
 def _full(path: Path) -> StoreError:

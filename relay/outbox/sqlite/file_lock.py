@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from relay.core.ports import StoreError
+from relay.observability import open_files
 from relay.outbox.sqlite import errors
 
 
@@ -42,6 +43,8 @@ def _open_lock(path: Path) -> int:
     except FileNotFoundError as error:
         raise errors.missing_folder(path) from error
     except OSError as error:
+        if open_files.is_exhausted(error):
+            raise errors.no_descriptors(path) from error
         raise StoreError(
             f"{lock} cannot be opened ({error.strerror}); give this user the right to write in "
             f"{path.parent}, or correct RELAY_OUTBOX__URL"
