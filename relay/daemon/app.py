@@ -111,7 +111,8 @@ class Relay:
         self._workers = Workers(
             outbox, self._settler, self._supervisor, to.log, to.liveness, self._lease_holder
         )
-        fair_share, memory = FairShare(max_in_flight(settings)), ByteBudget(settings.max_bytes_in_memory)
+        self._memory = memory = ByteBudget(settings.max_bytes_in_memory)
+        fair_share = FairShare(max_in_flight(settings))
         most = open_files.open_files().connections
         connections = None if most is None else Connections(most)
         self._builder = WorkerBuilder(
@@ -211,7 +212,7 @@ class Relay:
             "states": to.states.run,
             HEARTBEAT: partial(self._heartbeat.run, to.states.rewrite),
             "maintenance": partial(self._maintenance.run, self._workers.stopping),
-            "lag": to.meters.watch_loop,
+            "lag": partial(to.meters.watch_loop, lambda: self._memory.taken),
             "reload": partial(self._reload.run, self._systemd),
             "tenants directory": self._reload.watch_directory,
         }
