@@ -65,7 +65,7 @@ async def _read(outbox: Outbox, into: list[Message]) -> None:
 
 
 async def _settle(outbox: Outbox, these: list[Message]) -> None:
-    await outbox.settle([(message.row, Delivered()) for message in these])
+    await outbox.settle([(message.key, Delivered()) for message in these])
 
 
 # --- idle tenants -----------------------------------------------------------------------------------

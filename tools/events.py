@@ -46,7 +46,22 @@ class Event:
 
 
 EVENTS = (
-    Event("relay.started", "info", "the relay runs", {"version": "0.1.0", "relay": "host-7-4f2a"}),
+    Event(
+        "relay.started",
+        "info",
+        "the relay runs",
+        {"version": "0.1.0", "relay": "host-7-4f2a", "outbox": "/var/lib/ion-relay/relay.db", "tenants": 2},
+    ),
+    Event(
+        "outbox.created",
+        "warning",
+        "there was no outbox at this place; a new one was created",
+        {
+            "outbox": "/var/lib/ion-relay/relay.db",
+            "reason": "there was no outbox at this place",
+            "hint": "if it is not the first start, correct RELAY_OUTBOX__URL, or mount its folder",
+        },
+    ),
     Event(
         "relay.recovered",
         "warning",
@@ -54,6 +69,27 @@ EVENTS = (
         {
             "reason": "the relay before this one ended without settling its last posts",
             "detail": "at most 128 messages a tenant are sent again under the same message ids",
+        },
+    ),
+    Event(
+        "outbox.restored",
+        "warning",
+        "a backup was put in the place of the outbox: what was delivered since is sent again",
+        {
+            "reason": "the outbox is older than when a relay last used it: a backup was put in its place",
+            "sent_again": 849,
+            "detail": "849 messages that were delivered since are sent again under the same message ids, and "
+            "what was in flight when the last relay ended, at most 128 messages a tenant",
+        },
+    ),
+    Event(
+        "outbox.endangered",
+        "warning",
+        "the outbox is in a place where it may be damaged or lost",
+        {
+            "reason": "the outbox /app/relay.db is in the container's own layer (overlay): it is deleted "
+            "with the container",
+            "hint": "put the outbox on a volume of the container, or on a local disk",
         },
     ),
     Event("relay.ended", "info", "the relay ended, and everything was settled"),
@@ -187,6 +223,40 @@ EVENTS = (
         {"tenant": "ACME_PRD", "count": 2, "hint": "relay messages list --tenant ACME_PRD --state parked"},
     ),
     Event(
+        "settlements.discarded",
+        "warning",
+        "the rows of these messages hold other messages now, which are left alone: the outbox was restored",
+        {
+            "count": 3,
+            "tenants": ["ACME_PRD"],
+            "message_ids": ["37797f44d0b042d59ad21a0ac7e88099"],
+            "reason": "their rows hold other messages now",
+            "hint": "if the outbox was restored, or another server took over, nothing is to be done: "
+            "what is in it now is sent",
+        },
+    ),
+    Event(
+        "retention.hindered",
+        "warning",
+        "rows that are old enough cannot be deleted, or their payloads not purged; logged once an hour",
+        {
+            "count": 2,
+            "row": 1042,
+            "reason": "the outbox postgresql://relay@db/shop refused a row: update or delete on table "
+            '"relay_outbox" violates foreign key constraint "invoice_message" on table "invoice" (23503)',
+            "hint": "correct the trigger, constraint or foreign key; the other rows are deleted as usual",
+        },
+    ),
+    Event(
+        "documents.ignored",
+        "warning",
+        "ION's list of accepted documents has names that no message can have; the others are used",
+        {
+            "count": 1,
+            "hint": "correct these names in ION Desk, or remove them from the connection point",
+        },
+    ),
+    Event(
         "documents.withheld",
         "warning",
         "messages wait for these documents to be accepted by ION",
@@ -265,6 +335,15 @@ EVENTS = (
         {"tenant": "ACME_PRD"},
     ),
     Event(
+        "outbox.changed",
+        "warning",
+        "a standby was promoted, a backup put back, or the tables made anew: what was read is read again",
+        {
+            "reason": "the file holds another outbox, or an earlier copy of this one",
+            "hint": "check what applications committed last: what the new store does not have is not sent",
+        },
+    ),
+    Event(
         "tenant.lost",
         "warning",
         "its lease ended, or another relay owns it: posts in flight are cut and repeated there, same ids",
@@ -297,6 +376,24 @@ EVENTS = (
         },
     ),
     Event("loop.freed", "info", "the event loop runs again"),
+    Event(
+        "clock.jumped",
+        "warning",
+        "the clock by which the outbox judges what is due and what is old went forward or back at once",
+        {
+            "seconds": 3600.2,
+            "hint": "check the time synchronisation of the outbox' machine; `date` there, and `relay status`",
+        },
+    ),
+    Event(
+        "log.dropped",
+        "warning",
+        "lines before this one are missing: stderr could not be written for a while",
+        {
+            "lines": 1840,
+            "hint": "let something read the log faster: what reads stderr had stopped, or its disk was full",
+        },
+    ),
     Event(
         "web.opened",
         "info",

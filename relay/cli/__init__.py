@@ -4,10 +4,18 @@ Commands import what is slow to import when they run, and `sandbox` and `demo` a
 given, so that every other command starts quickly.
 """
 
+# The first statement comes before what is slow to import.
+
+import sys
+
+from relay.daemon import held_signals
+
+if sys.argv[1:2] == ["run"]:
+    held_signals.hold()
+
 import errno
 import importlib
 import importlib.util
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -38,12 +46,14 @@ _LAZY = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its code: 0 success, 1 failure, 2 wrong arguments or settings."""
+    output.open_missing()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    output.escape_unencodable()
     try:
         code = command_line(words)(words, prog_name="relay", standalone_mode=False)
         output.flush()
     except KeyboardInterrupt:
-        code = 130  # as shells report SIGINT
+        code = output.INTERRUPTED
     except Exception as error:  # noqa: BLE001  # a bug is raised again there
         code = _report(error)
     output.flush_stderr()
@@ -131,9 +141,17 @@ def _report(error: Exception) -> int:
         case BrokenPipeError():  # `relay messages list | head`
             output.discard(sys.stdout)
             return output.FAILURE
+        case UnicodeEncodeError():  # an argument that the shell gave in another encoding
+            output.print_note("relay: an argument is not text in UTF-8; use a terminal or locale with UTF-8")
+            return output.USAGE_ERROR
         case OSError(errno=errno.ENOSPC | errno.EIO):  # stdout is a file on a full or failing disk
             output.discard(sys.stdout)
             output.print_note(f"relay: the result cannot be written: {error.strerror}")
+            return output.FAILURE
+        case OSError(filename=name) if (
+            name is not None
+        ):  # a place that this user may not use, or that is gone
+            output.print_note(f"relay: {name}: {error.strerror}")
             return output.FAILURE
         case _:
             raise error

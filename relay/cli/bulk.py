@@ -17,17 +17,16 @@ if TYPE_CHECKING:
 
 _PARTICIPLES: dict[AuditAction, str] = {"retry": "retried", "park": "parked", "drop": "dropped"}
 
-_INTERRUPTED = 130
-
 _MAX_GROUPS = 10
 _SAMPLE_SIZE = 5
 
 
 def run(action: Action, selection: Filter, reason: str, *, yes: bool) -> None:
     """Preview, ask for confirmation unless ids were given, and change exactly the messages previewed."""
-    from relay.cli.common import current_user, load_settings, with_outbox
+    from relay.cli.common import current_user, load_settings, name_outbox, with_outbox
 
     at = load_settings().outbox
+    name_outbox(at.location)
     if selection.ids:
         _check_ids(
             selection, with_outbox(at, lambda outbox: outbox.find(selection, limit=10 * len(selection.ids)))
@@ -48,14 +47,16 @@ def run(action: Action, selection: Filter, reason: str, *, yes: bool) -> None:
 
 async def _execute(outbox: "Store", action: BulkAction, total: int) -> tuple[AuditEntry, bool]:
     """Run all chunks, or cancel the rest on Ctrl-C; the audit entry, and whether Ctrl-C was pressed."""
+    from relay.cli.lost_answers import begin_once, make_once
+
     loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGINT, interrupted.set)
     try:
-        audit_id = await outbox.begin(action)
-        while (entry := await outbox.advance(audit_id)).outcome == "running":
+        audit_id = await begin_once(outbox, action)
+        while (entry := await make_once(lambda: outbox.advance(audit_id))).outcome == "running":
             output.show_progress(entry.messages, total)
             if interrupted.is_set():
-                await outbox.cancel(audit_id, action.who)
+                await make_once(lambda: outbox.cancel(audit_id, action.who))
         return entry, interrupted.is_set()
     finally:
         loop.remove_signal_handler(signal.SIGINT)
@@ -66,7 +67,7 @@ def _report(done: AuditEntry, selection: Filter, *, interrupted: bool) -> None:
     output.print_line(f"{done.messages} message{'' if done.messages == 1 else 's'} {participle}")
     if done.outcome == "cancelled":
         output.print_note("relay: cancelled before all messages were changed; see relay audit")
-        raise typer.Exit(_INTERRUPTED if interrupted else output.FAILURE)
+        raise typer.Exit(output.INTERRUPTED if interrupted else output.FAILURE)
     if selection.ids and done.messages < len(selection.ids):
         output.print_note(
             f"relay: {len(selection.ids) - done.messages} could not be {participle}: "
@@ -99,7 +100,7 @@ def _confirm(preview: Preview) -> None:
         output.print_note("  …")
     if not is_interactive():
         output.fail("cannot ask for confirmation without a terminal; add --yes")
-    typer.confirm("Continue?", abort=True, err=True)
+    output.confirm("Continue?")
 
 
 def is_interactive() -> bool:

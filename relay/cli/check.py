@@ -30,7 +30,7 @@ def check(
     from relay.daemon import preflight
 
     try:
-        settings = load_settings()
+        settings = load_settings(warn=False)  # they are in the result
     except SettingsError as error:
         if as_json:
             _print_json([_wrong(problem) for problem in error.problems], ())
@@ -94,13 +94,18 @@ def _print_json(steps: Sequence[dict[str, Any]], unknown: "Sequence[Problem]") -
     output.print_json({"ok": all(step["ok"] for step in steps), "steps": steps, "unknown": names})
 
 
+def _result(step: dict[str, Any]) -> str:
+    """A hint beside a success is a warning."""
+    if not step["ok"]:
+        return "failed"
+    return "warning" if step["hint"] else "ok"
+
+
 def _print(steps: Sequence[dict[str, Any]], unknown: "Sequence[Problem]") -> None:
-    rows = [
-        ("ok" if step["ok"] else "failed", step["tenant"], step["step"], step["detail"]) for step in steps
-    ]
+    rows = [(_result(step), step["tenant"], step["step"], step["detail"]) for step in steps]
     output.print_table(("", "tenant", "step", "detail"), rows)
     for step in steps:
-        if not step["ok"]:
+        if step["hint"]:
             tenant = f"{step['tenant']}, " if step["tenant"] else ""
             page = f" ({step['code']})" if step["code"] else ""
             output.print_line(f"hint: {tenant}{step['step']}: {step['hint']}{page}")

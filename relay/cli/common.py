@@ -5,24 +5,37 @@ import getpass
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from relay.cli import output
 from relay.config.settings import Settings, load
 from relay.core.model import TenantId
 
 if TYPE_CHECKING:
     from relay.config.sections import OutboxSettings
     from relay.core.ports import Store
+    from relay.outbox import OutboxLocation
     from relay.reports.overview import Configured, Overview
 
 T = TypeVar("T")
 
 
-def load_settings() -> Settings:
-    """From this process' environment and working directory. Raises SettingsError."""
-    return load(os.environ, directory=Path.cwd())
+def load_settings(*, warn: bool = True) -> Settings:
+    """From this process' environment and working directory. Raises SettingsError.
+
+    `warn`: name what is not a setting on stderr.
+    """
+    try:
+        directory = Path.cwd()
+    except OSError:  # it was deleted
+        directory = Path()
+    settings = load(os.environ, directory=directory)
+    for problem in settings.unknown if warn else ():
+        output.print_note(f"relay: warning: {problem}")
+    return settings
 
 
 def configured_tenants(settings: Settings) -> "Configured":
@@ -49,8 +62,20 @@ def current_user() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
+def name_outbox(at: "OutboxLocation", *, create: bool = False) -> None:
+    """Say which outbox a command changes, loudly where it creates one. Raises StoreError.
+
+    One that is missing and must not be created is an error, which names it, once it is opened.
+    """
+    if not at.is_missing:
+        output.print_note(f"outbox: {at.place}")
+    elif create:
+        output.print_note(f"relay: creating a NEW outbox: {at.place}")
+
+
 def with_outbox(at: "OutboxSettings", work: "Callable[[Store], Awaitable[T]]", *, create: bool = False) -> T:
     """Open the outbox, do the work, close it. Raises StoreError. `create`: create a missing outbox."""
+    from relay.core.ports import StoreError
     from relay.outbox import open_outbox
 
     async def run() -> T:
@@ -58,6 +83,7 @@ def with_outbox(at: "OutboxSettings", work: "Callable[[Store], Awaitable[T]]", *
         try:
             return await work(outbox)
         finally:
-            await outbox.close()
+            with suppress(StoreError):  # what was done is stored
+                await outbox.close()
 
     return asyncio.run(run())

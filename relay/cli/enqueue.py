@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from relay.cli import output
+from relay.cli.enqueue_store import Given, store
 from relay.core.model import DEFAULT_TO, DocumentName, Draft, LogicalId, MessageId, OrderingKey, TenantId
 from relay.core.validation import Problem, document_name_advice, draft_problems, parameter_problems
 
@@ -39,6 +40,7 @@ Parameters = Annotated[
 Ndjson = Annotated[
     str | None, typer.Option(metavar="FILE", help="Read one message per line instead; - is standard input.")
 ]
+Create = Annotated[bool, typer.Option("--create", help="Create the outbox' file if there is none.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -51,6 +53,7 @@ def enqueue(
     to: To = DEFAULT_TO,
     parameter: Parameters = None,
     ndjson: Ndjson = None,
+    create: Create = False,
     as_json: Json = False,
 ) -> None:
     """Enqueue documents; prints one message id per line.
@@ -64,38 +67,21 @@ def enqueue(
     settings = load_settings()
     if ndjson is not None:
         _reject_options(files, tenant, document, message_id, key, parameter, to)
-        drafts = _read_ndjson(ndjson, settings)
+        given = _read_ndjson(ndjson, settings)
     else:
         like = _template(tenant, document, message_id, key, to, parameter)
-        drafts = _read_files(files or [], like, settings)
-    _store(drafts, settings, as_json)
-
-
-def _store(drafts: Sequence[Draft], settings: "Settings", as_json: bool) -> None:
-    from relay.cli.common import with_outbox
-
-    if not drafts:
+        given = _read_files(files or [], like, settings)
+    if not given:
         output.print_note("relay: there is nothing to enqueue")
         if as_json:
             output.print_json([])
         return
-    _advise(drafts)
-    ids = with_outbox(settings.outbox, lambda outbox: outbox.add(drafts), create=True)
-    if as_json:
-        pairs = zip(drafts, ids, strict=True)
-        output.print_json(
-            [
-                {"tenant_id": draft.tenant_id, "document_name": draft.document_name, "message_id": given}
-                for draft, given in pairs
-            ]
-        )
-        return
-    for given in ids:
-        output.print_line(given)
+    _advise(given)
+    store(given, settings.outbox, create=create, as_json=as_json)
 
 
-def _advise(drafts: Sequence[Draft]) -> None:
-    for name in dict.fromkeys(draft.document_name for draft in drafts):
+def _advise(given: Sequence[Given]) -> None:
+    for name in dict.fromkeys(one.draft.document_name for one in given):
         advice = document_name_advice(name)
         if advice is not None:
             output.print_note(f"note: {name}: {advice}")
@@ -148,7 +134,7 @@ def _typed(name: str, text: str) -> object:
     return next((value for value in readings if not parameter_problems({name: value})), text)
 
 
-def _read_files(files: Sequence[str], like: Draft, settings: "Settings") -> list[Draft]:
+def _read_files(files: Sequence[str], like: Draft, settings: "Settings") -> list[Given]:
     if not files:
         output.fail("give a file, or - for standard input")
     if like.message_id is not None and len(files) > 1:
@@ -161,15 +147,15 @@ def _read_files(files: Sequence[str], like: Draft, settings: "Settings") -> list
     unknown = _unconfigured(like.tenant_id, settings)
     if common or unknown:
         output.fail_with([*common, *unknown])
-    drafts, problems = [], []
+    given, problems = [], []
     for name in files:
         draft = replace(like, payload=_read(name, _limit(like.tenant_id, settings)))
-        drafts.append(draft)
+        given.append(Given(_source(name), draft))
         found = [*draft_problems(draft), *_check(draft, settings)]
         problems += [f"{_source(name)}: {problem}" for problem in found]
     if problems:
         output.fail_with([*problems, "nothing was stored"])
-    return drafts
+    return given
 
 
 def _read(name: str, limit: int) -> bytes:
@@ -205,10 +191,10 @@ def _reject_options(files: list[str] | None, *others: object) -> None:
         output.fail("--ndjson cannot be combined with files or other options of a message")
 
 
-def _read_ndjson(name: str, settings: "Settings") -> list[Draft]:
+def _read_ndjson(name: str, settings: "Settings") -> list[Given]:
     from relay.cli.ndjson import BadLineError, draft_of, lines
 
-    drafts: list[Draft] = []
+    given: list[Given] = []
     problems: list[str] = []
     omitted = 0
     seen: dict[tuple[str, str], tuple[int, Draft]] = {}
@@ -218,7 +204,7 @@ def _read_ndjson(name: str, settings: "Settings") -> list[Draft]:
             try:
                 draft = draft_of(line, lambda draft: _check(draft, settings))
                 _check_duplicate(draft, number, seen)
-                drafts.append(draft)
+                given.append(Given(f"line {number}", draft))
             except BadLineError as error:
                 room = _MAX_PROBLEMS - len(problems)
                 problems += [f"line {number}: {problem}" for problem in error.problems[:room]]
@@ -226,7 +212,7 @@ def _read_ndjson(name: str, settings: "Settings") -> list[Draft]:
     if problems:
         more = [f"and {omitted} more problems"] if omitted else []
         output.fail_with([*problems, *more, "nothing was stored"])
-    return drafts
+    return given
 
 
 def _check_duplicate(draft: Draft, number: int, seen: dict[tuple[str, str], tuple[int, Draft]]) -> None:
@@ -258,7 +244,7 @@ def _check(draft: Draft, settings: "Settings") -> list[Problem]:
 def _unconfigured(tenant: str, settings: "Settings") -> list[Problem]:
     if tenant in settings.tenants:
         return []
-    names = ", ".join(sorted(settings.tenants)) or "none"
+    names = ", ".join(sorted(settings.tenants)) or "none, in the environment and the files of this folder"
     return [Problem("tenant_id", f"{tenant[:80]!r} is not configured", f"configured tenants: {names}")]
 
 

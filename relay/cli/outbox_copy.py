@@ -10,7 +10,7 @@ import typer
 from relay.cli import output
 
 if TYPE_CHECKING:
-    from relay.config.sections import OutboxSettings
+    from relay.outbox import OutboxLocation
     from relay.outbox.transfer import Copied, CopySide
 
 
@@ -32,17 +32,19 @@ def copy(
     from relay.outbox.transfer import RefusedError
 
     at = load_settings().outbox
-    if source == target:
+    here, there = (replace(at.location, url=url) for url in (source, target))
+    if source == target or _is_one_file(here, there):
         output.fail("FROM and TO are the same outbox")
     try:
-        done = asyncio.run(_copied(at, source, target, force=force))
+        done = asyncio.run(_copied(here, there, force=force))
     except RefusedError as refused:
         output.fail(str(refused), output.FAILURE)
     finally:
         output.clear_progress()
     if as_json:
         sides = {"from": dict(done.source), "to": dict(done.target)}
-        output.print_json({"written": done.written, "complete": done.complete, **sides})
+        places = {"source": here.place, "target": there.place}
+        output.print_json({"written": done.written, "complete": done.complete, **sides, **places})
     else:
         _show(done, shown(source), shown(target))
     if not done.complete:
@@ -51,26 +53,38 @@ def copy(
         )
 
 
-async def _copied(at: "OutboxSettings", source: str, target: str, *, force: bool) -> "Copied":
+def _is_one_file(source: "OutboxLocation", target: "OutboxLocation") -> bool:
+    """Whether both name the same file, perhaps by a link. Raises StoreError where one names no outbox."""
+    if source.is_served or target.is_served:
+        return False
+    try:
+        return source.path.samefile(target.path)
+    except OSError:  # one does not exist; opening it explains what is wrong
+        return False
+
+
+async def _copied(source: "OutboxLocation", target: "OutboxLocation", *, force: bool) -> "Copied":
+    from relay.cli.common import name_outbox
     from relay.outbox.transfer import copy as copy_rows
 
     async with AsyncExitStack() as opened:
-        here = await _side(opened, at, source, create=False, exclusive=not force)
-        there = await _side(opened, at, target, create=True, exclusive=True)
+        here = await _side(opened, source, create=False, exclusive=not force)
+        name_outbox(source)
+        name_outbox(target, create=True)
+        there = await _side(opened, target, create=True, exclusive=True)
         return await copy_rows(here, there, forced=force, progress=output.show_progress)
 
 
 async def _side(
-    opened: AsyncExitStack, at: "OutboxSettings", url: str, *, create: bool, exclusive: bool
+    opened: AsyncExitStack, location: "OutboxLocation", *, create: bool, exclusive: bool
 ) -> "CopySide":
-    """`exclusive`: no relay and no other copy can open a file meanwhile. `at`: schema and prefix."""
-    from relay.outbox import open_outbox, shown
+    """`exclusive`: no relay and no other copy can open a file meanwhile."""
+    from relay.outbox import open_outbox
     from relay.outbox.transfer import CopySide
 
-    location = replace(at.location, url=url)
     outbox = await open_outbox(location, create=create, exclusive=exclusive, notify=False)
     opened.push_async_callback(outbox.close)
-    return CopySide(shown(url), outbox.transfer, outbox)
+    return CopySide(location.shown, outbox.transfer, outbox)
 
 
 def _show(done: "Copied", source: str, target: str) -> None:

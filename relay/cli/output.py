@@ -1,5 +1,7 @@
 """Output of commands: results on stdout, notes and errors on stderr, colours on a terminal only."""
 
+import codecs
+import io
 import json
 import os
 import sys
@@ -17,8 +19,11 @@ from relay.reports.times import instant
 if TYPE_CHECKING:
     from rich.text import Text
 
-SUCCESS, FAILURE, USAGE_ERROR = 0, 1, 2
-"""Exit codes; USAGE_ERROR is for wrong arguments and wrong settings alike."""
+SUCCESS, FAILURE, USAGE_ERROR, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes. USAGE_ERROR: wrong arguments or settings; INTERRUPTED: by Ctrl-C, as shells report it."""
+
+
+_ESCAPING = "relay.escape"
 
 
 def print_line(text: str) -> None:
@@ -37,8 +42,11 @@ def _to_json(value: object) -> Any:
 
 
 def print_note(text: str) -> None:
-    """One line beside the result."""
-    sys.stderr.write(printable(text) + "\n")
+    """One line beside the result; a stderr that cannot be written ends no command."""
+    try:
+        sys.stderr.write(printable(text) + "\n")
+    except OSError:
+        discard(sys.stderr)
 
 
 def fail(text: str, code: int = USAGE_ERROR) -> NoReturn:
@@ -53,7 +61,51 @@ def fail_with(problems: Iterable[Problem | str], code: int = USAGE_ERROR) -> NoR
     raise typer.Exit(code)
 
 
+# --- streams whose encoding has not every character ---------------------------------------------------------
+
+
+def escape_unencodable() -> None:
+    r"""Escape what the encoding of stdout and stderr lacks, so that no command fails for a character.
+
+    As JSON does it (`\u00e9`): the output of `--json` stays valid.
+    """
+    codecs.register_error(_ESCAPING, _escaped)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_ESCAPING)
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+# --- questions ----------------------------------------------------------------------------------------------
+
+
+def confirm(question: str) -> None:
+    """End the command unless the operator answers yes. Ctrl-C is KeyboardInterrupt, not an answer."""
+    sys.stderr.write(f"{question} [y/N]: ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise typer.Abort
+
+
 # --- streams that cannot be written ----------------------------------------------------------------------
+
+
+def open_missing() -> None:
+    """Open /dev/null as each of stdin, stdout and stderr that the process was started without.
+
+    Otherwise the next file that is opened, perhaps the outbox, would get its descriptor and what is printed.
+    """
+    for descriptor, (name, mode) in enumerate([("stdin", "r"), ("stdout", "w"), ("stderr", "w")]):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free descriptor: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def flush() -> None:
@@ -79,10 +131,10 @@ def discard(stream: TextIO) -> None:
 # --- progress ---------------------------------------------------------------------------------------------
 
 
-def show_progress(done: int, total: int) -> None:
+def show_progress(done: int, total: int, what: str = "messages") -> None:
     """Replace the progress line; on a terminal only."""
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r{done:,} of {total:,} messages")
+        sys.stderr.write(f"\r{done:,} of {total:,} {what}")
         sys.stderr.flush()
 
 
@@ -98,7 +150,7 @@ _STYLES = {
     "sending": "green", "idle": "green", "delivered": "green", "ok": "green", "done": "green",
     "initialising": "cyan", "pinging": "cyan", "pending": "cyan", "running": "cyan",
     "backing-off": "yellow", "paused": "yellow", "stopped": "yellow", "unconfigured": "yellow",
-    "halted": "red", "parked": "red", "failed": "red", "dropped": "dim",
+    "warning": "yellow", "halted": "red", "parked": "red", "failed": "red", "dropped": "dim",
 }  # fmt: skip
 
 _GAP, _INDENT = 2, 4

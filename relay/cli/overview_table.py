@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from relay.observability import error_codes
 from relay.reports.times import duration, time_since, time_until
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ NO_RELAY = "no relay is running; start one with: relay run"
 def summary(overview: "Overview") -> Sequence[str]:
     """The lines above the table: the relays, and what is missing."""
     lines = [f"relay {beat.relay}: {_describe(beat, overview)}" for beat in overview.relays]
+    lines += [
+        f"warning: {found.detail}; {found.hint} ({error_codes.of_kind(found.kind)})"
+        for found in overview.incidents
+    ]
     if not overview.running:
         lines.append(NO_RELAY)
     if not overview.tenants:

@@ -1,7 +1,6 @@
 """`relay run`: deliver messages until stopped, or until none is left."""
 
-import signal
-from types import FrameType
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -29,18 +28,15 @@ def run(
     """
     if within is not None and not until_empty:
         output.fail("--within requires --until-empty")
-    signal.signal(signal.SIGTERM, _exit)  # until the relay installs its own handler
     from relay.cli.common import load_settings
     from relay.daemon import app
     from relay.observability import logs
 
-    settings = load_settings()
+    logs.write_in_background()
+    load = partial(load_settings, warn=False)  # the log does
+    settings = load()
     if not settings.tenants and settings.tenants_dir is None:  # a folder may be filled later
-        output.fail("no tenant is configured; set RELAY_TENANTS__<TENANT>__LOGICAL_ID and its credentials")
+        hint = "set RELAY_TENANTS__<TENANT>__LOGICAL_ID and its credentials, or RELAY_TENANTS_DIR"
+        output.fail_with([f"no tenant is configured; {hint}", *settings.unknown])
     logs.configure(settings.log.level, settings.log.format)
-    raise typer.Exit(app.run(settings, load_settings, until_empty=until_empty, within=within))
-
-
-def _exit(_number: int, _frame: FrameType | None) -> None:
-    """Stopped before the relay started."""
-    raise typer.Exit(output.SUCCESS)
+    raise typer.Exit(app.run(settings, load, until_empty=until_empty, within=within))

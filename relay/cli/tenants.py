@@ -86,12 +86,14 @@ def pause(
     A pause survives restarts of the relay.
     """
     from relay.cli.common import current_user
+    from relay.cli.lost_answers import act_once
 
     if not reason.strip():
         output.fail("--reason is empty; give a reason, or omit the option")
 
     async def act(outbox: "Store", name: "TenantId") -> None:
-        await outbox.pause(name, reason, current_user())
+        who = current_user()
+        await act_once(outbox, lambda: outbox.pause(name, reason, who), "pause", name, who, reason)
 
     name = _act_on(tenant, act)
     output.print_line(f"{name} is paused: {reason}; resume it with: relay tenants resume {name}")
@@ -101,9 +103,11 @@ def pause(
 def resume(tenant: TenantArgument) -> None:
     """Resume a paused or halted tenant at once."""
     from relay.cli.common import current_user
+    from relay.cli.lost_answers import act_once
 
     async def act(outbox: "Store", name: "TenantId") -> None:
-        await outbox.resume(name, current_user())
+        who = current_user()
+        await act_once(outbox, lambda: outbox.resume(name, who), "resume", name, who)
 
     output.print_line(f"{_act_on(tenant, act)} is resumed")
 
@@ -115,20 +119,23 @@ def ask(tenant: TenantArgument) -> None:
     This ends a back-off, and the halt of refused credentials; a pause stays.
     """
     from relay.cli.common import current_user
+    from relay.cli.lost_answers import act_once
 
     async def act(outbox: "Store", name: "TenantId") -> None:
-        await outbox.ask(name, current_user())
+        who = current_user()
+        await act_once(outbox, lambda: outbox.ask(name, who), "ask", name, who)
 
     output.print_line(f"{_act_on(tenant, act)}: ION is retried now, if a relay owns the tenant")
 
 
 def _act_on(given: str, act: "Callable[[Store, TenantId], Awaitable[None]]") -> str:
     """Change a tenant that is configured here or known to the outbox; its name."""
-    from relay.cli.common import configured_tenants, load_settings, with_outbox
+    from relay.cli.common import configured_tenants, load_settings, name_outbox, with_outbox
     from relay.core.model import TenantId
     from relay.reports.overview import read_overview
 
     settings, name = load_settings(), TenantId(given.upper())
+    name_outbox(settings.outbox.location)
 
     async def work(outbox: "Store") -> None:
         overview = await read_overview(outbox, configured_tenants(settings), datetime.now(UTC))
@@ -166,6 +173,6 @@ def _print(report: "TenantReport") -> None:
     for lane in report.lanes:
         key = "without a key" if lane.ordering_key is None else f"of key {lane.ordering_key}"
         output.print_line(
-            f"the lane {key} is blocked by {lane.head.message_id}, retried "
-            f"{time_until(lane.head.not_before, now)}: {lane.head.reason}; {lane.behind} behind it"
+            f"the lane {key} is blocked by {lane.blocker.message_id}, retried "
+            f"{time_until(lane.blocker.not_before, now)}: {lane.blocker.reason}; {lane.behind} behind it"
         )

@@ -1,4 +1,4 @@
-"""`relay status --watch`: the state of every tenant, refreshed until q or Ctrl-C."""
+"""`relay status --watch`: the state of every tenant, refreshed until q, or Ctrl-C (exit code 130)."""
 
 import asyncio
 import os
@@ -41,8 +41,7 @@ def watch_status(settings: "Settings") -> None:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(quitting.wait(), REFRESH_SECONDS)
 
-    with suppress(KeyboardInterrupt):
-        with_outbox(settings.outbox, work)
+    with_outbox(settings.outbox, work)
 
 
 async def _read(outbox: "Store", settings: "Settings") -> Overview | str:

@@ -31,9 +31,13 @@ class Found:
 def refuse(problem: Problem | None) -> None:
     """Raise the problem in pydantic's way; `explain` reads it back."""
     if problem is not None:
-        raise PydanticCustomError(
-            "problem", "{what}", {"what": problem.what, "hint": problem.hint, "field": problem.field}
-        )
+        raise refused(problem)
+
+
+def refused(problem: Problem) -> PydanticCustomError:
+    """The problem in pydantic's way."""
+    facts = {"what": problem.what, "hint": problem.hint, "field": problem.field}
+    return PydanticCustomError("problem", "{what}", facts)
 
 
 # --- single values ------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 
 from relay import outbox
 from relay.config import problems
-from relay.config.sources import ANY, Shape
+from relay.config.sources import ANY, Shape, anchored
 from relay.core.model import Ordering
 from relay.core.validation import Problem, logical_id_problem
 from relay.outbox.location import DEFAULT_PREFIX
@@ -40,7 +40,13 @@ def _checked(problem_of: Callable[[str], Problem | None]) -> AfterValidator:
 
 def _anchor(path: Path, info: ValidationInfo) -> Path:
     """Relative paths start at the directory that is the context of the validation, where there is one."""
-    return path if info.context is None else info.context / path.expanduser()
+    if info.context is None:
+        return path
+    try:
+        return anchored(info.context, path)
+    except OSError as error:
+        hint = "write an absolute path, or set HOME"
+        raise problems.refused(Problem("", f"cannot be used ({error.strerror})", hint)) from None
 
 
 def _lower(value: object) -> object:
@@ -84,7 +90,7 @@ class OutboxSettings(Group):
     """The outbox: `sqlite:///relative/path.db`, `sqlite:////absolute/path.db`, or a PostgreSQL database as
     libpq writes it, `postgresql://USER:PASSWORD@HOST:5432/DATABASE`."""
     url_file: AnchoredPath | None = None
-    """The same from a file; for a URL with a password in it."""
+    """The same from a file; for a URL with a password in it. On PostgreSQL it is read again at each login."""
     schema_name: str | None = Field(None, alias="schema", min_length=1, max_length=63)
     """PostgreSQL: the schema of the outbox tables; unset: the first one of the role's search path."""
     prefix: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,29}$")] = DEFAULT_PREFIX
@@ -95,12 +101,17 @@ class OutboxSettings(Group):
     @property
     def location(self) -> outbox.OutboxLocation:
         """Where it is, with the names of its tables."""
-        return outbox.OutboxLocation(self.url, self.schema_name, self.prefix)
+        return outbox.OutboxLocation(self.url, self.schema_name, self.prefix, self.url_file)
 
     @property
     def shown(self) -> str:
         """The URL without its password."""
         return outbox.shown(self.url)
+
+    @property
+    def place(self) -> str:
+        """Where it is, for an operator: the file's absolute path, or host and database."""
+        return self.location.place
 
 
 class RetrySettings(Group):

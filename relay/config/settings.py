@@ -35,6 +35,7 @@ from relay.config.sections import (
 from relay.config.sources import Tree
 from relay.config.tenants_dir import TenantsDirectory
 from relay.core.validation import Problem
+from relay.observability.regular_file import read_regular_text
 
 
 class Settings(Group):
@@ -155,8 +156,8 @@ def load(environ: Mapping[str, str], *, directory: Path) -> Settings:
     tree, found = _with_outbox_url(gathered.tree, directory)
     tenants, signature = TenantsDirectory(), None
     if isinstance(tree.get("tenants_dir"), str):
-        path = directory / Path(tree["tenants_dir"]).expanduser()
         try:
+            path = sources.anchored(directory, tree["tenants_dir"])
             signature = tenants_dir.signature(path)  # before it is read: a change meanwhile is seen as new
             tenants = tenants_dir.read(path, directory, SHAPE, gathered)
         except OSError as error:
@@ -186,7 +187,7 @@ def _with_outbox_url(tree: Tree, directory: Path) -> tuple[Tree, list[Found]]:
     if not isinstance(given, dict) or not isinstance(given.get("url_file"), str):
         return tree, []
     try:
-        url = (directory / Path(given["url_file"]).expanduser()).read_text(encoding="utf-8").strip()
+        url = read_regular_text(sources.anchored(directory, given["url_file"])).strip()
     except (OSError, ValueError) as error:
         what = f"names a file that cannot be read ({sources.reason(error)})"
         return tree, [Found(("outbox", "url_file"), what, "correct the path, or make it readable")]

@@ -6,10 +6,13 @@ be a secret.
 """
 
 import difflib
+import errno
 import json
+import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource
 from typing_extensions import override
 
 from relay.core.validation import Problem
+from relay.observability.regular_file import read_regular_text
 
 PREFIX = "RELAY_"
 CONFIG = "RELAY_CONFIG"
@@ -73,8 +77,10 @@ def gather(environ: Mapping[str, str], directory: Path, model: type[BaseSettings
     """Environment before `.env` before the TOML file that RELAY_CONFIG names, or `relay.toml`."""
     dotenv, problems = _read_dotenv(directory / DOTENV)
     environment = _own(environ)
-    from_file, more, unknown = _read_config(_config(environment) or _config(dotenv), directory, shape)
+    unknown = _working_directory_problems(directory)
+    from_file, more, strange_keys = _read_config(_config(environment) or _config(dotenv), directory, shape)
     problems += more
+    unknown += strange_keys
     from_variables: Tree = {}
     for given in (dotenv, environment):
         broken = _json_problems(given, shape)
@@ -111,19 +117,45 @@ def _is_own(name: str) -> bool:
 
 def _read_dotenv(path: Path) -> tuple[dict[str, str], list[Problem]]:
     """The variables of a `.env` file, not expanded; none where there is no file."""
+    if _is_absent(path):
+        return {}, []
     try:
-        return _own(dotenv_values(path, interpolate=False, encoding="utf-8")), []
+        return _own(dotenv_values(stream=StringIO(read_regular_text(path)), interpolate=False)), []
     except (OSError, ValueError) as error:
         return {}, [_unreadable(path, error)]
+
+
+def _is_absent(path: Path) -> bool:
+    """Whether the working directory has no such file: a directory (Python's `venv .env`) is none either."""
+    try:
+        return path.is_dir() or not path.exists()
+    except OSError:  # a folder that may not be searched, which `_working_directory_problem` reports
+        return True
+
+
+def _working_directory_problems(directory: Path) -> list[Problem]:
+    """Why its files are not read, though there may be some."""
+    gone = not directory.is_absolute()
+    if not gone and os.access(directory, os.X_OK):
+        return []
+    what = "are not read, because the working directory " + ("was deleted" if gone else "cannot be searched")
+    return [Problem(f"{DOTENV} and {TOML}", what, "change to another directory if they are to be used")]
 
 
 def _read_config(
     named: str | None, directory: Path, shape: Shape
 ) -> tuple[Tree, list[Problem], list[Problem]]:
-    path = directory / Path(named or TOML).expanduser()
-    if not path.is_file():
+    if not named and _is_absent(directory / TOML):
+        return {}, [], []
+    try:
+        path = anchored(directory, named or TOML)
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
         missing = Problem(CONFIG, "names a file that does not exist", "correct the path, or remove it")
-        return {}, [missing] if named else [], []
+        return {}, [missing], []
+    except OSError as error:
+        what = f"names a file that cannot be read ({reason(error)})"
+        return {}, [Problem(CONFIG, what, "correct the path, or remove it")], []
     raw, problems = read_toml(path)
     tree, strange, twice = tidy(raw, shape)
     problems += [case_problem(f"{TOML}: {'.'.join(place)}") for place in twice]
@@ -134,13 +166,20 @@ def _read_config(
 def read_toml(path: Path) -> tuple[Tree, list[Problem]]:
     """The tree of a TOML file; empty, with the problem, where it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file), []
+        return tomllib.loads(read_regular_text(path)), []
     except tomllib.TOMLDecodeError as error:
         where = str(error).rpartition("(")[2].rstrip(")")  # the rest may quote the line
         return {}, [Problem(str(path), f"is not TOML ({where})", "correct the line")]
     except (OSError, ValueError) as error:
         return {}, [_unreadable(path, error)]
+
+
+def anchored(directory: Path, named: str | Path) -> Path:
+    """Where a path that settings name is: below this directory, `~` expanded. Raises OSError."""
+    try:
+        return directory / Path(named).expanduser()
+    except RuntimeError:
+        raise OSError(errno.EINVAL, "~: this user has no home directory") from None
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> Problem:

@@ -4,18 +4,27 @@ Pinned by the same suite as the other ports (`tests/contract/`). Every change bu
 that a running relay discards what it has prefetched.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from relay.core.model import AuditId, DocumentName, MessageId, OrderingKey, RowId, TenantId, TenantState
+from relay.core.model import (
+    AuditId,
+    DocumentName,
+    MessageId,
+    Ordering,
+    OrderingKey,
+    RowId,
+    TenantId,
+    TenantState,
+)
 
 MessageState = Literal["pending", "delivered", "parked", "dropped"]
 Action = Literal["retry", "park", "drop"]
 """What an operator can do to messages."""
-AuditAction = Action | Literal["cancel", "pause", "resume", "ask", "show"]
-"""What the audit records. `show`: a payload was displayed."""
+AuditAction = Action | Literal["cancel", "pause", "resume", "ask", "show", "restore"]
+"""What the audit records. `show`: a payload was displayed; `restore`: a backup was put back."""
 Outcome = Literal["running", "done", "cancelled", "failed"]
 
 AGES = (60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
@@ -48,7 +57,10 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A message as operators see it. Instants are UTC. `history`: (when, what, detail), only from `show`."""
+    """A message as operators see it. Instants are UTC. `history`: (when, what, detail), only from `show`.
+
+    `parameters`: as `parameters.shown_parameters` gives them.
+    """
 
     row: RowId
     tenant_id: TenantId
@@ -79,8 +91,8 @@ class Count:
     oldest_due_seconds: float | None = None
 
 
-FIRST = RowId(0)
-"""Before every row."""
+FIRST = RowId(-(2**63))
+"""Before every row: an id that an application gave may be negative."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +171,22 @@ class Admin(Protocol):
     async def size(self) -> int:
         """Bytes on disk, about: of the file, or of the table of messages with its indexes."""
 
+    async def log_bytes(self) -> int | None:
+        """The size of the write-ahead log beside the file; None: the outbox is no file."""
+
+    async def notification_queue(self) -> float | None:
+        """How full the server's queue of notifications is, from 0 to 1; None: the store has no such queue."""
+
     async def find(self, wanted: Filter, limit: int, after: RowId = FIRST) -> Sequence[Record]:
         """In the order of their rows, those behind `after`; without payload and history."""
 
     async def show(self, message_id: MessageId, tenant: TenantId | None) -> Sequence[Record]:
         """With history; several where tenants use the same id."""
 
-    async def lane_head(self, record: Record) -> Record | None:
-        """The first message of this pending message's lane (by ordering key), if it is another one."""
+    async def before(
+        self, record: Record, ordering: Ordering, skipped: Collection[DocumentName], limit: int
+    ) -> Sequence[Record]:
+        """The pending messages before this one in its lane, at most `limit`, but for skipped documents."""
 
     async def payload(self, row: RowId, limit: int) -> bytes | None:
         """The first `limit` bytes of it; None: it is not kept any more."""

@@ -16,6 +16,10 @@ from relay.core.poison import Lane
 
 _TENANT_LANE = "the tenant's only lane"
 
+_REREAD_SECONDS = 60.0
+"""Lanes that end in a message that may not be sent yet are read again so often: a transaction may commit late
+what belongs before it, as ids are given when a row is written."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReadPlan:
@@ -42,7 +46,8 @@ class Lanes:
 
     Of each lane at most one message is in flight. What is buffered of a lane is always an unbroken run from
     its head on; whatever could break the run (a hold, an operator's change) discards the lane and increments
-    `generation`, so that the result of a read begun before is ignored.
+    `generation`, so that the result of a read begun before is ignored. A message that may not be sent yet
+    ends the run: what is before it goes, and nothing behind it is read until its time has come.
     """
 
     def __init__(self, ordering: Ordering, *, max_messages: int, max_bytes: int) -> None:
@@ -51,6 +56,10 @@ class Lanes:
         self._queues: dict[Lane, _Queue] = {}
         self._in_flight: dict[Lane, Message] = {}
         self._holds: dict[Lane, float] = {}
+        """Lanes of which nothing is sent before that time."""
+        self._ends: dict[Lane, float] = {}
+        """Lanes of which nothing behind the buffered run is read before that time."""
+        self._reread_at = -inf
         self._suspects: dict[Lane, None] = {}
         self._ready: list[tuple[RowId, Lane]] = []
         self._known: set[RowId] = set()
@@ -76,11 +85,13 @@ class Lanes:
     def plan_read(self, now: float, unsettled: Iterable[RowId]) -> ReadPlan | None:
         """What the next read leaves out; None where no read makes sense now."""
         self._expire(now)
+        if now >= self._reread_at:
+            self._reread_at = now + _REREAD_SECONDS
+            self._ends.clear()
         known = self._known.union(unsettled)
         if self.buffered_bytes >= self._max_bytes:
             return None
-        full = {lane for lane, queue in self._queues.items() if queue.full}
-        closed = frozenset(full.union(self._holds))
+        closed = self.closed
         match self._ordering:
             case "key":
                 held = cast("frozenset[OrderingKey | None]", closed)
@@ -88,10 +99,16 @@ class Lanes:
             case "tenant":
                 return None if closed else ReadPlan(frozenset(), frozenset(known), closed, self.generation)
             case "none":
-                rows = cast("set[RowId]", set(self._holds))
+                rows = cast("set[RowId]", self._holds.keys() | self._ends.keys())
                 return ReadPlan(frozenset(), frozenset(known | rows), closed, self.generation)
             case _:
                 assert_never(self._ordering)
+
+    @property
+    def closed(self) -> frozenset[Lane]:
+        """The lanes of which nothing more is read now."""
+        full = (lane for lane, queue in self._queues.items() if queue.full)
+        return frozenset((*full, *self._holds, *self._ends))
 
     @property
     def free_bytes(self) -> int:
@@ -108,15 +125,14 @@ class Lanes:
 
     def _add(self, message: Message, now: float) -> None:
         lane = self.lane_of(message)
-        if lane in self._holds:
+        queue = self._queues.get(lane)
+        if lane in self._holds or lane in self._ends or (queue is not None and queue.full):
             return
         if message.holds_for > 0:
-            self._holds[lane] = now + message.holds_for
-            self._discard(lane)
+            self._ends[lane] = now + message.holds_for
             return
-        queue = self._queues.setdefault(lane, _Queue())
-        if queue.full:
-            return
+        if queue is None:
+            queue = self._queues[lane] = _Queue()
         queue.messages.append(message)
         self._count(queue, message, 1)
         self.held_bytes += len(message.payload)
@@ -191,6 +207,7 @@ class Lanes:
         """It is not pending any more, or another one now: its lane is read again."""
         lane = self._end_flight(message)
         self.settled(message)
+        self._ends.pop(lane, None)
         self._discard(lane)
         self.generation += 1
 
@@ -199,7 +216,7 @@ class Lanes:
         self.held_bytes -= len(message.payload)
 
     def release(self, message: Message) -> None:
-        """It failed. Its lane is suspect, and held until `hold` sets the time when it may be read again."""
+        """It failed. Its lane is suspect, and held until `reopen` sets the time when it may be read again."""
         lane = self._end_flight(message)
         self._suspects.pop(lane, None)
         self._suspects[lane] = None
@@ -208,8 +225,15 @@ class Lanes:
     def hold(self, lane: Lane, until: float = inf) -> None:
         """Send nothing of this lane before `until`; then it is read again."""
         self._holds[lane] = until
+        self._ends.pop(lane, None)
         self._discard(lane)
         self.generation += 1
+
+    def reopen(self, lane: Lane, until: float) -> None:
+        """The outbox knows by now that the head of the released lane waits until then."""
+        if self._holds.get(lane) == inf:
+            del self._holds[lane]
+            self._ends[lane] = until
 
     # --- discarding -----------------------------------------------------------------------------------
 
@@ -223,6 +247,7 @@ class Lanes:
         for lane in list(self._queues):
             self._discard(lane)
         self._ready.clear()
+        self._ends.clear()
         self.generation += 1
 
     def discard_unaccepted(self, accepted: frozenset[DocumentName]) -> None:
@@ -230,6 +255,10 @@ class Lanes:
         queues = self._queues.values()
         if any(message.document_name not in accepted for queue in queues for message in queue.messages):
             self.discard_buffered()
+
+    def reread(self) -> None:
+        """More documents are accepted: there may be messages before those that are known to wait."""
+        self._ends.clear()
 
     def _discard(self, lane: Lane) -> None:
         queue = self._queues.pop(lane, None)
@@ -242,21 +271,23 @@ class Lanes:
     def next_hold_end(self, now: float) -> float | None:
         """When the earliest timed hold ends; None where there is none."""
         self._expire(now)
-        ends = [until for until in self._holds.values() if until != inf]
-        return min(ends) if ends else None
+        times = [until for until in (*self._holds.values(), *self._ends.values()) if until != inf]
+        return min(times, default=None)
 
     @property
     def any_held(self) -> bool:
-        """Whether any lane is held."""
-        return bool(self._holds)
+        """Whether any lane is held, wholly or from some message on."""
+        return bool(self._holds or self._ends)
 
     def is_alone(self, lane: Lane) -> bool:
         """Whether no other lane is known."""
-        return not any(other != lane for other in (*self._queues, *self._in_flight, *self._holds))
+        known = (*self._queues, *self._in_flight, *self._holds, *self._ends)
+        return all(other == lane for other in known)
 
     def _expire(self, now: float) -> None:
-        for lane in [lane for lane, until in self._holds.items() if until <= now]:
-            del self._holds[lane]
+        for times in (self._holds, self._ends):
+            for lane in [lane for lane, until in times.items() if until <= now]:
+                del times[lane]
 
     # --- bookkeeping ------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ stands in `validation.py`.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, NewType
+from typing import Any, Literal, NamedTuple, NewType
 
 TenantId = NewType("TenantId", str)
 DocumentName = NewType("DocumentName", str)
@@ -18,6 +18,8 @@ RowId = NewType("RowId", int)
 """The outbox's increasing key of a message; messages of a lane are sent in its order."""
 AuditId = NewType("AuditId", int)
 """The increasing key of an entry in the audit of operators' actions."""
+SettlementId = NewType("SettlementId", str)
+"""Identifies one settlement, so that writing it again, after an answer that was lost, changes nothing."""
 
 DEFAULT_TO = LogicalId("lid://default")
 """Lets ION's document flows route the message."""
@@ -57,6 +59,17 @@ class Draft:
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
+class MessageKey(NamedTuple):
+    """Which message a row holds: after a restore or a failover, the same row id may be another message's.
+
+    A tuple, since each delivery makes one: cheaper to make and to hash than a frozen dataclass.
+    """
+
+    row: RowId
+    tenant_id: TenantId
+    message_id: MessageId
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """A pending message as a worker reads it from the outbox.
@@ -64,7 +77,8 @@ class Message:
     `size`: length of the payload in bytes; where it exceeds the limit of the query, `payload` is empty and
     must be read before the message is sent. `parameters`: the stored JSON text. `attempts`: counted attempts
     so far. `holds_for`: seconds until its back-off ends (0: it is due). `age`: seconds since it was queued.
-    Both are measured by the outbox's clock.
+    Both are measured by the outbox's clock. `flaw`: why it is not as the application wrote it, and must not
+    be sent.
     """
 
     row: RowId
@@ -79,6 +93,12 @@ class Message:
     attempts: int = 0
     holds_for: float = 0.0
     age: float = 0.0
+    flaw: str | None = None
+
+    @property
+    def key(self) -> MessageKey:
+        """What its settlement names."""
+        return MessageKey(self.row, self.tenant_id, self.message_id)
 
 
 # --- settlements: what became of a message --------------------------------------------------------
@@ -94,19 +114,21 @@ class Released:
     """Waiting again, at its place in its lane.
 
     `counted`: it counts towards the message's attempts. `wait`: its back-off in seconds (0: due as soon as
-    the tenant may send).
+    the tenant may send). `id`: None where it is written once only.
     """
 
     reason: str
     counted: bool = False
     wait: float = 0.0
+    id: SettlementId | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """Taken out of the queue until an operator retries or drops it."""
+    """Taken out of the queue until an operator retries or drops it. `id`: as in `Released`."""
 
     reason: str
+    id: SettlementId | None = None
 
 
 Settlement = Delivered | Released | Parked

@@ -3,8 +3,9 @@
 Each port is pinned by a suite that every implementation passes (`tests/contract/`).
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, Protocol
 
 from relay.core.admin import Admin
@@ -13,6 +14,7 @@ from relay.core.model import (
     Draft,
     Message,
     MessageId,
+    MessageKey,
     OrderingKey,
     RowId,
     Settlement,
@@ -36,11 +38,17 @@ class StoreError(Exception):
     """The call failed; nothing of it was stored. The text gives what happened, where, and the hint.
 
     `lasting`: waiting will not help (not an outbox, wrong schema); otherwise it is worth trying again.
+    `answer_lost`: the store may have done it nevertheless, for its answer to the call never came.
     """
 
-    def __init__(self, text: str, *, lasting: bool = False) -> None:
+    def __init__(self, text: str, *, lasting: bool = False, answer_lost: bool = False) -> None:
         super().__init__(text)
         self.lasting = lasting
+        self.answer_lost = answer_lost
+
+
+class RowRefusedError(StoreError):
+    """The store works, but refuses what a row would become: a constraint or a trigger of the application."""
 
 
 class ConflictError(Exception):
@@ -52,6 +60,15 @@ class ConflictError(Exception):
             "enqueue the changed document under a new id"
         )
         self.tenant, self.message_id = tenant, message_id
+
+
+@dataclass(frozen=True, slots=True)
+class StoreIncident:
+    """Something that is wrong with a store though calls succeed. `kind`: as in the log's incidents."""
+
+    kind: str
+    detail: str
+    hint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +88,18 @@ class Notification:
 
     pending: frozenset[TenantId]
     controls: Mapping[TenantId, Control]
+
+
+@dataclass(frozen=True, slots=True)
+class NotSettled:
+    """Which settlements of a group were not written, while the others were.
+
+    `replaced`: the row exists, and holds another message now. `refused`: the store refuses the change, in its
+    words; it may be tried again.
+    """
+
+    replaced: frozenset[MessageKey] = frozenset()
+    refused: Mapping[MessageKey, str] = field(default_factory=dict[MessageKey, str])
 
 
 class Outbox(Protocol):
@@ -109,12 +138,13 @@ class Outbox(Protocol):
     async def documents(self, tenant: TenantId) -> frozenset[DocumentName]:
         """The document names of the tenant's pending messages, accepted or not; cheap at any backlog."""
 
-    async def settle(self, settlements: Sequence[tuple[RowId, Settlement]]) -> None:
-        """Write what became of messages, all in one transaction, durable when it returns.
+    async def settle(self, settlements: Sequence[tuple[MessageKey, Settlement]]) -> NotSettled:
+        """Write what became of messages, durable when it returns; what could not be written.
 
-        Delivered wins over parked and dropped; a message that is delivered stays so; Released and Parked
-        change only what is pending. Released: reason kept, `attempts` + 1 if counted, `not_before` = the
-        store's now + `wait`.
+        One transaction, unless the store refuses a row: then that row alone is left out. A row that is gone
+        is no error. Delivered wins over parked and dropped; a message that is delivered stays so; Released
+        and Parked change only what is pending, and one that was written already (the same `id`) changes
+        nothing. Released: reason kept, `attempts` + 1 if counted, `not_before` = the store's now + `wait`.
         """
 
     async def arrivals(self, within: float) -> Notification:
@@ -133,6 +163,27 @@ class Outbox(Protocol):
         """Close files and connections; running calls end first."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hindrance:
+    """Settled rows that the store refuses to delete or change: how many, the first one, and why."""
+
+    count: int
+    row: RowId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredBackup:
+    """The outbox is older than when a relay last used it: a backup was put in its place.
+
+    `sent_again`: how many messages that were delivered since may be sent again; None: unknown. `exact`: not
+    more than that, besides what was in flight at the last end.
+    """
+
+    sent_again: int | None
+    exact: bool
+
+
 class Housekeeping(Protocol):
     """Heartbeats, live tenant states, retention. Every call may raise StoreError."""
 
@@ -148,21 +199,38 @@ class Housekeeping(Protocol):
     async def unclean(self) -> bool:
         """Whether an earlier relay ended without `leave`, so that some posts may go out again. Asked once."""
 
+    async def restored(self) -> RestoredBackup | None:
+        """Whether a backup was put in its place since a relay last used it. Asked once."""
+
+    async def clock(self) -> datetime:
+        """The store's time of day, by which it judges what is due and what is old."""
+
     async def prune(self, older_than: float, limit: int) -> int:
-        """Delete at most `limit` rows settled more than `older_than` s ago (delivered, dropped); how many."""
+        """Delete at most `limit` rows settled more than `older_than` s ago (delivered, dropped).
+
+        How many, those included that the store refuses to delete: fewer than `limit` where no more are left,
+        or the rest can wait.
+        """
 
     async def purge_payloads(self, older_than: float, limit: int) -> int:
         """Purge the payloads of messages delivered more than `older_than` s ago; their rows stay.
 
         It examines the next `limit` of them, from the oldest on once the store is opened. How many it
-        examined: fewer than `limit` when all are purged.
+        examined: fewer than `limit` when all are purged, or the rest can wait.
         """
+
+    @property
+    def hindrances(self) -> Sequence[Hindrance]:
+        """What `prune` and `purge_payloads` passed by: the store refused it. It is tried again later."""
 
     async def prune_audit(self, older_than: float, limit: int) -> int:
         """Delete at most `limit` audit entries that began more than `older_than` s ago; how many.
 
         Bulk actions without progress for an hour are marked as failed on this occasion.
         """
+
+    async def incidents(self) -> Sequence[StoreIncident]:
+        """What is wrong with the store itself now, at most one of each kind; cheap at any backlog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +306,14 @@ class Store(Outbox, Housekeeping, Admin, Protocol):
     @property
     def mode(self) -> Mode:
         """How changes are found now; it may change while the store is open."""
+
+    def when_changed(self, changed: Callable[[str], None]) -> None:
+        """Have `changed` called, in the loop, with the reason, once the store is another one than before.
+
+        A backup was put back, a standby was promoted, the tables were made anew: rows that were read may be
+        gone, and their ids may belong to other messages. It is called before a result of the new store is
+        returned; it is noticed where the store is open for a relay (`exclusive`, or with leases).
+        """
 
     @property
     def leases(self) -> Leases | None:

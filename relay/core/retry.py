@@ -26,6 +26,14 @@ class Schedule:
         step = min(max(failures, 1), _MAX_STEPS) - 1
         return float(next(islice(steps, step, None)))
 
+    def left(self, attempts: int, holds_for: float) -> float:
+        """What is left of a message's back-off, which its row says ends in `holds_for` seconds.
+
+        Nothing where that is longer than any lasts: the clock went back since it was written. Without an
+        attempt it is no back-off but what the application asked for.
+        """
+        return 0.0 if attempts > 0 and holds_for > self.longest else holds_for
+
     def delay(self, failures: int, chance: float) -> float:
         """Between half of the n-th delay and all of it, also at the cap; `chance` in [0, 1)."""
         return self.full(failures) * (0.5 + 0.5 * chance)

@@ -4,6 +4,7 @@ Pure. Limits and formats: ION Connect developer guide, "Required message headers
 "Logical Id".
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ MAX_MESSAGE_ID = 250
 MAX_LOGICAL_ID = 250
 MAX_ORDERING_KEY = 250
 MAX_INTEGER = 2**63 - 1
+MAX_PARAMETERS = 65_536
+"""Characters of all parameters together, as JSON."""
+MAX_NESTING = 100
+"""Levels of lists and objects within each other: programs that read JSON give up at some depth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +33,9 @@ class Problem:
     hint: str
 
     def __str__(self) -> str:
-        """One sentence."""
-        return f"{self.field}: {self.what}; {self.hint}"
+        """One sentence, on one line; characters that no store or terminal takes are escaped."""
+        text = f"{self.field}: {self.what}; {self.hint}"
+        return text if text.isprintable() else "".join(map(_escaped, text))
 
 
 # --- message headers ------------------------------------------------------------------------------
@@ -112,6 +118,12 @@ _INTEGERS = frozenset({"variationId", "batchSequence", "batchSize", "batchRevisi
 _BOOLEANS = frozenset({"batchAbortIndicator"})
 _UNCHECKED = frozenset({"instances", "source"})  # the sources disagree about their types
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+TOO_DEEP = Problem("parameters", f"are nested more than {MAX_NESTING} levels deep", "write them flat")
+TOO_LONG = Problem(
+    "parameters", f"have more than {MAX_PARAMETERS} characters", "send large content as the payload"
+)
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|[^][{}"]+', re.DOTALL)
+"""All but the brackets of a JSON text."""
 _NOT_PARAMETERS = {
     "documentName": "use document_name",
     "messageId": "use message_id",
@@ -124,8 +136,42 @@ _NOT_PARAMETERS = {
 
 def parameter_problems(parameters: Mapping[str, Any]) -> list[Problem]:
     """What is wrong with the names, types and lengths of the optional IMS properties."""
+    unwritable = json_problem(parameters)
+    if unwritable is not None:
+        return [unwritable]
     found = (_parameter_problem(name, value) for name, value in parameters.items())
     return [problem for problem in found if problem is not None]
+
+
+def json_problem(parameters: Mapping[str, Any]) -> Problem | None:
+    """Why no JSON that every program can read can be made of the properties."""
+    if not parameters:
+        return None
+    try:
+        text = json.dumps(dict(parameters), ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except UnicodeEncodeError:
+        what = "contain half of a surrogate pair, which is no character"
+        return Problem("parameters", what, "write whole characters")
+    except RecursionError:
+        return TOO_DEEP
+    except (TypeError, ValueError):  # no JSON type; NaN or infinite, as 1e999 is; too many digits; a circle
+        what = "contain a value that JSON cannot hold"
+        return Problem("parameters", what, "use finite numbers, strings, true, false and null")
+    if is_nested_too_deep(text):
+        return TOO_DEEP
+    return TOO_LONG if len(text) > MAX_PARAMETERS else None
+
+
+def is_nested_too_deep(text: str) -> bool:
+    """Whether lists and objects stand in each other more than MAX_NESTING deep, in this JSON text."""
+    if text.count("[") + text.count("{") <= MAX_NESTING:
+        return False
+    depth = deepest = 0
+    for bracket in _BRACKETS.sub("", text):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest > MAX_NESTING
 
 
 def _parameter_problem(name: str, value: object) -> Problem | None:
@@ -165,6 +211,10 @@ def _text_problem(name: str, text: str, limit: int) -> Problem | None:
         return None
     what = f"has {len(text)} characters" if len(text) > limit else f"{_quote(text)} is not valid"
     return Problem(name, what, f"use 1 to {limit} printable characters")
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
 def _quote(text: str) -> str:

@@ -5,7 +5,6 @@ import os
 import random
 import socket
 import sys
-import time
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -17,18 +16,21 @@ from relay.core.byte_budget import ByteBudget
 from relay.core.fair_share import FairShare
 from relay.core.model import TenantId
 from relay.core.ports import Store
+from relay.daemon.clock_watch import CLOCK, ClockWatch
 from relay.daemon.lease_loop import LEASES, LeaseLoop
 from relay.daemon.leases import LeaseHolder
 from relay.daemon.maintenance import HEARTBEAT, Heartbeat, Maintenance
+from relay.daemon.process_health import ProcessHealth, Running
+from relay.daemon.recovery import report_last_end
 from relay.daemon.reload import Load, Reload
 from relay.daemon.signals import ProcessSignals
-from relay.daemon.startup import open_when_available
+from relay.daemon.startup import Startup, open_when_available
+from relay.daemon.store_incidents import StoreIncidents
 from relay.daemon.supervisor import Supervisor
 from relay.daemon.systemd import SystemdNotifier
 from relay.daemon.telemetry import ProcessTelemetry, TraceExport, incidents_of
 from relay.daemon.tenant_states import TenantStates
 from relay.daemon.until_empty import UntilEmpty
-from relay.daemon.watchdog import Watchdog
 from relay.daemon.wiring import (
     WorkerBuilder,
     maintenance_rules_of,
@@ -39,20 +41,14 @@ from relay.daemon.wiring import (
 )
 from relay.daemon.workers import ARRIVALS, Assignment, Workers
 from relay.delivery import settler
-from relay.delivery.limits import MAX_UNSETTLED
-from relay.delivery.outbox_retry import OutboxRetry
+from relay.delivery.settlement_reports import SettlementReports
 from relay.delivery.settler import Settler
 from relay.ion.connections import Connections
 from relay.observability import logs, open_files
+from relay.observability.clocks import uptime
 from relay.observability.incidents import Tally
 from relay.observability.liveness import Liveness
 from relay.observability.metrics import Meters
-from relay.reports.overview import Configured
-from relay.web.application import web_thread
-from relay.web.health import HealthSources
-from relay.web.metrics_endpoint import OwnedTenants
-from relay.web.relay_bridge import RelayBridge
-from relay.web.thread import WebThread
 
 _DEREGISTER_SECONDS = 1.0
 """At least this time is given to delete the heartbeat, even when the grace is over."""
@@ -83,31 +79,49 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _run(settings: Settings, load: Load, *, until_empty: bool, within: float | None) -> int:
-    signals, log, systemd = ProcessSignals(), logs.logger(), SystemdNotifier()
+    signals, systemd, telemetry = ProcessSignals(), SystemdNotifier(), _telemetry(settings)
     end = None if within is None else asyncio.get_running_loop().time() + within
-    outbox = await open_when_available(settings, log, systemd, signals.stop, end)
-    if outbox is None:
-        log.info("relay.ended")
-        return 0
+    startup = Startup(telemetry.incidents, schedule_of(settings), systemd, signals.stop, end)
+    health = ProcessHealth(settings, telemetry, signals, systemd, startup)
     try:
-        return await Relay(settings, load, outbox, signals, systemd).run(until_empty=until_empty, end=end)
+        await health.open(serves=not until_empty)
+        outbox = await open_when_available(settings, startup, telemetry.log)
+        if outbox is None:
+            telemetry.log.info("relay.ended")
+            return 0
+        try:
+            running = Relay(settings, load, outbox, signals, systemd, telemetry)
+            health.running = running.view
+            return await running.run(startup, until_empty=until_empty, end=end)
+        finally:
+            await outbox.close()
     finally:
-        await outbox.close()
+        startup.cancel()
+        await health.close()
 
 
 class Relay:
     """One relay process."""
 
     def __init__(
-        self, settings: Settings, load: Load, outbox: Store, signals: ProcessSignals, systemd: SystemdNotifier
+        self,
+        settings: Settings,
+        load: Load,
+        outbox: Store,
+        signals: ProcessSignals,
+        systemd: SystemdNotifier,
+        telemetry: ProcessTelemetry,
     ) -> None:
         self._outbox, self._signals, self._systemd = outbox, signals, systemd
-        self._telemetry = to = _telemetry(settings, outbox)
+        self._telemetry = to = telemetry
         schedule, name = schedule_of(settings), f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._settler = Settler(outbox, to.incidents, schedule, random.random, to.meters, to.liveness)
+        reports = SettlementReports(
+            to.log, to.incidents, incidents_of(to.log, None, settings.log.summary_seconds)
+        )
+        self._settler = Settler(outbox, reports, schedule, random.random, to.meters, to.liveness)
         self._supervisor = Supervisor(to.log, to.incidents, schedule, random.random, to.liveness)
         leases = outbox.leases
-        self._lease_holder = None if leases is None else LeaseHolder(leases, name, time.monotonic)
+        self._lease_holder = None if leases is None else LeaseHolder(leases, name, uptime)
         self._workers = Workers(
             outbox, self._settler, self._supervisor, to.log, to.liveness, self._lease_holder
         )
@@ -119,23 +133,30 @@ class Relay:
             outbox, self._settler, fair_share, memory, connections, to, self._workers.holds
         )
         self._heartbeat = Heartbeat(name, outbox, to.log, to.incidents, to.liveness)
-        self._maintenance = Maintenance(outbox, to.log, maintenance_rules_of(settings))
+        self._clock_watch = ClockWatch(outbox, to.log, uptime, self._workers.reread, to.liveness)
+        self._maintenance = Maintenance(
+            outbox, to.log, maintenance_rules_of(settings), self._clock_watch.is_steady
+        )
+        self._store_incidents = StoreIncidents(
+            outbox, partial(incidents_of, to.log, None, settings.log.summary_seconds)
+        )
         self._reload = Reload(settings, load, self._apply, signals, to.log)
-        self._is_started = False
+        outbox.when_changed(self._begin_anew)
 
-    async def run(self, *, until_empty: bool, end: float | None) -> int:
-        """From the first line of the log to the last; the exit code. `end`: in the loop's time."""
-        watchdog = Watchdog(self._telemetry.liveness, self._systemd, self._telemetry.log)
-        watchdog.start()
-        web = None if until_empty else await self._serve()
+    @property
+    def view(self) -> Running:
+        """What health and metrics read of it."""
+        return Running(
+            lambda: self._reload.settings, self._workers, self._lease_holder, lambda: self._outbox.mode
+        )
+
+    async def run(self, startup: Startup, *, until_empty: bool, end: float | None) -> int:
+        """From `relay.started` to `relay.ended`; the exit code. `end`: in the loop's time."""
         try:
-            await self._start()
+            await self._start(startup)
             code = await self._wait(until_empty=until_empty, end=end)
         finally:
             code_of_end = await self._end()
-            watchdog.stop()
-            if web is not None:
-                await web.stop()
         return code or code_of_end
 
     async def _wait(self, *, until_empty: bool, end: float | None) -> int:
@@ -151,66 +172,47 @@ class Relay:
 
     # --- starting --------------------------------------------------------------------------------------
 
-    async def _serve(self) -> WebThread | None:
-        """Health, metrics, the page, ION's calls: before all else, since a port in use ends it all."""
-        to, workers = self._telemetry, self._workers
-        sources = HealthSources(
-            to.liveness, self._why_not_ready, to.states.current, workers.accepted, self._configured
-        )
-        owned = OwnedTenants(lambda: workers.tenants, workers.holds, lambda: self._outbox.mode)
-        bridge = RelayBridge(asyncio.get_running_loop())
-        thread = web_thread(lambda: self._reload.settings, bridge, sources, to.meters, owned)
-        if thread is not None:
-            for setting, address in (await thread.start()).items():
-                to.log.info("web.opened", setting=setting, address=address)
-        return thread
-
-    def _configured(self) -> Configured:
-        return {TenantId(name): tenant.ordering for name, tenant in self._reload.settings.tenants.items()}
-
-    def _why_not_ready(self) -> str | None:
-        """Why nothing would be delivered now; called from the web thread."""
-        if self._signals.stop.is_set():
-            return "the relay is stopping"
-        if not self._is_started:
-            return "the relay is starting"
-        if self._lease_holder is not None and self._lease_holder.is_over:
-            return "its leases are over: no heartbeat reached the outbox in time"
-        return None
-
-    async def _start(self) -> None:
+    async def _start(self, startup: Startup) -> None:
         to, settings = self._telemetry, self._reload.settings
-        to.log.info("relay.started", version=relay.__version__, relay=self._heartbeat.name)
+        to.log.info(
+            "relay.started",
+            version=relay.__version__,
+            relay=self._heartbeat.name,
+            outbox=settings.outbox.place,
+            tenants=sum(map(settings.owns, settings.tenants)),
+        )
         for problem in [*settings.unknown, *to.trace_export.open()]:
             to.log.warning("setting.ignored", setting=problem.field, reason=problem.what, hint=problem.hint)
         bounded = open_files_problem(settings)
         if bounded is not None:
             to.log.warning("connections.limited", reason=bounded, hint=open_files.RAISE_HINT)
         self._reload.refuse(settings.broken)
-        outbox_retry = OutboxRetry(to.incidents, schedule_of(settings), random.random, self._signals.stop)
-        await outbox_retry.ask(self._heartbeat.beat)  # before the first post: from here on a crash is noticed
-        if await outbox_retry.ask(self._outbox.unclean):
-            to.log.warning(
-                "relay.recovered",
-                reason="the relay before this one ended without settling its last posts",
-                detail=f"at most {MAX_UNSETTLED} messages a tenant are sent again under the same message ids",
-            )
+        await startup.wait_for(self._heartbeat.beat)  # before the first post: from here on a crash is noticed
+        await report_last_end(settings, self._outbox, startup, to.log)
         await self._apply(settings)
         for name, component in self._components().items():
             self._supervisor.supervise(name, component)
-        self._is_started = True
-        self._systemd.ready()
+        startup.complete()
+
+    def _begin_anew(self, reason: str) -> None:
+        """The outbox is another one than before."""
+        hint = "check what applications committed last: what the new store does not have is not sent"
+        self._telemetry.log.warning("outbox.changed", reason=reason, hint=hint)
+        self._telemetry.meters.outbox_changes.add(())
+        self._workers.begin_anew()
+        self._telemetry.states.rewrite()
 
     def _components(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What runs until the end, by the name that the log and /livez use."""
         to = self._telemetry
         components: dict[str, Callable[[], Awaitable[None]]] = {
-            "tick": to.tick,
             "restart": self._supervisor.restart_stalled,
             settler.NAME: self._settler.run,
             ARRIVALS: self._workers.listen,
-            "states": to.states.run,
+            "states": partial(to.states.run, self._outbox),
             HEARTBEAT: partial(self._heartbeat.run, to.states.rewrite),
+            CLOCK: self._clock_watch.run,
+            "store incidents": self._store_incidents.run,
             "maintenance": partial(self._maintenance.run, self._workers.stopping),
             "lag": partial(to.meters.watch_loop, lambda: self._memory.taken),
             "reload": partial(self._reload.run, self._systemd),
@@ -263,6 +265,7 @@ class Relay:
             return 1
         unsettled = ending.result()
         self._telemetry.close()
+        self._store_incidents.close()
         if unsettled:
             log.error("relay.ended", reason=f"{unsettled} settlements could not be written", hint="see above")
             return 1
@@ -272,7 +275,7 @@ class Relay:
         return 0
 
 
-def _telemetry(settings: Settings, outbox: Store) -> ProcessTelemetry:
+def _telemetry(settings: Settings) -> ProcessTelemetry:
     log, period = logs.logger(), settings.log.summary_seconds
     return ProcessTelemetry(
         log=log,
@@ -280,6 +283,6 @@ def _telemetry(settings: Settings, outbox: Store) -> ProcessTelemetry:
         tally=Tally(log, period, asyncio.get_running_loop().call_later),
         meters=Meters(settings.web.tenant_labels),
         liveness=Liveness(),
-        states=TenantStates(outbox, lambda: datetime.now(UTC)),
+        states=TenantStates(lambda: datetime.now(UTC)),
         trace_export=TraceExport(incidents_of(log, None, period)),
     )

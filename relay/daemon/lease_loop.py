@@ -23,6 +23,9 @@ _GATHER_SECONDS = 0.05
 _FROZEN_SECONDS = 1.0
 """A time-out that fires this much too late was slept through: the process was frozen, or got no processor."""
 
+_LOOK_SECONDS = 1.0
+"""The end of the leases is looked for so often: a timer does not run while the machine is suspended."""
+
 _POLL_SECONDS = 1.0
 """How soon a replica that joined or left is noticed while tenants that it concerns have messages."""
 
@@ -73,7 +76,7 @@ class LeaseLoop:
 
     async def _share(self) -> None:
         self._workers.claimable.clear()
-        self._cut(await self._lease_holder.renew(), "another relay took it over")
+        self._cut(await self._lease_holder.renew(), "another relay took it over, or the outbox was replaced")
         self._incidents.resolved()
         for tenant in self._workers.running:
             if not self._lease_holder.may_keep(tenant):
@@ -100,7 +103,7 @@ class LeaseLoop:
     async def _cut_when_over(self) -> None:
         """At the end of the leases by this process' own clock, nothing may be in flight any more."""
         while True:
-            await asyncio.sleep(max(self._lease_holder.remaining, 0.05))
+            await asyncio.sleep(min(max(self._lease_holder.remaining, 0.05), _LOOK_SECONDS))
             if self._lease_holder.is_over:
                 self._cut(self._workers.running, "no heartbeat reached the outbox in time")
                 self._lease_holder.drop_all()

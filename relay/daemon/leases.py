@@ -14,8 +14,8 @@ from relay.core.rendezvous import owner_of
 class LeaseHolder:
     """The leases of this process.
 
-    `clock`: monotonic seconds, read at each call: a loop's own time does not advance within an iteration, so
-    a process that was frozen there would not notice.
+    `clock`: steady seconds that also run while the machine is suspended, read at each call: a loop's own time
+    does not advance within an iteration, nor in a suspended machine, so that neither would be noticed.
     """
 
     def __init__(self, leases: Leases, replica: str, clock: Callable[[], float]) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -81,16 +81,23 @@ class MaintenanceRules:
 
 
 class Maintenance:
-    """Retention and age warnings, once a minute. `rules` may be replaced at any time."""
+    """Retention and age warnings, once a minute. `rules` may be replaced at any time.
 
-    def __init__(self, store: Store, log: Log, rules: MaintenanceRules) -> None:
-        self._store, self._log, self.rules = store, log, rules
+    `may_delete()`: whether the store's clock can be trusted just now.
+    """
+
+    def __init__(
+        self, store: Store, log: Log, rules: MaintenanceRules, may_delete: Callable[[], Awaitable[bool]]
+    ) -> None:
+        self._store, self._log, self.rules, self._may_delete = store, log, rules, may_delete
         self._warned: dict[TenantId, float] = {}
+        self._warned_of_hindrances = -_WARN_AGAIN_SECONDS
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Delete what was settled long ago, in small batches; warn of what waits too long."""
         while not await nap(stopping, _ROUND_SECONDS):
             await self._prune(stopping)
+            self._warn_of_hindrances()
             await self._warn()
 
     async def _prune(self, stopping: asyncio.Event) -> None:
@@ -102,9 +109,24 @@ class Maintenance:
         if rules.payload_kept is not None:
             jobs.append(partial(store.purge_payloads, max(rules.payload_kept, _PURGE_AFTER_SECONDS), _BATCH))
         for job in jobs:
-            while await job() == _BATCH:
+            while await self._may_delete() and await job() == _BATCH:
                 if await nap(stopping, _BATCH_PAUSE_SECONDS):
                     return
+
+    def _warn_of_hindrances(self) -> None:
+        """Once an hour."""
+        found, now = self._store.hindrances, asyncio.get_running_loop().time()
+        if not found or now - self._warned_of_hindrances < _WARN_AGAIN_SECONDS:
+            return
+        self._warned_of_hindrances = now
+        for one in found:
+            self._log.warning(
+                "retention.hindered",
+                count=one.count,
+                row=one.row,
+                reason=one.reason,
+                hint="correct the trigger, constraint or foreign key; the other rows are deleted as usual",
+            )
 
     async def _warn(self) -> None:
         now = asyncio.get_running_loop().time()

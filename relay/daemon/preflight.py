@@ -1,14 +1,14 @@
 """`relay check`: the outbox, every tenant's initialisation and the inbound port, step by step, with hints."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass
 
 from relay.config.credentials import inbound_sources
 from relay.config.settings import Settings
 from relay.core import protocol
 from relay.core.model import TenantId
-from relay.core.ports import StoreError
+from relay.core.ports import StoreError, StoreIncident
 from relay.core.replies import Accepted, Answer, Versions, describe
 from relay.daemon import inbound_check
 from relay.daemon.wiring import TenantProfile, open_files_problem, tenant_profiles
@@ -16,7 +16,7 @@ from relay.daemon.workers import unconfigured_hint
 from relay.ion.client import IonClient
 from relay.observability import error_codes
 from relay.observability.open_files import RAISE_HINT, raise_limit
-from relay.outbox import open_outbox
+from relay.outbox import open_outbox, risks_of, to_come
 
 _CONCURRENCY = 16
 """Tenants that are checked at the same time."""
@@ -24,7 +24,10 @@ _CONCURRENCY = 16
 
 @dataclass(frozen=True, slots=True)
 class CheckStep:
-    """One check, of a tenant or (None) of the relay itself. `code`: the run book's, where it failed."""
+    """One check, of a tenant or (None) of the relay itself. `code`: the run book's, where it failed.
+
+    A hint beside a success is a warning.
+    """
 
     tenant: TenantId | None
     what: str
@@ -35,7 +38,7 @@ class CheckStep:
 
 
 async def check(settings: Settings) -> list[CheckStep]:
-    """Check all that must work before a message can be delivered; no message is sent or changed."""
+    """Check all that must work before a message can be delivered; nothing is sent or changed."""
     gate = asyncio.Semaphore(_CONCURRENCY)
 
     async def initialise(tenant: TenantId, profile: TenantProfile) -> list[CheckStep]:
@@ -50,7 +53,13 @@ async def check(settings: Settings) -> list[CheckStep]:
         [] if bounded is None else [CheckStep(None, "open files", ok=True, detail=bounded, hint=RAISE_HINT)]
     )
     tenants = await asyncio.gather(*(initialise(tenant, profile) for tenant, profile in profiles.items()))
-    return [outbox, *files, *(step for steps in tenants for step in steps), *await _inbound(settings)]
+    return [
+        *outbox,
+        *await _endangered(settings),
+        *files,
+        *(step for steps in tenants for step in steps),
+        *await _inbound(settings),
+    ]
 
 
 async def _inbound(settings: Settings) -> list[CheckStep]:
@@ -67,18 +76,26 @@ async def _inbound(settings: Settings) -> list[CheckStep]:
     return steps
 
 
-async def _outbox(settings: Settings) -> CheckStep:
+async def _outbox(settings: Settings) -> list[CheckStep]:
     at = settings.outbox
     try:
-        outbox = await open_outbox(at.location, notify=False)
+        coming = await asyncio.to_thread(to_come, at.location)
+        if coming is not None:
+            return [CheckStep(None, "outbox", ok=True, detail=f"{at.place} {coming}")]
+        outbox = await open_outbox(at.location, create=False, notify=False, reading=True)
     except StoreError as error:
-        return _no_outbox(error)
+        return [_no_outbox(error)]
     try:
-        pending = (await outbox.notification()).pending
+        pending, incidents = (await outbox.notification()).pending, await outbox.incidents()
     except StoreError as error:
-        return _no_outbox(error)
+        return [_no_outbox(error)]
     finally:
         await outbox.close()
+    return [_configured(settings, pending), *map(_incident, incidents)]
+
+
+def _configured(settings: Settings, pending: Set[TenantId]) -> CheckStep:
+    """The outbox can be used; whether all of its messages have a configured tenant."""
     unknown = sorted(name for name in pending - settings.tenants.keys() if settings.owns(name))
     if unknown:
         hint = unconfigured_hint(unknown[0])
@@ -86,7 +103,25 @@ async def _outbox(settings: Settings) -> CheckStep:
         return CheckStep(
             None, "outbox", ok=False, detail=detail, hint=hint, code=error_codes.UNCONFIGURED.code
         )
-    return CheckStep(None, "outbox", ok=True, detail=at.shown)
+    return CheckStep(None, "outbox", ok=True, detail=settings.outbox.place)
+
+
+def _incident(found: StoreIncident) -> CheckStep:
+    code = error_codes.of_kind(found.kind)
+    return CheckStep(None, "outbox", ok=False, detail=found.detail, hint=found.hint, code=code)
+
+
+async def _endangered(settings: Settings) -> list[CheckStep]:
+    """What may damage or lose the outbox where it is: a warning each."""
+    try:
+        found = await asyncio.to_thread(risks_of, settings.outbox.location)
+    except StoreError:  # reported by the step before
+        return []
+    code = error_codes.ENDANGERED.code
+    return [
+        CheckStep(None, "outbox", ok=True, detail=f"{one.field} {one.what}", hint=one.hint, code=code)
+        for one in found
+    ]
 
 
 def _no_outbox(error: StoreError) -> CheckStep:

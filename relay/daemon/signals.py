@@ -3,6 +3,8 @@
 import asyncio
 import signal
 
+from relay.daemon import held_signals
+
 
 class ProcessSignals:
     """Handles signals as soon as it is made; within a running loop."""
@@ -13,6 +15,7 @@ class ProcessSignals:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
         loop.add_signal_handler(signal.SIGHUP, self.reload.set)
+        held_signals.release()
 
     def _stop(self) -> None:
         """The first signal completes what is in flight, the second ends at once."""

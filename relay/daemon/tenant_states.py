@@ -8,6 +8,8 @@ from relay.core.model import DocumentName, StateName, TenantId, TenantState
 from relay.core.ports import Housekeeping
 
 _WRITE_SECONDS = 1.0
+_FARTHEST_SECONDS = 1000 * 365.25 * 86400.0
+"""A `not_before` that an application gave may lie behind the last year that a date can have."""
 _OUTAGE = frozenset({"initialising", "pinging", "backing-off"})
 """These alternate while ION is away: an operator wants to know since when it is."""
 
@@ -15,8 +17,8 @@ _OUTAGE = frozenset({"initialising", "pinging", "backing-off"})
 class TenantStates:
     """What each tenant of this process does now. `wall`: the time of day."""
 
-    def __init__(self, outbox: Housekeeping, wall: Callable[[], datetime]) -> None:
-        self._outbox, self._wall = outbox, wall
+    def __init__(self, wall: Callable[[], datetime]) -> None:
+        self._wall = wall
         self._current: dict[TenantId, TenantState] = {}
         self._unwritten: set[TenantId] = set()
         self._changed = asyncio.Event()
@@ -38,7 +40,9 @@ class TenantStates:
             return
         wall = self._wall()
         since = before.since if before is not None and _is_continued(before.state, state) else wall
-        due = None if next_try is None else wall + timedelta(seconds=next_try - _now())
+        due = (
+            None if next_try is None else wall + timedelta(seconds=min(next_try - _now(), _FARTHEST_SECONDS))
+        )
         self._current[tenant] = TenantState(tenant, state, reason, since, due, kind=kind, documents=documents)
         self._unwritten.add(tenant)
         self._changed.set()
@@ -57,7 +61,7 @@ class TenantStates:
         self._unwritten.update(self._current)
         self._changed.set()
 
-    async def run(self) -> None:
+    async def run(self, outbox: Housekeeping) -> None:
         """Write what changed, for ever. What could not be written is kept for the next attempt."""
         while True:
             await self._changed.wait()
@@ -65,7 +69,7 @@ class TenantStates:
             tenants = list(self._unwritten)
             self._unwritten.clear()
             try:
-                await self._outbox.report([self._current[tenant] for tenant in tenants])
+                await outbox.report([self._current[tenant] for tenant in tenants])
             except BaseException:
                 self._unwritten.update(tenant for tenant in tenants if tenant in self._current)
                 self._changed.set()

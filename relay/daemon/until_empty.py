@@ -44,7 +44,8 @@ class UntilEmpty:
                 if reason is None:
                     return None
                 left[tenant] = reason
-        is_settling = any(self._settler.unsettled(tenant) for tenant in self._workers.tenants)
+        settler, tenants = self._settler, self._workers.tenants
+        is_settling = any(len(settler.unsettled(tenant)) > settler.refused(tenant) for tenant in tenants)
         return None if is_settling else left
 
     async def _stuck(self, tenant: TenantId) -> str | None:
@@ -55,6 +56,9 @@ class UntilEmpty:
             return None
         if worker.stuck is not None:
             return worker.stuck
+        refused = self._settler.refused(tenant)
+        if worker.empty and refused:
+            return f"the outbox refuses to store what became of {refused} messages"
         documents = await self._outbox.documents(tenant)
         if worker.empty and documents and documents <= worker.withheld:
             return f"not accepted by ION: {', '.join(sorted(documents))}"

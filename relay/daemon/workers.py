@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from relay.core.model import DocumentName, TenantId
-from relay.core.ports import Control, Notification, Outbox
+from relay.core.ports import CALL_SECONDS, Control, Notification, Outbox
 from relay.daemon.leases import LeaseHolder
 from relay.daemon.supervisor import STALLED_CALL_SECONDS, Supervisor
 from relay.delivery.settler import Settler
@@ -59,7 +59,7 @@ class Workers:
         self._notification = Notification(frozenset(), {})
         self._unconfigured = _UnconfiguredTenants(log)
         self.releasing: set[TenantId] = set()
-        """Tenants on their way to another replica: no worker starts here."""
+        """Tenants whose worker ends, to start elsewhere or anew: none starts here meanwhile."""
         self.claimable = asyncio.Event()
         """Set when a tenant has messages and no worker here, and should be owned by this replica."""
         self.stopping = asyncio.Event()
@@ -136,12 +136,18 @@ class Workers:
             worker = self.worker(tenant)
             if worker is not None:
                 worker.arrived()
-        if self._lease_holder is None:
-            for tenant in self.unowned():
+        for tenant in self.unowned():
+            if self.holds(tenant):
                 self.start(tenant)
-        elif any(self._lease_holder.is_mine(tenant) for tenant in self.unowned()):
-            self.claimable.set()
+            elif self._lease_holder is not None and self._lease_holder.is_mine(tenant):
+                self.claimable.set()
         self._unconfigured.report(notification.pending - self._assignments.keys())
+
+    def reread(self) -> None:
+        """What was read ahead is out of date: what was not due may be due now."""
+        for running in self._running.values():
+            if running.worker is not None:
+                running.worker.reread()
 
     # --- starting and stopping --------------------------------------------------------------------------
 
@@ -164,6 +170,26 @@ class Workers:
         """Complete and settle what is in flight, so that another replica can own the tenant."""
         await self._dismiss([tenant])
         await self._settler.settled(tenant, within)
+
+    def begin_anew(self) -> None:
+        """The outbox is another one: no worker posts what it has read, and each is replaced by a new one.
+
+        Posts in flight complete, and their settlements are written: they name the message, so that no other
+        one can be settled by them.
+        """
+        self._notification = Notification(frozenset(), {})  # who has work is to be asked again
+        tenants = [tenant for tenant in self._running if tenant not in self.releasing]
+        self._leave(tenants)
+        for tenant in tenants:
+            self.releasing.add(tenant)
+            self._supervisor.start(f"replace {tenant}", self._replace(tenant))
+
+    async def _replace(self, tenant: TenantId) -> None:
+        try:
+            await self.release(tenant, CALL_SECONDS)
+        finally:
+            self.releasing.discard(tenant)
+        self._notify(self._notification)
 
     def cut(self, tenants: Iterable[TenantId]) -> list[TenantId]:
         """Stop at once, posts in flight included; those of the tenants that had a worker."""
@@ -190,12 +216,17 @@ class Workers:
         await self._supervisor.cancel()
         return left
 
-    async def _dismiss(self, tenants: list[TenantId]) -> None:
-        running = [self._running[tenant] for tenant in tenants]
+    def _leave(self, tenants: Iterable[TenantId]) -> list[_RunningTenant]:
+        """No post begins any more."""
+        running = [self._running[tenant] for tenant in tenants if tenant in self._running]
         for one in running:
             one.leaving.set()
             if one.worker is not None:
                 one.worker.stop()
+        return running
+
+    async def _dismiss(self, tenants: list[TenantId]) -> None:
+        running = self._leave(tenants)
         tasks = [one.task for one in running if one.task is not None]
         if tasks:
             await asyncio.wait(tasks)

@@ -16,6 +16,7 @@ class Backlog:
         self.lanes = Lanes(rules.ordering, max_messages=BATCH_MESSAGES, max_bytes=PREFETCH_BYTES)
         self.holds = DocumentHolds(rules.schedule, context.chance)
         self.prefetch = Prefetch(rules, context, self.lanes, tasks)
+        self._accepted: frozenset[DocumentName] = frozenset()
 
     def begin(self, accepted: frozenset[DocumentName], now: float) -> None:
         """A send cycle begins with these accepted documents."""
@@ -26,10 +27,13 @@ class Backlog:
     def change_accepted(self, accepted: frozenset[DocumentName]) -> None:
         """ION accepts other documents than before, perhaps."""
         self.lanes.discard_unaccepted(accepted)
+        if not accepted <= self._accepted:
+            self.lanes.reread()
+        self._accepted = accepted
         self.prefetch.invalidate()
 
     def invalidate(self) -> None:
-        """An operator changed messages or the tenant: what was prefetched is out of date, nothing is held."""
+        """Messages, the tenant or the clock changed: what was prefetched is out of date, nothing is held."""
         self.lanes.discard()
         self.holds.clear()
         self.prefetch.invalidate()
@@ -55,5 +59,6 @@ class Backlog:
     def _sendable(self, accepted: frozenset[DocumentName], now: float) -> frozenset[DocumentName]:
         held, has_ended = self.holds.held(now)
         if has_ended:
+            self.lanes.reread()
             self.prefetch.invalidate()
         return accepted - held

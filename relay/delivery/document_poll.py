@@ -1,14 +1,15 @@
-"""Polls acceptedDocuments, on the retry schedule, while messages wait for documents that are not accepted."""
+"""Asks ION for acceptedDocuments; repeatedly while messages wait for documents that are not accepted."""
 
 import asyncio
 from collections.abc import Callable
 
 from relay.core.accepted_documents import PollSchedule
 from relay.core.model import DocumentName
-from relay.core.replies import Answer
+from relay.core.replies import Accepted, Answer
 from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.tasks import Tasks
 
+_IGNORED_HINT = "correct these names in ION Desk, or remove them from the connection point"
 _HINT = "add them to the connection point in ION Desk (sent by the application)"
 
 
@@ -21,6 +22,18 @@ class DocumentPoll:
         self._context, self._tasks, self._answered = context, tasks, answered
         self._schedule = PollSchedule(rules.schedule, context.chance)
         self._is_polling = False
+        self._ignored = 0
+
+    async def ask(self) -> Answer:
+        """What ION accepts; a warning when the number of names that no message can have changes."""
+        answer = await self._context.ion.accepted_documents()
+        if isinstance(answer, Accepted) and answer.ignored != self._ignored:
+            self._ignored = answer.ignored
+            if answer.ignored:
+                self._context.telemetry.log.warning(
+                    "documents.ignored", count=answer.ignored, hint=_IGNORED_HINT
+                )
+        return answer
 
     def update(self, unaccepted: frozenset[DocumentName], now: float, *, may_poll: bool) -> None:
         """These documents have messages and are not accepted: log the new ones, and poll when it is time."""
@@ -41,7 +54,7 @@ class DocumentPoll:
         return None if self._is_polling else self._schedule.next_poll
 
     async def _poll(self) -> None:
-        answer = await self._context.ion.accepted_documents()
+        answer = await self.ask()
         self._schedule.polled(asyncio.get_running_loop().time())
         self._answered(answer)
 

@@ -98,6 +98,6 @@ class Outcomes:
         """The settlement is durable; a released message may be read again once its wait is over."""
         self._backlog.prefetch.settled(message)
         if isinstance(settlement, Released):
-            self._lanes.hold(self._lanes.lane_of(message), self._now() + settlement.wait)
+            self._lanes.reopen(self._lanes.lane_of(message), self._now() + settlement.wait)
             self._backlog.prefetch.notify()
         self._tasks.wake()

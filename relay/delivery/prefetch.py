@@ -6,6 +6,7 @@ have changed: an arrival, a lane that opened, another set of accepted documents.
 
 import asyncio
 from collections.abc import Sequence, Set
+from dataclasses import replace
 
 from relay.core.byte_budget import TenantBuffer
 from relay.core.lanes import Lanes, ReadPlan
@@ -30,6 +31,7 @@ class Prefetch:
         self._enough = max(BATCH_MESSAGES // 2, 2 * rules.max_in_flight)
         self._has_arrivals = True
         self._fruitless: frozenset[Lane] | None = None
+        """Nothing more waits while these lanes are closed; None: that is not known."""
         self._next_selective = 0.0
         self._queued_at: dict[RowId, float] = {}
         self.is_reading = False
@@ -98,7 +100,7 @@ class Prefetch:
             self._fruitless = None
             return
         self._remember(found, plan.known, ended)
-        self._fruitless = None if is_full else plan.closed
+        self._fruitless = None if is_full else self._lanes.closed
         self._tasks.wake()  # these messages need not wait for the second query
         if not is_full:
             await self._read_unaccepted(accepted)
@@ -110,7 +112,14 @@ class Prefetch:
 
     async def _due(self, plan: ReadPlan, accepted: frozenset[DocumentName], room: int) -> Sequence[Message]:
         outbox, tenant = self._context.outbox, self._rules.tenant_id
-        return await outbox.due(tenant, accepted, plan.held, plan.known, BATCH_MESSAGES, room)
+        found = await outbox.due(tenant, accepted, plan.held, plan.known, BATCH_MESSAGES, room)
+        left = self._rules.schedule.left
+        return [
+            replace(message, holds_for=left(message.attempts, message.holds_for))
+            if message.holds_for > 0
+            else message
+            for message in found
+        ]
 
     def _remember(self, found: Sequence[Message], known: Set[RowId], now: float) -> None:
         kept = {row: at for row, at in self._queued_at.items() if row in known}

@@ -10,6 +10,7 @@ from functools import partial
 
 from relay.core import protocol, states
 from relay.core.model import BACK_OFF, NOT_ACCEPTED, Delivered, DocumentName, Message
+from relay.core.ports import EncodedPost
 from relay.core.protocol import GetOutcome, PostOutcome
 from relay.core.replies import Answer
 from relay.core.states import Ping, Send, State
@@ -20,7 +21,7 @@ from relay.delivery.document_poll import DocumentPoll
 from relay.delivery.outcomes import Outcomes
 from relay.delivery.post_slots import PostSlots
 from relay.delivery.tasks import Tasks
-from relay.delivery.unsendable import unsendable_reason
+from relay.delivery.unsendable import unpacked_reason, unsendable_reason
 from relay.delivery.waiting import nap
 
 _IDLE_SECONDS = 60.0
@@ -75,8 +76,12 @@ class Sender:
 
     def revised(self) -> None:
         """An operator changed messages or the tenant: what was prefetched is out of date."""
-        self._backlog.invalidate()
         self._poll.poll_now()
+        self.reread()
+
+    def reread(self) -> None:
+        """What was prefetched is out of date, and nothing is held any more."""
+        self._backlog.invalidate()
         self.idle = False
         self._tasks.wake()
 
@@ -100,6 +105,10 @@ class Sender:
     def unaccepted(self) -> frozenset[DocumentName]:
         """Documents that wait and are not accepted, as far as is known."""
         return self._backlog.prefetch.unaccepted
+
+    async def ask_documents(self) -> Answer:
+        """What ION accepts, as ION itself answers."""
+        return await self._poll.ask()
 
     # --- performing Send ------------------------------------------------------------------------
 
@@ -208,27 +217,40 @@ class Sender:
             message = self._take() if self._slots.in_use <= self._slots.slow_start.size else None
 
     async def _post(self, message: Message) -> Answer | None:
-        """The answer; None if it was not sent, because the cycle ended first."""
-        ion, telemetry = self._context.ion, self._context.telemetry
+        """The answer; None if it was not sent: the cycle ended first, or no post can be made of it."""
+        telemetry = self._context.telemetry
         answer: Answer | None = None
-        put_back = self._backlog.lanes.put_back
+        packed: EncodedPost | str | None = None
         try:
-            encoded = await self._bodies.build(message)
-            if encoded is None:
-                put_back = self._backlog.drop
-            elif not self._is_ending() and self._context.holds():
+            packed = await self._pack(message)
+            if isinstance(packed, EncodedPost) and not self._is_ending() and self._context.holds():
                 if self._outcomes.was_sent(message):
                     telemetry.meter.sent_again()
-                if telemetry.traces is None:
-                    answer = await ion.post(encoded)
-                else:
-                    answer = await telemetry.traces.post_in_span(message, partial(ion.post, encoded))
+                post = partial(self._context.ion.post, packed)
+                traces = telemetry.traces
+                answer = await (post() if traces is None else traces.post_in_span(message, post))
         finally:
             self._slots.end_post()
             self._bodies.end(message)
-            if answer is None:
-                put_back(message)
+            if isinstance(packed, str):
+                self._outcomes.set_aside(message, packed)
+            elif packed is None:
+                self._backlog.drop(message)
+            elif answer is None:
+                self._backlog.lanes.put_back(message)
         return answer
+
+    async def _pack(self, message: Message) -> EncodedPost | str | None:
+        """The body of its post, or why none can be made: what is in a row never ends its tenant's worker.
+
+        None: the message is not in the outbox any more as it was read.
+        """
+        try:
+            return await self._bodies.build(message)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whichever it is, the same row would raise it again
+            return unpacked_reason(error)
 
     # --- answers --------------------------------------------------------------------------------
 

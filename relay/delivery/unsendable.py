@@ -1,26 +1,27 @@
-"""Why a message can never be sent: too large, too old, or parameters that ION cannot take."""
-
-import json
+"""Why a message can never be sent: too large, too old, or content that ION cannot take."""
 
 from relay.core.model import Message
+from relay.core.parameters import read_parameters
 from relay.core.validation import Problem, parameter_problems
 from relay.delivery.context import TenantRules
+
+_MAX_WHAT = 300
 
 
 def unsendable_reason(message: Message, rules: TenantRules) -> str | None:
     """Why it can never be sent; None: it can."""
+    if message.flaw is not None:
+        return message.flaw
     if message.size > rules.max_message_bytes:
         return f"{message.size} bytes are more than the tenant's limit of {rules.max_message_bytes}"
     if rules.park_after is not None and message.age > rules.park_after:
         return f"older than {rules.park_after:g} s"
-    if message.parameters == "{}":
-        return None
-    return next((str(problem) for problem in _parameter_problems(message.parameters)), None)
+    found = read_parameters(message.parameters)
+    problems = [found] if isinstance(found, Problem) else parameter_problems(found)
+    return next(map(str, problems), None)
 
 
-def _parameter_problems(text: str) -> list[Problem]:
-    try:
-        parameters = json.loads(text)
-    except ValueError:
-        return [Problem("parameters", "is not JSON", "store a JSON object")]
-    return parameter_problems(parameters)
+def unpacked_reason(error: Exception) -> str:
+    """Why no post can be made of it, where nothing wrong was found before."""
+    what = f"no post can be made of it ({type(error).__name__}: {error})"
+    return str(Problem("message", what[:_MAX_WHAT], "enqueue it again with other values"))

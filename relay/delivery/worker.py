@@ -58,6 +58,10 @@ class Worker:
         if control.paused is not None:
             self._sender.drain()
 
+    def reread(self) -> None:
+        """What was prefetched is out of date."""
+        self._sender.reread()
+
     def stop(self) -> None:
         """Start no more posts, give those in flight the grace to be answered, and cancel GETs."""
         self._context.stopping.set()
@@ -105,7 +109,8 @@ class Worker:
             case Initialise():
                 self._telemetry.report("initialising", "", None)
                 after = partial(protocol.after_initialise, state)
-                return await self._get(after, ion.ping, ion.versions, ion.accepted_documents) or state
+                documents = self._sender.ask_documents
+                return await self._get(after, ion.ping, ion.versions, documents) or state
             case Ping():
                 self._telemetry.report("pinging", "", None)
                 return await self._get(partial(protocol.after_ping, state), ion.ping, ion.versions) or state

@@ -20,6 +20,7 @@ from relay.ion.oauth import (
     parse_ionapi,
 )
 from relay.observability import open_files
+from relay.observability.regular_file import read_regular_text
 
 _MAX_FILE_BYTES = 64 * 1024
 
@@ -97,17 +98,12 @@ def _read_line(path: Path) -> str:
 
 def _read_text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_FILE_BYTES + 1)
+        return read_regular_text(path, _MAX_FILE_BYTES)
     except OSError as error:
         if open_files.is_exhausted(error):
             raise
         reason = error.strerror or type(error).__name__
         raise CredentialError(f"cannot be read: {reason}; check the path and its permissions") from None
-    if len(content) > _MAX_FILE_BYTES:
-        raise CredentialError(f"is larger than {_MAX_FILE_BYTES} bytes; this is not a credential file")
-    try:
-        return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise CredentialError("is not UTF-8 text; download or write it again") from None
 

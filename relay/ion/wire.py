@@ -16,9 +16,10 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from relay.core.model import TRACEPARENT, DocumentName, LogicalId, Message
+from relay.core.parameters import read_parameters
 from relay.core.ports import EncodedPost
 from relay.core.replies import Accepted, NoReply, Versions
-from relay.core.validation import MAX_DOCUMENT_NAME
+from relay.core.validation import MAX_DOCUMENT_NAME, Problem
 
 MAX_DETAIL = 300
 """Characters of a server's error text that are kept for logs, statuses and reasons."""
@@ -81,8 +82,8 @@ def request_headers(tenant_id: str, user_agent: str) -> dict[str, str]:
 def encode_post(message: Message, sender: LogicalId, deflate_from: int) -> EncodedPost:
     """The two parts of multipartMessage, in this order, as one byte string [S].
 
-    The payload is compressed from `deflate_from` bytes on. Raises ValueError if the stored parameters are
-    not a JSON object (`validation.parameter_problems` reports their other problems when they are enqueued).
+    The payload is compressed from `deflate_from` bytes on. Raises ValueError if the stored parameters
+    cannot be read (`validation.parameter_problems` reports their other problems when they are enqueued).
     """
     compressed = len(message.payload) >= deflate_from
     payload = zlib.compress(message.payload) if compressed else message.payload
@@ -109,14 +110,14 @@ def _optional_members(parameters: str) -> str:
     """The stored parameters as further JSON members; a null is omitted rather than sent [S]."""
     if parameters == "{}":
         return ""
-    match json.loads(parameters):
-        case dict() as found:
+    match read_parameters(parameters):
+        case Problem() as problem:
+            raise ValueError(str(problem))
+        case found:
             sent = {
                 name: value for name, value in found.items() if value is not None and name not in _RESERVED
             }
             return f", {json.dumps(sent, allow_nan=False)[1:-1]}" if sent else ""
-        case _:
-            raise ValueError("the stored parameters are not a JSON object")
 
 
 def _unused_boundary(*parts: bytes) -> bytes:

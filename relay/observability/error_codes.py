@@ -1,7 +1,7 @@
 """Error codes: each links a line of the log to a page of the run book.
 
 A code keeps its meaning for ever: it is never reused and never renumbered. The tens group them: 10x ION's
-answers, 11x credentials, 12x messages, 13x the outbox, 14x sharing tenants, 15x the relay itself, 16x
+answers, 11x credentials, 12x messages, 13x the outbox, 14x its rows and owners, 15x the relay itself, 16x
 settings, 17x stalled delivery. The pages are `relay/observability/runbook/RELAY-1xx.md`.
 """
 
@@ -25,6 +25,7 @@ NOT_ACCEPTED   = Code("RELAY-108", "Documents wait to be accepted by ION", event
 PARKED         = Code("RELAY-123", "Messages are parked", events=("message.parked", "messages.parked"))
 PAUSED         = Code("RELAY-124", "A tenant is paused", events=("tenant.paused",))
 OUTBOX         = Code("RELAY-131", "The outbox cannot be used", kinds=("outbox",))
+ENDANGERED     = Code("RELAY-148", "The outbox is in a place of risk", events=("outbox.endangered",))
 IGNORED        = Code("RELAY-161", "A setting is not used", events=("setting.ignored",))
 WRONG_SETTINGS = Code("RELAY-162", "The settings are wrong", events=("settings.refused",))
 UNCONFIGURED   = Code("RELAY-163", "Messages wait for an unconfigured tenant", events=("tenant.missed",))
@@ -39,6 +40,7 @@ CODES = (
     Code("RELAY-106", "The connection point is not ready", kinds=("not-ready",)),
     Code("RELAY-107", "This ION does not speak IMS v3", kinds=("no-v3",)),
     NOT_ACCEPTED,
+    Code("RELAY-109", "ION lists documents that no message can have", events=("documents.ignored",)),
     Code("RELAY-111", "ION does not take the credentials", kinds=("unauthorised",)),
     Code("RELAY-112", "This client may not send for this logical id", kinds=("forbidden",)),
     Code("RELAY-113", "The token service refuses the credentials", kinds=("token-refused",)),
@@ -51,7 +53,14 @@ CODES = (
     PAUSED,
     Code("RELAY-125", "The remaining messages need an operator", events=("tenant.stuck",)),
     OUTBOX,
+    Code("RELAY-140", "The outbox refuses a row", kinds=("refused",), events=("retention.hindered",)),
     Code("RELAY-141", "A tenant's lease was lost", events=("tenant.lost",)),
+    Code("RELAY-142", "Rows of the outbox hold other messages now", events=("settlements.discarded",)),
+    Code("RELAY-143", "The outbox is another one than before", events=("outbox.changed",)),
+    Code("RELAY-146", "Two relays use one outbox file", kinds=("shared",)),
+    Code("RELAY-147", "The write-ahead log of the outbox grows", kinds=("log-grown",)),
+    ENDANGERED,
+    Code("RELAY-149", "A backup was put in the place of the outbox", events=("outbox.restored",)),
     Code("RELAY-151", "The relay before this one was killed", events=("relay.recovered",)),
     Code("RELAY-152", "The relay ended before everything was settled", events=("relay.ended",)),
     Code("RELAY-153", "The grace ran out with posts in flight", events=("relay.cut",)),
@@ -59,11 +68,16 @@ CODES = (
     Code("RELAY-155", "A component of the relay crashed", events=("component.crashed",)),
     Code("RELAY-156", "The relay's loop is blocked", events=("loop.blocked",)),
     Code("RELAY-157", "A component of the relay is stuck", events=("component.stuck",)),
+    Code("RELAY-158", "A new outbox was created", events=("outbox.created",)),
+    Code("RELAY-159", "Ids of the outbox are generated twice", kinds=("identity",)),
+    Code("RELAY-160", "The queue of notifications fills up", kinds=("notifications",)),
     IGNORED,
     WRONG_SETTINGS,
     UNCONFIGURED,
     Code("RELAY-164", "The collector takes no traces", kinds=("traces",)),
-    Code("RELAY-166", "The limit of open files is low", events=("connections.limited",)),
+    Code("RELAY-165", "Lines of the log were dropped", events=("log.dropped",)),
+    Code("RELAY-166", "The outbox' clock jumped", events=("clock.jumped",)),
+    Code("RELAY-167", "The limit of open files is low", events=("connections.limited",)),
     Code("RELAY-171", "A tenant's oldest message has waited too long", events=("tenant.delayed",)),
     Code("RELAY-172", "A relay makes no progress"),
     NO_RELAY,
@@ -74,6 +88,7 @@ CODES = (
 _BY_KIND = {kind: code.code for code in CODES for kind in code.kinds}
 _BY_EVENT = {event: code.code for code in CODES for event in code.events}
 _BY_CODE = {code.code: code for code in CODES}
+_LIKE_DIGITS = str.maketrans("OoIl", "0011")
 _NUMBER = re.compile(r"(?:RELAY-?)?(\d{3})", re.ASCII | re.IGNORECASE)
 
 
@@ -99,7 +114,8 @@ def nearest(text: str) -> list[Code]:
     named = _BY_KIND.get(name) or _BY_EVENT.get(name)
     if named is not None:
         return [_BY_CODE[named]]
-    digits = re.sub(r"\D", "", name)
+    number = re.sub(r"^relay-?", "", name, flags=re.IGNORECASE).translate(_LIKE_DIGITS)
+    digits = re.sub(r"\D", "", number) if re.search(r"\d", name) else ""
     wanted = f"RELAY-{digits}" if digits else name.lower()
     words = [*_BY_CODE, *_BY_KIND, *_BY_EVENT]
     found = get_close_matches(wanted, words, n=5, cutoff=0.6)

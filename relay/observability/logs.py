@@ -1,9 +1,12 @@
 """The log: JSON or console lines on stderr, for the relay and for the libraries it uses.
 
 Events are `noun.verb_past`, data are keys. Text from a server can neither break a line nor begin one.
-A log that cannot be written (a closed pipe, a full disk) never stops the relay.
+A log that cannot be written (a closed pipe, a full disk) never stops the relay, and one that is not read
+(a full pipe) never holds it up: `write_in_background`.
 """
 
+import atexit
+import io
 import json
 import logging
 import sys
@@ -20,6 +23,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 from typing_extensions import override
 
 from relay.observability import error_codes
+from relay.observability.log_writer import LogWriter
 
 Log = FilteringBoundLogger
 """A bound logger; the lines of `log.bind(tenant=…)` carry the tenant."""
@@ -31,6 +35,24 @@ _RELAY = "relay"
 _FIRST_KEYS = ("timestamp", "level", "event", "tenant")
 _LEVELS_WITH_CODE = frozenset({"warning", "error", "critical"})
 _MAX_VALUE_LENGTH = 2000
+
+_DRAIN_SECONDS = 1.0
+"""At the end of the process, a reader that has stopped reading is waited for so long."""
+
+
+def write_in_background() -> None:
+    """From now on the process' stderr is written by a thread: no reader of it can hold up the process."""
+    try:
+        sys.stderr.fileno()
+    except io.UnsupportedOperation:  # a stream in memory, which nobody reads
+        return
+    sys.stderr = writer = LogWriter(sys.stderr, _report_dropped)
+    atexit.register(writer.drain, _DRAIN_SECONDS)
+
+
+def _report_dropped(lines: int) -> None:
+    hint = "let something read the log faster: what reads stderr had stopped, or its disk was full"
+    logger().warning("log.dropped", lines=lines, hint=hint)
 
 
 def configure(level: str, form: Format | None, stream: TextIO | None = None) -> None:

@@ -66,6 +66,9 @@ class DeliveryMeters:
             "Duration of the commit of a group of settlements.", _SECONDS)
         self.memory = Family("gauge", "relay_message_memory_bytes",
             "Memory that messages use or have reserved, of RELAY_MAX_BYTES_IN_MEMORY; read once a second.")
+        self.outbox_changes = Family("counter", "relay_outbox_changes_total",
+            "How often another store took the place of the outbox: a promoted standby, a restored backup.")
+        self.outbox_changes.add((), 0)
         self.loop_lag = Histogram("relay_loop_lag_seconds",
             "By how much a timer of the relay's loop was late, measured once a second.", _SECONDS)
 
@@ -93,6 +96,11 @@ class OutboxMeters:
             "1 where this relay process may send for the tenant.", tenant)
         self.bytes = Family("gauge", "relay_outbox_bytes",
             "Size of the outbox on disk. Aggregate with max.")
+        self.log_bytes = Family("gauge", "relay_outbox_log_bytes",
+            "Size of the write-ahead log of an outbox that is a file; a database has no series.")
+        self.notification_queue = Family("gauge", "relay_notification_queue_ratio",
+            "How full PostgreSQL's queue of notifications is, from 0 to 1; from 0.5 on an INSERT sends none. "
+            "Aggregate with max.")
         self.mode = Family("gauge", "relay_outbox_mode",
             "1 for how new messages are found now: `notify` or `poll`.", ("mode",))
         self.relays = Family("gauge", "relay_relays",

@@ -5,7 +5,6 @@ holds who, what and the outcome; no document, and no text from a server.
 """
 
 import asyncio
-import json
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from relay import __version__
 from relay.core import protocol
 from relay.core.model import TRACEPARENT, Message
+from relay.core.parameters import read_parameters
 from relay.core.replies import Answer, Reply
 from relay.core.validation import Problem
 
@@ -84,9 +84,8 @@ class Traces:
 
     def _parent(self, message: Message) -> "Context":
         """Without a valid one the span begins a trace of its own."""
-        parent = (
-            json.loads(message.parameters).get(TRACEPARENT) if TRACEPARENT in message.parameters else None
-        )
+        found = read_parameters(message.parameters) if TRACEPARENT in message.parameters else {}
+        parent = None if isinstance(found, Problem) else found.get(TRACEPARENT)
         return self._w3c.extract({TRACEPARENT: parent} if isinstance(parent, str) else {})
 
 

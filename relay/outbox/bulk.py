@@ -34,6 +34,9 @@ ACTIONS: Mapping[Action, ActionRule] = MappingProxyType(
 )
 
 
+_ACTION_NAMES: Mapping[str, Action] = {name: name for name in ACTIONS}
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
     """How many rows a chunk changed, and the last row that it examined; None: there are no more."""
@@ -89,7 +92,19 @@ def filter_json(wanted: Filter) -> str:
     )
 
 
-def parse_filter(text: str) -> Filter:
+def stored_order(audit_id: AuditId, what: str, wanted: str | None, who: str, reason: str) -> BulkAction:
+    """The action of an entry in the audit. Raises StoreError for one that no relay wrote."""
+    try:
+        action = _ACTION_NAMES[what]
+        return BulkAction(action, _parse_filter(wanted or ""), who, reason)
+    except (LookupError, OverflowError, RecursionError, TypeError, ValueError):
+        raise StoreError(
+            f"entry {audit_id} of the audit does not say which messages it is about; "
+            "cancel it, and select them again"
+        ) from None
+
+
+def _parse_filter(text: str) -> Filter:
     """The other way."""
     given: dict[str, Any] = json.loads(text)
     return Filter(

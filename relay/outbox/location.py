@@ -1,8 +1,9 @@
 """Where an outbox is: its URL and, on PostgreSQL, the names of its tables."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from relay.core.ports import StoreError
 
@@ -24,16 +25,45 @@ class OutboxLocation:
     url: str
     schema: str | None = None
     prefix: str = DEFAULT_PREFIX
+    url_file: Path | None = None
+    """Where the URL of a database is read again at each login; `url` is what it held at first."""
 
     @property
     def is_served(self) -> bool:
         """Whether the outbox is behind a server, which may be unreachable for a while."""
-        return self.url.startswith(_POSTGRES)
+        return is_served_url(self.url)
 
     @property
     def shown(self) -> str:
         """The URL as it may be printed."""
         return shown(self.url)
+
+    @property
+    def place(self) -> str:
+        """Where it is, for an operator: the file's absolute path, or host and database."""
+        if not self.is_served:
+            return str(absolute(self.path))
+        parts, options = urlsplit(self.shown), dict(parse_qsl(urlsplit(self.shown).query))
+        names = [f"schema {self.schema}"] if self.schema else []
+        names += [f"tables {self.prefix}…"] if self.prefix != DEFAULT_PREFIX else []
+        if not (parts.netloc or options.get("host")) and (host := os.environ.get("PGHOST")):
+            names.append(f"host {host}")
+        if not (parts.path.strip("/") or options.get("dbname")) and (name := os.environ.get("PGDATABASE")):
+            names.append(f"database {name}")
+        return self.shown + (f" ({', '.join(names)})" if names else "")
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it is a file that does not exist."""
+        if self.is_served:
+            return False
+        try:
+            self.path.stat()
+        except FileNotFoundError:
+            return True
+        except OSError:  # it cannot be said; opening it explains why
+            return False
+        return False
 
     @property
     def path(self) -> Path:
@@ -47,6 +77,19 @@ class OutboxLocation:
                 lasting=True,
             )
         return Path(path)
+
+
+def is_served_url(url: str) -> bool:
+    """Whether it is the URL of a database behind a server."""
+    return url.startswith(_POSTGRES)
+
+
+def absolute(path: Path) -> Path:
+    """The path from the root on; as it is, where the working directory is gone."""
+    try:
+        return path.absolute()
+    except OSError:
+        return path
 
 
 def shown(url: str) -> str:

@@ -8,7 +8,7 @@ before it writes anything.
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from relay.core.admin import Admin
+from relay.core.admin import FIRST, Admin
 from relay.outbox.transfer_rows import StoredAuditEntry, StoredMessage, Transfer
 
 BATCH = 500
@@ -83,8 +83,8 @@ async def _require_stopped(source: CopySide, target: CopySide, *, forced: bool) 
 
 
 async def _copied_up_to(source: CopySide, target: CopySide) -> int:
-    """The highest id that TO holds already, 0 for none. Raises RefusedError if any of it is not FROM's."""
-    last = 0
+    """The highest id that TO holds already, FIRST for none. Raises RefusedError if any is not FROM's."""
+    last: int = FIRST
     async for batch in _batches(target.transfer):
         known = {row.id: row for row in await source.transfer.read_rows([row.id for row in batch])}
         for row in batch:
@@ -125,7 +125,7 @@ async def _copy_audit(source: CopySide, target: CopySide) -> None:
 
 
 async def _entries(transfer: Transfer) -> AsyncIterator[StoredAuditEntry]:
-    after = 0
+    after: int = FIRST
     while page := await transfer.read_audit(after, BATCH):
         for entry in page:
             yield entry
@@ -136,7 +136,7 @@ async def _entries(transfer: Transfer) -> AsyncIterator[StoredAuditEntry]:
 
 
 async def _batches(transfer: Transfer) -> AsyncIterator[Sequence[StoredMessage]]:
-    after = 0
+    after: int = FIRST
     while batch := await transfer.read_page(after, BATCH, BATCH_BYTES):
         yield batch
         after = batch[-1].id

@@ -1,11 +1,12 @@
 """What a copy transfers from one outbox to another: messages, tenants' pauses, the audit; a port."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
+from relay.core.parameters import portable_parameters, read_parameters
+from relay.core.validation import Problem
 from relay.outbox.payload_digest import fingerprint
 from relay.outbox.values import History
 
@@ -39,8 +40,9 @@ class StoredMessage:
 
     @property
     def columns(self) -> Sequence[Any]:
-        """What the row of the outbox holds."""
-        return [getattr(self, name) for name in self.__slots__[:-1]]
+        """What the row of the outbox holds, as each store takes it."""
+        row = replace(self, parameters=portable_parameters(self.parameters))
+        return [getattr(row, name) for name in self.__slots__[:-1]]
 
     @property
     def enqueued(self) -> tuple[object, ...]:
@@ -52,7 +54,7 @@ class StoredMessage:
             self.message_id,
             self.to_logical_id,
             self.ordering_key,
-            json.loads(self.parameters),
+            _parameters(self.parameters),
             _round(self.created_at),
             fingerprint(self.payload, self.payload_size),
         )
@@ -135,6 +137,13 @@ class Transfer(Protocol):
 
     async def write_audit(self, entries: Sequence[StoredAuditEntry]) -> None:
         """Store them as they are, under their ids; an entry of the same id is replaced."""
+
+
+def _parameters(text: str) -> object:
+    """Equal where they say the same, however it is written."""
+    portable = portable_parameters(text)
+    found = read_parameters(portable)
+    return portable if isinstance(found, Problem) else found
 
 
 def _round(when: datetime | None) -> datetime | None:

@@ -2,28 +2,38 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, cast, get_args
 
-from relay.core.admin import AuditAction, AuditEntry, Moment, Outcome, Record, RelayBeat
+from relay.core.admin import FIRST, AuditAction, AuditEntry, Filter, Moment, Outcome, Record, RelayBeat
 from relay.core.model import (
     AuditId,
+    Delivered,
     DocumentName,
     LogicalId,
     MessageId,
     OrderingKey,
     RowId,
+    Settlement,
     StateName,
     TenantId,
     TenantState,
 )
+from relay.core.parameters import shown_parameters
+from relay.core.validation import MAX_PARAMETERS, is_nested_too_deep
 
 ALIVE_SECONDS = 15.0
 """A relay whose heartbeat is older than this counts as gone; it beats at least three times in that time."""
 
 HISTORY_KEPT = 100
 """Entries a message keeps; a message that waits for weeks must not fill the disk with its history."""
+
+MAX_ATTEMPTS = 2**31 - 1
+"""The most that PostgreSQL's column holds; beyond it attempts are not counted any more."""
+
+SKIPPED = "the row did not change; a trigger of the application skipped the change"
+"""Why a settlement counts as refused although the store reported no error."""
 
 WINDOW = 4096
 """Rows with a key that are examined by id before going lane by lane: about a millisecond's worth."""
@@ -33,6 +43,16 @@ LANES = 2048
 
 EXAMINED = 5_000
 """Rows that are examined at a time where all selected ones are wanted."""
+
+READ_PARAMETERS = MAX_PARAMETERS + 1
+"""Characters that are read of a message's parameters: one more than there may be, so that it is noticed."""
+
+MAX_TEXT = 4_000
+"""Characters that are read of a text without a limit of its own, such as a reason."""
+
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+LATEST = datetime.max.replace(microsecond=999_000, tzinfo=UTC)
+"""Stand for instants that Python cannot hold: PostgreSQL's infinity, its years up to 294276, nonsense."""
 
 History = tuple[tuple[datetime, str, str], ...]
 """When, what, detail."""
@@ -48,7 +68,7 @@ class PendingFilter:
     held: frozenset[OrderingKey | None]
     known: frozenset[RowId]
     limit: int
-    after: int = 0
+    after: int = FIRST
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +87,27 @@ class HeartbeatRow:
     found_unclean: bool = False
 
 
+def is_open(settlement: Settlement, state: str) -> bool:
+    """Whether a message in this state is still to be changed by the settlement."""
+    return state != "delivered" if isinstance(settlement, Delivered) else state == "pending"
+
+
+def storable(wanted: Filter) -> Filter:
+    """The same filter with texts that a store can be asked for; what no store holds selects nothing."""
+    return replace(
+        wanted,
+        tenant=None if wanted.tenant is None else TenantId(_storable(wanted.tenant)),
+        document=None if wanted.document is None else DocumentName(_storable(wanted.document)),
+        ids=tuple(MessageId(_storable(given)) for given in wanted.ids),
+        reason=None if wanted.reason is None else _storable(wanted.reason),
+    )
+
+
+def _storable(text: str) -> str:
+    """No store's texts hold NUL, or halves of surrogate pairs as an argument that is not UTF-8 has them."""
+    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+
+
 def page_of(ids: list[RowId], size: int, moment: Moment | None) -> RowPage:
     """What was found where `size` rows were asked for: there are more only if all of them were found."""
     is_full = len(ids) == size and (moment is None or ids[-1] < moment.upto)
@@ -83,7 +124,7 @@ def message_record(row: Sequence[Any], instant: Instant, history: History = ()) 
         message_id=MessageId(row[3]),
         to_logical_id=LogicalId(row[4]),
         ordering_key=None if row[5] is None else OrderingKey(row[5]),
-        parameters=json.loads(row[6]),
+        parameters=shown_parameters(row[6]),
         size=row[7],
         state=row[8],
         reason=row[9],
@@ -125,12 +166,12 @@ def tenant_states(rows: Iterable[Sequence[Any]], instant: Instant) -> Mapping[Te
         TenantId(tenant): TenantState(
             TenantId(tenant),
             _STATE_NAMES[state],
-            reason,
-            instant(since),
+            reason or "",
+            EARLIEST if since is None else instant(since),
             None if next_try is None else instant(next_try),
             relay,
             kind or "",
-            tuple(map(DocumentName, json.loads(documents or "[]"))),
+            tuple(map(DocumentName, _texts(documents))),
         )
         for tenant, state, reason, since, next_try, relay, kind, documents in rows
         if state in _STATE_NAMES
@@ -140,6 +181,33 @@ def tenant_states(rows: Iterable[Sequence[Any]], instant: Instant) -> Mapping[Te
 def relay_beats(rows: Iterable[Sequence[Any]], instant: Instant) -> Sequence[RelayBeat]:
     """From the columns of `RelayBeat`, in their order."""
     return [
-        RelayBeat(relay, json.loads(details), instant(started), instant(beaten), bool(alive))
+        RelayBeat(relay, _details(details), instant(started), instant(beaten), bool(alive))
         for relay, details, started, beaten, alive in rows
     ]
+
+
+# --- JSON in columns whose constraints admit any, or any text ----------------------------------------------
+
+
+def _texts(text: str | None) -> list[str]:
+    found = _json(text)
+    return [_plain(one) for one in found if isinstance(one, str)] if isinstance(found, list) else []
+
+
+def _details(text: str | None) -> dict[str, str]:
+    found = _json(text)
+    return {_plain(name): _plain(str(found[name])) for name in found} if isinstance(found, dict) else {}
+
+
+def _json(text: str | None) -> object:
+    if text is None or is_nested_too_deep(text):
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _plain(text: str) -> str:
+    r"""Without halves of surrogate pairs, which JSON can hold (`"\ud800"`) and neither HTTP nor a store."""
+    return text.encode("utf-8", "replace").decode()[:MAX_TEXT]

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, assert_never
 
-from relay.core.admin import Filter, Record
-from relay.core.model import MessageId, Ordering, TenantId
+from relay.core.admin import Record
+from relay.core.model import MessageId, TenantId
 from relay.observability import error_codes
+from relay.reports.delays import READ_LIMIT, blocker
 from relay.reports.overview import Configured, Overview, ReportStore, read_overview
 from relay.reports.times import instant
 from relay.reports.wait_reasons import WaitContext, WaitReason, message_wait_reasons
@@ -59,13 +60,13 @@ class MessageReport:
                 return "It was delivered: ION took custody."
             case "parked":
                 return (
-                    f"It is parked: {record.reason}. Fix the cause, then: relay messages retry "
+                    f"It is parked: {_reason(record)}. Fix the cause, then: relay messages retry "
                     f"{record.message_id}; or drop it: relay messages drop {record.message_id}; "
                     f"see: relay explain {error_codes.PARKED.code}"
                 )
             case "dropped":
                 again = f"To enqueue it again: relay messages retry {record.message_id}"
-                return f"It was dropped: {record.reason}. {again}"
+                return f"It was dropped: {_reason(record)}. {again}"
             case _:
                 assert_never(record.state)
 
@@ -106,6 +107,10 @@ class MessageReport:
         }
 
 
+def _reason(record: Record) -> str:
+    return record.reason or "no reason was given"
+
+
 def _with_detail(what: str, detail: str | None) -> str:
     return f"{what}: {detail}" if detail else what
 
@@ -121,13 +126,7 @@ async def read_messages(
 
 async def _context(record: Record, outbox: ReportStore, overview: Overview) -> WaitContext:
     context = overview.wait_context(record.tenant_id)
-    return replace(context, head=await _head(record, outbox, context.ordering or "key"))
-
-
-async def _head(record: Record, outbox: ReportStore, ordering: Ordering) -> Record | None:
-    if record.state != "pending" or ordering == "none":
-        return None
-    if ordering == "key":
-        return await outbox.lane_head(record)
-    first = await outbox.find(Filter(record.tenant_id, state="pending"), 1)
-    return first[0] if first and first[0].row < record.row else None
+    if record.state != "pending":
+        return context
+    before = await outbox.before(record, context.ordering or "key", context.not_accepted, READ_LIMIT)
+    return replace(context, ahead=blocker(before, context.now))

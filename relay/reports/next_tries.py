@@ -7,7 +7,7 @@ from typing import Any
 
 from relay.core.model import MessageId, TenantId
 from relay.observability import error_codes
-from relay.reports.delays import is_backing_off, read_first_pending
+from relay.reports.delays import held_until, is_backing_off, read_first_pending
 from relay.reports.overview import Configured, Overview, ReportStore, read_overview
 from relay.reports.times import instant
 from relay.reports.wait_reasons import Rule, WaitReason, tenant_wait_reason
@@ -58,7 +58,7 @@ async def read_next_tries(outbox: ReportStore, configured: Configured, now: date
         wait = tenant_wait_reason(tenant, overview.wait_context(tenant))
         found += _of_tenant(tenant, wait, overview)
         if wait is None or wait.rule in ("backing-off", "opening"):  # else no message is tried at all
-            found += await _of_messages(tenant, outbox, now)
+            found += await _of_messages(tenant, outbox, overview)
     return NextTries(now, overview.running, sorted(found, key=_soonest))
 
 
@@ -77,9 +77,12 @@ def _of_tenant(tenant: TenantId, wait: WaitReason | None, overview: Overview) ->
         yield NextTry(state.next_try, tenant, None, "not-accepted", reason, code)
 
 
-async def _of_messages(tenant: TenantId, outbox: ReportStore, now: datetime) -> Sequence[NextTry]:
+async def _of_messages(tenant: TenantId, outbox: ReportStore, overview: Overview) -> Sequence[NextTry]:
+    context, now = overview.wait_context(tenant), overview.at
+    records = await read_first_pending(outbox, tenant)
+    held = held_until(records, context.ordering or "key", context.not_accepted, now)
     return [
-        NextTry(record.not_before, tenant, record.message_id, "back-off", record.reason or "")
-        for record in await read_first_pending(outbox, tenant)
+        NextTry(until, tenant, record.message_id, "back-off", record.reason or "")
+        for record, until in held
         if is_backing_off(record, now)
     ]

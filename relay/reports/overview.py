@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from relay.core.admin import Admin, Count, RelayBeat
 from relay.core.model import Ordering, TenantId, TenantState
-from relay.core.ports import Control, Notification
+from relay.core.ports import Control, Notification, StoreIncident
 from relay.observability import error_codes
 from relay.reports.times import instant
 from relay.reports.wait_reasons import WaitContext, state_code, state_reason
@@ -25,6 +25,9 @@ class ReportStore(Admin, Protocol):
 
     async def notification(self) -> Notification:
         """As in `ports.Outbox`."""
+
+    async def incidents(self) -> Sequence[StoreIncident]:
+        """As in `ports.Housekeeping`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,9 @@ class Overview:
     states: Mapping[TenantId, TenantState]
     controls: Mapping[TenantId, Control]
     relays: Sequence[RelayBeat]
+    log_bytes: int | None = None
+    """Of an outbox that is a file."""
+    incidents: Sequence[StoreIncident] = ()
 
     @property
     def running(self) -> bool:
@@ -168,6 +174,8 @@ class Overview:
         return {
             "tenants": {tenant.tenant_id: tenant.as_json() for tenant in self.tenants},
             "relays": [relay_json(beat) for beat in self.relays],
+            "outbox": {"write_ahead_log_bytes": self.log_bytes},
+            "warnings": [_warning_json(incident) for incident in self.incidents],
         }
 
 
@@ -182,6 +190,16 @@ def _urgency(tenant: TenantStatus) -> tuple[int, float, TenantId]:
     return rank, -(count.oldest_due_seconds or 0.0), tenant.tenant_id
 
 
+def _warning_json(incident: StoreIncident) -> dict[str, Any]:
+    """What is wrong with the outbox itself."""
+    code = error_codes.of_kind(incident.kind)
+    return {"code": code, "text": incident.detail, "hint": incident.hint}
+
+
+_OWN_DETAILS = frozenset({"relay", "alive", "boot_id"})
+"""Names that a detail must not replace, and details that relays write for each other."""
+
+
 def relay_json(beat: RelayBeat) -> dict[str, Any]:
     """One relay process: what the outbox knows, and the details that the relay reports."""
     return {
@@ -189,7 +207,7 @@ def relay_json(beat: RelayBeat) -> dict[str, Any]:
         "alive": beat.alive,
         "started_at": instant(beat.started_at),
         "beat_at": instant(beat.beat_at),
-        **{key: value for key, value in beat.details.items() if key not in ("relay", "alive")},
+        **{key: value for key, value in beat.details.items() if key not in _OWN_DETAILS},
     }
 
 
@@ -202,4 +220,6 @@ async def read_overview(outbox: ReportStore, configured: Configured, now: dateti
         await outbox.states(),
         (await outbox.notification()).controls,
         await outbox.relays(),
+        await outbox.log_bytes(),
+        await outbox.incidents(),
     )

@@ -12,6 +12,7 @@ from typing import Any, Literal, assert_never
 from relay.core.admin import Record
 from relay.core.model import BACK_OFF, DocumentName, Ordering, TenantId, TenantState
 from relay.observability import error_codes
+from relay.reports.delays import is_backing_off
 from relay.reports.times import instant, time_since, time_until
 
 Rule = Literal[
@@ -25,7 +26,7 @@ class WaitContext:
     """What is known about a tenant, and about the lane of one of its messages.
 
     `ordering` None: the tenant is not configured here. `paused`: the reason, if an operator paused it.
-    `running`: whether a relay is running. `head`: the message that comes first in the lane.
+    `running`: whether a relay is running. `ahead`: the message before it in its lane that it waits for.
     """
 
     now: datetime
@@ -33,7 +34,7 @@ class WaitContext:
     state: TenantState | None
     paused: str | None
     running: bool
-    head: Record | None = None
+    ahead: Record | None = None
 
     @property
     def not_accepted(self) -> Collection[DocumentName]:
@@ -167,17 +168,23 @@ def not_accepted(document: DocumentName, state: TenantState | None) -> WaitReaso
 def _own_reasons(record: Record, context: WaitContext) -> Iterator[WaitReason]:
     if record.document_name in context.not_accepted:
         yield not_accepted(record.document_name, context.state)
-    if record.not_before is not None and record.not_before > context.now:
-        attempts = f" after {record.attempts} attempts" if record.attempts else ""
+    if is_backing_off(record, context.now):
         since = record.history[-1][0] if record.history else None
-        text = f"its own back-off{attempts}, the last: {record.reason}"
-        yield WaitReason("back-off", text, since, record.not_before)
-    head = context.head
-    if head is not None and context.ordering != "none":
+        yield WaitReason("back-off", _own_time(record), since, record.not_before)
+    ahead = context.ahead
+    if ahead is not None:
         lane = "" if context.ordering == "tenant" else _lane(record)
-        cause = f" ({head.reason})" if head.reason else ""
-        text = f"message {head.message_id} is before it in its lane{lane}{cause}"
-        yield WaitReason("lane", text, record.queued_at, head.not_before)
+        next_try = ahead.not_before if is_backing_off(ahead, context.now) else None
+        cause = f" ({ahead.reason or _own_time(ahead)})" if ahead.reason or next_try else ""
+        text = f"message {ahead.message_id} is before it in its lane{lane}{cause}"
+        yield WaitReason("lane", text, record.queued_at, next_try)
+
+
+def _own_time(record: Record) -> str:
+    if not record.attempts and record.reason is None:
+        return "its own time: it was enqueued to be sent later"
+    attempts = f" after {record.attempts} attempts" if record.attempts else ""
+    return f"its own back-off{attempts}, the last: {record.reason}"
 
 
 def _lane(record: Record) -> str:

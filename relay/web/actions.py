@@ -13,10 +13,10 @@ from typing import Any, cast, get_args
 
 from aiohttp import web
 
-from relay.core.admin import Action, AuditEntry, BulkAction, Filter, Moment
+from relay.core.admin import FIRST, Action, AuditEntry, BulkAction, Filter, Moment
 from relay.core.model import AuditId, RowId, TenantId
 from relay.core.ports import Store, StoreError
-from relay.web.pages import Library, Pages, page, read_filter, write_filter
+from relay.web.pages import Library, Pages, audit_id, page, read_filter, write_filter
 
 MAX_SHOWN_BYTES = 256 * 1024
 """The number of bytes of a document that are shown."""
@@ -79,24 +79,24 @@ class Actions:
         reason = str(form.get("reason_given", "")).strip()[:500]
         action = _action(form.get("what"))
         order = BulkAction(action, wanted, _who(request), reason or f"{action} on the page")
-        audit_id = await (await self._store()).begin(order)
-        self._run(audit_id)
-        if audit_id in self._running:  # a small one has ended before its page is shown
-            await asyncio.wait({self._running[audit_id]}, timeout=_SMALL_SECONDS)
+        entry = await (await self._store()).begin(order)
+        self._run(entry)
+        if entry in self._running:  # a small one has ended before its page is shown
+            await asyncio.wait({self._running[entry]}, timeout=_SMALL_SECONDS)
         self._overviews.invalidate()
-        raise web.HTTPSeeOther(f"/audit/{audit_id}")
+        raise web.HTTPSeeOther(f"/audit/{entry}")
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Cancel a running bulk action; messages already changed stay changed."""
-        audit_id = AuditId(int(request.match_info["id"]))
-        await (await self._store()).cancel(audit_id, _who(request))
-        raise web.HTTPSeeOther(f"/audit/{audit_id}")
+        entry = audit_id(request)
+        await (await self._store()).cancel(entry, _who(request))
+        raise web.HTTPSeeOther(f"/audit/{entry}")
 
     async def advance(self, request: web.Request) -> web.Response:
         """Continue a bulk action whose process ended."""
-        audit_id = AuditId(int(request.match_info["id"]))
-        self._run(audit_id)
-        raise web.HTTPSeeOther(f"/audit/{audit_id}")
+        entry = audit_id(request)
+        self._run(entry)
+        raise web.HTTPSeeOther(f"/audit/{entry}")
 
     async def show_payload(self, request: web.Request) -> web.Response:
         """The first bytes of a document; showing it is recorded in the audit."""
@@ -109,19 +109,19 @@ class Actions:
 
     # --- in the background --------------------------------------------------------------------------
 
-    def _run(self, audit_id: AuditId) -> None:
-        if audit_id not in self._running:
-            task = self._running[audit_id] = asyncio.create_task(self._run_to_end(audit_id))
-            task.add_done_callback(lambda _: self._running.pop(audit_id, None))
+    def _run(self, entry: AuditId) -> None:
+        if entry not in self._running:
+            task = self._running[entry] = asyncio.create_task(self._run_to_end(entry))
+            task.add_done_callback(lambda _: self._running.pop(entry, None))
 
-    async def _run_to_end(self, audit_id: AuditId) -> None:
+    async def _run_to_end(self, entry: AuditId) -> None:
         store: Store = await self._store()
         while True:
             try:
-                entry: AuditEntry = await store.advance(audit_id)
+                reached: AuditEntry = await store.advance(entry)
             except StoreError:  # it stays `running` in the audit; the page offers to continue
                 return
-            if entry.outcome != "running":
+            if reached.outcome != "running":
                 return
             await asyncio.sleep(_PAUSE_SECONDS)
 
@@ -143,7 +143,7 @@ def _moment(text: str) -> Moment:
         upto, at = int(given["upto"]), datetime.fromisoformat(given["at"])
     except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
         raise web.HTTPBadRequest(text=_UNREADABLE) from None
-    if not 0 <= upto <= _LARGEST_ROW or at.tzinfo is None:
+    if not FIRST <= upto <= _LARGEST_ROW or at.tzinfo is None:
         raise web.HTTPBadRequest(text=_UNREADABLE)
     return Moment(RowId(upto), at)
 

@@ -17,6 +17,7 @@ from relay.ion.oauth import Secret
 from relay.observability import logs
 from relay.observability.incidents import Incidents
 from relay.observability.metrics import Meters
+from relay.observability.regular_file import read_regular_text
 from relay.outbox import open_outbox
 from relay.web import health, inbound, metrics_endpoint, routes
 from relay.web.access_control import Access, AccessTokens, add_headers
@@ -49,7 +50,7 @@ def web_thread(
     settings = now()
     ports: list[Port] = []
     if settings.web.listen != _OFF:
-        access = Access(_tokens(settings.web), local=problems.is_loopback(settings.web.listen))
+        access = Access(access_tokens(settings.web), local=problems.is_loopback(settings.web.listen))
         ports.append(
             Port("RELAY_WEB__LISTEN", settings.web.listen, _application(access, sources, meters, owned))
         )
@@ -100,12 +101,13 @@ def _opener(settings: Settings) -> Callable[[], Awaitable[Store]]:
     at = settings.outbox
 
     async def open_store() -> Store:
-        return await open_outbox(at.location, notify=False)
+        return await open_outbox(at.location, create=False, notify=False)
 
     return open_store
 
 
-def _tokens(settings: WebSettings) -> AccessTokens:
+def access_tokens(settings: WebSettings) -> AccessTokens:
+    """Those of the files that the settings name. Raises SettingsError."""
     return AccessTokens(
         _token(settings.token_file, "TOKEN_FILE"), _token(settings.read_token_file, "READ_TOKEN_FILE")
     )
@@ -116,7 +118,7 @@ def _token(file: Path | None, name: str) -> Secret | None:
         return None
     setting = f"RELAY_WEB__{name}"
     try:
-        text = file.read_text(encoding="utf-8").strip()
+        text = read_regular_text(file).strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         what = f"{file} cannot be read: {reason}"

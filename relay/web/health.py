@@ -26,8 +26,13 @@ from relay.web.store_access import StoreAccess
 WRITE_SECONDS = 2.0
 """The time within which a write to the outbox must be able to begin."""
 
+_NO_WRITE = f"no write to the outbox could begin within {WRITE_SECONDS:g} s"
+
 _FRESH_SECONDS = 1.0
 """The outbox is probed at most once in this time, however often health is."""
+
+_PROBE_SECONDS = 5.0
+"""A probe that hangs goes on for so long: to end it may cost a connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +68,19 @@ class Health:
         return self.stalled() or self._sources.hindrance() or await self._unwritable()
 
     async def _unwritable(self) -> str | None:
-        """One probe serves all requests within a second."""
+        """One probe serves all requests within a second; while it hangs, they are answered at once."""
         now = asyncio.get_running_loop().time()
         if self._probe is None or (self._probe.done() and now - self._probed_at >= _FRESH_SECONDS):
             self._probe, self._probed_at = asyncio.create_task(self._try_to_write()), now
-        return await asyncio.shield(self._probe)
+        done, _ = await asyncio.wait({self._probe}, timeout=max(self._probed_at + WRITE_SECONDS - now, 0.0))
+        return self._probe.result() if done else _NO_WRITE
 
     async def _try_to_write(self) -> str | None:
         try:
-            async with asyncio.timeout(WRITE_SECONDS):
+            async with asyncio.timeout(_PROBE_SECONDS):
                 await (await self._access.store()).may_write()
         except TimeoutError:
-            return f"no write to the outbox could begin within {WRITE_SECONDS:g} s"
+            return _NO_WRITE
         except StoreError as error:
             return str(error)
         return None

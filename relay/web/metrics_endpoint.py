@@ -82,6 +82,10 @@ class OutboxGauges:
         self._meters.mode.replace({(self._owned.mode(),): 1})
         self._meters.relays.replace({(): sum(relay.alive for relay in seen.relays)})
         self._meters.bytes.replace({(): await store.size()})
+        log = await store.log_bytes()
+        self._meters.log_bytes.replace({} if log is None else {(): log})
+        queue = await store.notification_queue()
+        self._meters.notification_queue.replace({} if queue is None else {(): queue})
         self._meters.seen.replace({(): round(seen.at.timestamp(), 3)})
 
     def _count(self, counts: Mapping[TenantId, Count]) -> None:

@@ -4,6 +4,7 @@ They show the reports that the command line shows too (`relay/reports`), and cha
 without JavaScript.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import web
 
-from relay.core.admin import Filter, MessageState
+from relay.core.admin import FIRST, Filter, MessageState
 from relay.core.model import AuditId, DocumentName, MessageId, RowId, TenantId
 from relay.core.ports import StoreError
 from relay.reports import message as message_report
@@ -29,7 +30,7 @@ from relay.web.store_access import StoreAccess
 TENANTS_SHOWN = 100
 MESSAGES_SHOWN = 100
 AUDIT_SHOWN = 200
-_MAX_ROW_DIGITS = 18
+_ROW = re.compile(r"-?[0-9]{1,19}")
 
 _STATES: tuple[MessageState, ...] = get_args(MessageState)
 
@@ -104,7 +105,7 @@ class Pages:
         wanted = read_filter(request.query)
         if not request.query:
             wanted = replace(wanted, state="parked")
-        after = _row(request.query.get("after", "0"))
+        after = _row(request.query["after"]) if "after" in request.query else FIRST
         found = await (await self._library.access.store()).find(wanted, MESSAGES_SHOWN + 1, after)
         return page(
             request,
@@ -112,7 +113,7 @@ class Pages:
             wanted=wanted,
             states=_STATES,
             found=found[:MESSAGES_SHOWN],
-            after=after,
+            is_first=after == FIRST,
             is_more=len(found) > MESSAGES_SHOWN,
             query=write_filter(wanted),
         )
@@ -138,7 +139,7 @@ class Pages:
 
     async def entry(self, request: web.Request) -> web.Response:
         """One entry of the audit, with its progress."""
-        entry = await (await self._library.access.store()).entry(AuditId(int(request.match_info["id"])))
+        entry = await (await self._library.access.store()).entry(audit_id(request))
         if entry is None:
             raise web.HTTPNotFound(text="no such entry in the audit")
         return page(request, "entry.html", entry=entry)
@@ -170,9 +171,21 @@ def read_filter(given: Mapping[str, Any]) -> Filter:
 
 def _row(text: str) -> RowId:
     """A row number from a query string."""
-    if not text.isascii() or not text.isdigit() or len(text) > _MAX_ROW_DIGITS:
+    if not _ROW.fullmatch(text) or not _is_id(int(text)):
         raise web.HTTPBadRequest(text="after: use a row's number")
     return RowId(int(text))
+
+
+def audit_id(request: web.Request) -> AuditId:
+    """The entry of the audit that the path names."""
+    number = int(request.match_info["id"])
+    if not _is_id(number):
+        raise web.HTTPNotFound(text="no such entry in the audit")
+    return AuditId(number)
+
+
+def _is_id(number: int) -> bool:
+    return FIRST <= number < -FIRST
 
 
 def write_filter(wanted: Filter) -> dict[str, str]:

@@ -25,14 +25,14 @@ def routes(app: web.Application, library: Library, access: Access) -> None:
         ("GET", "/messages"): pages.messages,
         ("GET", "/message"): pages.message,
         ("GET", "/audit"): pages.audit,
-        ("GET", "/audit/{id:[0-9]{1,18}}"): pages.entry,
+        ("GET", "/audit/{id:-?[0-9]{1,19}}"): pages.entry,
         ("GET", "/events"): live.events,
         ("POST", "/tenants/{tenant:[A-Za-z0-9_]+}/{what:pause|resume|ask}"): actions.on_tenant,
         ("POST", "/messages/preview"): actions.preview,
         ("POST", "/messages/decide"): actions.decide,
         ("POST", "/message/document"): actions.show_payload,
-        ("POST", "/audit/{id:[0-9]{1,18}}/cancel"): actions.cancel,
-        ("POST", "/audit/{id:[0-9]{1,18}}/go-on"): actions.advance,
+        ("POST", "/audit/{id:-?[0-9]{1,19}}/cancel"): actions.cancel,
+        ("POST", "/audit/{id:-?[0-9]{1,19}}/go-on"): actions.advance,
     }
     for (method, path), handler in guarded.items():
         app.router.add_route(method, path, with_error_page(access.guarded(handler)))

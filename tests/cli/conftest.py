@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from relay.outbox import open_outbox
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
+NAMING = ("outbox: ", "relay: creating a NEW outbox: ")
 CANARY = "canary-7f3a9"
 
 TENANTS = {
@@ -35,11 +36,12 @@ TENANTS = {
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A command's exit code and output."""
+    """A command's exit code and output; `named`: the lines of stderr that name the outbox, which `err` omits."""
 
     code: int
     out: str
     err: str
+    named: str = field(default="", compare=False)
 
     @property
     def json(self) -> Any:
@@ -83,18 +85,20 @@ class Operator:
         assert "Traceback" not in err
         code = ended.value.code
         assert isinstance(code, int)
-        return Ran(code, out, err)
+        lines = err.splitlines(keepends=True)
+        named = [line for line in lines if line.startswith(NAMING)]
+        return Ran(code, out, "".join(line for line in lines if line not in named), "".join(named))
 
     def start(self, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
         """Run a command as a process of its own."""
+        given: dict[str, Any] = {"capture_output": True, "stdin": subprocess.DEVNULL, "cwd": self.folder}
         return subprocess.run(
             [sys.executable, "-m", "relay", *arguments],
             env=self.environment,
-            cwd=self.folder,
-            text=True,
             check=False,
             timeout=60,
-            **({"capture_output": True, "stdin": subprocess.DEVNULL} | options),
+            text=True,
+            **(given | options),
         )
 
     def at_outbox(self, work: Callable[[Store], Awaitable[T]]) -> T:
@@ -120,6 +124,7 @@ class Operator:
                 document,
                 "--message-id",
                 given,
+                "--create",
                 "-",
                 given=b"<x/>",
             )

@@ -18,6 +18,7 @@ from relay.core.model import AuditId, Delivered, DocumentName, Draft, MessageId,
 from relay.core.ports import Store
 from relay.outbox import SqliteOutbox
 from relay.outbox.sqlite import bulk
+from tests.support.keys import key_of
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Operator
@@ -117,7 +118,7 @@ def test_a_delivered_message_cannot_be_retried_and_is_counted(operator: "Operato
 
     async def work(store: Store) -> None:
         first, second = await store.find(Filter(), 2)
-        await store.settle([(first.row, Delivered()), (second.row, Parked("x"))])
+        await store.settle([(key_of(first), Delivered()), (key_of(second), Parked("x"))])
 
     operator.at_outbox(work)
     ran = operator.run("messages", "retry", "m1", "m2")

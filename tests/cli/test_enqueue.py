@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 LIKE = ("--tenant", "ACME", "--document", "Sync.SalesOrder")
 
 
+@pytest.fixture(autouse=True)
+def outbox(operator: "Operator") -> None:
+    """An empty one."""
+    assert operator.run("outbox", "upgrade").code == 0
+
+
 def payload_of(operator: "Operator", message_id: str) -> bytes:
     """What a worker would read."""
     from relay.core.model import DocumentName, TenantId
@@ -75,7 +81,10 @@ def test_every_field_of_a_message_is_stored(operator: "Operator") -> None:
 
 def test_json_output_has_tenant_document_and_id(operator: "Operator") -> None:
     ran = operator.run("enqueue", *LIKE, "--message-id", "m1", "--json", "-", given=b"x")
-    assert ran.json == [{"tenant_id": "ACME", "document_name": "Sync.SalesOrder", "message_id": "m1"}]
+    place = str(operator.folder / "relay.db")
+    assert ran.json == [
+        {"tenant_id": "ACME", "document_name": "Sync.SalesOrder", "message_id": "m1", "outbox": place}
+    ]
 
 
 def test_an_identical_message_is_stored_once(operator: "Operator") -> None:

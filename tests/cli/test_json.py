@@ -13,6 +13,8 @@ from typer.core import TyperGroup
 
 from relay.cli import command_line
 from relay.core.model import DocumentName, Parked, Released, RowId, TenantId, TenantState
+from relay.outbox.sqlite.sole_relay import BOOT_ID, boot_id
+from tests.support.keys import settle_rows
 
 if TYPE_CHECKING:
     from relay.core.ports import Store
@@ -32,6 +34,8 @@ COMMANDS = {
     "relay explain": ("explain", "RELAY-108"),
     "relay enqueue": ("enqueue", "--tenant", "ACME", "--document", "D", "--message-id", "m9", "-"),
     "relay outbox copy": ("outbox", "copy", "--force", "sqlite:///relay.db", "sqlite:///copy.db"),
+    "relay outbox backup": ("outbox", "backup", "backup.db"),
+    "relay outbox restore": ("outbox", "restore", "earlier.db"),
 }
 """Arguments of each command; they need what `prepare` enqueues."""
 
@@ -42,15 +46,15 @@ def prepare(operator: "Operator") -> None:
     async def work(outbox: "Store") -> None:
         now = datetime.now(UTC)
         upset, bad = Released("HTTP 500: upset", counted=True, wait=60), Parked("HTTP 400: bad")
-        await outbox.settle([(RowId(1), upset), (RowId(4), bad)])
-        details = {"host": "host", "pid": "1", "version": "0", "mode": "poll"}
+        await settle_rows(outbox, [(RowId(1), upset), (RowId(4), bad)])
+        details = {"host": "host", "pid": "1", "version": "0", "mode": "poll", BOOT_ID: boot_id()}
         await outbox.beat("host-1", details)
         documents, soon = (DocumentName("Sync.Shipment"),), now + timedelta(minutes=5)
         await outbox.report([TenantState(TenantId("ACME"), "sending", "", now, soon, documents=documents)])
 
     operator.run(
         *("enqueue", "--tenant", "ACME", "--document", "Sync.SalesOrder", "--message-id", "m1"),
-        *("--key", "SO-1", "--parameter", "variationId=1", "-"),
+        *("--key", "SO-1", "--parameter", "variationId=1", "--create", "-"),
         given=b"<x/>",
     )
     operator.enqueue("m2", document="Sync.Shipment")
@@ -58,6 +62,7 @@ def prepare(operator: "Operator") -> None:
     operator.run("tenants", "pause", "GLOBEX", "--reason", "change night")
     operator.at_outbox(work)
     operator.set({"RELAY_LOG__LEVL": "info"})
+    operator.run("outbox", "backup", "earlier.db")
 
 
 def section(command: str) -> str:

@@ -180,7 +180,7 @@ def test_a_message_enqueued_after_the_preview_is_not_changed(
 
     operator.set({"RELAY_TENANTS__ACME__MAX_MESSAGE_BYTES": "1000000"})
     monkeypatch.setattr("relay.cli.bulk.is_interactive", lambda: True)
-    monkeypatch.setattr("typer.confirm", confirm)
+    monkeypatch.setattr("relay.cli.output.confirm", confirm)
     assert operator.run("messages", "park", "--tenant", "ACME").out == "1 message parked\n"
     assert states(operator) == {"m1": "parked", "m2": "pending"}
 

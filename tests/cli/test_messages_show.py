@@ -13,6 +13,7 @@ from relay.core.model import (
     TenantId,
     TenantState,
 )
+from tests.support.keys import settle_rows
 
 if TYPE_CHECKING:
     from relay.core.ports import Store
@@ -24,7 +25,7 @@ AN_HOUR_AGO = datetime(2026, 1, 2, 11, 0, tzinfo=UTC)
 def settle(operator: "Operator", *settlements: Any) -> None:
     async def work(outbox: "Store") -> None:
         for settlement in settlements:
-            await outbox.settle([(RowId(1), settlement)])
+            await settle_rows(outbox, [(RowId(1), settlement)])
 
     operator.at_outbox(work)
 

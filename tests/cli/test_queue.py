@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from relay.core.model import DocumentName, Released, RowId, StateName, TenantId, TenantState
+from tests.support.keys import settle_rows
 
 if TYPE_CHECKING:
     from relay.core.ports import Store
@@ -37,7 +38,7 @@ def count_attempt(operator: "Operator", row: int = 1) -> None:
     """The message's attempt is counted, and it backs off."""
 
     async def work(outbox: "Store") -> None:
-        await outbox.settle([(RowId(row), Released("HTTP 500: upset", counted=True, wait=60))])
+        await settle_rows(outbox, [(RowId(row), Released("HTTP 500: upset", counted=True, wait=60))])
 
     operator.at_outbox(work)
 

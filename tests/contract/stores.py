@@ -6,6 +6,7 @@ A further store is one more class here; the suites `test_outbox.py` and `test_ad
 
 import asyncio
 import contextlib
+import itertools
 import json
 import sqlite3
 import time
@@ -19,6 +20,7 @@ from relay.core.admin import Admin, BulkAction, Filter
 from relay.core.model import AuditId, Draft, RowId, TenantId
 from relay.core.ports import Store
 from relay.outbox import open_outbox
+from relay.outbox.values import SKIPPED
 from tests.support.memory import MemoryOutbox
 from tests.support.postgres import connected
 
@@ -40,8 +42,8 @@ class StoreCase(Protocol):
         """An application's INSERT. `row`: its id was given out earlier, and it commits only now."""
         ...
 
-    async def age_heartbeat(self, relay: str) -> None:
-        """As if the relay had not beaten for an hour."""
+    async def age_heartbeat(self, relay: str, hours: int = 1) -> None:
+        """As if the relay's last beat were so old; below 0: the clock went back since."""
         ...
 
     async def age_message(self, row: RowId, seconds: float) -> None:
@@ -50,6 +52,22 @@ class StoreCase(Protocol):
 
     async def age_audit(self, audit_id: AuditId, seconds: float) -> None:
         """As if it had begun, and been gone on with, so much earlier."""
+        ...
+
+    async def replace(self, row: RowId, draft: Draft) -> None:
+        """As after a restore: the row holds another message."""
+        ...
+
+    async def set_attempts(self, row: RowId, attempts: int) -> None:
+        """As if it had failed so often."""
+        ...
+
+    async def refuse(self, *rows: RowId, raising: bool = True) -> None:
+        """Triggers of an application: these rows may not change or go. Not `raising`: silently so."""
+        ...
+
+    async def allow(self) -> None:
+        """The application drops its triggers."""
         ...
 
     async def close(self) -> None:
@@ -88,11 +106,11 @@ class SqliteCase:
     async def insert(self, draft: Draft, *, row: int | None = None) -> RowId:
         return insert_plainly(self.path, draft, row=row)
 
-    async def age_heartbeat(self, relay: str) -> None:
+    async def age_heartbeat(self, relay: str, hours: int = 1) -> None:
         with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
             connection.execute(
-                "UPDATE relay_relays SET beat_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-1 hour') WHERE relay = ?",
-                (relay,),
+                "UPDATE relay_relays SET beat_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?) WHERE relay = ?",
+                (f"{-hours:+} hours", relay),
             )
 
     async def age_message(self, row: RowId, seconds: float) -> None:
@@ -108,6 +126,30 @@ class SqliteCase:
         with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
             connection.execute(f"UPDATE {table} SET {', '.join(changes)} WHERE id = ?", (row,))
 
+    async def replace(self, row: RowId, draft: Draft) -> None:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute("DELETE FROM relay_outbox WHERE id = ?", (row,))
+        insert_plainly(self.path, draft, row=row)
+
+    async def set_attempts(self, row: RowId, attempts: int) -> None:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute("UPDATE relay_outbox SET attempts = ? WHERE id = ?", (attempts, row))
+
+    async def refuse(self, *rows: RowId, raising: bool = True) -> None:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
+            for row, event in itertools.product(rows, ("UPDATE", "DELETE")):
+                what = "RAISE(ABORT, 'not this row')" if raising else "RAISE(IGNORE)"
+                connection.execute(
+                    f"CREATE TRIGGER application_{event}_{row} BEFORE {event} ON relay_outbox "
+                    f"WHEN OLD.id = {row} BEGIN SELECT {what}; END"
+                )
+
+    async def allow(self) -> None:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
+            names = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'application%'"
+            for (name,) in connection.execute(names).fetchall():
+                connection.execute(f"DROP TRIGGER {name}")
+
     async def close(self) -> None:
         for store in self._open:
             await store.close()
@@ -119,15 +161,32 @@ class MemoryCase:
     def __init__(self) -> None:
         self._first = MemoryOutbox(time.time)
         self._shelf = self._first.shelf
+        self._open: list[MemoryOutbox] = []
 
     async def open(self, *, purging: bool = False) -> Store:
-        return MemoryOutbox(time.time, self._shelf, purging=purging)
+        self._open.append(MemoryOutbox(time.time, self._shelf, purging=purging))
+        return self._open[-1]
+
+    async def replace(self, row: RowId, draft: Draft) -> None:
+        del self._shelf.rows[row]
+        self._first.insert(draft, row=row)
+
+    async def set_attempts(self, row: RowId, attempts: int) -> None:
+        self._shelf.rows[row].attempts = attempts
+
+    async def refuse(self, *rows: RowId, raising: bool = True) -> None:
+        for store in self._open:
+            store.refuses = dict.fromkeys(rows, "not this row" if raising else SKIPPED)
+
+    async def allow(self) -> None:
+        for store in self._open:
+            store.refuses = {}
 
     async def insert(self, draft: Draft, *, row: int | None = None) -> RowId:
         return self._first.insert(draft, row=row)
 
-    async def age_heartbeat(self, relay: str) -> None:
-        self._shelf.beats[relay].beat_at -= 3600
+    async def age_heartbeat(self, relay: str, hours: int = 1) -> None:
+        self._shelf.beats[relay].beat_at -= 3600 * hours
 
     async def age_message(self, row: RowId, seconds: float) -> None:
         found = self._shelf.rows[row]
@@ -189,10 +248,12 @@ class PostgresCase:
                 )
             )
 
-    async def age_heartbeat(self, relay: str) -> None:
+    async def age_heartbeat(self, relay: str, hours: int = 1) -> None:
         async with connected(self.url) as connection:
             await connection.execute(
-                "UPDATE relay_relays SET beat_at = now() - interval '1 hour' WHERE relay = $1", relay
+                "UPDATE relay_relays SET beat_at = now() - make_interval(hours => $2) WHERE relay = $1",
+                relay,
+                hours,
             )
 
     async def age_message(self, row: RowId, seconds: float) -> None:
@@ -206,7 +267,34 @@ class PostgresCase:
         async with connected(self.url) as connection:
             await connection.execute(f"UPDATE {table} SET {', '.join(changes)} WHERE id = $1", row)
 
+    async def replace(self, row: RowId, draft: Draft) -> None:
+        async with connected(self.url) as connection:
+            await connection.execute("DELETE FROM relay_outbox WHERE id = $1", row)
+        await self.insert(draft, row=row)
+
+    async def set_attempts(self, row: RowId, attempts: int) -> None:
+        async with connected(self.url) as connection:
+            await connection.execute("UPDATE relay_outbox SET attempts = $2 WHERE id = $1", row, attempts)
+
+    async def refuse(self, *rows: RowId, raising: bool = True) -> None:
+        what = "RAISE 'not this row'" if raising else "RETURN NULL"
+        listed = ", ".join(map(str, rows))
+        async with connected(self.url) as connection:
+            await connection.execute(
+                "CREATE OR REPLACE FUNCTION application() RETURNS trigger LANGUAGE plpgsql AS "
+                f"$$ BEGIN {what}; END $$"
+            )
+            await connection.execute(
+                "CREATE TRIGGER application BEFORE UPDATE OR DELETE ON relay_outbox FOR EACH ROW "
+                f"WHEN (OLD.id IN ({listed})) EXECUTE FUNCTION application()"
+            )
+
+    async def allow(self) -> None:
+        async with connected(self.url) as connection:
+            await connection.execute("DROP FUNCTION IF EXISTS application CASCADE")
+
     async def close(self) -> None:
+        await self.allow()
         for store in self._open:
             await store.close()
 

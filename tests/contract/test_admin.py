@@ -12,6 +12,7 @@ from relay.core.model import (
     Draft,
     Message,
     MessageId,
+    Ordering,
     OrderingKey,
     Parked,
     Released,
@@ -19,6 +20,7 @@ from relay.core.model import (
 )
 from relay.core.ports import Control, Store
 from tests.contract.stores import ACME, GLOBEX, ROOM, drop, park, retry, until
+from tests.support.keys import key_of, settle_rows
 
 ORDER = DocumentName("Sync.SalesOrder")
 SHIPMENT = DocumentName("Sync.Shipment")
@@ -61,7 +63,7 @@ async def mixed(store: Store) -> Store:
     await store.add([draft(name) for name in ("delivered", "parked", "dropped")])
     await store.add([draft("pending", SHIPMENT, key=K1), draft("theirs", tenant=GLOBEX)])
     rows = await due(store)
-    await store.settle([(rows["delivered"].row, Delivered()), (rows["parked"].row, Parked("HTTP 400"))])
+    await store.settle([(rows["delivered"].key, Delivered()), (rows["parked"].key, Parked("HTTP 400"))])
     await drop(store, Filter(ids=(MessageId("dropped"),)), "not wanted")
     return store
 
@@ -90,8 +92,8 @@ async def test_nothing_is_counted_in_an_empty_outbox(store: Store) -> None:
 
 async def test_the_oldest_due_is_none_where_nothing_is_due(store: Store) -> None:
     await store.add([draft("a"), draft("b", tenant=GLOBEX)])
-    await store.settle([((await due(store))["a"].row, Released("x", wait=3600.0))])
-    await store.settle([((await due(store, GLOBEX))["b"].row, Delivered())])
+    await store.settle([((await due(store))["a"].key, Released("x", wait=3600.0))])
+    await store.settle([((await due(store, GLOBEX))["b"].key, Delivered())])
     counts = await store.counts()
     assert (counts[ACME].pending, counts[ACME].oldest_due_seconds) == (1, None)
     assert counts[GLOBEX] == Count(delivered=1)
@@ -103,7 +105,7 @@ async def test_the_oldest_due_grows_and_is_the_oldest_over_lanes_and_documents(s
     await until(store.counts, lambda counts: (counts[ACME].oldest_due_seconds or 0) > 0.02)
     await store.add([draft("b"), draft("c", key=K2)])
     assert ((await store.counts())[ACME].oldest_due_seconds or 0) > 0.02
-    await store.settle([(first.row, Released("x", wait=3600.0))])
+    await store.settle([(first.key, Released("x", wait=3600.0))])
     younger = (await store.counts())[ACME].oldest_due_seconds
     assert younger is not None
 
@@ -148,7 +150,7 @@ async def test_a_record_tells_everything_but_the_payload(store: Store) -> None:
     await store.add(
         [Draft(ACME, ORDER, b"12345", MessageId("m"), ordering_key=K1, parameters={"location": "N"})]
     )
-    await store.settle([((await due(store))["m"].row, Released("HTTP 503", True, 60.0))])
+    await store.settle([((await due(store))["m"].key, Released("HTTP 503", True, 60.0))])
     (record,) = await store.find(Filter(), 1)
     assert (record.tenant_id, record.document_name, record.message_id) == (ACME, ORDER, "m")
     assert (record.to_logical_id, record.ordering_key) == ("lid://default", K1)
@@ -164,15 +166,15 @@ async def test_a_record_tells_everything_but_the_payload(store: Store) -> None:
 async def test_show_has_the_history(store: Store) -> None:
     await store.add([draft("m")])
     row = (await due(store))["m"].row
-    await store.settle([(row, Released("HTTP 412"))])
-    await store.settle([(row, Released("HTTP 500", True, 1.0))])
-    await store.settle([(row, Parked("HTTP 400"))])
+    await settle_rows(store, [(row, Released("HTTP 412"))])
+    await settle_rows(store, [(row, Released("HTTP 500", True, 1.0))])
+    await settle_rows(store, [(row, Parked("HTTP 400"))])
     await retry(store, Filter())
     await drop(store, Filter(), "by mistake")
     await retry(store, Filter())
     await park(store, Filter(), "later")
     await retry(store, Filter())
-    await store.settle([(row, Delivered())])
+    await settle_rows(store, [(row, Delivered())])
     (record,) = await store.show(MessageId("m"), None)
     assert [(what, detail) for _, what, detail in record.history] == [
         ("released", "HTTP 412"),
@@ -194,8 +196,10 @@ async def test_show_has_the_history(store: Store) -> None:
 async def test_a_long_list_is_leafed_through(store: Store) -> None:
     await store.add([draft(f"m{number}") for number in range(7)])
     rows = {name: message.row for name, message in (await due(store)).items()}
-    await store.settle([(rows[f"m{number}"], Parked("HTTP 413" if number else "413")) for number in range(4)])
-    await store.settle([(rows["m4"], Delivered())])
+    await settle_rows(
+        store, [(rows[f"m{number}"], Parked("HTTP 413" if number else "413")) for number in range(4)]
+    )
+    await settle_rows(store, [(rows["m4"], Delivered())])
     every = [f"m{number}" for number in range(7)]
     assert await leaves(store, Filter(), 3) == [every[:3], every[3:6], every[6:]]
     assert await leaves(store, Filter(ACME), 7) == [every]
@@ -206,7 +210,7 @@ async def test_a_long_list_is_leafed_through(store: Store) -> None:
 
 async def test_a_plain_delivery_has_no_history(store: Store) -> None:
     await store.add([draft("m")])
-    await store.settle([((await due(store))["m"].row, Delivered())])
+    await store.settle([((await due(store))["m"].key, Delivered())])
     (record,) = await store.show(MessageId("m"), ACME)
     assert (record.state, record.history) == ("delivered", ())
 
@@ -218,21 +222,27 @@ async def test_show_gives_several_where_tenants_use_the_same_id(store: Store) ->
     assert await store.show(MessageId("other"), None) == []
 
 
-async def test_ahead_is_the_head_of_the_lane_over_all_documents(store: Store) -> None:
+async def test_before_a_message_are_those_of_its_lane_over_all_documents(store: Store) -> None:
     await store.add([draft("1", key=K1), draft("2", SHIPMENT, key=K1), draft("3", key=K1)])
     await store.add(
         [draft("-1", SHIPMENT), draft("-2"), draft("other", key=K2), draft("theirs", tenant=GLOBEX)]
     )
     records = {record.message_id: record for record in await store.find(Filter(), 100)}
 
-    async def ahead(name: str) -> str | None:
-        head = await store.lane_head(records[MessageId(name)])
-        return None if head is None else head.message_id
+    async def before(name: str, ordering: Ordering = "key", *skipped: DocumentName, limit: int = 9) -> str:
+        found = await store.before(records[MessageId(name)], ordering, skipped, limit)
+        return " ".join(record.message_id for record in found)
 
-    assert [await ahead(name) for name in ("1", "2", "3")] == [None, "1", "1"]
-    assert [await ahead(name) for name in ("-1", "-2", "other", "theirs")] == [None, "-1", None, None]
-    await store.settle([(records[MessageId("1")].row, Parked("x"))])
-    assert await ahead("3") == "2"
+    assert [await before(name) for name in ("1", "2", "3")] == ["", "1", "1 2"]
+    assert [await before(name) for name in ("-1", "-2", "other", "theirs")] == ["", "-1", "", ""]
+    assert await before("3", "key", SHIPMENT) == "1"
+    assert await before("3", limit=1) == "1"
+    assert [await before(name, "none") for name in ("3", "-2")] == ["", ""]
+    assert await before("other", "tenant") == "1 2 3 -1 -2"
+    assert await before("other", "tenant", SHIPMENT, limit=2) == "1 3"
+    assert await before("theirs", "tenant") == ""
+    await store.settle([(key_of(records[MessageId("1")]), Parked("x"))])
+    assert await before("3") == "2"
 
 
 # --- deciding -------------------------------------------------------------------------------------
@@ -240,7 +250,7 @@ async def test_ahead_is_the_head_of_the_lane_over_all_documents(store: Store) ->
 
 async def test_retry_brings_parked_and_dropped_ones_back_and_ends_delays(mixed: Store) -> None:
     pending = (await due(mixed))["pending"]
-    await mixed.settle([(pending.row, Released("x", True, 3600.0))])
+    await mixed.settle([(pending.key, Released("x", True, 3600.0))])
     assert await retry(mixed, Filter(tenant=ACME)) == 3
     assert await states(mixed) == {
         "delivered": "delivered",
@@ -256,7 +266,7 @@ async def test_retry_brings_parked_and_dropped_ones_back_and_ends_delays(mixed: 
 
 async def test_a_retried_message_returns_to_its_rows_place_queued_now(store: Store) -> None:
     await store.add([draft("a"), draft("b")])
-    await store.settle([((await due(store))["a"].row, Parked("x"))])
+    await store.settle([((await due(store))["a"].key, Parked("x"))])
     await until(lambda: due(store), lambda messages: messages["b"].age > 0.02)
     await retry(store, Filter(state="parked"))
     again = await due(store)

@@ -21,6 +21,7 @@ from relay.core.model import (
 )
 from relay.core.ports import ConflictError, Control, Store, StoreError
 from tests.contract.stores import ACME, GLOBEX, ROOM, StoreCase, drop, park, retry, until
+from tests.support.keys import settle_rows
 
 ORDER = DocumentName("Sync.SalesOrder")
 SHIPMENT = DocumentName("Sync.Shipment")
@@ -46,7 +47,7 @@ async def states(store: Store) -> dict[str, MessageState]:
 
 async def settled(store: Store, **fates: Delivered | Parked | Released) -> None:
     rows = await due(store)
-    await store.settle([(rows[name].row, fate) for name, fate in fates.items()])
+    await store.settle([(rows[name].key, fate) for name, fate in fates.items()])
 
 
 async def to_the_end(store: Store, audit_id: AuditId) -> int:
@@ -394,7 +395,7 @@ async def test_a_payload_goes_with_the_delivery_where_that_is_wanted(store_case:
     rows = {name: message.row for name, message in (await due(store)).items()}
     await settled(store, a=Delivered(), parked=Parked("x"), released=Released("y"))
     assert [await store.payload(row, 100) for row in rows.values()] == [None, b"parked", b"released"]
-    await store.settle([(rows["a"], Delivered()), (rows["parked"], Delivered())])
+    await settle_rows(store, [(rows["a"], Delivered()), (rows["parked"], Delivered())])
     (record,) = await store.show(MessageId("a"), None)
     assert record.size == 1
     assert await store.payload(rows["parked"], 100) is None
@@ -412,7 +413,7 @@ async def test_the_shape_is_how_old_what_waits_is(store_case: StoreCase) -> None
     rows = await due(store)
     for number, age in enumerate(ages):
         await store_case.age_message(rows[f"{number}"].row, age)
-    await store.settle([(rows["done"].row, Delivered())])
+    await store.settle([(rows["done"].key, Delivered())])
     young = (1, 0, 0, 0, 0, 0, 0)
     assert await store.queue_ages(None, 100) == [
         QueueAges(ACME, ORDER, (2, 2, 1, 1, 1, 1, 1)),

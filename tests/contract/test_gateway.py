@@ -12,6 +12,7 @@ from relay.core.replies import Accepted, NoReply, Reply, TokenRefused, TokenUnav
 from relay.ion.client import IonClient
 from relay.ion.credentials import IonApiFile, OAuth1Source
 from relay.ion.oauth import Secret
+from relay.observability import regular_file
 from relay.observability.metrics import Meters
 from relay.sandbox import Sandbox, SandboxTenant
 from tests.contract.ion_clients import (
@@ -324,8 +325,8 @@ async def test_an_unchanged_file_with_a_new_timestamp_costs_no_token(
         (b'{"ti": "ACME', "is not JSON"),
         (b"\xff\xfe\xff", "is not UTF-8 text"),
         (b"{}", 'lacks "ti"'),
-        (b" " * 100_000, "is larger than 65536 bytes"),
-        ("directory", "cannot be read: Is a directory"),
+        (b" " * 100_000, "it is larger than 65536 bytes"),
+        ("directory", "it is a directory, not a regular file"),
     ],
 )
 @pytest.mark.parametrize("call", CALLS)
@@ -374,14 +375,16 @@ async def test_an_unreadable_credential_file_is_read_again_at_every_ping(
     sandbox: Sandbox, source: IonApiFile, client: IonClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the cause leaves no trace on the file (a mount, an ACL), the slow probe must notice the fix."""
-    opened = Path.open
-    monkeypatch.setattr(
-        Path, "open", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
-    )
+    read = regular_file.read_regular
+
+    def refuse(*_: object) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(regular_file, "read_regular", refuse)
     answer = await client.ping()
     assert isinstance(answer, TokenRefused)
     assert "cannot be read: Permission denied" in answer.detail
-    monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr(regular_file, "read_regular", read)
     assert await client.ping() == Reply(200)
 
 

@@ -23,6 +23,7 @@ from relay.core.model import (
 )
 from relay.core.ports import Leases, LeaseStatus, Store
 from tests.contract.stores import ACME, GLOBEX, ROOM, SharedCase, until
+from tests.support.keys import settle_rows
 
 ORDER = DocumentName("Sync.SalesOrder")
 NOBODY = frozenset[TenantId]()
@@ -265,7 +266,7 @@ async def test_a_holder_settles(first: Member, fate: Settlement, outcome: str) -
     await first.acquire([ACME])
     await enqueue(first, ACME)
     (row,) = await first.rows()
-    await first.store.settle([(row, fate)])
+    await settle_rows(first.store, [(row, fate)])
     assert await first.state(row) == outcome
 
 
@@ -278,9 +279,9 @@ async def test_a_relay_that_lost_its_lease_without_noticing_settles_nothing(
     (row,) = await first.rows()
     await shared_case.expire("first")
     await second.acquire([ACME])
-    await first.store.settle([(row, fate)])
+    await settle_rows(first.store, [(row, fate)])
     assert await second.state(row) == "pending 0 None"
-    await second.store.settle([(row, fate)])
+    await settle_rows(second.store, [(row, fate)])
     assert await second.state(row) == outcome
 
 
@@ -294,7 +295,7 @@ async def test_nor_after_the_next_holder_is_gone_as_well(
     await shared_case.expire("first")
     await second.acquire([ACME])
     await second.release([ACME])
-    await first.store.settle([(row, Delivered())])
+    await settle_rows(first.store, [(row, Delivered())])
     assert await first.state(row) == "pending 0 None"
     assert await first.held() == NOBODY
 
@@ -308,7 +309,7 @@ async def test_the_lost_tenants_are_left_out_of_a_group_the_others_are_settled(
     await shared_case.expire("first")
     await second.acquire([ACME])
     await first.renew()
-    await first.store.settle([(lost, Delivered()), (kept, Delivered())])
+    await settle_rows(first.store, [(lost, Delivered()), (kept, Delivered())])
     assert await first.state(lost) == "pending 0 None"
     assert await first.state(kept) == "delivered 0 None"
 
@@ -317,7 +318,7 @@ async def test_what_was_never_acquired_is_not_settled(first: Member, second: Mem
     await first.acquire([GLOBEX])
     await enqueue(first, ACME)
     (row,) = await first.rows()
-    await first.store.settle([(row, Delivered())])
+    await settle_rows(first.store, [(row, Delivered())])
     await second.acquire([ACME])
     assert await second.rows() == [row]
 
@@ -327,7 +328,7 @@ async def test_what_was_given_back_is_not_settled(first: Member) -> None:
     await enqueue(first, ACME)
     (row,) = await first.rows()
     await first.release([ACME])
-    await first.store.settle([(row, Delivered())])
+    await settle_rows(first.store, [(row, Delivered())])
     assert await first.state(row) == "pending 0 None"
 
 
@@ -339,7 +340,7 @@ async def test_a_lease_that_came_back_with_no_holder_between_settles_what_it_del
     (row,) = await first.rows()
     await shared_case.expire("first")
     assert await first.held() == {ACME}
-    await first.store.settle([(row, Delivered())])
+    await settle_rows(first.store, [(row, Delivered())])
     assert await first.state(row) == "delivered 0 None"
 
 
@@ -355,10 +356,10 @@ async def test_what_was_read_before_another_held_the_tenant_is_not_settled_under
     await second.release([ACME])
     await first.renew()
     assert await first.acquire([ACME]) == {ACME}
-    await first.store.settle([(row, Parked("HTTP 400"))])
+    await settle_rows(first.store, [(row, Parked("HTTP 400"))])
     assert await first.state(row) == "pending 0 None"
     assert await first.rows() == [row]
-    await first.store.settle([(row, Parked("HTTP 400"))])
+    await settle_rows(first.store, [(row, Parked("HTTP 400"))])
     assert await first.state(row) == "parked 0 HTTP 400"
 
 
@@ -371,7 +372,7 @@ async def test_acquired_anew_it_settles_again(shared_case: SharedCase, first: Me
     assert await first.acquire([ACME]) == {ACME}
     await enqueue(first, ACME)
     (row,) = await first.rows()
-    await first.store.settle([(row, Delivered())])
+    await settle_rows(first.store, [(row, Delivered())])
     assert await first.state(row) == "delivered 0 None"
 
 
@@ -416,7 +417,7 @@ async def test_settling_while_others_take_over_is_all_or_nothing_by_tenant(
     rows = await first.rows()
     await shared_case.expire("first")
     _, taken = await asyncio.gather(
-        first.store.settle([(row, Delivered()) for row in rows]), second.acquire([ACME])
+        settle_rows(first.store, [(row, Delivered()) for row in rows]), second.acquire([ACME])
     )
     assert taken == {ACME}
     assert len(await second.rows()) in (0, 40)

@@ -15,6 +15,7 @@ from relay.core.model import (
     LogicalId,
     Message,
     MessageId,
+    MessageKey,
     OrderingKey,
     Parked,
     Released,
@@ -23,10 +24,11 @@ from relay.core.model import (
     TenantId,
     TenantState,
 )
-from relay.core.ports import LARGE_PAYLOAD, ConflictError, Store, StoreError
+from relay.core.ports import LARGE_PAYLOAD, ConflictError, NotSettled, Store, StoreError
 from relay.core.replies import Accepted
 from relay.ion.wire import read_accepted
 from tests.contract.stores import ACME, GLOBEX, ROOM, StoreCase, drop, park, until
+from tests.support.keys import settle_rows
 
 ORDER = DocumentName("Sync.SalesOrder")
 SHIPMENT = DocumentName("Sync.Shipment")
@@ -134,7 +136,7 @@ async def test_the_same_id_with_the_same_content_is_stored_once(store: Store) ->
 
 async def test_enqueued_again_after_delivery_it_stays_delivered(store: Store) -> None:
     await store.add([draft(message_id="m")])
-    await store.settle([((await only(store)).row, Delivered())])
+    await store.settle([((await only(store)).key, Delivered())])
     assert await store.add([draft(message_id="m")]) == ["m"]
     assert await due(store) == []
 
@@ -277,7 +279,7 @@ async def test_a_large_payload_stays_unread_and_is_read_by_itself(store: Store) 
 async def test_a_message_that_is_not_pending_any_more_is_not_read(store: Store) -> None:
     await store.add([draft("x"), draft("y")])
     first, second = await due(store)
-    await store.settle([(first.row, Delivered()), (second.row, Parked("refused"))])
+    await store.settle([(first.key, Delivered()), (second.key, Parked("refused"))])
     assert [await store.message(row, ROOM) for row in (first.row, second.row, RowId(999))] == [None] * 3
 
 
@@ -291,7 +293,7 @@ async def test_a_message_whose_delay_runs_is_returned_too(store: Store) -> None:
     """It holds its lane; only the worker knows lanes."""
     await store.add([draft("head"), draft("behind")])
     head, behind = await due(store)
-    await store.settle([(head.row, Released("busy", True, 3600.0))])
+    await store.settle([(head.key, Released("busy", True, 3600.0))])
     again, same = await due(store)
     assert again.row == head.row
     assert 3590 < again.holds_for < 3600.01
@@ -300,7 +302,7 @@ async def test_a_message_whose_delay_runs_is_returned_too(store: Store) -> None:
 
 async def test_a_delay_ends_by_itself(store: Store) -> None:
     await store.add([draft()])
-    await store.settle([((await only(store)).row, Released("busy", wait=0.05))])
+    await store.settle([((await only(store)).key, Released("busy", wait=0.05))])
     assert 0 < (await only(store)).holds_for < 0.06
     await until(lambda: only(store), lambda message: message.holds_for == 0)
 
@@ -311,7 +313,7 @@ async def test_a_row_that_commits_late_under_a_lower_id_is_still_seen(
     """By state, never "id > last seen": rows commit out of order in some databases."""
     await store_case.insert(draft("late neighbour"), row=10)
     first = await only(store)
-    await store.settle([(first.row, Delivered())])
+    await store.settle([(first.key, Delivered())])
     await store_case.insert(draft("late"), row=7)
     assert [message.row for message in await due(store)] == [7]
 
@@ -323,7 +325,7 @@ async def test_documents_are_those_of_pending_messages_accepted_or_not(store: St
     )
     assert await store.documents(ACME) == {ORDER, SHIPMENT}
     (first, *_) = await due(store)
-    await store.settle([(first.row, Delivered())])
+    await store.settle([(first.key, Delivered())])
     assert await store.documents(ACME) == {SHIPMENT}
 
 
@@ -333,7 +335,7 @@ async def test_documents_are_those_of_pending_messages_accepted_or_not(store: St
 async def test_delivered_is_gone_from_due(store: Store) -> None:
     await store.add([draft("a"), draft("b"), draft("c")])
     first, _, third = await due(store)
-    await store.settle([(first.row, Delivered()), (third.row, Delivered())])
+    await store.settle([(first.key, Delivered()), (third.key, Delivered())])
     assert await texts(store) == ["b"]
     assert await state_of(store, first.row) == "delivered"
 
@@ -341,7 +343,7 @@ async def test_delivered_is_gone_from_due(store: Store) -> None:
 async def test_released_keeps_its_place_and_its_reason(store: Store) -> None:
     await store.add([draft("a"), draft("b")])
     first, _ = await due(store)
-    await store.settle([(first.row, Released("HTTP 503"))])
+    await store.settle([(first.key, Released("HTTP 503"))])
     assert await texts(store) == ["a", "b"]
     record, _ = await store.find(Filter(), 10)
     assert (record.state, record.reason, record.attempts, record.not_before) == (
@@ -357,23 +359,23 @@ async def test_only_counted_releases_count_as_attempts(store: Store) -> None:
     await store.add([draft()])
     row = (await only(store)).row
     for settlement in (Released("a", True), Released("b"), Released("c", True, 0.5)):
-        await store.settle([(row, settlement)])
+        await settle_rows(store, [(row, settlement)])
     assert (await only(store)).attempts == 2
 
 
 async def test_a_release_without_a_wait_ends_an_earlier_one(store: Store) -> None:
     await store.add([draft()])
     row = (await only(store)).row
-    await store.settle([(row, Released("a", True, 3600))])
-    await store.settle([(row, Released("b"))])
+    await settle_rows(store, [(row, Released("a", True, 3600))])
+    await settle_rows(store, [(row, Released("b"))])
     assert (await only(store)).holds_for == 0
 
 
 async def test_parked_is_out_of_the_queue_with_its_reason(store: Store) -> None:
     await store.add([draft()])
     row = (await only(store)).row
-    await store.settle([(row, Released("first", True, 60.0))])
-    await store.settle([(row, Parked("HTTP 400: no"))])
+    await settle_rows(store, [(row, Released("first", True, 60.0))])
+    await settle_rows(store, [(row, Parked("HTTP 400: no"))])
     assert await due(store) == []
     (record,) = await store.find(Filter(), 10)
     assert (record.state, record.reason, record.attempts, record.not_before) == (
@@ -390,17 +392,17 @@ async def test_parked_is_out_of_the_queue_with_its_reason(store: Store) -> None:
 async def test_a_delivered_message_stays_as_it_is(store: Store, later: Delivered | Released | Parked) -> None:
     await store.add([draft()])
     row = (await only(store)).row
-    await store.settle([(row, Delivered())])
+    await settle_rows(store, [(row, Delivered())])
     before = await store.find(Filter(), 1)
-    await store.settle([(row, later)])
+    await settle_rows(store, [(row, later)])
     assert await store.find(Filter(), 1) == before
 
 
 async def test_delivered_wins_over_parked(store: Store) -> None:
     await store.add([draft()])
     row = (await only(store)).row
-    await store.settle([(row, Parked("gave up"))])
-    await store.settle([(row, Delivered())])
+    await settle_rows(store, [(row, Parked("gave up"))])
+    await settle_rows(store, [(row, Delivered())])
     (record,) = await store.find(Filter(), 1)
     assert (record.state, record.reason) == ("delivered", None)
 
@@ -410,7 +412,7 @@ async def test_delivered_wins_over_what_a_person_decided_meanwhile(store: Store)
     await store.add([draft()])
     row = (await only(store)).row
     await drop(store, Filter(), "not wanted")
-    await store.settle([(row, Delivered())])
+    await settle_rows(store, [(row, Delivered())])
     assert await state_of(store, row) == "delivered"
 
 
@@ -421,7 +423,7 @@ async def test_what_a_person_dropped_is_not_touched_by_a_late_answer(
     await store.add([draft()])
     row = (await only(store)).row
     await drop(store, Filter(), "not wanted")
-    await store.settle([(row, late)])
+    await settle_rows(store, [(row, late)])
     (record,) = await store.find(Filter(), 1)
     assert (record.state, record.reason, record.attempts) == ("dropped", "not wanted", 0)
 
@@ -433,20 +435,22 @@ async def test_a_message_settled_twice_in_one_call_is_delivered_if_either_is_a_d
     await store.add([draft()])
     row = (await only(store)).row
     pairs: list[tuple[RowId, Settlement]] = [(row, Delivered()), (row, Parked("no"))]
-    await store.settle(pairs if delivered_first else pairs[::-1])
+    await settle_rows(store, pairs if delivered_first else pairs[::-1])
     assert await state_of(store, row) == "delivered"
 
 
 async def test_a_message_parked_twice_keeps_the_first(store: Store) -> None:
     await store.add([draft()])
     row = (await only(store)).row
-    await store.settle([(row, Parked("first")), (row, Parked("second")), (row, Released("third"))])
+    await settle_rows(store, [(row, Parked("first")), (row, Parked("second")), (row, Released("third"))])
     (record,) = await store.find(Filter(), 1)
     assert (record.state, record.reason) == ("parked", "first")
 
 
 async def test_settling_what_is_not_there_does_nothing(store: Store) -> None:
-    await store.settle([(RowId(99), Delivered()), (RowId(98), Parked("x")), (RowId(97), Released("x"))])
+    fates: list[Settlement] = [Delivered(), Parked("x"), Released("x")]
+    absent = [(MessageKey(RowId(row), ACME, MessageId("m")), fate) for row, fate in enumerate(fates, 97)]
+    assert await store.settle(absent) == NotSettled()
     await store.settle([])
     assert await store.find(Filter(), 10) == []
 
@@ -455,14 +459,14 @@ async def test_a_mixed_group_is_settled_at_once(store: Store) -> None:
     await store.add([draft(f"{i}") for i in range(128)])
     messages = await due(store, limit=128)
     fates: tuple[Settlement, ...] = (Delivered(), Released("r"), Parked("p"))
-    await store.settle([(message.row, fates[i % 3]) for i, message in enumerate(messages)])
+    await store.settle([(message.key, fates[i % 3]) for i, message in enumerate(messages)])
     count = (await store.counts())[ACME]
     assert (count.delivered, count.pending, count.parked) == (43, 43, 42)
 
 
 async def test_what_was_settled_is_there_for_the_next_process(store_case: StoreCase, store: Store) -> None:
     await store.add([draft("a"), draft("b")])
-    await store.settle([((await due(store))[0].row, Delivered())])
+    await store.settle([((await due(store))[0].key, Delivered())])
     await store.close()
     assert await texts(await store_case.open()) == ["b"]
 
@@ -471,7 +475,7 @@ async def test_calls_may_overlap(store: Store) -> None:
     await asyncio.gather(*(store.add([draft(f"{i}")]) for i in range(20)))
     rows = [message.row for message in await due(store)]
     await asyncio.gather(
-        *(store.settle([(row, Delivered())]) for row in rows), *(due(store) for _ in range(5))
+        *(settle_rows(store, [(row, Delivered())]) for row in rows), *(due(store) for _ in range(5))
     )
     assert (await store.counts())[ACME].delivered == 20
 
@@ -483,7 +487,7 @@ async def test_signals_tell_who_has_pending_rows(store: Store) -> None:
     assert (await store.notification()).pending == frozenset()
     await store.add([draft(), draft(tenant=GLOBEX), draft(tenant=GLOBEX, document=SHIPMENT, key=K1)])
     assert (await store.notification()).pending == {ACME, GLOBEX}
-    await store.settle([((await only(store)).row, Parked("x"))])
+    await store.settle([((await only(store)).key, Parked("x"))])
     assert (await store.notification()).pending == {GLOBEX}
 
 
@@ -623,6 +627,36 @@ async def test_states_of_a_relay_that_is_not_alive_are_no_longer_true(
     assert beat.started_at > beat.beat_at
 
 
+async def test_the_stores_clock_is_the_one_that_its_rows_have(store: Store) -> None:
+    before = await store.clock()
+    await store.beat("relay-1", {})
+    (beat,) = await store.relays()
+    assert before <= beat.started_at <= await store.clock()
+
+
+async def test_a_heartbeat_in_the_future_shows_no_relay_that_is_alive(
+    store_case: StoreCase, store: Store
+) -> None:
+    """The store's clock went back an hour after a relay had died: `status` must not take it for a running one."""
+    await store.beat("relay-1", {})
+    await store.report([live(ACME, "sending")])
+    await store_case.age_heartbeat("relay-1", hours=-1)
+    assert await store.states() == {}
+    assert [beat.alive for beat in await store.relays()] == [False]
+    await store.beat("relay-1", {})
+    assert list(await store.states()) == [ACME], "a relay that is alive beats again, by the new time"
+    assert [beat.alive for beat in await store.relays()] == [True]
+
+
+async def test_a_heartbeat_in_the_future_is_swept(store_case: StoreCase, store: Store) -> None:
+    await store.beat("relay-1", {})
+    await store_case.age_heartbeat("relay-1", hours=-1)
+    another = await store_case.open()
+    await another.beat("relay-2", {})
+    assert await another.unclean()
+    assert [beat.relay for beat in await another.relays()] == ["relay-2"]
+
+
 async def test_a_live_state_holds_as_data_what_it_waits_for(store: Store) -> None:
     """The documents' names come back as they are, whatever is in them; the next report replaces them."""
     documents = (DocumentName("Sync.A, B"), DocumentName("Größe 🚀"))
@@ -646,7 +680,7 @@ async def test_a_report_is_no_decision_of_a_person(store: Store) -> None:
 async def test_prune_deletes_what_is_delivered_or_dropped_long_enough_and_nothing_else(store: Store) -> None:
     await store.add([draft(f"{i}") for i in range(4)])
     delivered, parked, dropped, pending = await due(store)
-    await store.settle([(delivered.row, Delivered()), (parked.row, Parked("x"))])
+    await store.settle([(delivered.key, Delivered()), (parked.key, Parked("x"))])
     await drop(store, Filter(ids=(dropped.message_id,)), "x")
     assert await store.prune(3600, 10) == 0
     await until(lambda: store.prune(0, 10), lambda pruned: pruned == 0)
@@ -658,7 +692,7 @@ async def test_prune_deletes_what_is_delivered_or_dropped_long_enough_and_nothin
 async def test_prune_deletes_at_most_so_many_the_longest_settled_first(store: Store) -> None:
     await store.add([draft(f"{i}") for i in range(5)])
     for message in await due(store):
-        await store.settle([(message.row, Delivered())])
+        await store.settle([(message.key, Delivered())])
         await asyncio.sleep(0.002)  # the outbox's clock ticks in milliseconds
     assert await store.prune(0, 3) == 3
     assert len(await store.find(Filter(), 10)) == 2
@@ -669,7 +703,7 @@ async def test_a_pruned_rows_id_is_not_given_again(store: Store) -> None:
     """A late settlement must not hit a new message."""
     await store.add([draft(message_id="m")])
     old = await only(store)
-    await store.settle([(old.row, Delivered())])
+    await store.settle([(old.key, Delivered())])
     await until(lambda: store.prune(0, 10), lambda pruned: pruned == 1)
     await store.add([draft("other", message_id="m")])
     assert (await only(store)).row > old.row
@@ -677,7 +711,7 @@ async def test_a_pruned_rows_id_is_not_given_again(store: Store) -> None:
 
 async def test_a_tenant_without_rows_is_not_counted(store: Store) -> None:
     await store.add([draft()])
-    await store.settle([((await only(store)).row, Delivered())])
+    await store.settle([((await only(store)).key, Delivered())])
     await until(lambda: store.prune(0, 10), lambda pruned: pruned == 1)
     assert await store.counts() == {}
 

@@ -41,7 +41,7 @@ async def waiting(store: Store) -> tuple[Store, datetime]:
         ]
     )
     messages = await store.due(ACME, {ORDER}, frozenset(), frozenset(), 1, ROOM)
-    await store.settle([(messages[0].row, Released("HTTP 500", counted=True, wait=600))])
+    await store.settle([(messages[0].key, Released("HTTP 500", counted=True, wait=600))])
     (record,) = await store.show(MessageId("head"), ACME)
     now = record.queued_at
     await store.pause(GLOBEX, "change night", "ann@desk")
@@ -77,7 +77,7 @@ async def test_a_tenants_report(waiting: tuple[Store, datetime]) -> None:
     store, now = waiting
     report = await read_tenant(store, ACME, await read_overview(store, CONFIGURED, now))
     assert [(one.name, one.accepted) for one in report.documents] == [(ORDER, True), (SHIPMENT, False)]
-    assert [(lane.head.message_id, lane.behind) for lane in report.lanes] == [("head", 1)]
+    assert [(lane.blocker.message_id, lane.behind) for lane in report.lanes] == [("head", 1)]
     assert [wait.rule for wait in report.waits_for] == ["not-accepted"]
     assert report.tenant.relay == "host-1"
 

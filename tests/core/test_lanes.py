@@ -1,5 +1,7 @@
 """First-in-first-out lanes: which message may be sent next."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -140,6 +142,71 @@ def test_a_head_that_backs_off_holds_its_lane():
     lanes = lanes_with(message(1, "a", holds_for=7.0), message(2, "a"), message(3, "b"))
     assert take_rows(lanes) == [3]
     assert lanes.next_hold_end(0.0) == 7.0
+
+
+def test_what_is_before_a_message_that_waits_is_sent_and_what_is_behind_it_is_not():
+    first = message(1, "a")
+    lanes = lanes_with(first, message(2, "a", holds_for=7.0), message(3, "a"))
+    assert lanes.take(cautious=False) == first
+    assert lanes.plan_read(0.0, ()).known == {1}
+    assert lanes.plan_read(0.0, ()).held == {"a"}
+    lanes.finish(first)
+    assert take_rows(lanes) == []
+    assert lanes.next_hold_end(0.0) == 7.0
+    assert lanes.plan_read(7.0, ()).held == set()
+
+
+def test_a_message_that_was_not_sent_returns_before_the_one_that_waits():
+    first = message(1, "a")
+    lanes = lanes_with(first, message(2, "a", holds_for=7.0))
+    lanes.take(cautious=False)
+    lanes.put_back(first)
+    assert take_rows(lanes) == [1]
+
+
+def test_a_message_that_waits_behind_a_full_lane_is_read_again():
+    rows = [message(row) for row in range(1, 5)]
+    lanes = lanes_with(*rows, message(5, holds_for=7.0), max_messages=4)
+    for row in rows:
+        lanes.take(cautious=False)
+        lanes.finish(row)
+    assert lanes.plan_read(0.0, ()).held == set()
+
+
+def test_a_lane_that_ends_in_a_message_that_waits_is_read_again_each_minute():
+    lanes = lanes_with(message(2, "a", holds_for=1000.0))
+    assert lanes.plan_read(59.0, ()).held == {"a"}
+    assert lanes.plan_read(60.0, ()).held == set()
+    add(lanes, message(1, "a"), message(2, "a", holds_for=940.0), now=60.0)
+    assert take_rows(lanes) == [1]
+    assert lanes.plan_read(119.0, ()).held == {"a"}
+
+
+def test_a_lane_that_ends_in_a_message_that_waits_is_read_again_when_more_is_accepted():
+    lanes = lanes_with(message(2, "a", holds_for=7.0))
+    lanes.reread()
+    assert lanes.plan_read(0.0, ()).held == set()
+
+
+def test_a_release_of_what_is_held_for_another_reason_keeps_that_hold():
+    first = message(1, "a")
+    lanes = lanes_with(first)
+    lanes.take(cautious=False)
+    lanes.release(first)
+    lanes.hold("a", 9.0)
+    lanes.reopen("a", 3.0)
+    assert lanes.plan_read(3.0, ()).held == {"a"}
+    assert lanes.plan_read(9.0, ()).held == set()
+
+
+def test_a_released_message_is_read_again_once_its_time_is_over():
+    first = message(1, "a")
+    lanes = lanes_with(first)
+    lanes.take(cautious=False)
+    lanes.release(first)
+    lanes.reopen("a", 3.0)
+    assert lanes.next_hold_end(0.0) == 3.0
+    assert lanes.plan_read(3.0, ()).held == set()
 
 
 def test_held_single_messages_are_left_out_by_row():
@@ -300,10 +367,19 @@ class AnyOrder(RuleBasedStateMachine):
         self.in_flight: list[Message] = []
         self.delivered: list[Message] = []
         self.now = 0.0
+        self.waits: dict[int, float] = {}
 
     @rule(key=st.sampled_from(["a", "b", None]))
     def arrive(self, key):
         self.pending.append(message(len(self.pending) + len(self.delivered) + 1, key))
+
+    @rule(key=st.sampled_from(["a", "b", None]), wait=st.integers(1, 9))
+    def arrive_to_wait(self, key, wait):
+        self.waits[len(self.pending) + len(self.delivered) + 1] = self.now + wait
+        self.arrive(key)
+
+    def as_read(self, m):
+        return replace(m, holds_for=max(self.waits.get(m.row, 0.0) - self.now, 0.0))
 
     @rule(limit=st.integers(1, 6))
     def read(self, limit):
@@ -311,12 +387,13 @@ class AnyOrder(RuleBasedStateMachine):
         if plan is None:
             return
         due = [m for m in self.pending if m.row not in plan.known and m.ordering_key not in plan.held]
-        assert self.lanes.add(due[:limit], plan, self.now)
+        assert self.lanes.add([self.as_read(m) for m in due[:limit]], plan, self.now)
 
     @rule(cautious=st.booleans())
     def take(self, cautious):
         taken = self.lanes.take(cautious=cautious)
         if taken is not None:
+            assert self.waits.get(taken.row, 0.0) <= self.now
             assert taken not in self.in_flight
             assert all(taken.ordering_key != other.ordering_key for other in self.in_flight)
             older = [m for m in self.pending if m.ordering_key == taken.ordering_key and m.row < taken.row]
@@ -337,15 +414,31 @@ class AnyOrder(RuleBasedStateMachine):
                 self.lanes.put_back(answered)
             case _:
                 self.lanes.release(answered)
-                self.lanes.hold(answered.ordering_key, self.now + 3)
+                self.waits[answered.row] = self.now + 3
+                self.lanes.reopen(answered.ordering_key, self.now + 3)
 
     @rule()
     def discard(self):
         self.lanes.discard()
 
     @rule()
-    def time_passes(self):
-        self.now += 1
+    def more_is_accepted(self):
+        self.lanes.reread()
+
+    @rule(seconds=st.sampled_from([1, 60]))
+    def time_passes(self, seconds):
+        self.now += seconds
+
+    @rule()
+    def what_may_go_now_goes(self):
+        """Read and taken to the end, every lane without a post in flight gets to its first message that waits."""
+        for _ in range(len(self.pending) + 3):
+            self.read(limit=1000)
+        flying = {m.ordering_key for m in self.in_flight}
+        for key in {m.ordering_key for m in self.pending} - flying:
+            head = min((m for m in self.pending if m.ordering_key == key), key=lambda m: m.row)
+            may_go = self.waits.get(head.row, 0.0) <= self.now
+            assert may_go == any(row == head.row for row, lane in self.lanes._ready if lane == key)
 
     @invariant()
     def bytes_are_counted(self):

@@ -16,6 +16,7 @@ from relay.core.model import (
     Draft,
     Message,
     MessageId,
+    MessageKey,
     Parked,
     Released,
     RowId,
@@ -38,6 +39,11 @@ def test_a_classic_message_id_is_a_version_4_uuid_without_hyphens(raw: bytes) ->
 
 def test_the_example_in_the_docstring_is_true() -> None:
     assert classic_message_id(bytes(16)) == "00000000000040008000000000000000"
+
+
+def test_a_message_s_key_is_what_identifies_it_and_its_row() -> None:
+    message = Message(RowId(1), TenantId("ACME_PRD"), DocumentName("D"), MessageId("m"), b"x", 1)
+    assert message.key == MessageKey(RowId(1), TenantId("ACME_PRD"), MessageId("m"))
 
 
 def test_values_are_compared_by_content_and_immutable() -> None:

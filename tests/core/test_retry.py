@@ -38,3 +38,13 @@ def test_more_failures_never_wait_less(n, chance):
 @given(failures)
 def test_an_initial_delay_beyond_the_longest_is_capped(n):
     assert Schedule(60, 10).full(n) == 10
+
+
+def test_a_back_off_that_is_longer_than_any_lasts_has_ended():
+    """The store's clock went back since it was written; what an application asked for is never cut short."""
+    schedule = Schedule(1, 300)
+    assert [schedule.left(1, seconds) for seconds in (0.0, 299.9, 300.0, 300.1, 3600.0)] == [
+        *(0.0, 299.9, 300.0),
+        *(0.0, 0.0),
+    ]
+    assert schedule.left(0, 86400.0) == 86400.0

@@ -1,6 +1,7 @@
 """ION's header rules: every limit at both sides, every problem with its field and a fix."""
 
 import dataclasses
+import math
 import string
 
 import pytest
@@ -19,6 +20,8 @@ from relay.core.model import (
     classic_message_id,
 )
 from relay.core.validation import (
+    MAX_NESTING,
+    MAX_PARAMETERS,
     Problem,
     document_name_advice,
     document_name_problem,
@@ -295,6 +298,44 @@ def test_all_invalid_properties_are_reported_at_once() -> None:
         "parameters.variationId",
         "parameters.nonsense",
     ]
+
+
+CIRCLE: list[object] = []
+CIRCLE.append(CIRCLE)
+DEEP: list[object] = []
+for _ in range(MAX_NESTING):
+    DEEP = [DEEP]
+BOTTOMLESS: list[object] = []
+for _ in range(100_000):
+    BOTTOMLESS = [BOTTOMLESS]
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (math.inf, "contain a value that JSON cannot hold"),
+        ([math.nan], "contain a value that JSON cannot hold"),
+        (b"bytes", "contain a value that JSON cannot hold"),
+        (10**5000, "contain a value that JSON cannot hold"),
+        (CIRCLE, "contain a value that JSON cannot hold"),
+        ("\ud800", "contain half of a surrogate pair, which is no character"),
+        (DEEP, f"are nested more than {MAX_NESTING} levels deep"),
+        (BOTTOMLESS, f"are nested more than {MAX_NESTING} levels deep"),
+        ("x" * MAX_PARAMETERS, f"have more than {MAX_PARAMETERS} characters"),
+    ],
+    ids=["infinite", "not a number", "bytes", "digits", "circle", "surrogate", "deep", "bottomless", "long"],
+)
+def test_properties_of_which_no_json_can_be_made_are_refused(value: object, what: str) -> None:
+    (problem,) = parameter_problems({"source": value, "variationId": "wrong too"})
+    assert (problem.field, problem.what) == ("parameters", what)
+
+
+def test_a_problem_is_one_printable_line() -> None:
+    """Its text goes into the log, the store and onto a terminal; a name of a parameter may hold anything."""
+    (problem,) = parameter_problems({"a\n\x00\u202e": 1})
+    assert str(problem) == (
+        "parameters.a\\n\\u0000\\u202e: is not an IMS property; check its spelling, or name it custom_<Name>"
+    )
 
 
 # --- drafts ---------------------------------------------------------------------------------------

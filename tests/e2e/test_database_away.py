@@ -15,6 +15,7 @@ import pytest
 
 from relay.outbox import upgrade
 from relay.sandbox import Sandbox, SandboxTenant
+from tests.support.credentials import Credentials, asked_for_passwords
 from tests.support.postgres import (
     UNPRIVILEGED,
     Server,
@@ -22,6 +23,7 @@ from tests.support.postgres import (
     followed,
     own_server,
     promote,
+    server_with_small_queue,
     standby,
     unprivileged_group,
 )
@@ -36,6 +38,15 @@ TENANT = "ACME_PRD"
 _INSERT = """
 INSERT INTO relay_outbox (tenant_id, document_name, payload, ordering_key)
 SELECT $1, $2, convert_to('<order/>', 'UTF8'), 'K' || n % 4 FROM generate_series(1, $3::int) n RETURNING message_id
+"""
+
+_INSERT_ONE_BY_ONE = """
+DO $$ BEGIN
+    FOR n IN 1..{1} LOOP
+        INSERT INTO relay_outbox (tenant_id, document_name, payload) VALUES ('{0}', 'Sync.SalesOrder', '<order/>');
+        COMMIT;
+    END LOOP;
+END $$
 """
 
 
@@ -143,11 +154,94 @@ async def test_until_empty_waits_no_longer_than_within(server: Server, station: 
     assert "outbox" in relay.text
 
 
-async def test_a_database_that_does_not_exist_ends_the_relay_with_2(server: Server, station: Station) -> None:
-    nowhere = database(server, "nowhere")
-    relay = station.start(environment={"RELAY_OUTBOX__URL": nowhere})
-    assert await station.ended(relay) == 2
-    assert "no such database" in relay.text
+async def test_a_database_that_does_not_exist_yet_is_waited_for(
+    server: Server, sandbox: Sandbox, station: Station
+) -> None:
+    url = database(server, "later")
+    relay = station.start(environment={"RELAY_OUTBOX__URL": url})
+    opened = await station.event(relay, "incident.opened", kind="outbox")
+    assert "no such database" in opened["detail"]
+    async with connected(server.url) as connection:
+        await connection.execute("CREATE DATABASE being_made")
+    await asyncio.to_thread(upgrade, database(server, "being_made"))
+    ids = await enqueue(database(server, "being_made"), 5)
+    async with connected(server.url) as connection:
+        await connection.execute("ALTER DATABASE being_made RENAME TO later")
+    await station.event(relay, "relay.started", within=LONGER)
+    await until_settled(url)
+    assert {taken.message_id for taken in sandbox.messages()} == ids
+    assert len(complaints(relay)) == 1
+
+
+# --- its credentials -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def credentials(server: Server, station: Station) -> Credentials:
+    return await asked_for_passwords(server, station)
+
+
+async def test_a_password_that_is_refused_at_the_start_is_waited_for_and_commands_say_so_at_once(
+    server: Server, sandbox: Sandbox, station: Station, credentials: Credentials
+) -> None:
+    ids = await enqueue(server.url, 5)
+    credentials.write("wrong")
+    relay = station.start()
+    opened = await station.event(relay, "incident.opened", kind="outbox")
+    assert "it refused the password" in opened["detail"]
+    assert "wrong" not in relay.text
+    status = await station.command("status")
+    assert status.code == 1
+    assert "it refused the password; correct it in RELAY_OUTBOX__URL" in status.err
+    checked = await station.command("check")
+    assert checked.code == 1
+    assert "it refused the password" in checked.out
+    await credentials.set_password("right")
+    credentials.write("right")
+    await station.event(relay, "incident.resolved", within=LONGER)
+    await until_settled(server.url)
+    assert {taken.message_id for taken in sandbox.messages()} == ids
+    assert len(complaints(relay)) == 1
+
+
+async def test_a_password_that_is_refused_later_is_one_incident_and_nothing_is_lost(
+    server: Server, sandbox: Sandbox, station: Station, credentials: Credentials
+) -> None:
+    """The server's password changes, its connections end, and the file follows late."""
+    await credentials.set_password("first")
+    credentials.write("first")
+    sandbox.faults(call="post", delay=0.05)
+    ids = await enqueue(server.url, 200)
+    relay = station.start(environment={"RELAY_LOG__SUMMARY_SECONDS": "2"})
+    await sandbox.until(lambda: sandbox.record.count() >= 20, within=LONGER)
+    await credentials.set_password("second")
+    await credentials.end_sessions()
+    await station.until(lambda: "it refused the password" in relay.text, "the refusal", LONGER)
+    credentials.write("second")
+    await until_settled(server.url)
+    assert {taken.message_id for taken in sandbox.messages()} == ids
+    assert len(sandbox.record.sent_twice()) <= 128
+    assert relay.running
+
+
+async def test_rotations_under_load_are_no_incident_and_nothing_is_lost_or_sent_twice(
+    server: Server, sandbox: Sandbox, station: Station, credentials: Credentials
+) -> None:
+    await credentials.set_password("0")
+    credentials.write("0")
+    ids: set[str] = set()
+    relay = station.start()
+    await station.event(relay, "relay.started", within=LONGER)
+    for number in range(1, 21):
+        ids |= await enqueue(server.url, 50)
+        credentials.write(f"{number}")
+        await credentials.set_password(f"{number}")
+        await sandbox.until(partial(has_taken, sandbox, len(ids) - 25), within=LONGER)
+    await until_settled(server.url)
+    assert {taken.message_id for taken in sandbox.messages()} == ids
+    assert sandbox.record.sent_twice() == []
+    assert relay.said("incident.opened") == []
+    assert relay.said("component.crashed") == []
 
 
 # --- down later ----------------------------------------------------------------------------------------
@@ -361,3 +455,56 @@ async def test_a_primary_that_becomes_read_only_under_the_relay_is_waited_out(
     assert {taken.message_id for taken in sandbox.messages()} == ids
     assert sandbox.record.sent_twice() == []
     assert len(complaints(relay)) <= REPORTED_AGAIN
+
+
+# --- its sequences are behind ---------------------------------------------------------------------------
+
+
+async def test_an_identity_that_lags_behind_is_one_incident_until_an_upgrade_corrects_it(
+    server: Server, sandbox: Sandbox, station: Station
+) -> None:
+    """As after a restore by logical replication; the relay runs all the time and delivers what is there."""
+    ids = await enqueue(server.url, 5)
+    async with connected(server.url) as connection:
+        await connection.execute("ALTER TABLE relay_outbox ALTER COLUMN id RESTART")
+    relay = station.start()
+    opened = await station.event(relay, "incident.opened", kind="identity")
+    assert opened["code"] == "RELAY-159"
+    enqueued = ("enqueue", "--tenant", TENANT, "--document", DOCUMENT, "-")
+    refused = await station.command(*enqueued, stdin=b"<order/>")
+    assert refused.code == 1
+    assert "relay outbox upgrade" in refused.err
+    corrected = await station.command("outbox", "upgrade")
+    assert "the next id of relay_outbox would be" in corrected.out
+    await station.event(relay, "incident.resolved", within=LONGER, kinds=["identity"])
+    ids |= await enqueue(server.url, 5)
+    await until_settled(server.url)
+    assert {taken.message_id for taken in sandbox.messages()} == ids
+    assert len(relay.said("incident.opened", kind="identity")) == 1
+
+
+# --- the relay itself is frozen --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_queue() -> Iterator[Server]:
+    with server_with_small_queue() as one:
+        yield one
+
+
+async def test_20_000_inserts_go_through_while_the_relay_is_frozen(
+    small_queue: Server, sandbox: Sandbox, station: Station
+) -> None:
+    """The queue of notifications holds 16,000, and the frozen relay reads none of them."""
+    address = f"postgresql://postgres@/postgres?host={small_queue.folder}&port={small_queue.port}"
+    relay = station.start(environment={"RELAY_OUTBOX__URL": address})
+    await station.event(relay, "outbox.watched", mode="notify", within=LONGER)
+    relay.send(signal.SIGSTOP)
+    try:
+        async with connected(small_queue.url) as connection:
+            for tenant, count in (("ANOTHER", 20_000), (TENANT, 20)):
+                await connection.execute(_INSERT_ONE_BY_ONE.format(tenant, count))
+    finally:
+        relay.send(signal.SIGCONT)
+    await sandbox.until(lambda: sandbox.record.count() == 20, within=LONGER)
+    assert relay.running

@@ -66,7 +66,7 @@ def is_alive(pid: int) -> bool:
 
 def read_relay_pid(folder: Path) -> int:
     """The process id that the relay left in the folder."""
-    return int((folder / "outbox.db.lock").read_text())
+    return int((folder / "outbox.db.lock").read_text().split()[0])
 
 
 # --- a whole run ------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def test_the_ndjson_file_is_handed_over_whole(outbox: Path) -> None:
     environment = {**TENANTS, "RELAY_OUTBOX__URL": f"sqlite:///{outbox}"}
     words = ("-m", "relay", "enqueue", "--ndjson", str(EXAMPLES / "messages.ndjson"))
     code, out, err = call(outbox.parent, *words, environment=environment)
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, f"outbox: {outbox}\n")
     stored = rows(outbox, "SELECT message_id, document_name, payload FROM relay_outbox ORDER BY id")
     assert out.split() == [message_id for message_id, _, _ in stored]
     assert [name for _, name, _ in stored] == [

@@ -20,6 +20,7 @@ import pytest
 
 from relay.outbox import upgrade
 from relay.sandbox import Sandbox
+from tests.conftest import LONG
 from tests.e2e.conftest import ACME
 from tests.support.application import OutboxRow
 from tests.support.postgres import Server, connected, own_server
@@ -197,6 +198,28 @@ async def test_a_database_that_hangs_makes_the_relay_unready_and_not_dead(
         statement = "INSERT INTO relay_outbox (tenant_id, document_name, payload) VALUES ($1, $2, 'x')"
         await connection.execute(statement, ACME, "Sync.SalesOrder")
     await sandbox.until(lambda: sandbox.record.count() == 1, within=30)
+
+
+async def test_a_lock_on_the_messages_makes_the_relay_unready_and_not_dead(
+    server: Server, sandbox: Sandbox, station: Station, spoiler: str, ended: None
+) -> None:
+    """As of a maintenance command; messages that wait meanwhile are delivered afterwards."""
+    station.environment |= sandbox.environment(station.folder)
+    station.environment["RELAY_OUTBOX__URL"] = server.url
+    seen = await watched(station, spoiler, "nothing")
+    await seen.until("/readyz", green, 20)
+    async with connected(server.url) as connection:
+        statement = "INSERT INTO relay_outbox (tenant_id, document_name, payload) VALUES ($1, $2, 'x')"
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE relay_outbox IN ACCESS EXCLUSIVE MODE")
+            await connection.execute(statement, ACME, "Sync.SalesOrder")
+            took, text = await seen.until("/readyz", red, 60)
+            measured(f"locked messages: unready after {took:.1f} s: {text.strip()}")
+            assert "outbox" in text
+            await asyncio.sleep(45 if LONG else 0)
+            assert seen.asks("/livez")[0] == 200
+    await seen.until("/readyz", green, 60)
+    await sandbox.until(lambda: sandbox.record.count() == 1, within=60)
 
 
 async def test_a_tenant_whose_ion_is_down_makes_the_relay_neither_dead_nor_unready(

@@ -2,13 +2,16 @@
 
 import json
 import zlib
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 
 from relay.core.retry import Schedule
-from relay.sandbox import Sandbox
+from relay.sandbox import Sandbox, SandboxTenant
 from tests.e2e.conftest import ACME, GLOBEX
 from tests.support.application import ORDER, SHIPMENT, OutboxRow, noise, order
+from tests.support.postgres import Cluster
 from tests.support.process import Station
 from tests.support.sequence import OPENING, calls, said, short_pauses
 
@@ -169,3 +172,24 @@ def _parameters(sandbox: Sandbox, tenant: str, message_id: str) -> dict[str, obj
     content = sandbox.record.content(tenant, message_id)
     assert content is not None
     return dict(content.parameters)
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+async def test_names_that_no_message_can_have_stop_no_other_document(
+    store: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    odd = ["a\0b", "\ud800", "", "x" * 101]
+    async with Sandbox([SandboxTenant("ACME", accepted=[*odd, ORDER], auth="oauth1")]) as sandbox:
+        station = Station(tmp_path)
+        station.environment |= sandbox.environment(tmp_path)
+        async with AsyncExitStack() as stack:
+            if store == "postgres":
+                cluster: Cluster = request.getfixturevalue("postgres")
+                station.environment["RELAY_OUTBOX__URL"] = await stack.enter_async_context(cluster.outbox())
+            enqueue = ("enqueue", "--tenant", "ACME", "--document", ORDER, "-")
+            assert (await station.command(*enqueue, stdin=b"<x/>")).code == 0
+            relay = await stack.enter_async_context(station.relay())
+            await sandbox.until(lambda: len(sandbox.messages()) == 1)
+            line = await station.event(relay, "documents.ignored")
+            assert (line["count"], line["code"]) == (4, "RELAY-109")
+            assert "(4 invalid names ignored)" in (await station.command("check")).out

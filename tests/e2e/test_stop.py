@@ -12,7 +12,7 @@ from pathlib import Path
 from relay.sandbox import Sandbox, SandboxTenant
 from tests.e2e.conftest import ACME, GLOBEX
 from tests.support.application import ORDER, OutboxRow, order
-from tests.support.process import COMMAND, RelayProcess, Station
+from tests.support.process import COMMAND, RelayProcess, Station, end
 
 # --- stopping ---------------------------------------------------------------------------------------------
 
@@ -179,6 +179,46 @@ async def test_another_outbox_is_not_applied_by_a_reload(sandbox: Sandbox, tmp_p
         station.application.insert(GLOBEX)
         await station.until_delivered()
     assert not (tmp_path / "other.db").exists()
+
+
+# --- before the relay has started ---------------------------------------------------------------------------
+
+
+def _mask(relay: RelayProcess, name: str, number: signal.Signals) -> bool:
+    """Whether the process blocks (`SigBlk`) or handles (`SigCgt`) the signal."""
+    status = Path(f"/proc/{relay.pid}/status").read_text().split(f"{name}:\t")[1].split()[0]
+    return bool(int(status, 16) >> (number - 1) & 1)
+
+
+def _has_loaded(relay: RelayProcess, library: str) -> bool:
+    return library in Path(f"/proc/{relay.pid}/maps").read_text()
+
+
+async def test_a_sighup_before_the_relay_has_started_is_a_reload_later(
+    sandbox: Sandbox, station: Station
+) -> None:
+    """From before the slow imports on, a fifth of a second and more before anything is read or opened."""
+    relay = station.start()
+    try:
+        await station.until(lambda: _mask(relay, "SigBlk", signal.SIGHUP), "SIGHUP to be held")
+        assert not _has_loaded(relay, "pydantic"), "before what is slow to import"
+        relay.send(signal.SIGHUP)
+        await station.event(relay, "settings.reloaded")
+        assert not _mask(relay, "SigBlk", signal.SIGHUP)
+        station.application.insert(GLOBEX)
+        await station.until_delivered()
+    finally:
+        await asyncio.to_thread(end, relay)
+    assert relay.process.returncode == 0
+
+
+async def test_a_sigterm_before_the_relay_has_started_ends_it_at_once(station: Station) -> None:
+    """Nothing was begun: the exit code is 0, and nothing is printed."""
+    relay = station.start()
+    await station.until(lambda: _mask(relay, "SigCgt", signal.SIGTERM), "SIGTERM to be handled")
+    relay.send(signal.SIGTERM)
+    assert await station.ended(relay) == 0
+    assert "Traceback" not in relay.text
 
 
 async def test_sigint_is_a_stop_too(sandbox: Sandbox, station: Station) -> None:

@@ -196,10 +196,18 @@ def test_parameters_that_are_not_a_json_object_are_a_value_error(stored: str) ->
         encode(message(parameters=stored))
 
 
-def test_parameters_with_half_a_character_still_make_a_body() -> None:
-    r"""`\ud800` alone is valid JSON and no valid UTF-8."""
-    sent = parameters(encode(message(parameters=r'{"custom_A": "\ud800"}')))
-    assert sent["custom_A"] == "\ud800"
+@pytest.mark.parametrize(
+    ("stored", "why"),
+    [
+        (r'{"custom_A": "\ud800"}', "surrogate"),
+        ('{"source": 1e999}', "JSON cannot hold"),
+        ('{"source": ' + "[" * 990 + "]" * 990 + "}", "levels deep"),
+        ('{"variationId": ' + "9" * 5000 + "}", "digits"),
+    ],
+)
+def test_parameters_that_not_every_program_can_read_are_a_value_error(stored: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        encode(message(parameters=stored))
 
 
 def test_a_body_does_not_show_its_bytes() -> None:

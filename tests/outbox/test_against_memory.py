@@ -31,6 +31,7 @@ from relay.core.ports import ConflictError
 from relay.outbox import SqliteOutbox, open_outbox
 from relay.outbox.sqlite import due
 from relay.outbox.values import LANES, WINDOW
+from tests.support.keys import settle_rows
 from tests.support.memory import MemoryOutbox
 
 TENANTS = st.sampled_from([TenantId("ACME"), TenantId("acme"), TenantId("GLOBEX")])
@@ -126,7 +127,7 @@ class OutboxMachine(RuleBasedStateMachine):
     def settle(self, pairs: list[Any]) -> None:
         async def ask(store: SqliteOutbox | MemoryOutbox) -> None:
             rows = await rows_of(store)
-            await store.settle([(rows[place], fate) for place, fate in pairs if place < len(rows)])
+            await settle_rows(store, [(rows[place], fate) for place, fate in pairs if place < len(rows)])
 
         self.both(ask)
 
@@ -168,8 +169,13 @@ class OutboxMachine(RuleBasedStateMachine):
     def show(self, message_id: MessageId) -> None:
         async def ask(store: SqliteOutbox | MemoryOutbox) -> Any:
             records = await store.show(message_id, None)
-            heads = [await store.lane_head(record) for record in records]
-            return [as_seen(record) for record in records], [head and head.message_id for head in heads]
+            before = [
+                await store.before(record, ordering, skipped, 3)
+                for record in records
+                for ordering in ("key", "tenant", "none")
+                for skipped in (set[DocumentName](), {DocumentName("B")})
+            ]
+            return [as_seen(record) for record in records], [list(map(as_seen, each)) for each in before]
 
         self.both(ask)
 

@@ -130,7 +130,7 @@ async def test_bulk_actions_and_settlements_of_the_same_rows_end_whoever_is_firs
     """Collisions are retried; in the end all messages are delivered."""
     await outbox.add([Draft(ACME, ORDER, b"x") for _ in range(300)])
     found = await outbox.due(ACME, {ORDER}, frozenset(), frozenset(), 1000, 100_000)
-    pairs = [(message.row, Delivered()) for message in found]
+    pairs = [(message.key, Delivered()) for message in found]
     async with asyncio.timeout(30):
         await asyncio.gather(
             *(outbox.settle(pairs[::-1][start : start + 100]) for start in range(0, 302, 100)),

@@ -5,13 +5,14 @@ import asyncio
 from relay.core.model import Delivered, Released
 from relay.outbox import SqliteOutbox, StoredOutbox
 from relay.outbox.values import HISTORY_KEPT
+from tests.support.keys import key_of
 from tests.support.pgstore import draft
 
 
 async def test_a_message_that_waits_for_weeks_keeps_its_latest_entries(stored: StoredOutbox) -> None:
     (message_id,) = await stored.add([draft()])
     (record,) = await stored.show(message_id, None)
-    await stored.settle([(record.row, Released(f"{i}")) for i in range(HISTORY_KEPT + 20)])
+    await stored.settle([(key_of(record), Released(f"{i}")) for i in range(HISTORY_KEPT + 20)])
     (record,) = await stored.show(message_id, None)
     assert [detail for _, _, detail in record.history] == [f"{i}" for i in range(20, HISTORY_KEPT + 20)]
 
@@ -19,8 +20,8 @@ async def test_a_message_that_waits_for_weeks_keeps_its_latest_entries(stored: S
 async def test_a_pruned_messages_history_is_deleted_with_it(stored: StoredOutbox) -> None:
     (message_id,) = await stored.add([draft()])
     (record,) = await stored.show(message_id, None)
-    await stored.settle([(record.row, Released("HTTP 503"))])
-    await stored.settle([(record.row, Delivered())])
+    await stored.settle([(key_of(record), Released("HTTP 503"))])
+    await stored.settle([(key_of(record), Delivered())])
     assert await count_history(stored) == 2
     async with asyncio.timeout(5):
         while not await stored.prune(0, 10):

@@ -11,15 +11,25 @@ import asyncpg
 import pytest
 
 from relay.core.admin import Filter
-from relay.core.model import Delivered, DocumentName, Message, Parked, Released, RowId, Settlement, TenantId
+from relay.core.model import (
+    Delivered,
+    DocumentName,
+    Message,
+    MessageKey,
+    Parked,
+    Released,
+    Settlement,
+    TenantId,
+)
 from relay.outbox import upgrade
 from relay.outbox.postgres import admin_queries as pg_queries
 from relay.outbox.postgres import due as pg_due
+from relay.outbox.postgres import retention as pg_retention
 from relay.outbox.postgres import settle as pg_settle
 from relay.outbox.postgres import table_names
 from relay.outbox.postgres import tenants as pg_tenants
 from relay.outbox.postgres.connection import StoreConnection
-from relay.outbox.sqlite import admin_queries, due, settle, tenants
+from relay.outbox.sqlite import admin_queries, due, retention, settle, tenants
 from relay.outbox.values import PendingFilter
 from tests.support.costs import steps
 from tests.support.postgres import Cluster, connected
@@ -28,14 +38,14 @@ ACME, ORDER = TenantId("ACME"), DocumentName("Sync.SalesOrder")
 DELIVERED, PENDING, GROUP = 1_000_000, 1_000, 128
 
 
-def group(messages: list[Message]) -> list[tuple[RowId, Settlement]]:
+def group(messages: list[Message]) -> list[tuple[MessageKey, Settlement]]:
     """One of everything a worker settles, and deliveries."""
     first, second, *rest = messages
-    others: list[tuple[RowId, Settlement]] = [
-        (first.row, Parked("no")),
-        (second.row, Released("503", wait=1.0)),
+    others: list[tuple[MessageKey, Settlement]] = [
+        (first.key, Parked("no")),
+        (second.key, Released("503", wait=1.0)),
     ]
-    return [*others, *((message.row, Delivered()) for message in rest)]
+    return [*others, *((message.key, Delivered()) for message in rest)]
 
 
 # --- SQLite: the virtual machine's steps --------------------------------------------------------------
@@ -107,7 +117,7 @@ def test_a_worker_steps_over_a_million_delivered_rows_in_a_file(file: sqlite3.Co
         with at_most(600, file):
             settle.settle(file, group(list(found)))
         with at_most(10, file):
-            assert settle.prune(file, 86400, 1000) == 0
+            assert retention.settled_long_ago(file, None, 86400, 1000) == []
     finally:
         file.execute("ROLLBACK")
 
@@ -221,7 +231,7 @@ async def read_and_settle(session: Measuring) -> None:
     session.require_at_most(1500)  # 14 reads 5 % more than 18 does
     await pg_settle.settle(session, group(list(found)), None, {})
     session.require_at_most(10_000)
-    assert await pg_settle.prune(session, 86400.0, 1000) == 0
+    assert await pg_retention.settled_long_ago(session, None, 86400.0, 1000) == []
     session.require_at_most(10)
     counted = (await pg_queries.counts(session))[ACME]
     assert (counted.pending, counted.delivered) == (PENDING - GROUP + 1, DELIVERED + GROUP - 2)

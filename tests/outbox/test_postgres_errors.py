@@ -12,7 +12,7 @@ import pytest
 from relay.core.model import Delivered, Parked
 from relay.core.ports import StoreError
 from relay.outbox import open_outbox, upgrade
-from relay.outbox.postgres import PostgresOutbox, database
+from relay.outbox.postgres import PostgresOutbox, database, errors
 from relay.outbox.postgres.connection import StoreConnection
 from tests.contract.stores import until
 from tests.support.pgstore import (
@@ -27,6 +27,54 @@ from tests.support.pgstore import (
     waiting_are,
 )
 from tests.support.postgres import Cluster, connected, own_server
+
+# --- texts ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        asyncpg.PostgresConnectionError,
+        asyncpg.ClientCannotConnectError,
+        asyncpg.ConnectionDoesNotExistError,
+        asyncpg.ConnectionRejectionError,
+        asyncpg.ConnectionFailureError,
+        asyncpg.TransactionResolutionUnknownError,
+        asyncpg.ProtocolViolationError,
+    ],
+)
+def test_every_error_of_a_connection_is_said_to_be_one(kind: type[asyncpg.PostgresError]) -> None:
+    """Class 08: the driver's own (08003, when the server went away in the middle), and a pooler's (08P01)."""
+    told = errors.explain(kind("server closed the connection"), "db.example/app")
+    assert str(told).startswith("the connection to the outbox db.example/app was lost or refused; check that")
+    assert "resumes automatically (server closed the connection)" in str(told)
+    assert not told.lasting
+
+
+async def test_ids_that_are_used_up_are_said_to_be(url: str, opened_there: Open) -> None:
+    outbox = await opened_there(url)
+    async with connected(url) as connection:
+        await connection.execute("SELECT setval('relay_outbox_id_seq', 9223372036854775807)")
+    with pytest.raises(StoreError, match=r"its ids are used up: .* RESTART WITH"):
+        await outbox.add([draft()])
+    async with connected(url) as connection:
+        await connection.execute("ALTER TABLE relay_outbox ALTER COLUMN id RESTART WITH 1")
+    await outbox.add([draft()])
+
+
+@pytest.mark.parametrize("mode", ["ACCESS EXCLUSIVE", "EXCLUSIVE", "SHARE"])
+async def test_a_lock_that_keeps_writers_from_the_messages_is_no_outbox_that_may_be_written(
+    url: str, opened_there: Open, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setattr(database, "CALL_SECONDS", 0.3)
+    outbox = await opened_there(url)
+    await outbox.may_write()
+    async with connected(url) as connection, connection.transaction():
+        await connection.execute(f"LOCK TABLE relay_outbox IN {mode} MODE")
+        with pytest.raises(StoreError, match="did not answer"):
+            await outbox.may_write()
+    await in_the_end(outbox.may_write)
+
 
 # --- failures -------------------------------------------------------------------------------------
 
@@ -48,14 +96,14 @@ async def test_a_backend_killed_in_the_middle_of_a_settlement_settles_nothing_of
     first, second = await messages(outbox)
     async with connected(url) as connection, connection.transaction():
         await connection.execute("SELECT FROM relay_outbox WHERE id = $1 FOR UPDATE", second.row)
-        settling = asyncio.create_task(outbox.settle([(first.row, Delivered()), (second.row, Parked("no"))]))
+        settling = asyncio.create_task(outbox.settle([(first.key, Delivered()), (second.key, Parked("no"))]))
         await waiting_are(connection, 1)
         await connection.execute(TERMINATE)
         with pytest.raises(StoreError) as caught:
             await settling
         assert not caught.value.lasting
     assert await texts(outbox) == ["a", "b"]
-    await outbox.settle([(first.row, Delivered()), (second.row, Parked("no"))])
+    await outbox.settle([(first.key, Delivered()), (second.key, Parked("no"))])
     assert await texts(outbox) == []
 
 
@@ -70,12 +118,12 @@ async def test_a_row_locked_by_an_application_ends_the_call_in_time_and_leaves_n
         async with connection.transaction():
             await connection.execute("SELECT FROM relay_outbox FOR UPDATE")
             with pytest.raises(StoreError, match="holds locks") as caught:
-                await outbox.settle([(message.row, Delivered())])
+                await outbox.settle([(message.key, Delivered())])
             assert not caught.value.lasting
             await waiting_are(connection, 0)
         assert await texts(outbox) == ["x"]
     monkeypatch.setattr(database, "CALL_SECONDS", 30.0)
-    await outbox.settle([(message.row, Delivered())])
+    await outbox.settle([(message.key, Delivered())])
     assert await texts(outbox) == []
 
 
@@ -91,7 +139,7 @@ async def test_transactions_that_lock_each_other_out_are_retried(url: str, opene
         async with connection.transaction():
             await connection.execute(lock, second.row)
             settling = asyncio.create_task(
-                outbox.settle([(first.row, Delivered()), (second.row, Delivered())])
+                outbox.settle([(first.key, Delivered()), (second.key, Delivered())])
             )
             await waiting_are(connection, 1)
             await connection.execute(lock, first.row)
@@ -156,14 +204,14 @@ async def test_over_crashes_restarts_and_a_read_only_time_it_resumes_automatical
             await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
             await connection.execute("SELECT pg_reload_conf()")
             with pytest.raises(StoreError, match="name the primary") as caught:
-                await until(lambda: outbox.settle([(message.row, Parked("no"))]), lambda _: False, PATIENCE)
+                await until(lambda: outbox.settle([(message.key, Parked("no"))]), lambda _: False, PATIENCE)
             assert not caught.value.lasting
             with pytest.raises(StoreError, match="name the primary"):
                 await open_outbox(server.url)
             await connection.execute("SET default_transaction_read_only = off")
             await connection.execute("ALTER SYSTEM RESET ALL")
             await connection.execute("SELECT pg_reload_conf()")
-        await in_the_end(lambda: outbox.settle([(message.row, Delivered())]))
+        await in_the_end(lambda: outbox.settle([(message.key, Delivered())]))
         await outbox.close()
 
 
@@ -190,7 +238,7 @@ async def test_close_ends_in_time_with_the_database_hanging(
     (message,) = await messages(outbox)
     async with connected(url) as connection, connection.transaction():
         await connection.execute("SELECT FROM relay_outbox FOR UPDATE")
-        settling = asyncio.create_task(outbox.settle([(message.row, Delivered())]))
+        settling = asyncio.create_task(outbox.settle([(message.key, Delivered())]))
         await waiting_are(connection, 1)
         async with asyncio.timeout(PATIENCE):
             await outbox.close()

@@ -44,7 +44,7 @@ async def test_a_primary_that_fell_silent_does_not_hide_the_standby_that_was_pro
             await texts(outbox)
         assert not caught.value.lasting
         found = await messages(outbox)  # no other connection is tried that fell silent like the first
-        await outbox.settle([(message.row, Delivered()) for message in found])
+        await outbox.settle([(message.key, Delivered()) for message in found])
         assert await texts(outbox) == []
         opened = await opened_there(of_both(first, second))
         assert await texts(opened) == []

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -9,7 +10,7 @@ import pytest
 
 from relay.core.admin import Action, BulkAction, Filter, MessageState
 from relay.core.model import DocumentName, MessageId, OrderingKey, RowId, TenantId
-from relay.outbox.postgres import admin_queries, audit, bulk, selection, settle
+from relay.outbox.postgres import admin_queries, audit, bulk, retention, selection
 from relay.outbox.postgres.connection import StoreConnection
 from relay.outbox.postgres.table_names import TableNames
 from tests.support.postgres import Cluster, connected
@@ -100,9 +101,11 @@ async def test_counts_and_the_head_of_a_lane_are_found_along_an_index(session: E
     counts = await admin_queries.counts(session)
     assert counts[RARE].pending == 3
     assert session.taken() == {"lanes", "keyed"}
-    last = RowId(100_000)
+    (record,) = await admin_queries.find(session, Filter(RARE), 1)
+    session.taken()
     for key in (None, OrderingKey("k2")):
-        assert len(await selection.lane_head(session, ACME, key, last)) == 1
+        behind = replace(record, tenant_id=ACME, row=RowId(100_000), ordering_key=key)
+        assert len(await selection.lane_before(session, behind, (), 1)) == 1
         assert session.taken() == {"lanes"}
 
 
@@ -125,10 +128,11 @@ async def test_a_preview_uses_the_indexes_of_the_action(session: Explaining) -> 
 
 
 async def test_payloads_are_purged_along_the_settled_ones(session: Explaining) -> None:
-    done = await settle.purge_payloads(session, settle.PayloadPurge(), -3600.0, 500)
-    assert done.examined == 500
+    found = await retention.settled_long_ago(session, None, -3600.0, 500)
+    assert len(found) == 500
+    await retention.purge(session, [row for _, row in found])
     assert session.taken() == {"settled"}
-    await settle.purge_payloads(session, done, 3600.0, 500)
+    await retention.settled_long_ago(session, found[-1], 3600.0, 500)
     assert session.taken() == {"settled"}
 
 

@@ -46,7 +46,7 @@ async def deliver_all(outbox: StoredOutbox, tenant: TenantId) -> None:
         found = await outbox.due(tenant, {ORDER}, frozenset(), frozenset(), EACH, 100_000)
         (message,) = [message for message in found if message.message_id == f"{i}"]
         assert message.payload == f"{tenant} {i}".encode()
-        await outbox.settle([(message.row, fates[i % 3])])
+        await outbox.settle([(message.key, fates[i % 3])])
     await leases.renew()
     await leases.release([tenant])
     await outbox.leave(f"relay of {tenant}")

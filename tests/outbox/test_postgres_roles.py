@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -37,7 +38,18 @@ HAND_OVER = (
     "INSERT INTO relay_outbox (tenant_id, document_name, payload) VALUES ('ACME_PRD', 'Sync.SalesOrder', 'x')"
 )
 
-TABLES = ("outbox", "history", "counts", "tenants", "relays", "holders", "leases", "audit", "schema")
+TABLES = (
+    "outbox",
+    "history",
+    "counts",
+    "tenants",
+    "relays",
+    "holders",
+    "leases",
+    "audit",
+    "identity",
+    "schema",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +175,8 @@ async def test_the_relay_does_all_its_work_with_its_rights(relay: StoredOutbox) 
     await relay.add([Draft(ACME, ORDER, b"x", MessageId(f"m{i}")) for i in range(3)])
     assert await relay.add([Draft(ACME, ORDER, b"x", MessageId("m0"))]) == ["m0"]
     found = await relay.due(ACME, await relay.documents(ACME), frozenset(), frozenset(), 10, 1000)
-    await relay.settle([(message.row, fate) for message, fate in zip(found, fates, strict=True)])
-    await relay.settle([(found[1].row, Delivered())])
+    await relay.settle([(message.key, fate) for message, fate in zip(found, fates, strict=True)])
+    await relay.settle([(found[1].key, Delivered())])
     await relay.report([TenantState(ACME, "idle", "why", datetime.now(UTC), None)])
     assert await relay.beat("relay-1", {"version": "1"}) is True
     assert (await relay.counts())[ACME] == Count(delivered=2, parked=1)
@@ -177,6 +189,29 @@ async def test_the_relay_does_all_its_work_with_its_rights(relay: StoredOutbox) 
     assert await relay.relays() == []
 
 
+async def test_the_relay_sees_an_identity_that_lags_behind(roles: Roles, relay: StoredOutbox) -> None:
+    await relay.add([Draft(ACME, ORDER, b"x")])
+    assert await relay.incidents() == []
+    assert await relay.notification_queue() == 0
+    async with connected(roles.owner) as connection:
+        await connection.execute("ALTER TABLE relay_outbox ALTER COLUMN id RESTART")
+    (incident,) = await relay.incidents()
+    assert "the next id of relay_outbox would be 1, and its highest one is 1" in incident.detail
+
+
+async def test_a_role_that_may_not_read_the_sequences_is_told_what_to_grant(
+    roles: Roles, relay: StoredOutbox
+) -> None:
+    async with connected(roles.owner) as connection:
+        await connection.execute(
+            f"REVOKE SELECT ON SEQUENCE relay_audit_id_seq FROM {urlsplit(roles.relay).username}"
+        )
+    (incident,) = await relay.incidents()
+    assert "permission denied for sequence relay_audit_id_seq" in incident.detail
+    assert "GRANT SELECT" in incident.hint
+    assert await relay.counts() == {}
+
+
 async def test_an_operator_does_everything_with_the_relays_rights(relay: StoredOutbox) -> None:
     await relay.add([Draft(ACME, ORDER, b"x", MessageId("m"))])
     assert await park(relay, Filter(), "later") == 1
@@ -184,7 +219,7 @@ async def test_an_operator_does_everything_with_the_relays_rights(relay: StoredO
     assert await drop(relay, Filter(), "never mind") == 1
     (record,) = await relay.show(MessageId("m"), None)
     assert [what for _, what, _ in record.history] == ["parked", "retried", "dropped"]
-    assert await relay.lane_head(record) is None
+    assert await relay.before(record, "key", (), 5) == []
     await relay.pause(ACME, "holidays")
     await relay.resume(ACME, "ann@desk")
     await relay.ask(ACME, "ann@desk")
@@ -203,8 +238,13 @@ async def test_who_may_decide_about_tenants_may_write_the_audit_once_the_tables_
 ) -> None:
     """The tables are upgraded under relays whose rights are those of version 1."""
     async with connected(roles.owner) as connection:
-        await connection.execute("DROP TABLE relay_audit; DELETE FROM relay_schema WHERE version >= 2")
+        sequences = "relay_outbox_id_seq, relay_history_id_seq"
+        await connection.execute(
+            f"REVOKE SELECT ON SEQUENCE {sequences} FROM {urlsplit(roles.relay).username};"
+            "DROP TABLE relay_audit; DELETE FROM relay_schema WHERE version >= 2"
+        )
     await asyncio.to_thread(upgrade, roles.owner)
+    assert await relay.incidents() == []
     await relay.pause(ACME, "holidays")
     assert [entry.who for entry in await relay.audit(10)] == ["relay"]
     await refused(roles.application, ["SELECT 1 FROM relay_audit"])

@@ -1,9 +1,10 @@
 """Transactions on PostgreSQL beyond the contract: late commits, concurrent producers, counters, plans of a worker."""
 
 import re
+from datetime import UTC, datetime
 
 from relay.core.model import Delivered
-from relay.outbox.postgres import due, settle, tenants
+from relay.outbox.postgres import due, retention, settle, tenants
 from relay.outbox.values import WINDOW
 from tests.support.pgstore import (
     ACME,
@@ -14,6 +15,8 @@ from tests.support.pgstore import (
     texts,
 )
 from tests.support.postgres import connected
+
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 async def test_a_transaction_that_commits_late_is_not_skipped(url: str, opened_there: Open) -> None:
@@ -28,7 +31,7 @@ async def test_a_transaction_that_commits_late_is_not_skipped(url: str, opened_t
         )
         await outbox.add([draft("early", "k"), draft("behind", "k")])
         early, behind = await messages(outbox)
-        await outbox.settle([(early.row, Delivered())])
+        await outbox.settle([(early.key, Delivered())])
         await late.commit()
     late_one, same = await messages(outbox)
     assert late_one.payload == b"late"
@@ -50,7 +53,7 @@ async def test_counts_stay_right_however_they_are_folded(url: str, opened_there:
     outbox = await opened_there(url)
     for i in range(6):
         await outbox.add([draft(f"{i}")])
-    await outbox.settle([(message.row, Delivered()) for message in (await messages(outbox))[:4]])
+    await outbox.settle([(message.key, Delivered()) for message in (await messages(outbox))[:4]])
     async with connected(url) as connection:
         assert await connection.fetchval("SELECT count(*) FROM relay_counts") > 1
         before = await outbox.counts()
@@ -80,7 +83,10 @@ async def test_many_delivered_rows_cost_a_worker_nothing_even_with_stale_statist
             "UPDATE relay_outbox SET state = 'delivered', settled_at = now() WHERE id <= 59000"
         )
         await texts(outbox)  # whoever reads first marks the dead entries of the index
-        rows = [message.row for message in await messages(outbox)]
+        found = await messages(outbox)
+        rows, ids = [message.row for message in found], [message.message_id for message in found]
+        tenants_, fences = [ACME] * len(rows), [None] * len(rows)
+        released = [fences, ["HTTP 500"] * len(rows), [True] * len(rows), [1.0] * len(rows)]
         nothing: list[object] = [[], False, [], 0, 128, WINDOW + 128]
         asked: list[tuple[str, list[object], set[str]]] = [
             (due._IDS, [ACME, [ORDER], *nothing], {"relay_outbox_lanes", "relay_outbox_keyed"}),
@@ -89,8 +95,11 @@ async def test_many_delivered_rows_cost_a_worker_nothing_even_with_stale_statist
             (due._DOCUMENTS, [ACME], {"relay_outbox_lanes"}),
             (due._MESSAGES, [rows, 1 << 20], {"relay_outbox_pkey"}),
             (tenants._NOTIFICATION, [0], {"relay_outbox_lanes"}),
-            (settle._DELIVERED, [rows, [None] * len(rows), None], {"relay_outbox_pkey"}),
-            (settle._PRUNE, [3600.0, 100], {"relay_outbox_settled", "relay_outbox_pkey"}),
+            (settle._DELIVERED, [rows, ids, tenants_, fences, None], {"relay_outbox_pkey"}),
+            (settle._RELEASED, [rows, ids, tenants_, fences, None, *released], {"relay_outbox_pkey"}),
+            (retention._SETTLED, [NEVER, 0, 3600.0, 100], {"relay_outbox_settled"}),
+            (retention._DELETE, [rows], {"relay_outbox_pkey"}),
+            (retention._PURGE, [rows], {"relay_outbox_pkey"}),
         ]
         for statement, values, indexes in asked:
             plan = await connection.fetch(f"EXPLAIN {statement}", *values)
@@ -110,7 +119,8 @@ async def test_a_release_is_rewritten_in_place(url: str, opened_there: Open) -> 
     await outbox.add([draft()])
     (message,) = await messages(outbox)
     async with connected(url) as connection, connection.transaction():
-        values = [[message.row], [None], None, ["HTTP 500"], [True], [60.0]]
+        values = [[message.row], [message.message_id], [ACME], [None], None]
+        values += [[None], ["HTTP 500"], [True], [60.0]]
         await connection.execute(settle._RELEASED, *values)
         hot = "SELECT pg_stat_get_xact_tuples_hot_updated('relay_outbox'::regclass)"
         assert await connection.fetchval(hot) == 1

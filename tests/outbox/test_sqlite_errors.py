@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import pwd
 import signal
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 from collections.abc import Awaitable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -20,8 +22,10 @@ from relay.outbox import SqliteOutbox, open_outbox
 from relay.outbox.sqlite import database, errors
 from tests.contract.stores import ACME, ROOM, insert_plainly
 from tests.outbox.conftest import Opener
+from tests.support.postgres import UNPRIVILEGED
 
 ORDER = DocumentName("Sync.SalesOrder")
+ROOT = Path(__file__).parents[2]
 
 
 def draft(payload: bytes = b"x", tenant: TenantId = ACME) -> Draft:
@@ -116,6 +120,98 @@ async def test_a_start_that_failed_leaves_no_lock_behind(opened: Opener, tmp_pat
     await opened(path, exclusive=True)
 
 
+# --- rights and ids -------------------------------------------------------------------------------
+
+
+_WITHOUT_RIGHTS = """
+import asyncio, os, sys
+from pathlib import Path
+from relay.core.ports import StoreError
+from relay.outbox import open_outbox
+from relay.outbox.sqlite import schema
+
+schema.versions()  # read before the rights are gone
+os.setuid(int(sys.argv[3]))  # root has every right
+
+async def main(folder: Path, locked: Path) -> None:
+    url = f"sqlite:///{folder}/relay.db"
+    running = await open_outbox(url, exclusive=True)
+    locked.chmod(0)
+    calls = {
+        "reading": running.counts, "writing": running.may_write, "again": running.counts,
+        "opening": lambda: open_outbox(url), "a relay": lambda: open_outbox(url, exclusive=True),
+    }
+    for name, call in calls.items():
+        try:
+            await call()
+            print(name, "worked")
+        except StoreError as error:
+            print(name, error)
+    locked.chmod(0o700)
+    await running.may_write()
+    print("writing worked")
+    await running.close()
+
+asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))
+"""
+
+
+def _unprivileged() -> int:
+    return pwd.getpwnam(UNPRIVILEGED).pw_uid if os.geteuid() == 0 else os.geteuid()
+
+
+@pytest.mark.parametrize("where", ["the folder", "the folder above"])
+def test_a_folder_without_rights_is_said_to_be_that(where: str) -> None:
+    """Nothing was moved or deleted, and with the rights back the outbox works again."""
+    with TemporaryDirectory() as base:  # pytest's own folders are closed to others
+        Path(base).chmod(0o755)
+        above = Path(base, "above")
+        folder = above / "folder"
+        folder.mkdir(parents=True)
+        for one in (above, folder):
+            os.chown(one, _unprivileged(), -1)
+        _check_without_rights(folder, folder if where == "the folder" else above)
+
+
+def _check_without_rights(folder: Path, locked: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_RIGHTS, str(folder), str(locked), str(_unprivileged())],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stderr == ""
+    *lines, last = ran.stdout.splitlines()
+    assert len(lines) == 5
+    for line in lines:
+        assert "cannot be reached (Permission denied); give this user the right" in line or (
+            "cannot be opened (Permission denied); give this user the right" in line
+        ), line
+        assert "moved" not in line
+    assert last == "writing worked"
+
+
+async def test_ids_that_are_used_up_are_no_full_disk(opened: Opener, tmp_path: Path) -> None:
+    """SQLite's own error is the same for both."""
+    path = tmp_path / "relay.db"
+    outbox = await opened(path)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO relay_outbox (id, tenant_id, document_name, payload) VALUES (?, ?, ?, 'x')",
+            (2**63 - 1, ACME, ORDER),
+        )
+    with pytest.raises(
+        StoreError, match=r"ids of the outbox .* are used up: .*largest id.*UPDATE sqlite_seq"
+    ) as e:
+        await outbox.add([draft()])
+    assert "disk" not in str(e.value)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM relay_outbox")
+        connection.execute(str(e.value).partition("then run: ")[2])
+    await outbox.add([draft()])
+
+
 # --- the disk -------------------------------------------------------------------------------------
 
 
@@ -135,12 +231,12 @@ async def test_on_a_full_disk_nothing_is_half_stored_and_calls_succeed_once_ther
     assert not error.lasting
     assert await pending(outbox) == stored
     (message, *_) = await outbox.due(ACME, {ORDER}, frozenset(), frozenset(), 1, ROOM)
-    while (error := await failure(outbox.settle([(message.row, Released("HTTP 503"))]))) is None:
+    while (error := await failure(outbox.settle([(message.key, Released("HTTP 503"))]))) is None:
         pass
     assert "disk is full" in str(error)
     ballast.unlink()
     await outbox.add([draft(b"last")])
-    await outbox.settle([(message.row, Delivered())])
+    await outbox.settle([(message.key, Delivered())])
     assert await pending(outbox) == stored
     assert integrity(small_disk / "relay.db") == "ok"
 
@@ -312,7 +408,7 @@ async def test_producers_in_other_processes_and_the_relay_never_see_a_lock(
     async with asyncio.timeout(60):
         while len(delivered) < 400:
             messages = await outbox.due(ACME, {ORDER}, frozenset(), frozenset(), 128, ROOM)
-            await outbox.settle([(message.row, Delivered()) for message in messages])
+            await outbox.settle([(message.key, Delivered()) for message in messages])
             delivered += [message.message_id for message in messages]
             if not messages:
                 await outbox.arrivals(1)
@@ -326,11 +422,12 @@ SETTLER = """
 import asyncio, sys
 from relay.core.model import Delivered
 from relay.outbox import open_outbox
+from relay.outbox.sqlite import schema
 
 async def settle():
     outbox = await open_outbox(sys.argv[1])
     while messages := await outbox.due("ACME_PRD", {"Sync.SalesOrder"}, frozenset(), frozenset(), 16, 10**6):
-        await outbox.settle([(message.row, Delivered()) for message in messages])
+        await outbox.settle([(message.key, Delivered()) for message in messages])
         print(messages[-1].row, flush=True)
 
 asyncio.run(settle())

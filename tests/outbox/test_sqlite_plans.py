@@ -13,7 +13,7 @@ import pytest
 from relay.core.admin import Filter
 from relay.core.model import DocumentName, OrderingKey, TenantId
 from relay.outbox import upgrade
-from relay.outbox.sqlite import admin_queries, audit, bulk, due, selection, settle, tenants
+from relay.outbox.sqlite import admin_queries, audit, bulk, due, retention, selection, settle, tenants
 from relay.outbox.sqlite.database import connect
 from relay.outbox.values import WINDOW, PendingFilter
 from tests.support.costs import steps
@@ -118,13 +118,13 @@ def test_a_preview_examines_only_what_is_selected(piled_up: sqlite3.Connection) 
 
 def test_pruning_what_is_not_old_enough_costs_nothing(piled_up: sqlite3.Connection) -> None:
     with steps(piled_up) as count:
-        assert settle.prune(piled_up, 86400, 100) == 0
+        assert retention.settled_long_ago(piled_up, None, 86400, 100) == []
     assert count[0] < 10
 
 
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": sql
-    for module in (due, settle, tenants, admin_queries, selection, bulk, audit)
+    for module in (due, settle, retention, tenants, admin_queries, selection, bulk, audit)
     for name, sql in vars(module).items()
     if isinstance(sql, str) and re.match(r"\s*(SELECT|WITH|UPDATE|INSERT|DELETE)\b", sql)
 }

@@ -169,6 +169,82 @@ async def test_what_a_typed_column_would_refuse_is_refused_by_sqlite_too(
     assert connection.execute("SELECT count(*) FROM relay_outbox").fetchone() == (0,)
 
 
+TEXTS = ("document_name", "message_id", "to_logical_id", "ordering_key")
+
+NOT_UTF_8 = ("ff", "c3", "80", "e282", "eda080", "c181", "f888808080", "f4908080")
+
+
+@pytest.mark.parametrize("column", TEXTS)
+def test_text_that_is_not_utf_8_is_refused_by_sqlite(connection: sqlite3.Connection, column: str) -> None:
+    """Two message ids that differ in such bytes only would be one to ION. PostgreSQL holds none."""
+    given = {"tenant_id": "'A'", "document_name": "'B'", "payload": "'x'"}
+    for data in NOT_UTF_8:
+        for text in (f"6c69643a2f2f61{data}", f"6c69643a2f2f61{data}c3bc61"):
+            row = given | {column: f"CAST(x'{text}' AS TEXT)"}
+            statement = f"INSERT INTO relay_outbox ({', '.join(row)}) VALUES ({', '.join(row.values())})"
+            with pytest.raises(
+                sqlite3.IntegrityError, match=r"^CHECK constraint failed: texts_are_printable_utf_8$"
+            ):
+                connection.execute(statement)
+    connection.execute("INSERT INTO relay_outbox (tenant_id, document_name, payload) VALUES ('A', 'B', 'x')")
+    with pytest.raises(sqlite3.IntegrityError, match=r"^CHECK constraint failed: texts_are_printable_utf_8$"):
+        connection.execute(f"UPDATE relay_outbox SET {column} = CAST(x'6c69643a2f2f61ff' AS TEXT)")
+
+
+@pytest.mark.parametrize("text", ["\x80", "a\x85", "\x9fa", "ü\x1b", "\x01"])
+async def test_control_characters_are_refused(application: Application, text: str) -> None:
+    for column in ("document_name", "message_id", "ordering_key"):
+        with pytest.raises(RefusedError, match="printable"):
+            await application.insert(**{column: text})
+
+
+@pytest.mark.parametrize("text", ["ü", "日本語", "😀", "\u0301", "\ufffd", "\ufffe", "\U0010ffff"])
+async def test_text_in_every_script_is_taken(application: Application, text: str) -> None:
+    row = await application.insert(
+        document_name=text, message_id=f"a{text}", to_logical_id=f"lid://{text}", ordering_key=f"{text}1"
+    )
+    assert (row["document_name"], row["message_id"]) == (text, f"a{text}")
+
+
+YEARS = {
+    "sqlite": ["0000-01-01T00:00:00.000Z", "0000-12-31T23:59:59.999Z"],
+    "postgres": [
+        "infinity",
+        "-infinity",
+        "10000-01-01 00:00+00",
+        "20000-01-01 00:00+00",
+        "0001-12-31 23:59+00 BC",
+    ],
+}
+
+
+@pytest.mark.parametrize("column", ["created_at", "queued_at", "not_before", "settled_at"])
+async def test_an_instant_that_few_programs_can_hold_is_refused(
+    application: Application, column: str
+) -> None:
+    kind = "postgres" if isinstance(application, PostgresApplication) else "sqlite"
+    for when in YEARS[kind]:
+        with pytest.raises(
+            (sqlite3.IntegrityError, asyncpg.CheckViolationError), match="instants_are_in_the_years_1_to_9999"
+        ):
+            await application.run(
+                f"INSERT INTO relay_outbox (tenant_id, document_name, payload, {column}) VALUES ('A', 'B', 'x', '{when}')"
+            )
+    fine = "0001-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z"
+    for when in fine:
+        await application.run(
+            f"INSERT INTO relay_outbox (tenant_id, document_name, payload, {column}) VALUES ('A', 'B', 'x', '{when}')"
+        )
+
+
+def test_an_id_behind_which_there_are_few_is_refused_by_sqlite(connection: sqlite3.Connection) -> None:
+    """AUTOINCREMENT continues behind the greatest: after the last one no INSERT would succeed."""
+    statement = "INSERT INTO relay_outbox (id, tenant_id, document_name, payload) VALUES (?, 'A', 'B', 'x')"
+    with pytest.raises(sqlite3.IntegrityError, match="id_is_at_most_4611686018427387904"):
+        connection.execute(statement, (2**63 - 1,))
+    assert connection.execute(statement, (None,)).lastrowid == 1
+
+
 @pytest.mark.parametrize("column", ["tenant_id", "document_name", "payload"])
 async def test_a_column_that_must_be_given_is_named(application: Application, column: str) -> None:
     with pytest.raises(

@@ -25,6 +25,7 @@ from relay.outbox import open_outbox, transfer
 from relay.outbox.transfer import Copied, CopySide, RefusedError
 from relay.outbox.transfer_rows import StoredMessage, Transfer
 from tests.contract.stores import drop, retry, until
+from tests.support.keys import key_of
 from tests.support.postgres import Cluster
 
 ACME, GLOBEX = TenantId("ACME_PRD"), TenantId("GLOBEX_TST")
@@ -72,15 +73,15 @@ async def fill(outbox: Any) -> None:
     """Something of everything that can become of a message, a pause, and a row that is gone."""
     names = ("delivered", "parked", "dropped", "counted", "waiting", "retried", "gone")
     await outbox.add([*map(draft, names), draft("waiting", GLOBEX)])
-    row = {record.message_id: record.row for record in await outbox.find(Filter(tenant=ACME), 100)}
-    await outbox.settle([(row[MessageId("counted")], Released("HTTP 500: späť", counted=True, wait=1000.5))])
-    await outbox.settle([(row[MessageId("retried")], Parked("HTTP 413: too large"))])
+    key = {record.message_id: key_of(record) for record in await outbox.find(Filter(tenant=ACME), 100)}
+    await outbox.settle([(key[MessageId("counted")], Released("HTTP 500: späť", counted=True, wait=1000.5))])
+    await outbox.settle([(key[MessageId("retried")], Parked("HTTP 413: too large"))])
     await retry(outbox, Filter(ids=(MessageId("retried"),)))
-    await outbox.settle([(row[MessageId("parked")], Parked("HTTP 400: no such order"))])
-    await outbox.settle([(row[MessageId("gone")], Delivered())])
+    await outbox.settle([(key[MessageId("parked")], Parked("HTTP 400: no such order"))])
+    await outbox.settle([(key[MessageId("gone")], Delivered())])
     await until(lambda: outbox.prune(0, 100), lambda pruned: pruned > 0)
     await drop(outbox, Filter(ids=(MessageId("dropped"),)), "not wanted")
-    await outbox.settle([(row[MessageId("delivered")], Delivered())])
+    await outbox.settle([(key[MessageId("delivered")], Delivered())])
     await outbox.pause(GLOBEX, "moving house")
 
 
@@ -199,7 +200,7 @@ async def test_a_new_row_gets_an_id_that_no_message_ever_had(pair: tuple[Any, An
     source, target = pair
     await source.add([draft("a"), draft("b")])
     (record,) = await source.find(Filter(ids=(MessageId("b"),)), 1)
-    await source.settle([(record.row, Delivered())])
+    await source.settle([(key_of(record), Delivered())])
     await until(lambda: source.prune(0, 100), lambda pruned: pruned > 0)
     await copied(source, target)
     await target.add([draft("c")])
@@ -244,7 +245,7 @@ async def test_what_changed_in_between_is_brought_over(pair: tuple[Any, Any]) ->
     await fill(source)
     await copied(source, target)
     (waiting,) = await source.show(MessageId("waiting"), ACME)
-    await source.settle([(waiting.row, Delivered())])
+    await source.settle([(key_of(waiting), Delivered())])
     await retry(source, Filter(ids=(MessageId("parked"),)))
     await source.add([draft("new")])
     done = await copied(source, target)
@@ -303,7 +304,7 @@ async def test_a_delivery_in_to_is_never_undone(pair: tuple[Any, Any]) -> None:
     await fill(source)
     await copied(source, target)
     (waiting,) = await target.show(MessageId("waiting"), ACME)
-    await target.settle([(waiting.row, Delivered())])
+    await target.settle([(key_of(waiting), Delivered())])
     with pytest.raises(RefusedError, match=r"'waiting' .* is delivered in TO and pending in FROM"):
         await copied(source, target)
 

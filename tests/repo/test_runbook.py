@@ -66,7 +66,9 @@ def said(tree: ast.AST) -> Iterator[str]:
 def kinds(tree: ast.AST) -> Iterator[str]:
     """The kinds of incidents that are reported, where they are literals."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("incidents.report"):
+        if isinstance(node, ast.Call) and re.search(
+            r"incidents\.report$|^StoreIncident$", ast.unparse(node.func)
+        ):
             first = node.args[0]
             yield str(first.value) if isinstance(first, ast.Constant) else ast.unparse(first)
 

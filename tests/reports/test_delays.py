@@ -1,4 +1,4 @@
-"""Blocked lanes: by the back-off of their head, and by nothing else."""
+"""Which messages may go now, and which lanes are blocked: by messages that wait for their time."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,7 @@ import pytest
 
 from relay.core.admin import Record
 from relay.core.model import DocumentName, MessageId, OrderingKey, RowId, TenantId
-from relay.reports.delays import BlockedLane, blocked_lanes
+from relay.reports.delays import BlockedLane, blocked_lanes, blocker, held_until
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 SOON = NOW + timedelta(minutes=1)
@@ -51,8 +51,25 @@ def test_a_back_off_that_is_over_blocks_nothing() -> None:
     assert blocked_lanes([replace(HEAD, not_before=NOW), record(3, K)], "key", set(), NOW) == []
 
 
-def test_a_message_that_is_not_the_head_blocks_nothing() -> None:
-    assert blocked_lanes([record(0, K), HEAD], "key", set(), NOW) == []
+def test_a_message_within_a_lane_blocks_what_is_behind_it_and_nothing_before_it() -> None:
+    records = [record(0, K), HEAD, record(2, K), record(3, L)]
+    assert blocked_lanes(records, "key", set(), NOW) == [BlockedLane(K, HEAD, 1)]
+    assert blocked_lanes(records, "tenant", set(), NOW) == [BlockedLane(None, HEAD, 2)]
+    held = {each.row: until for each, until in held_until(records, "key", set(), NOW)}
+    assert held == {0: None, 1: SOON, 2: SOON, 3: None}
+    assert {each.row for each, until in held_until(records, "none", set(), NOW) if until} == {1}
+
+
+def test_the_time_of_a_lane_is_the_latest_of_those_before() -> None:
+    records = [HEAD, record(2, K, NOW + timedelta(seconds=1)), record(3, K, NOW + timedelta(days=1))]
+    held = [until for _, until in held_until(records, "key", set(), NOW)]
+    assert held == [SOON, SOON, NOW + timedelta(days=1)]
+
+
+def test_what_a_message_waits_for_is_the_first_that_waits_for_its_time_else_the_first() -> None:
+    assert blocker([], NOW) is None
+    assert blocker([record(0, K), record(2, K)], NOW) == record(0, K)
+    assert blocker([record(0, K), HEAD, record(2, K)], NOW) == HEAD
 
 
 @pytest.mark.parametrize("until", [None, SOON])

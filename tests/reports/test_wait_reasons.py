@@ -43,7 +43,7 @@ RECORD = Record(
     settled_at=None,
 )
 FINE = WaitContext(
-    NOW, "key", TenantState(TenantId("ACME"), "sending", "", AN_HOUR_AGO), None, running=True, head=None
+    NOW, "key", TenantState(TenantId("ACME"), "sending", "", AN_HOUR_AGO), None, running=True, ahead=None
 )
 
 
@@ -161,14 +161,22 @@ def test_a_back_off_shows_attempts_and_the_last_reason_until_it_is_over() -> Non
 
 def test_the_message_before_it_in_its_lane_is_named_with_its_reason() -> None:
     head = replace(RECORD, message_id=MessageId("m1"), not_before=SOON, reason="HTTP 500")
-    (wait,) = message_wait_reasons(replace(RECORD, ordering_key=OrderingKey("K")), replace(FINE, head=head))
+    (wait,) = message_wait_reasons(replace(RECORD, ordering_key=OrderingKey("K")), replace(FINE, ahead=head))
     assert (wait.rule, wait.next_try) == ("lane", SOON)
     assert wait.text == "message m1 is before it in its lane, the key K (HTTP 500)"
-    (wait,) = message_wait_reasons(RECORD, replace(FINE, head=head))
+    (wait,) = message_wait_reasons(RECORD, replace(FINE, ahead=head))
     assert "the messages without a key" in wait.text
-    (wait,) = message_wait_reasons(RECORD, replace(FINE, head=replace(head, reason=None), ordering="tenant"))
-    assert wait.text == "message m1 is before it in its lane"
-    assert rules(RECORD, replace(FINE, head=head, ordering="none")) == ["next"]
+    (wait,) = message_wait_reasons(RECORD, replace(FINE, ahead=replace(head, reason=None), ordering="tenant"))
+    assert wait.text == "message m1 is before it in its lane (its own time: it was enqueued to be sent later)"
+    sendable = replace(head, reason=None, not_before=AN_HOUR_AGO)
+    (wait,) = message_wait_reasons(RECORD, replace(FINE, ahead=sendable, ordering="tenant"))
+    assert (wait.text, wait.next_try) == ("message m1 is before it in its lane", None)
+
+
+def test_a_message_that_was_enqueued_for_later_says_so() -> None:
+    (wait,) = message_wait_reasons(replace(RECORD, not_before=SOON), FINE)
+    assert (wait.rule, wait.next_try) == ("back-off", SOON)
+    assert wait.text == "its own time: it was enqueued to be sent later"
 
 
 def test_a_document_name_with_a_comma_is_not_split() -> None:

@@ -15,8 +15,17 @@ from typing import Any
 from relay.core import protocol
 from relay.core.byte_budget import ByteBudget
 from relay.core.fair_share import FairShare
-from relay.core.model import DocumentName, Draft, Message, OrderingKey, RowId, Settlement, StateName, TenantId
-from relay.core.ports import Control
+from relay.core.model import (
+    DocumentName,
+    Draft,
+    Message,
+    MessageKey,
+    OrderingKey,
+    Settlement,
+    StateName,
+    TenantId,
+)
+from relay.core.ports import Control, NotSettled
 from relay.core.protocol import Opening, Policy, Posting
 from relay.core.replies import Accepted, Answer, Reply, Versions
 from relay.core.retry import Schedule
@@ -26,6 +35,7 @@ from relay.daemon.supervisor import Supervisor
 from relay.daemon.workers import Assignment, Workers
 from relay.delivery.context import StateReport, Telemetry, TenantContext, TenantRules
 from relay.delivery.outbox_retry import OutboxRetry
+from relay.delivery.settlement_reports import SettlementReports
 from relay.delivery.settler import Settler
 from relay.delivery.worker import Worker
 from relay.observability.incidents import Incidents, Tally
@@ -85,9 +95,9 @@ class _SlowOutbox(MemoryOutbox):
 
     lag = reading_lag = naming_lag = 0.0
 
-    async def settle(self, settlements: Sequence[tuple[RowId, Settlement]]) -> None:
+    async def settle(self, settlements: Sequence[tuple[MessageKey, Settlement]]) -> NotSettled:
         await asyncio.sleep(self.lag)
-        await super().settle(settlements)
+        return await super().settle(settlements)
 
     async def due(self, *arguments: Any) -> Sequence[Message]:
         await asyncio.sleep(self.reading_lag)
@@ -114,7 +124,9 @@ class Process:
         self.outbox, self.schedule, self.chance = outbox, schedule, chance
         self.log, self.liveness, self.meters = logger(), Liveness(), Meters()
         self.incidents = Incidents(self.log, None, loop.time, 60.0, loop.call_later)
-        self.settler = Settler(outbox, self.incidents, schedule, chance, self.meters, self.liveness)
+        self.row_incidents = Incidents(self.log, None, loop.time, 60.0, loop.call_later)
+        reports = SettlementReports(self.log, self.incidents, self.row_incidents)
+        self.settler = Settler(outbox, reports, schedule, chance, self.meters, self.liveness)
         self.supervisor = Supervisor(self.log, self.incidents, schedule, chance, self.liveness)
         self.workers = Workers(outbox, self.settler, self.supervisor, self.log, self.liveness, lease_holder)
         self._lease_holder = lease_holder
@@ -184,7 +196,9 @@ class World:
         """Build the components; call inside the running loop."""
         loop, self.random = asyncio.get_running_loop(), random.Random(0)
         self.now = loop.time
-        self.outbox = _SlowOutbox(lambda: EPOCH + loop.time())
+        self.shift = 0.0
+        """Seconds by which the store's clock was set forward since the start."""
+        self.outbox = _SlowOutbox(lambda: EPOCH + loop.time() + self.shift)
         self.ion = _RecordedIon(answer=self._answer, delay=lambda *_: self.latency)
         self.ion.record_in(self.requests, itertools.count())
         self._process = Process(self.outbox, self.rules.schedule, self.random.random)
@@ -227,6 +241,12 @@ class World:
         ordering = OrderingKey(key) if key is not None else None
         row = self.outbox.insert(Draft(ACME, document, b"<doc/>", ordering_key=ordering))
         return next(one.message_id for one in self.outbox.rows if one.row == row)
+
+    def send_later(self, waits: Mapping[str, float]) -> None:
+        """These messages, which the relay has not read yet, may not be sent for so many seconds."""
+        for row in self.outbox.rows:
+            if row.message_id in waits:
+                row.not_before = EPOCH + self.now() + waits[row.message_id]
 
     # --- results ------------------------------------------------------------------------
 

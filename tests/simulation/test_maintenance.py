@@ -8,8 +8,10 @@ import pytest
 from relay.config.settings import Settings
 from relay.core.admin import Filter
 from relay.core.model import Delivered, DocumentName, Draft, MessageId, TenantId
+from relay.daemon.clock_watch import ClockWatch
 from relay.daemon.maintenance import Maintenance, MaintenanceRules
 from relay.daemon.wiring import maintenance_rules_of
+from relay.observability.liveness import Liveness
 from relay.observability.logs import logger
 from tests.contract.stores import drop
 from tests.support.memory import MemoryOutbox
@@ -28,8 +30,9 @@ async def cared_for(care: MaintenanceRules, seconds: float) -> MemoryOutbox:
     dropped = Filter(ids=(MessageId("m1202"),))
     await drop(outbox, dropped, "not wanted")
     found = await outbox.due(ACME, {ORDER}, frozenset(), frozenset(), 2_000, 1_000_000)
-    await outbox.settle([(message.row, Delivered()) for message in found])
-    task = asyncio.create_task(Maintenance(outbox, logger(), care).run(stopping))
+    await outbox.settle([(message.key, Delivered()) for message in found])
+    watch = ClockWatch(outbox, logger(), loop.time, lambda: None, Liveness())
+    task = asyncio.create_task(Maintenance(outbox, logger(), care, watch.is_steady).run(stopping))
     await asyncio.sleep(seconds)
     stopping.set()
     await task
@@ -38,7 +41,7 @@ async def cared_for(care: MaintenanceRules, seconds: float) -> MemoryOutbox:
 
 @pytest.mark.parametrize(
     ("kept", "seconds", "gone"),
-    [(None, 6 * DAY, 0), (0.0, 200, 1_202), (2 * DAY, DAY, 0), (2 * DAY, 2 * DAY + 200, 1_202)],
+    [(None, 6 * DAY, 0), (0.0, 800, 1_202), (2 * DAY, DAY, 0), (2 * DAY, 2 * DAY + 200, 1_202)],
 )
 def test_payloads_of_delivered_messages_go_when_it_is_time(
     kept: float | None, seconds: float, gone: int

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from structlog.testing import capture_logs
 
 from relay.core.replies import Accepted, NoReply, Reply, TokenRefused, TokenUnavailable, Versions
 from tests.simulation.harness import FINE, ORDER, PARK, SHIPMENT, constant, violations, world
@@ -431,3 +432,31 @@ async def test_an_outage_of_the_outbox_loses_nothing():
     await w.stop()
     assert len(w.arrived()) == 300
     assert len(w.calls("post")) == 300
+
+
+def test_names_that_no_message_can_have_are_reported_once_and_the_others_used():
+    ignored = {"count": 2}
+
+    async def work():
+        w = world(
+            lambda call, *_: (
+                Accepted(frozenset({ORDER}), ignored=ignored["count"])
+                if call == "accepted_documents"
+                else FINE[call]
+            )
+        )
+        await w.start()
+        (order,) = w.insert("a")
+        w.insert("a", document=SHIPMENT)  # waits, so that ION is asked again and again
+        await w.until(lambda: len(w.calls("accepted_documents")) > 4)
+        asked = len(w.calls("accepted_documents"))
+        ignored["count"] = 1
+        await w.until(lambda: len(w.calls("accepted_documents")) > asked + 1)
+        await w.stop()
+        return w, order
+
+    with capture_logs() as lines:
+        w, order = run(work())
+    assert w.arrived() == [order]
+    said = [(line["log_level"], line["count"]) for line in lines if line["event"] == "documents.ignored"]
+    assert said == [("warning", 2), ("warning", 1)]

@@ -59,7 +59,9 @@ class Replica:
         self.outbox = MemoryOutbox(lambda: EPOCH + loop.time(), shelf, LEASE)
         assert self.outbox.leases is not None
         self.leases = self.outbox.leases
-        lease_holder = LeaseHolder(self.leases, name, loop.time)
+        self.suspended = 0.0
+        """Seconds that the loop's clock has missed."""
+        lease_holder = LeaseHolder(self.leases, name, lambda: loop.time() + self.suspended)
         self._process = Process(self.outbox, SCHEDULE, random.Random(name).random, lease_holder)
         self.supervisor, self.workers = self._process.supervisor, self._process.workers
 
@@ -234,6 +236,29 @@ def test_posts_in_flight_are_cancelled_when_the_leases_end():
         one.disconnect()
         await asyncio.sleep(60)
         assert max(post.ended for post in fleet.posted) <= at + LEASE
+        await fleet.stop()
+
+    run(work())
+
+
+def test_a_machine_that_was_suspended_posts_nothing_before_its_leases_are_confirmed():
+    """Its timers did not run meanwhile, those that end leases neither: what was in flight is cut on its return."""
+
+    async def work():
+        fleet = Fleet(latency=2.0)
+        one = await fleet.add("one")
+        fleet.insert(30)
+        await fleet.until(lambda: fleet.pending() < 560, 30)
+        at = fleet.now()
+        one.leases.broken = StoreError("the network is not up yet")
+        one.suspended = 3600.0
+        await asyncio.sleep(8)
+        assert any(post.began < at < post.ended for post in fleet.posted), "some were in flight"
+        assert max(post.began for post in fleet.posted) <= at
+        assert max(post.ended for post in fleet.posted) <= at + 1.1
+        one.reconnect()
+        await fleet.until(lambda: fleet.pending() == 0, 600)
+        assert fleet.is_in_order()
         await fleet.stop()
 
     run(work())

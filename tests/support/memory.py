@@ -9,7 +9,7 @@ import contextlib
 import json
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, assert_never
@@ -39,18 +39,34 @@ from relay.core.model import (
     LogicalId,
     Message,
     MessageId,
+    MessageKey,
+    Ordering,
     OrderingKey,
     Parked,
     Released,
     RowId,
     Settlement,
+    SettlementId,
     TenantId,
     TenantState,
     classic_message_id,
 )
-from relay.core.ports import LARGE_PAYLOAD, RELAY, ConflictError, Control, Mode, Notification, StoreError
+from relay.core.ports import (
+    LARGE_PAYLOAD,
+    RELAY,
+    ConflictError,
+    Control,
+    Hindrance,
+    Mode,
+    Notification,
+    NotSettled,
+    RestoredBackup,
+    StoreError,
+    StoreIncident,
+)
 from relay.outbox.bulk import ABANDONED_SECONDS, ACTIONS, run_to_end, states_of, summary
 from relay.outbox.payload_digest import fingerprint, sha256
+from relay.outbox.values import MAX_ATTEMPTS
 from tests.support.leases import MemoryLeases, Register
 
 ALIVE_SECONDS = 15.0
@@ -78,6 +94,7 @@ class Row:
     settled_at: float | None = None
     payload_size: int | None = None
     history: list[tuple[float, str, str]] = field(default_factory=list)
+    settlements: set[SettlementId | None] = field(default_factory=set)
 
     def purge_payloads(self) -> None:
         if self.payload_size is None:
@@ -161,11 +178,23 @@ class MemoryOutbox:
         self._read: dict[RowId, int | None] = {}  # under which fence
         self.broken: StoreError | None = None
         """While set, every call raises it and stores nothing."""
+        self.refuses: dict[RowId, str] = {}
+        """Rows that it neither settles nor deletes, and its words."""
+        self.hindrances: Sequence[Hindrance] = ()
+        self._report_change: Callable[[str], None] = lambda _: None
         self._process = object()
         self._purged = (0.0, RowId(0))
         self._seen = -1
         self._found_unclean = False
         self._closed = False
+
+    def when_changed(self, changed: Callable[[str], None]) -> None:
+        self._report_change = changed
+
+    def replace(self, shelf: Shelf) -> None:
+        """As a restored copy: another store from now on."""
+        self.shelf = shelf
+        self._report_change("a copy was put back")
 
     @property
     def rows(self) -> list[Row]:
@@ -282,13 +311,22 @@ class MemoryOutbox:
         await self._turn()
         return frozenset(row.document_name for row in self._pending(tenant))
 
-    async def settle(self, settlements: Sequence[tuple[RowId, Settlement]]) -> None:
+    async def settle(self, settlements: Sequence[tuple[MessageKey, Settlement]]) -> NotSettled:
         await self._turn()
-        for id_, settlement in sorted(settlements, key=lambda pair: not isinstance(pair[1], Delivered)):
-            row = self.shelf.rows.get(id_)
-            if row is not None and self._is_mine(row):
+        replaced: set[MessageKey] = set()
+        refused: dict[MessageKey, str] = {}
+        for key, settlement in sorted(settlements, key=lambda pair: not isinstance(pair[1], Delivered)):
+            row = self.shelf.rows.get(key.row)
+            if row is None:
+                continue
+            if (row.message_id, row.tenant_id) != (key.message_id, key.tenant_id):
+                replaced.add(key)
+            elif row.row in self.refuses:
+                refused[key] = self.refuses[row.row]
+            elif self._is_mine(row):
                 self._settle(row, settlement)
         self.shelf.changed()
+        return NotSettled(frozenset(replaced), refused)
 
     def _is_mine(self, row: Row) -> bool:
         return self.leases is None or self.leases.may_settle(row.tenant_id, self._read.pop(row.row, None))
@@ -303,8 +341,10 @@ class MemoryOutbox:
                         row.purge_payloads()
                     if row.history:
                         row.history.append((now, "delivered", ""))
+            case Released() | Parked() if settlement.id is not None and settlement.id in row.settlements:
+                return
             case Released(reason, counted, wait) if row.state == "pending":
-                row.reason, row.attempts = reason, row.attempts + counted
+                row.reason, row.attempts = reason, min(row.attempts + counted, MAX_ATTEMPTS)
                 row.not_before = now + wait if wait > 0 else None
                 row.history.append((now, "counted" if counted else "released", reason))
             case Parked(reason) if row.state == "pending":
@@ -314,6 +354,8 @@ class MemoryOutbox:
                 pass
             case _:
                 assert_never(settlement)
+        if not isinstance(settlement, Delivered):
+            row.settlements.add(settlement.id)
 
     async def arrivals(self, within: float) -> Notification:
         if self._seen == self.shelf.changes and not self._closed:
@@ -380,6 +422,10 @@ class MemoryOutbox:
     async def may_write(self) -> None:
         await self._turn()
 
+    async def clock(self) -> datetime:
+        await self._turn()
+        return _utc(self.shelf.clock())
+
     async def prune(self, older_than: float, limit: int) -> int:
         await self._turn()
         cutoff = self.shelf.clock() - older_than
@@ -390,8 +436,11 @@ class MemoryOutbox:
             and row.settled_at is not None
             and row.settled_at < cutoff
         ]
+        refused = [row for _, row in sorted(old)[:limit] if row in self.refuses]
+        self.hindrances = [Hindrance(len(refused), row, self.refuses[row]) for row in refused[:1]]
         for _, row in sorted(old)[:limit]:
-            del self.shelf.rows[row]
+            if row not in refused:
+                del self.shelf.rows[row]
         self.shelf.changed()
         return len(old[:limit])
 
@@ -437,11 +486,27 @@ class MemoryOutbox:
         }
 
     def _alive(self, beat: Beat) -> bool:
-        return beat.beat_at >= self.shelf.clock() - ALIVE_SECONDS
+        return abs(self.shelf.clock() - beat.beat_at) <= ALIVE_SECONDS
 
     async def size(self) -> int:
         await self._turn()
         return sum(len(row.payload) for row in self.rows)
+
+    async def log_bytes(self) -> int | None:
+        await self._turn()
+        return None
+
+    async def notification_queue(self) -> float | None:
+        await self._turn()
+        return None
+
+    async def incidents(self) -> Sequence[StoreIncident]:
+        await self._turn()
+        return ()
+
+    async def restored(self) -> RestoredBackup | None:
+        await self._turn()
+        return None
 
     async def relays(self) -> Sequence[RelayBeat]:
         await self._turn()
@@ -461,12 +526,18 @@ class MemoryOutbox:
         await self._turn()
         return [_record(row) for row in self._select(Filter(tenant=tenant, ids=(message_id,)))]
 
-    async def lane_head(self, record: Record) -> Record | None:
+    async def before(
+        self, record: Record, ordering: Ordering, skipped: Collection[DocumentName], limit: int
+    ) -> Sequence[Record]:
         await self._turn()
-        for row in self._pending(record.tenant_id):
-            if row.ordering_key == record.ordering_key and row.row < record.row:
-                return replace(_record(row), history=())
-        return None
+        before = [
+            replace(_record(row), history=())
+            for row in self._pending(record.tenant_id)
+            if row.row < record.row
+            and row.document_name not in skipped
+            and (ordering == "tenant" or row.ordering_key == record.ordering_key)
+        ]
+        return [] if ordering == "none" else before[:limit]
 
     async def payload(self, row: RowId, limit: int) -> bytes | None:
         await self._turn()

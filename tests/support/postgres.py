@@ -10,6 +10,7 @@ import importlib.util
 import itertools
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -23,6 +24,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import asyncpg
+import pytest
 
 from relay.outbox import upgrade
 
@@ -38,6 +40,7 @@ UNPRIVILEGED = "nobody"
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 PASSWORD = "a-password-for-tests"
+QUEUE_SETTING_SINCE = 17
 
 FAST: Mapping[str, str] = MappingProxyType(
     {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB", "max_connections": "100"}
@@ -234,6 +237,18 @@ def _installed() -> Path:
     """The wheel's, or those of the variable."""
     given = os.environ.get(PROGRAMS_VARIABLE)
     return _of_wheel() if given is None else Path(given).parent
+
+
+@contextlib.contextmanager
+def server_with_small_queue() -> Iterator[Server]:
+    """A server with an outbox whose queue of notifications holds about 16,000; older ones hold many millions."""
+    program = _installed() / "bin" / "postgres"
+    said = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout
+    if int(re.findall(r"\d+", said)[0]) < QUEUE_SETTING_SINCE:
+        pytest.skip(f"NOT TESTED, a small queue of notifications: {said.strip()} has no setting for its size")
+    with own_server(max_notify_queue_pages="64") as server:
+        upgrade(server.url)
+        yield server
 
 
 def _of_wheel() -> Path:

@@ -28,6 +28,7 @@ from relay.observability.metrics import OTHER, Meters
 from relay.reports import overview
 from relay.web.access_control import Access, AccessTokens
 from relay.web.metrics_endpoint import MetricsEndpoint, OutboxGauges, OwnedTenants, routes
+from tests.support.keys import settle_rows
 from tests.support.memory import MemoryOutbox
 
 ACME, GLOBEX = TenantId("ACME_PRD"), TenantId("GLOBEX_TST")
@@ -75,7 +76,9 @@ async def fill(store: Away) -> None:
     await store.add([Draft(ACME, ORDER, b"<doc/>", MessageId(name)) for name in "abcd"])
     await store.add([Draft(GLOBEX, ORDER, b"<doc/>")])
     rows = {row.message_id: row.row for row in store.rows}
-    await store.settle([(rows[MessageId("a")], Delivered()), (rows[MessageId("b")], Parked("HTTP 400"))])
+    await settle_rows(
+        store, [(rows[MessageId("a")], Delivered()), (rows[MessageId("b")], Parked("HTTP 400"))]
+    )
 
 
 async def tell(
@@ -119,13 +122,27 @@ async def test_messages_are_shown_by_tenant_and_state(store: Away) -> None:
     assert abs(read(meters, "relay_outbox_seen_timestamp_seconds")[()] - time.time()) < 60
 
 
+async def test_the_queue_of_notifications_is_shown_where_the_store_has_one(
+    store: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def used() -> float:
+        return 0.25
+
+    meters = Meters()
+    await look(store, meters)
+    assert read(meters, "relay_notification_queue_ratio") == {}
+    monkeypatch.setattr(store, "notification_queue", used)
+    await look(store, meters)
+    assert read(meters, "relay_notification_queue_ratio") == {(): 0.25}
+
+
 async def test_the_oldest_due_is_the_outbox_own_figure_and_zero_where_nothing_is_due(store: Away) -> None:
     await fill(store)
     store.shelf.clock = lambda: time.time() + 1000
     meters = Meters()
     await look(store, meters)
     assert 1000 <= read(meters, "relay_oldest_due_seconds")[(ACME,)] < 1060
-    await store.settle([(row.row, Delivered()) for row in store.rows if row.tenant_id == GLOBEX])
+    await settle_rows(store, [(row.row, Delivered()) for row in store.rows if row.tenant_id == GLOBEX])
     await look(store, meters)
     assert read(meters, "relay_oldest_due_seconds")[(GLOBEX,)] == 0
 

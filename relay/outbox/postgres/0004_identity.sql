@@ -1,10 +1,110 @@
 -- The outbox of ion-relay on PostgreSQL, version 4: the identity of the store, limits of columns that broke a tenant,
 -- and a notification that never fails an INSERT. Relays that know version 1 to 3 continue to work with it.
 
+-- == Leases ==
+
+-- How long a heartbeat of the holder lasts: `until` says that only as long as the database's clock does not go back.
+ALTER TABLE relay_holders ADD COLUMN IF NOT EXISTS seconds double precision;
+
 -- == The identity of the store ==
+
+-- One row. `store`: given once, when the table is made. `position` grows with each check of a relay, so that a copy
+-- that was put back has an earlier one. `cluster`: the system identifier and the timeline that a relay last saw;
+-- `changed_at`: when they, or the position, were not what was expected.
+CREATE TABLE IF NOT EXISTS relay_identity (
+    id         integer PRIMARY KEY DEFAULT 1 CHECK (id = 1),
+    store      uuid NOT NULL DEFAULT gen_random_uuid(),
+    position   bigint NOT NULL DEFAULT 0,
+    cluster    text COLLATE "C",
+    changed_at timestamptz
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01);
+INSERT INTO relay_identity DEFAULT VALUES ON CONFLICT (id) DO NOTHING;
+
+-- Whoever may hold leases may check the identity.
+DO $$
+DECLARE allowed record;
+BEGIN
+    FOR allowed IN
+        SELECT CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END AS role,
+               privilege_type AS what
+        FROM pg_class CROSS JOIN LATERAL aclexplode(relacl)
+        WHERE oid = to_regclass('relay_leases') AND grantee <> relowner
+          AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+    LOOP
+        EXECUTE format('GRANT %s ON %I TO %s', allowed.what, 'relay_identity', allowed.role);
+    END LOOP;
+END $$;
 
 -- == Limits of columns ==
 
+-- Infinite instants, and years that few programs can hold. What is in the table already is exempt, by its id: a
+-- constraint holds for every update of an old row too, and such a row could never be settled. So nothing is scanned;
+-- the lock is held for a moment, once the transactions that write to the table have ended.
+DO $$
+DECLARE
+    rule CONSTANT text := 'instants_are_in_the_years_1_to_9999';
+    last bigint;
+BEGIN
+    IF EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regclass('relay_outbox') AND conname = rule) THEN
+        RETURN;
+    END IF;
+    LOCK TABLE relay_outbox IN ACCESS EXCLUSIVE MODE;
+    SELECT max(id) INTO last FROM relay_outbox;
+    EXECUTE format(
+        $rule$ALTER TABLE %I ADD CONSTRAINT %I CHECK (%s (
+            created_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999+00'
+            AND queued_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999+00'
+            AND not_before BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999+00'
+            AND settled_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999+00')) NOT VALID$rule$,
+        'relay_outbox', rule, CASE WHEN last IS NULL THEN '' ELSE format('id <= %s OR', last) END);
+END $$;
+
 -- == Notifications ==
+
+-- A notification that finds the server's queue full fails its transaction, at the commit, where nobody can catch it.
+-- So none is sent while the queue is more than half full, as where a session listens and does not read: relays poll.
+CREATE OR REPLACE FUNCTION relay_outbox_inserted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    INSERT INTO relay_counts (tenant_id, pending, delivered, parked, dropped)
+        SELECT pg_catalog.upper(tenant_id),
+               pg_catalog.count(*) FILTER (WHERE state = 'pending'),
+               pg_catalog.count(*) FILTER (WHERE state = 'delivered'),
+               pg_catalog.count(*) FILTER (WHERE state = 'parked'),
+               pg_catalog.count(*) FILTER (WHERE state = 'dropped')
+        FROM added GROUP BY pg_catalog.upper(tenant_id);
+    -- A hint without content: at most one a transaction. Off with: ALTER DATABASE … SET relay.notify = off
+    IF FOUND AND coalesce(pg_catalog.current_setting('relay.notify', true), 'on') <> 'off'
+            AND pg_catalog.pg_notification_queue_usage() < 0.5 THEN
+        PERFORM pg_catalog.pg_notify('relay_outbox', '');
+    END IF;
+    RETURN NULL;
+END $$;
+
+DO $$
+BEGIN
+    EXECUTE pg_catalog.format('ALTER FUNCTION %I() SET search_path TO pg_catalog, %I, pg_temp',
+                              'relay_outbox_inserted', pg_catalog.current_schema());
+END $$;
+
+-- Whoever may change messages may see whether the ids that the sequences generate are behind those in the tables.
+DO $$
+DECLARE allowed record;
+BEGIN
+    FOR allowed IN
+        SELECT CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(grantee)) END
+               AS role, sequence
+        FROM pg_catalog.pg_class CROSS JOIN LATERAL pg_catalog.aclexplode(relacl)
+             CROSS JOIN pg_catalog.unnest(ARRAY[
+                 'relay_outbox_id_seq', 'relay_history_id_seq', 'relay_audit_id_seq']) AS sequence
+        WHERE oid = pg_catalog.to_regclass('relay_outbox') AND grantee <> relowner AND privilege_type = 'UPDATE'
+    LOOP
+        EXECUTE pg_catalog.format('GRANT SELECT ON SEQUENCE %I TO %s', allowed.sequence, allowed.role);
+    END LOOP;
+END $$;
+
+-- == Settlements that are written again ==
+
+-- Which settlement an entry is of; null: none. After an answer that was lost it is written again: once is enough.
+ALTER TABLE relay_history ADD COLUMN IF NOT EXISTS settlement text COLLATE "C";
 
 INSERT INTO relay_schema (version, works_with) VALUES (4, 1) ON CONFLICT (version) DO NOTHING;

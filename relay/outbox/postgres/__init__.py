@@ -3,6 +3,7 @@
 from relay.outbox.location import OutboxLocation
 from relay.outbox.postgres import schema
 from relay.outbox.postgres.database import PostgresLocation
+from relay.outbox.postgres.logins import Logins
 from relay.outbox.postgres.store import PostgresOutbox
 from relay.outbox.postgres.table_names import TableNames
 
@@ -27,10 +28,11 @@ def schema_of(location: OutboxLocation) -> str:
     return schema.ddl(_locate(location).names)
 
 
-async def upgrade_database(location: OutboxLocation) -> None:
-    """Create the tables or bring them up to date."""
-    await schema.upgrade(_locate(location))
+async def upgrade_database(location: OutboxLocation) -> list[str]:
+    """Create the tables or bring them up to date; what else was corrected."""
+    return await schema.upgrade(_locate(location))
 
 
 def _locate(location: OutboxLocation) -> PostgresLocation:
-    return PostgresLocation(location.url, location.shown, TableNames(location.schema, location.prefix))
+    names = TableNames(location.schema, location.prefix)
+    return PostgresLocation(location.url, location.shown, names, Logins(location.url_file))

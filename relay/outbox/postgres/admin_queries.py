@@ -1,17 +1,26 @@
 """What operators read, on PostgreSQL: counts, messages with their history, previews of bulk actions."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import get_args
+from typing import assert_never, get_args
 
 from relay.core.admin import AGES, FIRST, Action, Count, Filter, MessageState, Preview, QueueAges, Record
-from relay.core.model import DocumentName, MessageId, RowId, TenantId
+from relay.core.model import DocumentName, MessageId, Ordering, RowId, TenantId
 from relay.outbox.bulk import states_of
-from relay.outbox.postgres import selection
+from relay.outbox.postgres import due, selection
 from relay.outbox.postgres.connection import StoreConnection, utc
-from relay.outbox.values import EXAMINED, History, message_record
+from relay.outbox.postgres.instants import seconds_until
+from relay.outbox.values import (
+    EXAMINED,
+    MAX_TEXT,
+    READ_PARAMETERS,
+    History,
+    PendingFilter,
+    message_record,
+)
 
+_KEYED = selection.KEYED.format(after=selection.FROM_FIRST)
 _OLDEST_EXAMINED = 5
 """Rows a document and lane kind; a retried one is queued anew at its old place and may hide older ones."""
 
@@ -23,31 +32,34 @@ FROM relay_counts GROUP BY tenant_id ORDER BY tenant_id
 
 _OLDEST = f"""
 {selection.HEADS}
-SELECT head.tenant, greatest(0, extract(epoch FROM clock_timestamp() - min(oldest.queued_at)))::float8
+SELECT head.tenant, greatest(0, -{seconds_until("min(oldest.queued_at)")})
 FROM head CROSS JOIN LATERAL (
     (SELECT queued_at FROM relay_outbox
      WHERE {selection.IN_COMMON_LANE} AND (not_before IS NULL OR not_before <= clock_timestamp())
      ORDER BY ordering_key, id LIMIT $3)
     UNION ALL
     (SELECT queued_at FROM relay_outbox
-     WHERE {selection.KEYED.format(after=0)} AND (not_before IS NULL OR not_before <= clock_timestamp())
+     WHERE {_KEYED} AND (not_before IS NULL OR not_before <= clock_timestamp())
      ORDER BY document_name, id LIMIT $3)
 ) oldest GROUP BY head.tenant
 """  # noqa: S608
 
-_SIZE = "SELECT pg_total_relation_size('relay_outbox'::regclass)"
+_SIZE = """
+SELECT pg_total_relation_size(oid) FROM pg_class WHERE relname = 'relay_outbox' AND relnamespace = (
+    SELECT relnamespace FROM relay_schema JOIN pg_class ON pg_class.oid = relay_schema.tableoid LIMIT 1)
+"""
 
-_RECORDS = """
-SELECT id, upper(tenant_id), document_name, message_id, to_logical_id, ordering_key, parameters::text,
-       coalesce(payload_size, octet_length(payload)), state, reason, attempts, not_before, created_at,
-       queued_at, settled_at
+_RECORDS = f"""
+SELECT id, upper(tenant_id), document_name, message_id, to_logical_id, ordering_key,
+       left(parameters::text, {READ_PARAMETERS}), coalesce(payload_size, octet_length(payload)), state,
+       left(reason, {MAX_TEXT}), attempts, not_before, created_at, queued_at, settled_at
 FROM relay_outbox WHERE id = ANY($1::bigint[]) ORDER BY id
-"""
+"""  # noqa: S608  # constants
 
-_HISTORY = """
-SELECT message_row, at, replace(what, 'blamed', 'counted'), detail FROM relay_history
+_HISTORY = f"""
+SELECT message_row, at, replace(what, 'blamed', 'counted'), left(detail, {MAX_TEXT}) FROM relay_history
 WHERE message_row = ANY($1::bigint[]) ORDER BY message_row, id
-"""
+"""  # noqa: S608  # constants
 
 _GROUPS = """
 SELECT upper(tenant_id), document_name, state, count(*) FROM relay_outbox
@@ -60,7 +72,7 @@ _PAYLOAD = "SELECT substring(payload FROM 1 FOR $2) FROM relay_outbox WHERE id =
 _AGES = f"""
 {selection.HEADS}
 SELECT head.tenant, head.document,
-       width_bucket(extract(epoch FROM clock_timestamp() - aged.queued_at)::float8, $4::float8[]),
+       width_bucket(-{seconds_until("aged.queued_at")}, $4::float8[]),
        aged.place > $3, count(*)
 FROM head CROSS JOIN LATERAL (
     SELECT id, queued_at, row_number() OVER (ORDER BY id) AS place FROM (
@@ -68,7 +80,7 @@ FROM head CROSS JOIN LATERAL (
          WHERE {selection.IN_COMMON_LANE} ORDER BY ordering_key, id LIMIT $3 + 1)
         UNION ALL
         (SELECT id, queued_at FROM relay_outbox
-         WHERE {selection.KEYED.format(after=0)} ORDER BY document_name, id LIMIT $3 + 1)
+         WHERE {_KEYED} ORDER BY document_name, id LIMIT $3 + 1)
     ) either
 ) aged WHERE aged.place <= $3 + 1 GROUP BY 1, 2, 3, 4
 """  # noqa: S608
@@ -114,11 +126,27 @@ async def show(session: StoreConnection, message_id: MessageId, tenant: TenantId
     return await _records(session, ids, histories)
 
 
-async def lane_head(session: StoreConnection, record: Record) -> Record | None:
-    """The head of its lane, over all documents, if that is another message."""
-    head = await selection.lane_head(session, record.tenant_id, record.ordering_key, record.row)
-    found = await _records(session, head)
-    return found[0] if found else None
+async def before(
+    session: StoreConnection,
+    record: Record,
+    ordering: Ordering,
+    skipped: Collection[DocumentName],
+    limit: int,
+) -> Sequence[Record]:
+    """The pending messages before it in its lane."""
+    match ordering:
+        case "none":
+            return []
+        case "tenant":
+            wanted = (await due.documents(session, record.tenant_id)).difference(skipped)
+            everything = PendingFilter(frozenset(), frozenset(), limit)
+            first = await due.pending_ids(session, record.tenant_id, wanted, everything)
+            ids = [row for row in first if row < record.row]
+        case "key":
+            ids = await selection.lane_before(session, record, skipped, limit)
+        case _:
+            assert_never(ordering)
+    return await _records(session, ids)
 
 
 async def payload(session: StoreConnection, row: RowId, limit: int) -> bytes | None:

@@ -6,9 +6,12 @@ from relay.core.admin import AuditAction, AuditEntry
 from relay.core.model import AuditId, TenantId
 from relay.outbox.bulk import ABANDONED_SECONDS
 from relay.outbox.postgres.connection import StoreConnection, utc
-from relay.outbox.values import audit_entry
+from relay.outbox.values import MAX_TEXT, audit_entry
 
-_COLUMNS = "id, at, who, what, tenant_id, selection, reason, messages, outcome, ended_at"
+_COLUMNS = f"""
+    id, at, left(who, {MAX_TEXT}), left(what, {MAX_TEXT}), tenant_id, left(selection, {MAX_TEXT}),
+    left(reason, {MAX_TEXT}), messages, outcome, ended_at
+"""
 
 _ENTRY = f"SELECT {_COLUMNS} FROM relay_audit WHERE id = $1"  # noqa: S608  # constants
 

@@ -5,15 +5,15 @@ Each chunk is a short transaction of its own, so that settlements get in between
 
 from collections.abc import Sequence
 
-from relay.core.admin import AuditEntry, BulkAction, MessageState
+from relay.core.admin import FIRST, AuditEntry, BulkAction, MessageState
 from relay.core.model import AuditId, RowId
 from relay.outbox.bulk import (
     ACTIONS,
     ChunkResult,
     filter_json,
     no_such_action,
-    parse_filter,
     states_of,
+    stored_order,
     summary,
 )
 from relay.outbox.postgres import audit, selection, settle, tenants
@@ -52,8 +52,8 @@ INSERT INTO relay_history (message_row, what, detail) SELECT unnest($1::bigint[]
 """
 
 _BEGIN = """
-INSERT INTO relay_audit (who, what, tenant_id, selection, reason, outcome, wanted)
-VALUES ($1, $2, upper($3), $4, $5, 'running', $6::text::json) RETURNING id
+INSERT INTO relay_audit (who, what, tenant_id, selection, reason, outcome, wanted, reached)
+VALUES ($1, $2, upper($3), $4, $5, 'running', $6::text::json, $7) RETURNING id
 """
 
 _RUNNING = """
@@ -77,7 +77,7 @@ WHERE id = $1 AND outcome = 'running' RETURNING what, tenant_id
 async def begin(session: StoreConnection, order: BulkAction) -> AuditId:
     """Record it as running; its filter has a moment."""
     wanted = order.wanted
-    values = (order.who, order.what, wanted.tenant, summary(wanted), order.reason, filter_json(wanted))
+    values = (order.who, order.what, wanted.tenant, summary(wanted), order.reason, filter_json(wanted), FIRST)
     return AuditId(await session.fetchval(_BEGIN, *values))
 
 
@@ -88,7 +88,8 @@ async def advance(session: StoreConnection, audit_id: AuditId) -> AuditEntry:
         raise no_such_action(audit_id)
     what, wanted, who, reason, reached, outcome = row
     if outcome == "running":
-        done = await apply_chunk(session, BulkAction(what, parse_filter(wanted), who, reason), RowId(reached))
+        order = stored_order(audit_id, what, wanted, who, reason)
+        done = await apply_chunk(session, order, RowId(reached))
         await session.execute(_ADVANCE, audit_id, done.rows, done.last)
     entry = await audit.entry(session, audit_id)
     assert entry is not None, "it is locked"

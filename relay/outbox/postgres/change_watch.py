@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from relay.core.ports import Mode, StoreError
-from relay.outbox.postgres.connection import Connection
+from relay.outbox.postgres.connection import Connection, set_for_session
 from relay.outbox.postgres.database import PostgresLocation, close_connection
 from relay.outbox.postgres.errors import DRIVER_ERRORS
 
@@ -24,6 +24,9 @@ ANSWER_SECONDS = 5.0
 NOTIFY_POLL_SECONDS = 5.0
 POLL_SECONDS = 0.5
 """Between two polls; half to one and a half times that, at random."""
+
+UNREAD_SECONDS = 30.0
+"""The server ends a listening session whose relay has not read for so long: it holds up the queue."""
 
 _REST_SECONDS = 1.0  # between two tries to listen; doubled up to
 _LONGEST_REST_SECONDS = 60.0
@@ -67,6 +70,10 @@ class ChangeWatch:
                 await self._changed.wait()
         self._changed.clear()
 
+    def reconnect(self) -> None:
+        """Listen on another connection: this one may be that of a server that was replaced."""
+        self._lost.set()
+
     async def close(self) -> None:
         """At once."""
         if self._task is not None:
@@ -92,6 +99,7 @@ class ChangeWatch:
         connection.add_termination_listener(self._connection_lost)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
+                await set_for_session(connection, _ends_unread(UNREAD_SECONDS))
                 await connection.add_listener(self._location.names.channel, self._receive)
                 await notify(self._mark)
                 await self._echo.wait()
@@ -107,7 +115,7 @@ class ChangeWatch:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HEARTBEAT_SECONDS):
                 await self._lost.wait()
-        if connection.is_closed():
+        if self._lost.is_set() or connection.is_closed():
             return False
         async with asyncio.timeout(ANSWER_SECONDS):
             await connection.execute("SELECT 1")
@@ -120,3 +128,14 @@ class ChangeWatch:
 
     def _connection_lost(self, _connection: Any) -> None:
         self._lost.set()
+
+
+def _ends_unread(seconds: float) -> dict[str, str]:
+    """Settings of the server: how long it keeps a connection whose other end takes nothing, or is gone."""
+    third = str(max(round(seconds / 3), 1))
+    return {
+        "tcp_user_timeout": str(round(seconds * 1000)),
+        "tcp_keepalives_idle": third,
+        "tcp_keepalives_interval": third,
+        "tcp_keepalives_count": "2",
+    }

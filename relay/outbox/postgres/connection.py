@@ -5,6 +5,7 @@ shares connections the next transaction may meet another session of the server: 
 no named statement, no session lock), and a statement takes two round trips.
 """
 
+from collections.abc import Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -20,10 +21,19 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 _KEPT = 100
 """Statements of a connection; there are fewer, those of filters apart."""
 
-# One row where the process that was connected to is the one that answers: a pooler has a number of its own.
 # A plan that was made for an empty table walks through a full one, so none outlives its execution; that of a
 # statement without values would, so those are not kept.
-_STRAIGHT = "SELECT set_config('plan_cache_mode', 'force_custom_plan', false) WHERE pg_backend_pid() = {}"
+_PLANNING = {"plan_cache_mode": "force_custom_plan"}
+
+
+async def set_for_session(connection: Connection, settings: Mapping[str, str]) -> bool:
+    """Until its end, unless a pooler stands between, which may give the session to others; whether they hold.
+
+    The process that was connected to is the one that answers; a pooler has a number of its own.
+    """
+    calls = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
+    straight = f"SELECT {calls} WHERE pg_backend_pid() = {connection.get_server_pid()}"
+    return await connection.execute(straight) == "SELECT 1"
 
 
 def utc(when: datetime) -> datetime:
@@ -34,15 +44,17 @@ def utc(when: datetime) -> datetime:
 class StoreConnection:
     """Statements are written with plain names."""
 
-    def __init__(self, connection: Connection, names: TableNames, where: str = "") -> None:
-        """`where`: the database's URL as it may be shown."""
-        self.connection, self._names, self.where = connection, names, where
+    def __init__(
+        self, connection: Connection, names: TableNames, where: str = "", credentials: Hashable = None
+    ) -> None:
+        """`where`: the database's URL as it may be shown. `credentials`: those that it was opened with."""
+        self.connection, self.names, self.where = connection, names, where
+        self.credentials = credentials
         self._kept: dict[str, PreparedStatement[Row]] | None = None
 
     async def keep_statements(self) -> None:
         """From now on, unless a pooler stands between."""
-        query = _STRAIGHT.format(self.connection.get_server_pid())
-        if await self.connection.execute(query) == "SELECT 1":
+        if await set_for_session(self.connection, _PLANNING):
             self._kept = {}
 
     def keep_nothing(self) -> None:
@@ -67,7 +79,7 @@ class StoreConnection:
 
     async def execute(self, statement: str, *values: Any) -> int:
         """How many rows it touched."""
-        text = self._names.within(statement)
+        text = self.names.within(statement)
         kept = await self._prepare(text, values)
         if kept is None:
             status = await self.connection.execute(text, *values)
@@ -77,7 +89,7 @@ class StoreConnection:
         return int(status.rpartition(" ")[2]) if status[-1:].isdigit() else 0
 
     async def _rows(self, statement: str, values: tuple[Any, ...]) -> list[Row]:
-        text = self._names.within(statement)
+        text = self.names.within(statement)
         kept = await self._prepare(text, values)
         return await (self.connection.fetch(text, *values) if kept is None else kept.fetch(*values))
 

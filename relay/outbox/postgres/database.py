@@ -7,8 +7,8 @@ once the cause is fixed.
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
+from dataclasses import dataclass, field
 from functools import update_wrapper
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
@@ -16,10 +16,13 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from relay.core.ports import CALL_SECONDS, StoreError
+from relay.outbox.location import shown
 from relay.outbox.postgres import errors
 from relay.outbox.postgres.connection import Connection, StoreConnection
 from relay.outbox.postgres.errors import DRIVER_ERRORS
 from relay.outbox.postgres.hosts import each_host
+from relay.outbox.postgres.instants import decode_all_instants
+from relay.outbox.postgres.logins import Logins
 from relay.outbox.postgres.table_names import TableNames
 
 CONNECTIONS = 4
@@ -36,30 +39,49 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class PostgresLocation:
-    """Which database, and what the tables are called there. `where`: the URL as it may be shown."""
+    """Which database, and what the tables are called there. `where`: the URL as it may be shown.
+
+    `accept`: raises StoreError where this server is not to be used.
+    """
 
     url: str
     where: str
     names: TableNames
+    logins: Logins = field(default_factory=Logins, compare=False, repr=False)
+    accept: Callable[[Connection], Awaitable[None]] | None = None
 
     async def connect(self) -> Connection:
-        """A bare connection that can write, to the first host that grants one. Raises StoreError.
+        """A bare connection that can write, with the credentials as they are now. Raises StoreError."""
+        return await self.logins.attempt(self._connect_to_any)
+
+    async def _connect_to_any(self) -> Connection:
+        """To the first host that grants one.
 
         Each host has its share of the time: a primary that fell silent must not hide what took its place.
         """
         try:
-            urls = each_host(self.url)
+            urls = each_host(self.logins.read_url() or self.url)
         except ValueError:
             raise errors.unreadable_url(self.where) from None
         failed: list[StoreError] = []
         for url in urls:
             try:
-                return await self._connect(url, CONNECT_SECONDS / len(urls))
+                return await self._accepted(await self._connect(url, CONNECT_SECONDS / len(urls)))
             except StoreError as error:
-                if error.lasting:
-                    raise
                 failed.append(error)
-        raise next((error for error in failed if not errors.is_of_a_standby(error)), failed[0])
+        raise errors.of_all_hosts(failed)
+
+    async def _accepted(self, connection: Connection) -> Connection:
+        if self.accept is not None:
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await self.accept(connection)
+            except BaseException as error:
+                await close_connection(connection)
+                if isinstance(error, (OSError, *DRIVER_ERRORS)):
+                    raise errors.explain(error, self.where) from error
+                raise
+        return connection
 
     async def _connect(self, url: str, seconds: float) -> Connection:
         try:
@@ -71,11 +93,11 @@ class PostgresLocation:
                     target_session_attrs=SessionAttribute.read_write,
                 )
         except TimeoutError as error:
-            raise errors.silent(self.where, seconds) from error
+            raise errors.silent(shown(url), seconds) from error
         except (ValueError, KeyError, AttributeError):
-            raise errors.unreadable_url(self.where) from None
+            raise errors.unreadable_url(shown(url)) from None
         except (OSError, *DRIVER_ERRORS) as error:
-            raise errors.explain(error, self.where) from error
+            raise errors.explain_login(error, shown(url)) from error
 
 
 Work: TypeAlias = Callable[[StoreConnection], Awaitable[T]]
@@ -91,6 +113,7 @@ class Database:
         self._verify = verify
         self._free: dict[StoreConnection, float] = {}
         """Since when, in the loop's time."""
+        self._generation = 0
         self._room = asyncio.Semaphore(CONNECTIONS)
         self._closing: set[asyncio.Task[None]] = set()
         self._calls = 0
@@ -133,7 +156,7 @@ class Database:
         except TimeoutError as error:
             # The server may have fallen silent on all connections that were idle since then.
             self._close_idle(before=began)
-            raise errors.explain(error, self.location.where) from error
+            raise errors.explain_call(error, self.location.where) from error
         finally:
             self._calls -= 1
             if not self._calls:
@@ -146,25 +169,47 @@ class Database:
                     return await work(session)
             except (OSError, *DRIVER_ERRORS) as error:
                 if last or not errors.is_passing(error):
-                    raise errors.explain(error, self.location.where) from error
+                    raise errors.explain_call(error, self.location.where) from error
         raise AssertionError
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[StoreConnection]:
-        session = self._take_idle() or await self._open()
+        session = await self._obtain()
+        generation = self._generation
         try:
             yield session
         except BaseException as error:
             if errors.is_lost_statement(error):
                 session.keep_nothing()
             if errors.spares_connection(error):
-                self._put_back(session)
+                self._put_back(session, generation)
             else:
                 self._close_later(session)
                 if isinstance(error, Exception):
                     self._close_idle()  # what ended one connection has mostly ended all
             raise
-        self._put_back(session)
+        self._put_back(session, generation)
+
+    async def _obtain(self) -> StoreConnection:
+        """An idle one, or a new one. What it was opened with may be revoked once it was replaced.
+
+        So an older one is replaced by one with the new credentials, and continues only until those work.
+        """
+        idle, credentials = self._take_idle(), self.location.logins.credentials
+        if idle is None:
+            return await self._open(credentials)
+        if idle.credentials == credentials:
+            return idle
+        try:
+            opened = await self._open(credentials)
+        except (StoreError, OSError, *DRIVER_ERRORS):
+            idle.credentials = credentials  # not tried again before they are replaced once more
+            return idle
+        except BaseException:
+            self._close_later(idle)
+            raise
+        self._close_later(idle)
+        return opened
 
     def _take_idle(self) -> StoreConnection | None:
         while self._free:
@@ -173,9 +218,11 @@ class Database:
                 return session
         return None
 
-    async def _open(self) -> StoreConnection:
-        session = StoreConnection(await self.location.connect(), self.location.names, self.location.where)
+    async def _open(self, credentials: Hashable) -> StoreConnection:
+        location = self.location
+        session = StoreConnection(await location.connect(), location.names, location.where, credentials)
         try:
+            await decode_all_instants(session.connection)
             await self._verify(session)
             await session.keep_statements()
         except BaseException:
@@ -183,8 +230,14 @@ class Database:
             raise
         return session
 
-    def _put_back(self, session: StoreConnection) -> None:
-        if session.connection.is_closed() or session.connection.is_in_transaction():
+    def reconnect(self) -> None:
+        """Use none of the connections that are open now for a further call."""
+        self._generation += 1
+        self._close_idle()
+
+    def _put_back(self, session: StoreConnection, generation: int) -> None:
+        is_outdated = generation != self._generation
+        if is_outdated or session.connection.is_closed() or session.connection.is_in_transaction():
             self._close_later(session)
         else:
             self._free[session] = self._now()

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence, Set
 from relay.core.model import DocumentName, LogicalId, Message, MessageId, OrderingKey, RowId, TenantId
 from relay.core.ports import LARGE_PAYLOAD
 from relay.outbox.postgres.connection import Row, StoreConnection
-from relay.outbox.values import LANES, WINDOW, PendingFilter
+from relay.outbox.postgres.instants import seconds_until
+from relay.outbox.values import LANES, READ_PARAMETERS, WINDOW, PendingFilter
 
 _EVERYTHING = 2**31 - 1
 
@@ -86,17 +87,17 @@ ORDER BY found.id LIMIT $6
 
 # $1 ids, $2 bytes, $3 the largest payload. A larger one stays unread, and so do all rows behind those that
 # fill the room; a smaller one behind them too, lest their order be lost.
-_MESSAGES = """
+_MESSAGES = f"""
 SELECT id, upper(tenant_id) AS tenant_id, document_name, message_id, to_logical_id, ordering_key,
-       parameters, attempts,
-       greatest(0, extract(epoch FROM not_before - clock_timestamp()))::float8 AS holds_for,
-       greatest(0, extract(epoch FROM clock_timestamp() - queued_at))::float8 AS age,
+       left(parameters::text, {READ_PARAMETERS}) AS parameters, attempts,
+       greatest(0, {seconds_until("not_before")}) AS holds_for,
+       greatest(0, -{seconds_until("queued_at")}) AS age,
        size, CASE WHEN size > $3::bigint THEN ''::bytea ELSE payload END AS payload
 FROM (SELECT *, sum(CASE WHEN size > $3 THEN 0 ELSE size END) OVER (ORDER BY id) AS filled
       FROM (SELECT *, octet_length(payload) AS size FROM relay_outbox
             WHERE id = ANY ($1::bigint[])) wanted) sized
 WHERE filled <= $2::bigint AND state = 'pending' ORDER BY id
-"""
+"""  # noqa: S608  # constants
 
 
 async def documents(session: StoreConnection, tenant: TenantId) -> frozenset[DocumentName]:

@@ -4,12 +4,14 @@ The numbered `.sql` files beside it are the schema's versions; each is one trans
 """
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from functools import cache
 from importlib import resources
 
 import asyncpg
 
-from relay.outbox.postgres import errors
+from relay.outbox.postgres import errors, store_incidents
 from relay.outbox.postgres.connection import Connection, StoreConnection
 from relay.outbox.postgres.database import PostgresLocation, close_connection
 from relay.outbox.postgres.errors import DRIVER_ERRORS
@@ -61,14 +63,20 @@ async def verify(location: PostgresLocation, session: StoreConnection) -> None:
         raise errors.not_utf8(location.where, found["encoding"])
 
 
-async def upgrade(location: PostgresLocation) -> None:
-    """Create the tables or bring them to the newest version, a transaction each. Raises StoreError."""
+async def upgrade(location: PostgresLocation) -> list[str]:
+    """Create the tables or bring them to the newest version, a transaction each. Raises StoreError.
+
+    An identity that lags behind is corrected; the result says which.
+    """
     connection = await location.connect()
     try:
         async with asyncio.timeout(_UPGRADE_SECONDS):
             await _require_fit(location, connection)
             for number, text in versions():
                 await _apply(location, connection, number, text)
+            async with _transaction(connection):
+                corrected = await store_incidents.catch_up(connection, location.names)
+            return [f"{one}; corrected: {one.statement}" for one in corrected]
     except (OSError, *DRIVER_ERRORS) as error:
         raise errors.explain(error, location.where) from error
     finally:
@@ -77,15 +85,22 @@ async def upgrade(location: PostgresLocation) -> None:
 
 async def _apply(location: PostgresLocation, connection: Connection, number: int, text: str) -> None:
     """Unless it is there."""
-    async with connection.transaction():
-        # Applications queue behind a change of tables that waits for its lock.
-        await connection.execute("SET LOCAL lock_timeout = '20s'")
-        await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
+    async with _transaction(connection):
         version = await _version(location, connection)
         if version > _newest():
             raise errors.too_new(location.where, version, _newest())
         if number > version:
             await connection.execute(_opening(location.names) + location.names.definition(text))
+
+
+@contextlib.asynccontextmanager
+async def _transaction(connection: Connection) -> AsyncIterator[None]:
+    """One that no other upgrade has at the same time."""
+    async with connection.transaction():
+        # Applications queue behind a change of tables that waits for its lock.
+        await connection.execute("SET LOCAL lock_timeout = '20s'")
+        await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        yield
 
 
 async def _version(location: PostgresLocation, connection: Connection) -> int:

@@ -7,12 +7,13 @@ perhaps through the whole table: hence `a <= x AND (a, id) > (x, after)`, which 
 old statistics of just this value; a condition that a null makes true is not planned at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import datetime
 
-from relay.core.admin import FIRST, Filter, MessageState, Moment
-from relay.core.model import OrderingKey, RowId, TenantId
+from relay.core.admin import FIRST, Filter, MessageState, Moment, Record
+from relay.core.model import DocumentName, RowId
 from relay.outbox.postgres.connection import StoreConnection, utc
-from relay.outbox.values import EXAMINED, RowPage, page_of
+from relay.outbox.values import EXAMINED, RowPage, page_of, storable
 
 EVERY_TENANT = ("", "~")
 """What all tenant ids lie between."""
@@ -39,18 +40,25 @@ AND ordering_key IS NULL
 """
 """A head's rows without a key; in the order of their ids by `ORDER BY ordering_key, id`."""
 
+FROM_FIRST = "'-9223372036854775808'::bigint"
+"""What lies before every id, as `after`: an application may have given negative ones."""
+
 KEYED = """
 state = 'pending' AND upper(tenant_id) = head.tenant AND ordering_key IS NOT NULL
 AND document_name <= head.document AND (document_name, id) > (head.document, {after})
 """
 """A head's rows with a key behind `after`; in the order of their ids by `ORDER BY document_name, id`."""
 
-MATCHES = """
-($3::bigint IS NULL OR id <= $3
-    AND CASE state WHEN 'pending' THEN queued_at ELSE coalesce(settled_at, queued_at) END <= $4::timestamptz)
+_SINCE = "CASE state WHEN 'pending' THEN queued_at ELSE coalesce(settled_at, queued_at) END"
+
+MATCHES = f"""
+($3::bigint IS NULL OR id <= $3 AND ({_SINCE} <= $4::timestamptz OR {_SINCE} > clock_timestamp()))
 AND ($5::text IS NULL OR strpos(reason, $5) > 0)
 """
-"""Whether a row was there at the moment ($3 the last row, $4 the instant), and its reason contains $5."""
+"""Whether a row was there at the moment ($3 the last row, $4 the instant), and its reason contains $5.
+
+An instant that lies ahead was not written by a relay since then: an application gave it.
+"""
 
 _MATCHING = f"""
 SELECT id FROM relay_outbox WHERE id = ANY($1::bigint[]) AND state = ANY($2::text[]) AND {MATCHES} ORDER BY id
@@ -114,18 +122,23 @@ WHERE $1::text < $2::text AND ($3::text IS NULL OR document_name = $3)
 ORDER BY id LIMIT $5
 """
 
-_LANE_HEAD = f"""
+_LANE_BEFORE = f"""
 {HEADS}
 SELECT found.id FROM head CROSS JOIN LATERAL (
     SELECT id FROM relay_outbox
     WHERE state = 'pending' AND upper(tenant_id) = head.tenant AND document_name = head.document
       AND ordering_key {{lane}} AND id < $3
-    ORDER BY ordering_key, id LIMIT 1
-) found ORDER BY found.id LIMIT 1
+    ORDER BY ordering_key, id LIMIT $5
+) found WHERE head.document <> ALL ($4::text[]) ORDER BY found.id LIMIT $5
 """  # noqa: S608
 
-_LANE_HEAD_IN_COMMON_LANE = _LANE_HEAD.format(lane="IS NULL")
-_LANE_HEAD_KEYED = _LANE_HEAD.format(lane="BETWEEN $4 AND $4")
+_COMMON_LANE_BEFORE = _LANE_BEFORE.format(lane="IS NULL")
+_KEYED_LANE_BEFORE = _LANE_BEFORE.format(lane="BETWEEN $6 AND $6")
+
+
+async def clock(session: StoreConnection) -> datetime:
+    """The server's time of day."""
+    return utc(await session.fetchval("SELECT clock_timestamp()"))
 
 
 async def moment(session: StoreConnection) -> Moment:
@@ -173,14 +186,14 @@ async def next_page(
     session: StoreConnection, wanted: Filter, states: Sequence[MessageState], size: int, after: RowId
 ) -> RowPage:
     """The next rows behind `after` along the indexes: MATCHES decides which of them are selected."""
-    ids = await select(session, wanted, states, size, after) if states else []
+    ids = await select(session, storable(wanted), states, size, after) if states else []
     return page_of(ids, size, wanted.moment)
 
 
 def match_values(wanted: Filter) -> tuple[object, object, object]:
     """The values of MATCHES."""
-    then = wanted.moment
-    return (None, None, wanted.reason) if then is None else (then.upto, then.at, wanted.reason)
+    then, reason = wanted.moment, storable(wanted).reason
+    return (None, None, reason) if then is None else (then.upto, then.at, reason)
 
 
 async def select(
@@ -188,7 +201,7 @@ async def select(
     wanted: Filter,
     states: Sequence[MessageState],
     limit: int | None,
-    after: int = 0,
+    after: int = FIRST,
 ) -> list[RowId]:
     """The lowest ids behind `after` that are selected and in one of the states. `limit` None: all of them."""
     tenants = EVERY_TENANT if wanted.tenant is None else (wanted.tenant.upper(),) * 2
@@ -206,13 +219,14 @@ async def select(
     return sorted(found)[:limit]
 
 
-async def lane_head(
-    session: StoreConnection, tenant: TenantId, key: OrderingKey | None, before: RowId
+async def lane_before(
+    session: StoreConnection, record: Record, skipped: Collection[DocumentName], limit: int
 ) -> list[RowId]:
-    """The lowest pending row of the tenant's lane, over all documents, if it is lower than `before`."""
-    if key is None:
-        return await _ids(session, _LANE_HEAD_IN_COMMON_LANE, tenant, tenant, before)
-    return await _ids(session, _LANE_HEAD_KEYED, tenant, tenant, before, key)
+    """The lowest pending rows of the lane of its ordering key, over all documents but the skipped ones."""
+    values = (record.tenant_id, record.tenant_id, record.row, list(skipped), limit)
+    if record.ordering_key is None:
+        return await _ids(session, _COMMON_LANE_BEFORE, *values)
+    return await _ids(session, _KEYED_LANE_BEFORE, *values, record.ordering_key)
 
 
 async def _ids(session: StoreConnection, statement: str, *values: object) -> list[RowId]:

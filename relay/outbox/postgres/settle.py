@@ -1,26 +1,25 @@
-"""What is written to messages on PostgreSQL: new ones, their settlements, retention."""
+"""What is written to messages on PostgreSQL: new ones, and their settlements."""
 
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from relay.core.model import (
     Delivered,
     Draft,
     MessageId,
+    MessageKey,
     Parked,
     Released,
     RowId,
     Settlement,
     classic_message_id,
 )
-from relay.core.ports import ConflictError, StoreError
+from relay.core.ports import ConflictError, NotSettled, StoreError
 from relay.outbox.payload_digest import fingerprint
 from relay.outbox.postgres.connection import StoreConnection
-from relay.outbox.values import HISTORY_KEPT
+from relay.outbox.values import HISTORY_KEPT, MAX_ATTEMPTS, SKIPPED, is_open
 
 _STATEMENT_BYTES = 8 * 1024 * 1024  # of payload in one INSERT; a larger one stands alone
 
@@ -40,75 +39,90 @@ SELECT document_name, to_logical_id, ordering_key, payload, payload_size, parame
 FROM relay_outbox WHERE message_id = $1 AND upper(tenant_id) = $2
 """
 
-# $1 rows, $2 their fences (null: whichever this relay has now), $3 its token (null: no leases in use).
-# A row is settled if its lease is still ours; the lock keeps it so until the commit.
-_MINE = """
-wanted AS (SELECT * FROM unnest($1::bigint[], $2::bigint[]) AS pair (id, fence)),
+# $1 rows, $2 message ids, $3 tenants, $4 fences of what was read (null: whichever this relay has now), $5 its
+# token (null: no leases in use), and further columns. A row is settled if it holds that message still and its
+# lease is ours; the lock keeps it so until the commit. `IS NOT DISTINCT FROM`: by the index of ids alone.
+_FREE = """
+WITH wanted AS (
+    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[]{types})
+        AS key (id, message_id, tenant_id, fence{names})),
 mine AS MATERIALIZED (
-    SELECT tenant_id, fence FROM relay_leases
-    WHERE token = $3::text
-      AND tenant_id IN (SELECT upper(tenant_id) FROM relay_outbox WHERE id = ANY ($1::bigint[]))
+    SELECT tenant_id, fence FROM relay_leases WHERE token = $5::text AND tenant_id = ANY ($3::text[])
     ORDER BY tenant_id FOR SHARE),
 free AS MATERIALIZED (
-    SELECT wanted.id FROM wanted JOIN relay_outbox USING (id)
-    WHERE $3::text IS NULL OR EXISTS (
-        SELECT FROM mine WHERE mine.tenant_id = upper(relay_outbox.tenant_id)
-            AND mine.fence = coalesce(wanted.fence, mine.fence)))"""
+    SELECT wanted.* FROM wanted JOIN relay_outbox USING (id)
+    WHERE (relay_outbox.message_id, upper(relay_outbox.tenant_id))
+          IS NOT DISTINCT FROM (wanted.message_id, wanted.tenant_id)
+      AND ($5::text IS NULL OR EXISTS (
+        SELECT FROM mine
+        WHERE mine.tenant_id = wanted.tenant_id AND mine.fence = coalesce(wanted.fence, mine.fence))))"""
 
 # Only messages with a history get its end written.
 _DELIVERED = f"""
-WITH {_MINE}, done AS (
+{_FREE.format(types="", names="")}, done AS (
     UPDATE relay_outbox
     SET state = 'delivered', settled_at = clock_timestamp(), reason = NULL, not_before = NULL
-    WHERE id IN (SELECT id FROM free) AND state <> 'delivered' RETURNING id)
-INSERT INTO relay_history (message_row, what, detail)
-SELECT id, 'delivered', '' FROM done
-WHERE EXISTS (SELECT FROM relay_history WHERE message_row = done.id)
+    WHERE id IN (SELECT id FROM free) AND state <> 'delivered' RETURNING id),
+ended AS (
+    INSERT INTO relay_history (message_row, what, detail)
+    SELECT id, 'delivered', '' FROM done
+    WHERE EXISTS (SELECT FROM relay_history WHERE message_row = done.id))
+SELECT count(*) FROM done
 """  # noqa: S608
 
 # `octet_length` and `sha256` see the payload as it was: all of a SET is worked out before.
-_PURGING = "payload_size = octet_length(payload), payload = sha256(payload)"
+PURGING = "payload_size = octet_length(payload), payload = sha256(payload)"
 
-_DELIVERED_PURGING = _DELIVERED.replace("not_before = NULL", f"not_before = NULL, {_PURGING}")
+_DELIVERED_PURGING = _DELIVERED.replace("not_before = NULL", f"not_before = NULL, {PURGING}")
 
-_SETTLED = """
-SELECT id, settled_at FROM relay_outbox
-WHERE state IN ('delivered', 'dropped') AND settled_at >= $1 AND (settled_at, id) > ($1, $2)
-  AND settled_at < now() - make_interval(secs => $3)
-ORDER BY settled_at, id LIMIT $4
-"""
-
-_PURGE = f"""
-UPDATE relay_outbox SET {_PURGING}
-WHERE id IN (SELECT id FROM relay_outbox
-             WHERE id = ANY($1::bigint[]) AND state = 'delivered' AND payload_size IS NULL
-             ORDER BY id FOR UPDATE SKIP LOCKED)
-"""  # noqa: S608
+# A `settlement` that is in the history was written before, by a call whose answer was lost.
+_IF_NEW = """
+    FROM free
+    WHERE relay_outbox.id = free.id AND state = 'pending' AND NOT EXISTS (
+        SELECT FROM relay_history
+        WHERE message_row = relay_outbox.id AND relay_history.settlement = free.settlement)
+    RETURNING free.*)"""
 
 _RELEASED = f"""
-WITH {_MINE}, given AS (
-    SELECT * FROM unnest($1::bigint[], $4::text[], $5::bool[], $6::float8[])
-        AS given (id, reason, counted, wait)),
+{
+    _FREE.format(
+        types=", $6::text[], $7::text[], $8::bool[], $9::float8[]",
+        names=", settlement, reason, counted, wait",
+    )
+},
 done AS (
     UPDATE relay_outbox
-    SET reason = given.reason, attempts = attempts + given.counted::int,
-        not_before = CASE WHEN given.wait > 0 THEN clock_timestamp() + make_interval(secs => given.wait) END
-    FROM given
-    WHERE relay_outbox.id = given.id AND state = 'pending' AND given.id IN (SELECT id FROM free)
-    RETURNING given.*)
-INSERT INTO relay_history (message_row, what, detail)
-SELECT id, CASE WHEN counted THEN 'counted' ELSE 'released' END, reason FROM done ORDER BY id
+    SET reason = free.reason, attempts = attempts + (free.counted AND attempts < {MAX_ATTEMPTS})::int,
+        not_before = CASE WHEN free.wait > 0 THEN clock_timestamp() + make_interval(secs => free.wait) END
+    {_IF_NEW},
+noted AS (
+    INSERT INTO relay_history (message_row, what, detail, settlement)
+    SELECT id, CASE WHEN counted THEN 'counted' ELSE 'released' END, reason, settlement FROM done ORDER BY id)
+SELECT id FROM done
 """  # noqa: S608
 
 _PARKED = f"""
-WITH {_MINE}, given AS (SELECT * FROM unnest($1::bigint[], $4::text[]) AS given (id, reason)),
+{_FREE.format(types=", $6::text[], $7::text[]", names=", settlement, reason")},
 done AS (
     UPDATE relay_outbox
-    SET state = 'parked', settled_at = clock_timestamp(), reason = given.reason, not_before = NULL
-    FROM given
-    WHERE relay_outbox.id = given.id AND state = 'pending' AND given.id IN (SELECT id FROM free)
-    RETURNING given.*)
-INSERT INTO relay_history (message_row, what, detail) SELECT id, 'parked', reason FROM done ORDER BY id
+    SET state = 'parked', settled_at = clock_timestamp(), reason = free.reason, not_before = NULL
+    {_IF_NEW},
+noted AS (
+    INSERT INTO relay_history (message_row, what, detail, settlement)
+    SELECT id, 'parked', reason, settlement FROM done ORDER BY id)
+SELECT id FROM done
+"""  # noqa: S608
+
+# Which of the keys have a row, whether it holds another message, and whether the settlement could be written.
+_HELD = f"""
+{_FREE.format(types=", $6::text[], $7::int[]", names=", settlement, place")}
+SELECT wanted.place, state,
+       (relay_outbox.message_id, upper(relay_outbox.tenant_id))
+           IS DISTINCT FROM (wanted.message_id, wanted.tenant_id) AS is_replaced,
+       place IN (SELECT place FROM free) AND NOT EXISTS (
+           SELECT FROM relay_history
+           WHERE message_row = wanted.id AND relay_history.settlement = wanted.settlement) AS is_due
+FROM wanted JOIN relay_outbox USING (id)
 """  # noqa: S608
 
 _TRIM_HISTORY = """
@@ -116,29 +130,6 @@ DELETE FROM relay_history WHERE id IN (
     SELECT old.id FROM unnest($1::bigint[]) AS given (message_row) CROSS JOIN LATERAL (
         SELECT id FROM relay_history WHERE message_row = given.message_row ORDER BY id DESC OFFSET $2) old)
 """
-
-_PRUNE = """
-DELETE FROM relay_outbox WHERE id IN (
-    SELECT id FROM relay_outbox
-    WHERE state IN ('delivered', 'dropped') AND settled_at < now() - make_interval(secs => $1)
-    ORDER BY settled_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-"""
-
-# Deltas become one row a tenant; two relays that merge at once take different ones.
-_MERGE_COUNTS = """
-WITH gone AS (
-    DELETE FROM relay_counts WHERE ctid IN (
-        SELECT ctid FROM relay_counts
-        WHERE tenant_id IN (SELECT tenant_id FROM relay_counts GROUP BY tenant_id HAVING count(*) > 1)
-        LIMIT $1 FOR UPDATE SKIP LOCKED)
-    RETURNING *)
-INSERT INTO relay_counts (tenant_id, pending, delivered, parked, dropped)
-SELECT tenant_id, sum(pending), sum(delivered), sum(parked), sum(dropped) FROM gone GROUP BY tenant_id
-"""
-
-_MERGED_AT_ONCE = 100_000
-
-_NEVER = datetime.min.replace(tzinfo=UTC)
 
 Fences = Mapping[RowId, int]
 """The fence of the lease under which a row was read."""
@@ -195,65 +186,81 @@ async def _require_same(session: StoreConnection, draft: Draft, message_id: Mess
 # --- what became of them --------------------------------------------------------------------------
 
 
-def needs_transaction(settlements: Sequence[tuple[RowId, Settlement]]) -> bool:
-    """More than one statement."""
+Pair = tuple[MessageKey, Settlement]
+
+
+def needs_transaction(settlements: Sequence[Pair]) -> bool:
+    """More than one statement that writes."""
     return not all(isinstance(settlement, Delivered) for _, settlement in settlements)
 
 
 async def settle(
     session: StoreConnection,
-    settlements: Sequence[tuple[RowId, Settlement]],
+    settlements: Sequence[Pair],
     token: str | None,
     fences: Fences,
     *,
     purging: bool = False,
-) -> None:
+) -> NotSettled:
     """Deliveries first, in one statement: they win over whatever else is settled for the same message.
 
     `purging`: their payloads go at once.
     """
-    delivered = sorted({row for row, settlement in settlements if isinstance(settlement, Delivered)})
+    left: list[Pair] = []
+    delivered = {key: one for key, one in _ordered(settlements) if isinstance(one, Delivered)}
     if delivered:
         statement = _DELIVERED_PURGING if purging else _DELIVERED
-        await session.execute(statement, delivered, [fences.get(row) for row in delivered], token)
+        done = await session.fetchval(statement, *_columns(delivered, fences), token)
+        left += delivered.items() if done < len(delivered) else ()
     for each in _rounds(settlements):
-        released = {row: one for row, one in each.items() if isinstance(one, Released)}
-        parked = {row: one for row, one in each.items() if isinstance(one, Parked)}
+        released = {key: one for key, one in each if isinstance(one, Released)}
+        parked = {key: one for key, one in each if isinstance(one, Parked)}
         if released:
-            values = (
-                [one.reason for one in released.values()],
-                [one.counted for one in released.values()],
-                [one.wait for one in released.values()],
-            )
-            await _write(session, _RELEASED, released, token, fences, *values)
+            counted, waits = zip(*((one.counted, one.wait) for one in released.values()), strict=True)
+            left += await _set_back(session, _RELEASED, released, token, fences, list(counted), list(waits))
         if parked:
-            reasons = [one.reason for one in parked.values()]
-            await _write(session, _PARKED, parked, token, fences, reasons)
+            left += await _set_back(session, _PARKED, parked, token, fences)
+    return await _explain(session, left, token, fences) if left else NotSettled()
 
 
-async def _write(
+def _ordered(settlements: Sequence[Pair]) -> list[Pair]:
+    return sorted(settlements, key=lambda pair: pair[0].row)
+
+
+def _columns(keys: Iterable[MessageKey], fences: Fences) -> Sequence[list[Any]]:
+    """Rows, message ids, tenants, fences."""
+    columns = zip(
+        *((key.row, key.message_id, key.tenant_id.upper(), fences.get(key.row)) for key in keys), strict=True
+    )
+    return [list(column) for column in columns]
+
+
+async def _set_back(
     session: StoreConnection,
     statement: str,
-    settled: Iterable[RowId],
+    settled: Mapping[MessageKey, Released | Parked],
     token: str | None,
     fences: Fences,
     *values: object,
-) -> None:
-    rows = list(settled)
-    await session.execute(statement, rows, [fences.get(row) for row in rows], token, *values)
-    await trim_history(session, rows)
+) -> list[Pair]:
+    """Those that changed nothing."""
+    ids, reasons = zip(*((one.id, one.reason) for one in settled.values()), strict=True)
+    given = (*_columns(settled, fences), token, list(ids), list(reasons), *values)
+    done = {row["id"] for row in await session.fetch(statement, *given)}
+    await trim_history(session, list(done))
+    return [(key, one) for key, one in settled.items() if key.row not in done]
 
 
-def _rounds(settlements: Sequence[tuple[RowId, Settlement]]) -> Iterator[dict[RowId, Released | Parked]]:
+def _rounds(settlements: Sequence[Pair]) -> Iterator[Iterable[Pair]]:
     """In the order of the rows, each row once a round: a statement touches a row once only."""
-    rounds: list[dict[RowId, Released | Parked]] = []
-    for row, settlement in sorted(settlements, key=lambda pair: pair[0]):
-        if not isinstance(settlement, Delivered):
-            free = next((each for each in rounds if row not in each), None)
+    rounds: list[dict[RowId, Pair]] = []
+    for pair in _ordered(settlements):
+        if not isinstance(pair[1], Delivered):
+            free = next((each for each in rounds if pair[0].row not in each), None)
             if free is None:
                 rounds.append(free := {})
-            free[row] = settlement
-    yield from rounds
+            free[pair[0].row] = pair
+    return (each.values() for each in rounds)
 
 
 async def trim_history(session: StoreConnection, rows: Sequence[RowId]) -> None:
@@ -261,34 +268,15 @@ async def trim_history(session: StoreConnection, rows: Sequence[RowId]) -> None:
     await session.execute(_TRIM_HISTORY, rows, HISTORY_KEPT)
 
 
-# --- housekeeping ---------------------------------------------------------------------------------
-
-
-async def prune(session: StoreConnection, older_than: float, limit: int) -> int:
-    """Delete the longest settled ones, delivered and dropped; their history goes with them."""
-    return await session.execute(_PRUNE, older_than, limit)
-
-
-@dataclass(frozen=True, slots=True)
-class PayloadPurge:
-    """How far payloads are purged: up to this row, in the order of settling. `examined`: in this batch."""
-
-    settled_at: datetime = _NEVER
-    row: int = 0
-    examined: int = 0
-
-
-async def purge_payloads(
-    session: StoreConnection, before: PayloadPurge, older_than: float, limit: int
-) -> PayloadPurge:
-    """Purge the payloads of the next messages that were delivered so long ago."""
-    rows = await session.fetch(_SETTLED, before.settled_at, before.row, older_than, limit)
-    if not rows:
-        return PayloadPurge(before.settled_at, before.row)
-    await session.execute(_PURGE, [row["id"] for row in rows])
-    return PayloadPurge(rows[-1]["settled_at"], rows[-1]["id"], len(rows))
-
-
-async def merge_counts(session: StoreConnection) -> None:
-    """Make the counters few again."""
-    await session.execute(_MERGE_COUNTS, _MERGED_AT_ONCE)
+async def _explain(
+    session: StoreConnection, left: Sequence[Pair], token: str | None, fences: Fences
+) -> NotSettled:
+    """Which of them should have changed their rows. What this relay lost the lease of should not have."""
+    keys = [key for key, _ in left]
+    ids = [None if isinstance(one, Delivered) else one.id for _, one in left]
+    held = await session.fetch(_HELD, *_columns(keys, fences), token, ids, list(range(len(left))))
+    replaced = frozenset(keys[row["place"]] for row in held if row["is_replaced"])
+    due = [
+        left[row["place"]] for row in held if row["is_due"] and is_open(left[row["place"]][1], row["state"])
+    ]
+    return NotSettled(replaced, {key: SKIPPED for key, _ in due})

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from functools import partial
 
 from typing_extensions import override
@@ -12,21 +13,24 @@ from relay.core.model import (
     Draft,
     Message,
     MessageId,
+    MessageKey,
     OrderingKey,
     RowId,
     Settlement,
     TenantId,
     TenantState,
 )
-from relay.core.ports import Mode, Notification
+from relay.core.ports import Mode, Notification, NotSettled
 from relay.outbox.facade import OutboxFacade
 from relay.outbox.postgres import admin_queries as queries
 from relay.outbox.postgres import audit as audit_log
-from relay.outbox.postgres import bulk, schema, selection, tenants
+from relay.outbox.postgres import bulk, retention, schema, selection, store_incidents, tenants
 from relay.outbox.postgres import due as due_rows
 from relay.outbox.postgres import settle as writes
 from relay.outbox.postgres.change_watch import ChangeWatch
+from relay.outbox.postgres.connection import StoreConnection
 from relay.outbox.postgres.database import Database, PostgresLocation, reading, writing
+from relay.outbox.postgres.identity import StoreIdentity
 from relay.outbox.postgres.leases import PostgresLeases, ReadFences
 from relay.outbox.postgres.transfer import PostgresTransfer
 from relay.outbox.values import PendingFilter
@@ -44,15 +48,17 @@ class PostgresOutbox(OutboxFacade):
         self, location: PostgresLocation, *, notify: bool, lease_seconds: float | None, purging: bool
     ) -> None:
         super().__init__(rest_times=_REST_TIMES, purging=purging)
-        self._location = location
+        self._identity = StoreIdentity(location.where, self._change)
+        self._is_shared = lease_seconds is not None
+        self._location = replace(location, accept=self._identity.accept) if self._is_shared else location
         self._notify = notify
-        self._database = Database(location, partial(schema.verify, location))
+        self._database = Database(self._location, self._check)
         self._watch: ChangeWatch | None = None
         self._next_merge = 0.0
         self._read_fences = ReadFences()
-        self._is_shared = lease_seconds is not None
-        self._leases = PostgresLeases(self._database, self._token, lease_seconds or 0.0, lambda: self._relay)
-        self._purge = writes.PayloadPurge()
+        self._leases = PostgresLeases(
+            self._database, self._identity, self._token, lease_seconds or 0.0, lambda: self._relay
+        )
         self.transfer = PostgresTransfer(self._database)
         """The rows as they are, to be copied."""
 
@@ -69,6 +75,20 @@ class PostgresOutbox(OutboxFacade):
     async def verify(self) -> None:
         """Raise StoreError unless the database can be reached and holds an outbox for this relay."""
         await self._database.read(partial(schema.verify, self._location))
+
+    async def _check(self, session: StoreConnection) -> None:
+        """Of each connection, before it is used."""
+        await schema.verify(self._location, session)
+        if self._is_shared:
+            await self._identity.check(session)
+
+    def _change(self, reason: str) -> None:
+        self._read_fences.clear()
+        self._restart_walks()
+        self._database.reconnect()
+        if self._watch is not None:
+            self._watch.reconnect()
+        self._report_change(reason)
 
     # --- messages ---------------------------------------------------------------------------------
 
@@ -100,19 +120,18 @@ class PostgresOutbox(OutboxFacade):
         return found
 
     @override
-    async def settle(self, settlements: Sequence[tuple[RowId, Settlement]]) -> None:
+    async def _settle(self, settlements: Sequence[tuple[MessageKey, Settlement]]) -> NotSettled:
         """What this relay lost the lease of stays as it is: another one owns it now."""
-        work = partial(
-            writes.settle,
-            settlements=settlements,
-            token=self._token if self._leases.in_use else None,
-            fences=self._read_fences.of(row for row, _ in settlements),
-            purging=self._purging,
-        )
+
+        async def work(session: StoreConnection) -> NotSettled:
+            token = self._token if self._leases.in_use else None
+            # Only here: the connection may have shown that it is another store.
+            fences = self._read_fences.of(key.row for key, _ in settlements)
+            return await writes.settle(session, settlements, token, fences, purging=self._purging)
+
         if writes.needs_transaction(settlements):
-            await self._database.write(work)
-        elif settlements:
-            await self._database.read(work)
+            return await self._database.write(work)
+        return await self._database.read(work) if settlements else NotSettled()
 
     # --- notifications ----------------------------------------------------------------------------
 
@@ -134,17 +153,14 @@ class PostgresOutbox(OutboxFacade):
 
     # --- housekeeping -----------------------------------------------------------------------------
 
-    prune = writing(writes.prune)
+    clock = reading(selection.clock)
+    _settled_long_ago = reading(retention.settled_long_ago)
+    _delete = writing(retention.delete)
+    _purge = writing(retention.purge)
     prune_audit = writing(audit_log.prune)
+    incidents = reading(store_incidents.incidents)
     _beat = writing(tenants.beat)
     _sweep = writing(tenants.sweep)
-
-    @override
-    async def purge_payloads(self, older_than: float, limit: int) -> int:
-        self._purge = await self._database.write(
-            partial(writes.purge_payloads, before=self._purge, older_than=older_than, limit=limit)
-        )
-        return self._purge.examined
 
     @override
     async def report(self, states: Sequence[TenantState]) -> None:
@@ -159,7 +175,7 @@ class PostgresOutbox(OutboxFacade):
         now = asyncio.get_running_loop().time()
         if now >= self._next_merge:
             self._next_merge = now + _MERGE_SECONDS
-            await self._database.write(writes.merge_counts)
+            await self._database.write(retention.merge_counts)
         return again
 
     @override
@@ -179,9 +195,10 @@ class PostgresOutbox(OutboxFacade):
     states = reading(tenants.states)
     relays = reading(tenants.relays)
     size = reading(queries.size)
+    notification_queue = reading(store_incidents.notification_queue)
     find = reading(queries.find)
     show = reading(queries.show)
-    lane_head = reading(queries.lane_head)
+    before = reading(queries.before)
     payload = reading(queries.payload)
     queue_ages = reading(queries.queue_ages)
     preview = reading(queries.preview)

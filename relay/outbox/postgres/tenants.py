@@ -8,6 +8,7 @@ from relay.core.model import TenantId, TenantState
 from relay.core.ports import RELAY, Control, Notification
 from relay.outbox.postgres import audit
 from relay.outbox.postgres.connection import StoreConnection, utc
+from relay.outbox.postgres.store_incidents import NOTIFY_BELOW
 from relay.outbox.values import ALIVE_SECONDS, HeartbeatRow, relay_beats, tenant_states
 
 _PENDING = """
@@ -32,8 +33,11 @@ SELECT tenant, 1 FROM unnest($1::text[]) AS wanted (tenant) ORDER BY tenant
 ON CONFLICT (tenant_id) DO UPDATE SET revision = relay_tenants.revision + 1
 """
 
-_NOTIFY = """
-SELECT pg_notify('relay_outbox', $1) WHERE coalesce(current_setting('relay.notify', true), 'on') <> 'off'
+# Like the one that an INSERT sends: none where the queue is so full that it might fail the transaction.
+_NOTIFY = f"""
+SELECT pg_notify('relay_outbox', $1)
+WHERE coalesce(current_setting('relay.notify', true), 'on') <> 'off'
+  AND pg_notification_queue_usage() < {NOTIFY_BELOW}
 """
 
 _PAUSED = "UPDATE relay_tenants SET paused = $1 WHERE tenant_id = $2"
@@ -53,6 +57,7 @@ ON CONFLICT (tenant_id) DO UPDATE SET
     documents = excluded.documents, kind_since = excluded.kind_since
 """
 
+# A beat that lies in the future is as old as one that lies as far back: the database's clock went back since.
 # Where leases are in use, the holder's state counts: not that of a relay which released the tenant.
 _STATES = """
 SELECT known.tenant_id, known.state, known.reason, known.since, known.next_try, known.relay,
@@ -60,7 +65,9 @@ SELECT known.tenant_id, known.state, known.reason, known.since, known.next_try, 
 FROM relay_tenants known JOIN relay_relays ON relay_relays.relay = known.relay
     LEFT JOIN relay_leases lease ON lease.tenant_id = known.tenant_id
     LEFT JOIN relay_holders holder ON holder.token = lease.token
-WHERE known.state IS NOT NULL AND beat_at >= clock_timestamp() - make_interval(secs => $1)
+WHERE known.state IS NOT NULL
+  AND beat_at BETWEEN clock_timestamp() - make_interval(secs => $1)
+      AND clock_timestamp() + make_interval(secs => $1)
   AND (lease.tenant_id IS NULL OR holder.relay = known.relay)
 ORDER BY known.tenant_id
 """
@@ -84,12 +91,16 @@ _RENAME = "UPDATE relay_tenants SET relay = $1 WHERE relay = $2"
 _LEAVE = "DELETE FROM relay_relays WHERE relay = $1 AND token = $2"
 
 _SWEEP = """
-DELETE FROM relay_relays WHERE token <> $1 AND beat_at < clock_timestamp() - make_interval(secs => $2)
+DELETE FROM relay_relays
+WHERE token <> $1 AND beat_at NOT BETWEEN
+    clock_timestamp() - make_interval(secs => $2) AND clock_timestamp() + make_interval(secs => $2)
 RETURNING relay
 """
 
 _RELAYS = """
-SELECT relay, details, started_at, beat_at, beat_at >= clock_timestamp() - make_interval(secs => $1) AS alive
+SELECT relay, details, started_at, beat_at,
+       beat_at BETWEEN clock_timestamp() - make_interval(secs => $1)
+           AND clock_timestamp() + make_interval(secs => $1) AS alive
 FROM relay_relays ORDER BY started_at, relay
 """
 
@@ -147,8 +158,9 @@ async def ask(session: StoreConnection, tenant: TenantId, who: str) -> None:
 
 
 async def write_nothing(session: StoreConnection) -> None:
-    """Begin a write: a standby, for one, refuses it."""
+    """Begin a write: a standby refuses it, and it waits for whoever keeps writers from the messages."""
     await session.execute("UPDATE relay_relays SET beat_at = beat_at WHERE false")
+    await session.execute("LOCK TABLE relay_outbox IN ROW EXCLUSIVE MODE")
 
 
 # --- live states ----------------------------------------------------------------------------------

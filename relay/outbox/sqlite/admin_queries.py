@@ -4,17 +4,17 @@ import json
 import sqlite3
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import get_args
 
 from relay.core.admin import AGES, FIRST, Action, Count, Filter, MessageState, Preview, QueueAges, Record
-from relay.core.model import DocumentName, MessageId, RowId, TenantId
+from relay.core.model import DocumentName, MessageId, Ordering, RowId, TenantId
 from relay.outbox.bulk import states_of
 from relay.outbox.sqlite import due, selection, tenants
 from relay.outbox.sqlite.instants import parse_instant
-from relay.outbox.sqlite.json_rows import in_one_step, rows
-from relay.outbox.values import EXAMINED, History, message_record
+from relay.outbox.sqlite.json_rows import in_one_step, integer, row_ids, rows, text
+from relay.outbox.values import EXAMINED, READ_PARAMETERS, History, PendingFilter, message_record
 
 _OLDEST_EXAMINED = 5
 """Rows a document and lane kind; a retried one is queued anew at its old place and may hide older ones."""
@@ -23,10 +23,11 @@ _IS_DUE = "(not_before IS NULL OR not_before <= strftime('%Y-%m-%dT%H:%M:%fZ', '
 
 _COUNTS = in_one_step(
     5,
-    """
-SELECT upper(tenant_id), max(pending, 0), max(delivered, 0), max(parked, 0), max(dropped, 0)
+    f"""
+SELECT upper(tenant_id), max({integer("pending")}, 0), max({integer("delivered")}, 0),
+       max({integer("parked")}, 0), max({integer("dropped")}, 0)
 FROM relay_counts ORDER BY tenant_id
-""",
+""",  # noqa: S608  # constants
 )
 
 # Of the first pending rows of each tenant's documents, without a key and with one: the oldest that is due.
@@ -56,23 +57,31 @@ FROM head
 
 _RECORDS = in_one_step(
     15,
-    """
-SELECT id, upper(tenant_id), document_name, message_id, to_logical_id, ordering_key, parameters,
-       coalesce(payload_size,
+    f"""
+SELECT id, upper(tenant_id), document_name, message_id, to_logical_id, ordering_key,
+       substr(parameters, 1, {READ_PARAMETERS}),
+       coalesce({integer("payload_size")},
                 CASE typeof(payload) WHEN 'blob' THEN length(payload) ELSE length(CAST(payload AS BLOB)) END),
-       state, CAST(reason AS TEXT), attempts, not_before, created_at, queued_at, settled_at
+       state, {text("reason")}, attempts, not_before, created_at, queued_at, settled_at
 FROM relay_outbox WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id
+""",  # noqa: S608  # constants
+)
+
+_BEFORE = in_one_step(
+    1,
+    """
+SELECT id FROM relay_outbox INDEXED BY relay_outbox_lanes
+WHERE state = 'pending' AND tenant_id = ? AND document_name = ? AND ordering_key IS ? AND id < ?
+ORDER BY id LIMIT ?
 """,
 )
 
-_LANE_HEAD = """
-SELECT id FROM relay_outbox INDEXED BY relay_outbox_lanes
-WHERE state = 'pending' AND tenant_id = ? AND document_name = ? AND ordering_key IS ? AND id < ?
-ORDER BY id LIMIT 1
-"""
-
 _HISTORY = in_one_step(
-    3, "SELECT at, replace(what, 'blamed', 'counted'), detail FROM relay_history WHERE row = ? ORDER BY id"
+    3,
+    f"""
+SELECT {text("at")}, replace(what, 'blamed', 'counted'), {text("detail")}
+FROM relay_history WHERE row = ? ORDER BY id
+""",  # noqa: S608  # constants
 )
 
 _GROUPS = in_one_step(
@@ -155,17 +164,26 @@ def show(connection: sqlite3.Connection, message_id: MessageId, tenant: TenantId
     return _records(connection, ids, with_history=True)
 
 
-def lane_head(connection: sqlite3.Connection, record: Record) -> Record | None:
-    """The head of its lane, over all documents, if that is another message."""
-    heads = [
-        row
-        for document in due.documents(connection, record.tenant_id)
-        for row in connection.execute(
-            _LANE_HEAD, (record.tenant_id, document, record.ordering_key, record.row)
-        )
-    ]
-    found = _records(connection, [RowId(row) for (row,) in sorted(heads)[:1]])
-    return found[0] if found else None
+def before(
+    connection: sqlite3.Connection,
+    record: Record,
+    ordering: Ordering,
+    skipped: Collection[DocumentName],
+    limit: int,
+) -> Sequence[Record]:
+    """The pending messages before it in its lane."""
+    if ordering == "none":
+        return []
+    tenant = record.tenant_id
+    wanted = due.documents(connection, tenant).difference(skipped)
+    if ordering == "tenant":
+        first = due.pending_ids(connection, tenant, wanted, PendingFilter(frozenset(), frozenset(), limit))
+        return _records(connection, [row for row in first if row < record.row])
+    lane: list[RowId] = []
+    for document in wanted:
+        values = (tenant, document, record.ordering_key, record.row, limit)
+        lane += row_ids(connection, _BEFORE, values)
+    return _records(connection, sorted(lane)[:limit])
 
 
 def payload(connection: sqlite3.Connection, row: RowId, limit: int) -> bytes | None:

@@ -7,10 +7,13 @@ from relay.core.admin import AuditAction, AuditEntry
 from relay.core.model import AuditId, TenantId
 from relay.outbox.bulk import ABANDONED_SECONDS
 from relay.outbox.sqlite.instants import parse_instant
-from relay.outbox.sqlite.json_rows import in_one_step, rows
+from relay.outbox.sqlite.json_rows import in_one_step, integer, rows, text
 from relay.outbox.values import audit_entry
 
-_COLUMNS = "id, at, who, what, upper(tenant_id), selection, reason, messages, outcome, ended_at"
+_COLUMNS = f"""
+    id, {text("at")}, {text("who")}, {text("what")}, upper({text("tenant_id")}), {text("selection")},
+    {text("reason")}, {integer("messages")}, outcome, {text("ended_at")}
+"""
 
 _ENTRY = f"SELECT {_COLUMNS} FROM relay_audit WHERE id = ?"  # noqa: S608  # constants
 

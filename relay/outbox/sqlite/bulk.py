@@ -8,15 +8,15 @@ import json
 from collections.abc import Sequence
 from sqlite3 import Connection
 
-from relay.core.admin import AuditEntry, BulkAction
+from relay.core.admin import FIRST, AuditEntry, BulkAction
 from relay.core.model import AuditId, RowId
 from relay.outbox.bulk import (
     ACTIONS,
     ChunkResult,
     filter_json,
     no_such_action,
-    parse_filter,
     states_of,
+    stored_order,
     summary,
 )
 from relay.outbox.sqlite import audit, selection, tenants
@@ -46,11 +46,14 @@ SELECT DISTINCT upper(tenant_id) FROM relay_outbox WHERE id IN (SELECT value FRO
 """
 
 _BEGIN = """
-INSERT INTO relay_audit (who, what, tenant_id, selection, reason, outcome, wanted)
-VALUES (?, ?, upper(?), ?, ?, 'running', ?)
+INSERT INTO relay_audit (who, what, tenant_id, selection, reason, outcome, wanted, reached)
+VALUES (?, ?, upper(?), ?, ?, 'running', ?, ?)
 """
 
-_RUNNING = "SELECT what, wanted, who, reason, reached, outcome FROM relay_audit WHERE id = ?"
+_RUNNING = """
+SELECT what, CAST(wanted AS TEXT), CAST(who AS TEXT), CAST(reason AS TEXT), CAST(reached AS INTEGER), outcome
+FROM relay_audit WHERE id = ?
+"""
 
 _ADVANCE = """
 UPDATE relay_audit
@@ -71,7 +74,7 @@ RETURNING what, tenant_id
 def begin(connection: Connection, order: BulkAction) -> AuditId:
     """Record it as running; its filter has a moment."""
     wanted = order.wanted
-    values = (order.who, order.what, wanted.tenant, summary(wanted), order.reason, filter_json(wanted))
+    values = (order.who, order.what, wanted.tenant, summary(wanted), order.reason, filter_json(wanted), FIRST)
     return AuditId(connection.execute(_BEGIN, values).lastrowid or 0)
 
 
@@ -82,7 +85,8 @@ def advance(connection: Connection, audit_id: AuditId) -> AuditEntry:
         raise no_such_action(audit_id)
     what, wanted, who, reason, reached, outcome = row
     if outcome == "running":
-        done = apply_chunk(connection, BulkAction(what, parse_filter(wanted), who, reason), RowId(reached))
+        order = stored_order(audit_id, what, wanted, who, reason)
+        done = apply_chunk(connection, order, RowId(reached))
         connection.execute(_ADVANCE, {"audit": audit_id, "rows": done.rows, "last": done.last})
     entry = audit.entry(connection, audit_id)
     assert entry is not None

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 from relay.outbox.sqlite import database
+from relay.outbox.sqlite.file_lock import identity
 
 POLL_SECONDS = 0.01
 """Half of it on average, all of it at worst, is added to a message's latency."""
@@ -56,7 +57,7 @@ class ChangeWatch:
             self._stopping.wait(_REST_SECONDS)
 
     def _watch_one_file(self) -> None:
-        opened = database.identity(self._path)
+        opened = identity(self._path)
         with contextlib.closing(database.connect(self._path)) as connection:
             last: int | None = None
             polls = 0
@@ -66,7 +67,7 @@ class ChangeWatch:
                     last = version
                     self._wake()
                 polls += 1
-                if polls % _IDENTITY_POLLS == 0 and database.identity(self._path) != opened:
+                if polls % _IDENTITY_POLLS == 0 and identity(self._path) != opened:
                     return
 
     def _wake(self) -> None:

@@ -9,55 +9,69 @@ import os
 import sqlite3
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import update_wrapper
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from relay.core.ports import CALL_SECONDS, StoreError
 from relay.outbox.payload_digest import sha256
 from relay.outbox.sqlite import errors, schema
+from relay.outbox.sqlite.file_lock import FileLock, Identity, identity
+from relay.outbox.sqlite.identity import StoreIdentity
 
 _JOURNAL_BYTES = 64 * 1024 * 1024  # a write-ahead log that grew in a burst shrinks to this
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Identity = tuple[int, int]
+Connect = Callable[[Path], sqlite3.Connection]
+Transaction = Callable[[sqlite3.Connection], AbstractContextManager[None]]
 
 
 def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
     """A connection as the relay uses it everywhere: durable, patient, without hidden transactions."""
-    mode = "rwc" if create else "rw"
+    return prepare(path, f"mode={'rwc' if create else 'rw'}")
+
+
+def prepare(path: Path, options: str) -> sqlite3.Connection:
+    """The same with these options in SQLite's URI."""
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
+        f"{path.absolute().as_uri()}?{options}",
         uri=True,
         timeout=errors.LOCK_SECONDS,
         isolation_level=None,
     )
+    try:
+        _set_up(connection)
+    except BaseException:
+        connection.close()  # at once: it has locks on the file
+        raise
+    return connection
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
     # Text that is not UTF-8 (a producer in C can write it) must not make a tenant's rows unreadable.
-    connection.text_factory = lambda data: str(data, "utf-8", "replace")
+    connection.text_factory = _as_read
+    connection.create_function("as_read", 1, _as_read, deterministic=True)
     connection.create_function("sha256", 1, sha256, deterministic=True)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA secure_delete = ON")  # a purged payload leaves the file too
     connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
-    return connection
 
 
-def identity(path: Path) -> Identity | None:
-    """Which file stands at the path now."""
-    try:
-        found = os.stat(path)  # noqa: PTH116  # half the cost of Path.stat, and it is asked for each call
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+def _as_read(data: bytes) -> str:
+    return str(data, "utf-8", "replace")
 
 
 class Channel:
     """One thread and its connection. Every call is one transaction, in the order of the calls."""
 
-    def __init__(self, path: Path, begin: Literal["BEGIN", "BEGIN IMMEDIATE"]) -> None:
-        self._path = path
-        self._begin = begin
-        self._executor = ThreadPoolExecutor(1, "outbox-writer" if "IMMEDIATE" in begin else "outbox-reader")
+    def __init__(
+        self, path: Path, name: str, transaction: Transaction, connect: Connect, lock: FileLock | None
+    ) -> None:
+        self._path, self._connect, self._lock = path, connect, lock
+        self._transaction = transaction
+        self._executor = ThreadPoolExecutor(1, name)
         self._connection: sqlite3.Connection | None = None
         self._opened: Identity | None = None
         self._closed = False
@@ -65,6 +79,10 @@ class Channel:
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do it in the channel's thread, in a transaction. Raises StoreError; then nothing was stored."""
         return await self._within(lambda: self._transact(work))
+
+    async def outside(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """The same outside of a transaction, for the few statements that need that."""
+        return await self._within(lambda: self._perform(work))
 
     async def close(self) -> None:
         """After the running calls. A thread that a hanging disk holds is left behind."""
@@ -89,32 +107,44 @@ class Channel:
         except TimeoutError as error:
             raise StoreError(
                 f"the disk under the outbox {self._path} did not answer within {CALL_SECONDS:g} s; "
-                "check the file system; what was being written may be stored"
+                "check the file system; what was being written may be stored",
+                answer_lost=True,
             ) from error
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             connection = self._get_connection()
-            connection.execute(self._begin)
-            result = work(connection)
-            connection.execute("COMMIT")
+            with self._transaction(connection):
+                result = work(connection)
         except sqlite3.Error as error:
             self._roll_back(reconnect=errors.ends_connection(error))
             raise errors.explain(error, self._path) from error
+        except UnicodeEncodeError as error:
+            self._roll_back(reconnect=False)
+            raise errors.no_text(self._path) from error
         except BaseException:
             self._roll_back(reconnect=False)
             raise
         self._require_same_file()  # it may have gone between the check before and the commit
         return result
 
+    def _perform(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return work(self._get_connection())
+        except sqlite3.Error as error:
+            self._roll_back(reconnect=errors.ends_connection(error))
+            raise errors.explain(error, self._path) from error
+
     def _get_connection(self) -> sqlite3.Connection:
         if self._connection is not None:
             self._require_same_file()
             return self._connection
         opened = identity(self._path)
-        if opened is None and self._path.parent.is_dir():
+        if opened is None and os.path.isdir(self._path.parent):  # noqa: PTH112  # raises nothing
             raise errors.missing_file(self._path)
-        connection = connect(self._path)
+        if self._lock is not None:
+            self._lock.follow()  # the lock goes with the file, if that was replaced
+        connection = self._connect(self._path)
         try:
             schema.verify(connection, self._path)
         except BaseException:
@@ -148,10 +178,16 @@ class Channel:
 class Database:
     """The file's two channels."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        identity: StoreIdentity,
+        connect: Connect = connect,
+        lock: FileLock | None = None,
+    ) -> None:
         self.path = path
-        self._writer = Channel(path, "BEGIN IMMEDIATE")
-        self._reader = Channel(path, "BEGIN")
+        self._writer = Channel(path, "outbox-writer", identity.writing, connect, lock)
+        self._reader = Channel(path, "outbox-reader", identity.reading, connect, lock)
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """One durable transaction."""
@@ -160,6 +196,10 @@ class Database:
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """One snapshot."""
         return await self._reader.run(work)
+
+    async def outside(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """A statement that must not be within a transaction."""
+        return await self._writer.outside(work)
 
     async def close(self) -> None:
         """The reader first, so that the writer can write the log back."""

@@ -13,8 +13,9 @@ from typing import Any
 
 from relay.core.model import DocumentName, LogicalId, Message, MessageId, OrderingKey, RowId, TenantId
 from relay.core.ports import LARGE_PAYLOAD
-from relay.outbox.sqlite.json_rows import in_one_step, row_ids, rows
-from relay.outbox.values import LANES, WINDOW, PendingFilter
+from relay.core.validation import Problem
+from relay.outbox.sqlite.json_rows import REPLACED, in_one_step, row_ids, rows
+from relay.outbox.values import LANES, READ_PARAMETERS, WINDOW, PendingFilter
 
 APART = 16_384
 """Bytes of a payload above which it is read alone: together they are held some times over."""
@@ -105,9 +106,10 @@ FROM relay_outbox WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id
 
 # One row: what is small enough comes as one blob. `max(0, NULL)` is NULL, hence the coalesce. The inner query
 # must not name a payload that stays unread: it would be loaded from the disk.
-_MESSAGES = """
+_MESSAGES = f"""
 SELECT json_group_array(json_array(
-           id, upper(tenant_id), document_name, message_id, to_logical_id, ordering_key, parameters, attempts,
+           id, upper(tenant_id), document_name, message_id, to_logical_id, ordering_key,
+           substr(parameters, 1, {READ_PARAMETERS}), attempts,
            coalesce(max(0.0, (julianday(not_before) - julianday('now')) * 86400.0), 0.0),
            max(0.0, (julianday('now') - julianday(queued_at)) * 86400.0))),
        CAST(group_concat(together, '') AS BLOB)
@@ -116,7 +118,13 @@ FROM (SELECT id, tenant_id, document_name, message_id, to_logical_id, ordering_k
              CASE WHEN id IN (SELECT value FROM json_each(:apart)) THEN ''
                   ELSE CAST(CAST(payload AS BLOB) AS TEXT) END AS together
       FROM relay_outbox WHERE id IN (SELECT value FROM json_each(:ids)) ORDER BY id)
-"""
+"""  # noqa: S608  # constants
+
+_TEXTS = ("document_name", "message_id", "to_logical_id", "ordering_key", "parameters")
+
+_RAW_TEXTS = f"""
+SELECT {", ".join(f"CAST({name} AS BLOB)" for name in _TEXTS)} FROM relay_outbox WHERE id = ?
+"""  # noqa: S608  # constants
 
 _PAYLOAD = "SELECT CAST(payload AS BLOB) FROM relay_outbox WHERE id = ?"
 
@@ -216,10 +224,25 @@ def _read(
         if row not in payloads:
             payloads[row] = together[place : place + size]
             place += size
-    return [_message(each, sizes[each[0]], payloads[each[0]]) for each in json.loads(facts)]
+    flawed = _flaws(connection, sizes) if REPLACED in facts else {}
+    return [
+        _message(each, sizes[each[0]], payloads[each[0]], flawed.get(each[0])) for each in json.loads(facts)
+    ]
 
 
-def _message(facts: Sequence[Any], size: int, payload: bytes) -> Message:
+def _flaws(connection: sqlite3.Connection, ids: Iterable[RowId]) -> Mapping[RowId, str]:
+    """What is wrong with those whose text is not UTF-8: two message ids may have become one."""
+    flaws: dict[RowId, str] = {}
+    for row in ids:
+        for name, raw in zip(_TEXTS, connection.execute(_RAW_TEXTS, (row,)).fetchone(), strict=True):
+            if raw is not None and raw != str(raw, "utf-8", "replace").encode():
+                flaws[row] = str(
+                    Problem(name, "is not UTF-8", "enqueue the message again, with text in UTF-8")
+                )
+    return flaws
+
+
+def _message(facts: Sequence[Any], size: int, payload: bytes, flaw: str | None) -> Message:
     row, tenant, document, message_id, to, key, parameters, attempts, holds_for, age = facts
     return Message(
         row=RowId(row),
@@ -234,4 +257,5 @@ def _message(facts: Sequence[Any], size: int, payload: bytes) -> Message:
         attempts=attempts,
         holds_for=holds_for,
         age=age,
+        flaw=flaw,
     )

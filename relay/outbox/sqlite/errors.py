@@ -2,9 +2,10 @@
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
-from relay.core.ports import StoreError
+from relay.core.ports import RowRefusedError, StoreError
 from relay.observability import open_files
 
 LOCK_SECONDS = 5.0
@@ -13,10 +14,22 @@ LOCK_SECONDS = 5.0
 _PRIMARY = 0xFF  # the low byte of an extended result code is the primary one
 _NEARLY_FULL = 64 * 1024  # bytes; below it a failed write is taken for a full disk
 
+_OF_A_ROW = frozenset(
+    {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_ERROR}
+)
+"""What constraints and triggers answer about a row; a statement that is wrong as a whole says "no such"."""
+_LARGEST_ID = 2**63 - 1
+_SET_IDS_BACK = (
+    "UPDATE sqlite_sequence SET seq = (SELECT coalesce(max(id), 0) FROM relay_outbox) "
+    "WHERE name = 'relay_outbox'"
+)
+
 _ENDS_CONNECTION = frozenset(
     {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN}
     | {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_MISUSE}
 )
+
+_PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 
 
 def code(error: sqlite3.Error) -> int:
@@ -27,7 +40,14 @@ def code(error: sqlite3.Error) -> int:
 
 def ends_connection(error: sqlite3.Error) -> bool:
     """Whether the connection must not be used again: the next call opens a new one."""
-    return code(error) in _ENDS_CONNECTION or code(error) == -1
+    is_other_schema = code(error) == sqlite3.SQLITE_ERROR and "no such" in str(error)  # which one: `verify`
+    return code(error) in _ENDS_CONNECTION or code(error) == -1 or is_other_schema
+
+
+def is_passing(error: StoreError) -> bool:
+    """Whether the cause passes without a change to the file: a lock, a full or failing disk."""
+    cause = error.__cause__
+    return isinstance(cause, sqlite3.Error) and code(cause) in _PASSING
 
 
 def explain(error: sqlite3.Error, path: Path) -> StoreError:
@@ -39,7 +59,7 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
             return _full(path)
     match code(error):
         case sqlite3.SQLITE_FULL:
-            return _full(path)
+            return _full(path) if _is_full(path) or not _are_ids_used_up(path) else _used_up(path)
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return StoreError(
                 f"the outbox {path} was locked by another process for more than {LOCK_SECONDS:g} s; "
@@ -51,27 +71,29 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
                 lasting=True,
             )
         case sqlite3.SQLITE_CORRUPT:
-            return StoreError(
-                f"the outbox {path} is damaged ({error}); stop every program that uses it, then restore a "
-                f"backup, or save what is readable with: sqlite3 {path} .recover",
-                lasting=True,
-            )
+            return _damaged(path, error)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
             return _unwritable(path, error)
         case sqlite3.SQLITE_CANTOPEN:
-            return _cannot_open(path, error)
+            return cannot_open(path, error)
         case sqlite3.SQLITE_IOERR:
             return StoreError(
-                f"the disk under the outbox {path} failed ({error}); check the file system and its logs"
+                f"the disk under the outbox {path} failed ({error}); check the file system and its logs",
+                answer_lost=True,
             )
         case sqlite3.SQLITE_ERROR if "no such" in str(error):
             return StoreError(
                 f"{path} lacks a table or column of the outbox ({error}); "
-                "restore a backup, or give the outbox another path in RELAY_OUTBOX__URL",
+                "restore a backup (relay outbox restore), or give another path in RELAY_OUTBOX__URL",
                 lasting=True,
             )
-        case _:
-            return StoreError(f"the call to the outbox {path} failed: {error}")
+    return _failed(path, error)
+
+
+def _failed(path: Path, error: sqlite3.Error) -> StoreError:
+    if code(error) in _OF_A_ROW:
+        return RowRefusedError(f"the outbox {path} refused a row: {error}")
+    return StoreError(f"the call to the outbox {path} failed: {error}")
 
 
 def no_descriptors(path: Path) -> StoreError:
@@ -86,14 +108,34 @@ def _full(path: Path) -> StoreError:
     )
 
 
-def _unwritable(path: Path, error: sqlite3.Error) -> StoreError:
+def _damaged(path: Path, error: sqlite3.Error) -> StoreError:
+    return StoreError(
+        f"the outbox {path} is damaged ({error}); stop every program that uses it, then restore a backup "
+        "with: relay outbox restore BACKUP; without one, save what is readable with: "
+        f"sqlite3 {path} .recover",
+        lasting=True,
+    )
+
+
+def _used_up(path: Path) -> StoreError:
+    return StoreError(
+        f"the ids of the outbox {path} are used up: a row was given the largest id there is ({_LARGEST_ID}); "
+        f"delete that row, then run: {_SET_IDS_BACK}"
+    )
+
+
+def _unwritable(path: Path, error: Exception | str) -> StoreError:
     return StoreError(
         f"the outbox {path} cannot be written ({error}); give this user the right to write the file "
         f"and its folder {path.parent}, where SQLite keeps two more files beside it"
     )
 
 
-def _cannot_open(path: Path, error: sqlite3.Error) -> StoreError:
+def cannot_open(path: Path, error: Exception) -> StoreError:
+    """Why the file cannot be opened, from what stands at its path."""
+    hidden = _hidden(path)
+    if hidden is not None:
+        return hidden
     if not path.parent.is_dir():
         return missing_folder(path)
     if path.is_dir():
@@ -101,6 +143,29 @@ def _cannot_open(path: Path, error: sqlite3.Error) -> StoreError:
     if not path.exists() and os.access(path.parent, os.W_OK):
         return missing_file(path)
     return _unwritable(path, error)
+
+
+def require(path: Path, *, create: bool) -> None:
+    """Raise StoreError where the file cannot be opened, or must not be created."""
+    try:
+        if not path.is_absolute():
+            Path.cwd()  # raises where it was deleted
+    except OSError as error:
+        raise unreachable(path, error) from error
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        if not os.path.isdir(path.parent):  # noqa: PTH112  # raises nothing
+            raise missing_folder(path) from None
+        if not create:
+            raise no_outbox(path) from None
+    except OSError as error:
+        raise unreachable(path, error) from error
+
+
+def read_only(path: Path) -> StoreError:
+    """A relay could not write there, where nothing is tried."""
+    return _unwritable(path, "no right to write")
 
 
 def missing_folder(path: Path) -> StoreError:
@@ -111,17 +176,68 @@ def missing_folder(path: Path) -> StoreError:
     )
 
 
+def no_text(path: Path) -> StoreError:
+    """A value has halves of surrogate pairs, as an argument of a command has for bytes that are not UTF-8."""
+    return StoreError(f"the outbox {path} keeps no text that is not UTF-8; write it in UTF-8", lasting=True)
+
+
 def missing_file(path: Path) -> StoreError:
-    """The file is not there, and this call must not make a new one."""
-    return StoreError(f"there is no outbox at {path}; put it back, or correct RELAY_OUTBOX__URL")
+    """The file is not there, as far as can be seen, and this call must not make a new one."""
+    return _hidden(path) or StoreError(
+        f"there is no outbox at {path}; put it back, or correct RELAY_OUTBOX__URL"
+    )
+
+
+def no_outbox(path: Path) -> StoreError:
+    """There is none to open: the place may be wrong, or it is the first start."""
+    return StoreError(
+        f"there is no outbox at {path.absolute()}; correct RELAY_OUTBOX__URL or change to its folder, "
+        "or create it there with: relay outbox upgrade"
+    )
+
+
+def _hidden(path: Path) -> StoreError | None:
+    """Why the system does not say whether the file is there; None: it does."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return unreachable(path, error)
+    return None
+
+
+def unreachable(path: Path, error: OSError) -> StoreError:
+    """The system does not even say whether the file is there."""
+    return StoreError(
+        f"the outbox {path} cannot be reached ({error.strerror}); give this user the right to search the "
+        "folders above it, or another absolute path in RELAY_OUTBOX__URL"
+    )
 
 
 def replaced(path: Path) -> StoreError:
-    """The file was taken away while it was open: writing into the old one would lose everything."""
+    """The file was taken away while it was open: writing into the old one would lose everything.
+
+    Or the rights to its folder were: whether it is the same is not known then.
+    """
+    hidden = _hidden(path)
+    if hidden is not None:
+        return hidden
     return StoreError(
         f"the outbox {path} was moved, deleted or replaced while it was open; nothing is written until it "
-        "is an outbox again; put it back, and keep programs from touching it while the relay runs"
+        "is an outbox again; put it back, and keep programs from touching it while the relay runs",
+        answer_lost=True,
     )
+
+
+def _are_ids_used_up(path: Path) -> bool:
+    """SQLite says that the disk is full then, too."""
+    sequence = "SELECT seq FROM sqlite_sequence WHERE name = 'relay_outbox'"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            return bool(connection.execute(sequence).fetchone() == (_LARGEST_ID,))
+    except sqlite3.Error:
+        return False
 
 
 def _is_full(path: Path) -> bool:

@@ -1,51 +1,226 @@
-"""The lock that keeps two relays off one SQLite file."""
+"""The locks that keep two relays off one SQLite file, whatever names it has.
+
+The lock that decides is on the file itself: an open-file-description lock on one byte far behind any content,
+which links, mounts and other spellings of the name share. SQLite's own locks are on other bytes. The lock on
+`<file>.lock` beside it excludes relays up to 0.2.0, which know no other, and holds what is printed about the
+holder.
+
+Closing any descriptor of a file drops the locks that SQLite holds on it in this process. So the file's
+descriptor is closed last, and a file that this process has locked is not opened again.
+"""
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
+import struct
+import threading
 from pathlib import Path
 
 from relay.core.ports import StoreError
 from relay.observability import open_files
 from relay.outbox.sqlite import errors
+from relay.outbox.sqlite.last_use import LastUse, format_use, parse_use
+
+Identity = tuple[int, int]
+
+_OWN_BYTE = 1 << 62
+"""The byte that is locked; a database ends long before it."""
+
+_SQLITE_BYTES = (0x40000000, 512)
+"""The bytes on which SQLite locks: whoever has the file open holds some of them."""
+
+_RECORD_BYTES = 1024
+"""The lock file's length: it is always written whole, by one call."""
+
+_UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
+_locked: set[Identity] = set()
+"""The files that this process has locked."""
+
+
+def identity(path: Path) -> Identity | None:
+    """Which file stands at the path now."""
+    try:
+        found = os.stat(path)  # noqa: PTH116  # half the cost of Path.stat, and it is asked for each call
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def is_locked_here(path: Path) -> bool:
+    """Whether this process has the lock of the file."""
+    return identity(path) in _locked
 
 
 class FileLock:
-    """An advisory lock on `<file>.lock`; the system releases it when the process ends, however it ends."""
+    """Held by the one relay of a file; the system releases it when the process ends, however it ends."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises StoreError where another relay holds it."""
-        self._file = _open_lock(path)
+    def __init__(self, path: Path, *, create: bool) -> None:
+        """Raises StoreError where another relay holds it. `create`: a missing outbox is made, empty."""
+        self._path, self._create = path, create
+        self._target = Path(os.path.realpath(path))
+        self._beside = self._target.with_name(self._target.name + ".lock")
+        self._guard = threading.Lock()
+        self._descriptors: list[int] = []
+        self._identity: Identity | None = None
+        self._beside_file = _lock_beside(self._beside, path)
+        self.before = parse_use(os.pread(self._beside_file, _RECORD_BYTES, 0))
+        """What the relay before this one recorded."""
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(self._file, 20, 0).decode("ascii", "replace").strip() or "unknown"
-            os.close(self._file)
-            raise StoreError(
-                f"another relay (process {holder}) uses the outbox {path}; stop it first, or give this "
-                "relay an outbox of its own in RELAY_OUTBOX__URL"
-            ) from error
-        with contextlib.suppress(OSError):  # the number is only for the text above; a full disk may refuse it
-            os.ftruncate(self._file, 0)
-            os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+            self.follow()
+        except BaseException:
+            os.close(self._beside_file)
+            raise
+        self._create = False
+        self.record(self.before)  # with this process' number
+
+    def follow(self) -> None:
+        """Hold the lock on the file that stands at the path now. Raises StoreError if another relay does."""
+        with self._guard:
+            found = identity(self._target)
+            if found == self._identity and found is not None:
+                return
+            if found is None and not self._create:
+                return
+            self._take(found)
+
+    def _take(self, found: Identity | None) -> None:
+        if found in _locked:
+            raise _held(self._path, f"process {os.getpid()}")
+        descriptor = _open(self._path, self._target, create=self._create)
+        if not _lock(descriptor, _OWN_BYTE, 1, self._path):
+            os.close(descriptor)
+            raise _held(self._path, "under another name of the file; relay status names it")
+        if self._identity is not None:
+            _unlock(self._descriptors[-1], _OWN_BYTE, 1)
+            _locked.discard(self._identity)
+        opened = os.fstat(descriptor)
+        self._descriptors.append(descriptor)
+        self._identity = (opened.st_dev, opened.st_ino)
+        _locked.add(self._identity)
+
+    def exclude_all(self) -> bool:
+        """Keep every other program from the file; False: one has it open. This process must not have."""
+        return not self._descriptors or _lock(self._descriptors[-1], *_SQLITE_BYTES, self._path)
+
+    def record(self, use: LastUse | None) -> None:
+        """Keep what the outbox holds beside it, for the next start."""
+        with contextlib.suppress(OSError):  # a full disk may refuse it
+            os.pwrite(self._beside_file, format_use(os.getpid(), use).ljust(_RECORD_BYTES), 0)
 
     def release(self) -> None:
-        """The file stays: deleting it would let two relays lock two files of one name."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        """The lock file stays: deleting it would let two relays lock two files of one name."""
+        if self._beside_file < 0:
+            return
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        if self._identity is not None:
+            _locked.discard(self._identity)
+        os.close(self._beside_file)
+        self._descriptors, self._beside_file, self._identity = [], -1, None
 
 
-def _open_lock(path: Path) -> int:
-    lock = path.with_name(path.name + ".lock")
+def _held(path: Path, holder: str) -> StoreError:
+    return StoreError(
+        f"another relay ({holder}) uses the outbox {path}; stop it first, or give this relay an outbox of "
+        "its own in RELAY_OUTBOX__URL"
+    )
+
+
+# --- the file itself ------------------------------------------------------------------------------
+
+
+def _open(path: Path, target: Path, *, create: bool) -> int:
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY | (os.O_CREAT if create else 0)
     try:
-        return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return os.open(target, flags, 0o644)  # as SQLite makes it
+    except OSError as error:
+        raise errors.cannot_open(path, error) from error
+
+
+def _lock(descriptor: int, start: int, length: int, path: Path) -> bool:
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _range(fcntl.F_WRLCK, start, length))
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        if error.errno in _UNSUPPORTED:  # a kernel without such locks: the lock file alone excludes
+            return True
+        raise StoreError(
+            f"the outbox {path} cannot be locked ({error.strerror}); put it on a local disk"
+        ) from error
+    return True
+
+
+def _unlock(descriptor: int, start: int, length: int) -> None:
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _range(fcntl.F_UNLCK, start, length))
+
+
+def _range(kind: int, start: int, length: int) -> bytes:
+    """A `struct flock`, with room for the process id and what pads it."""
+    return struct.pack("hhqqiq", kind, os.SEEK_SET, start, length, 0, 0)
+
+
+# --- the file beside it ---------------------------------------------------------------------------
+
+
+def _lock_beside(beside: Path, path: Path) -> int:
+    descriptor = _open_beside(beside, path)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if identity(beside) != _identity_of(descriptor):  # deleted meanwhile
+            raise _held(path, "which starts or ends now")
+    except OSError as error:
+        words = os.pread(descriptor, 20, 0).split()
+        os.close(descriptor)
+        holder = words[0].decode("ascii", "replace") if words else "unknown"
+        raise _held(path, f"process {holder}") from error
+    except StoreError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _open_beside(beside: Path, path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+    try:
+        descriptor = os.open(beside, flags, 0o644)
     except FileNotFoundError as error:
         raise errors.missing_folder(path) from error
     except OSError as error:
         if open_files.is_exhausted(error):
             raise errors.no_descriptors(path) from error
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise _no_lock_file(beside) from error
         raise StoreError(
-            f"{lock} cannot be opened ({error.strerror}); give this user the right to write in "
-            f"{path.parent}, or correct RELAY_OUTBOX__URL"
+            f"{beside} cannot be opened ({error.strerror}); give this user the right to write in "
+            f"{beside.parent}, or correct RELAY_OUTBOX__URL"
         ) from error
+    if not _is_lock_file(descriptor):
+        os.close(descriptor)
+        raise _no_lock_file(beside)
+    return descriptor
+
+
+def _is_lock_file(descriptor: int) -> bool:
+    """Whether a relay wrote it: whatever else stands under the name is not overwritten."""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or found.st_size > _RECORD_BYTES:
+        return False
+    first = os.pread(descriptor, _RECORD_BYTES, 0).split(b"\n")[0].strip()
+    return first == b"" or first.isdigit()
+
+
+def _no_lock_file(beside: Path) -> StoreError:
+    return StoreError(
+        f"{beside} is not a lock file of a relay, but a link or something else; it is left as it is; "
+        "remove it, and start again"
+    )
+
+
+def _identity_of(descriptor: int) -> Identity:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino

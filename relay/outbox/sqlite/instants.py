@@ -2,10 +2,15 @@
 
 from datetime import UTC, datetime
 
+from relay.outbox.values import EARLIEST
+
 
 def parse_instant(text: str) -> datetime:
-    """As UTC."""
-    return datetime.fromisoformat(text).astimezone(UTC)
+    """As UTC. What is no instant that Python can hold (the year 0000) is the earliest."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (OverflowError, ValueError):
+        return EARLIEST
 
 
 def format_instant(when: datetime) -> str:

@@ -11,8 +11,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from relay.core.model import RowId
+from relay.outbox.values import MAX_TEXT
+
+REPLACED = "\ufffd"
+"""What a connection reads for bytes that are not UTF-8; an application may also have written it."""
 
 Values = Sequence[object] | Mapping[str, object]
+
+
+def text(column: str) -> str:
+    """The column as text of bounded length, in a statement: SQLite's columns hold values of any type."""
+    return f"substr(CAST({column} AS TEXT), 1, {MAX_TEXT})"
+
+
+def integer(column: str) -> str:
+    """The same as an integer; 0 for what is none."""
+    return f"CAST({column} AS INTEGER)"
 
 
 def in_one_step(columns: int, select: str) -> str:

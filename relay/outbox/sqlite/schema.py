@@ -50,7 +50,7 @@ def verify(connection: sqlite3.Connection, path: Path) -> None:
         case None:
             raise _foreign(path)
         case version if version > _newest():
-            raise _too_new(path, version)
+            raise too_new(path, version)
         case version if version < _newest():
             raise StoreError(
                 f"the outbox {path} has schema version {version}, this relay needs {_newest()}; "
@@ -67,7 +67,7 @@ def upgrade(connection: sqlite3.Connection, path: Path, *, adopt: bool) -> None:
     if version is None and not adopt:
         raise _foreign(path)
     if (version or 0) > _newest():
-        raise _too_new(path, version or 0)
+        raise too_new(path, version or 0)
     _require_utf8(connection, path)
     _use_wal(connection, path)
     if version == _newest():
@@ -134,7 +134,8 @@ def _foreign(path: Path) -> StoreError:
     )
 
 
-def _too_new(path: Path, version: int) -> StoreError:
+def too_new(path: Path, version: int) -> StoreError:
+    """The file is of a later version than this relay knows."""
     return StoreError(
         f"the outbox {path} was made by a newer relay (schema version {version}, this one knows up to "
         f"{_newest()}); install that relay, or give the outbox another path in RELAY_OUTBOX__URL",

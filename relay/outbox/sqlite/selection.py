@@ -4,13 +4,14 @@ import json
 import sqlite3
 import time
 from collections.abc import Sequence
+from datetime import datetime
 
 from relay.core.admin import FIRST, Filter, MessageState, Moment
 from relay.core.model import RowId
 from relay.outbox.sqlite import due, tenants
 from relay.outbox.sqlite.instants import format_instant, parse_instant
-from relay.outbox.sqlite.json_rows import in_one_step, row_ids
-from relay.outbox.values import EXAMINED, PendingFilter, RowPage, page_of
+from relay.outbox.sqlite.json_rows import REPLACED, in_one_step, row_ids
+from relay.outbox.values import EXAMINED, PendingFilter, RowPage, page_of, storable
 
 _BY_IDS = in_one_step(
     1,
@@ -22,6 +23,9 @@ WHERE message_id IN (SELECT value FROM json_each(:ids)) AND id > :after
 ORDER BY id LIMIT :limit
 """,
 )
+
+# An id that is not UTF-8 is known by what is read of it: all rows are examined.
+_BY_IDS_AS_READ = _BY_IDS.replace("message_id IN", "as_read(CAST(message_id AS BLOB)) IN")
 
 _ASIDE = in_one_step(
     1,
@@ -53,13 +57,15 @@ ORDER BY id LIMIT :limit
 """,
 )
 
+# What lies ahead was not written by a relay since the moment: an application gave it.
 _MATCHING = in_one_step(
     1,
     """
-SELECT id FROM relay_outbox
-WHERE id IN (SELECT value FROM json_each(:ids))
-  AND (:upto IS NULL OR id <= :upto
-       AND CASE state WHEN 'pending' THEN queued_at ELSE coalesce(settled_at, queued_at) END <= :at)
+SELECT id FROM (
+    SELECT id, reason,
+           CASE state WHEN 'pending' THEN queued_at ELSE coalesce(settled_at, queued_at) END AS since
+    FROM relay_outbox WHERE id IN (SELECT value FROM json_each(:ids)))
+WHERE (:upto IS NULL OR id <= :upto AND (since <= :at OR since > strftime('%Y-%m-%dT%H:%M:%fZ', 'now')))
   AND (:reason IS NULL OR instr(reason, :reason) > 0)
 ORDER BY id
 """,
@@ -68,6 +74,11 @@ ORDER BY id
 _CLOCK = "SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 
 _NEWEST = "SELECT coalesce(max(id), 0) FROM relay_outbox"
+
+
+def clock(connection: sqlite3.Connection) -> datetime:
+    """The host's time of day, as the rows have it."""
+    return parse_instant(*connection.execute(_CLOCK).fetchone())
 
 
 def moment(connection: sqlite3.Connection) -> Moment:
@@ -105,6 +116,7 @@ def page(
     connection: sqlite3.Connection, wanted: Filter, states: Sequence[MessageState], size: int, after: RowId
 ) -> RowPage:
     """Those of the next `size` rows behind `after` that are selected and in one of the states."""
+    wanted = storable(wanted)
     ids = select(connection, wanted, states, size, after) if states else []
     found = page_of(ids, size, wanted.moment)
     if wanted.moment is None and wanted.reason is None:
@@ -119,7 +131,11 @@ def page(
 
 
 def select(
-    connection: sqlite3.Connection, wanted: Filter, states: Sequence[MessageState], limit: int, after: int = 0
+    connection: sqlite3.Connection,
+    wanted: Filter,
+    states: Sequence[MessageState],
+    limit: int,
+    after: int = FIRST,
 ) -> list[RowId]:
     """The lowest ids behind `after` that are selected and in one of the states; each way along an index."""
     values = {
@@ -131,7 +147,8 @@ def select(
         "after": after,
     }
     if wanted.ids:
-        return row_ids(connection, _BY_IDS, values)
+        is_plain = not any(REPLACED in given for given in wanted.ids)
+        return row_ids(connection, _BY_IDS if is_plain else _BY_IDS_AS_READ, values)
     if "delivered" in states:
         return row_ids(connection, _OF_ALL if wanted.tenant is None else _OF_TENANT, values)
     found = set[RowId]()

@@ -1,26 +1,26 @@
-"""What is written to messages on SQLite: new ones, their settlements, retention."""
+"""What is written to messages on SQLite: new ones, and their settlements."""
 
 import json
 import os
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import assert_never
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from relay.core.model import (
     Delivered,
     Draft,
     MessageId,
+    MessageKey,
     Parked,
     Released,
     RowId,
     Settlement,
+    TenantId,
     classic_message_id,
 )
-from relay.core.ports import ConflictError
+from relay.core.ports import ConflictError, NotSettled
 from relay.outbox.payload_digest import fingerprint
 from relay.outbox.sqlite.json_rows import in_one_step, rows
-from relay.outbox.values import HISTORY_KEPT
+from relay.outbox.values import HISTORY_KEPT, MAX_ATTEMPTS, SKIPPED, is_open
 
 _ADD = """
 INSERT INTO relay_outbox
@@ -34,63 +34,65 @@ SELECT document_name, to_logical_id, ordering_key, CAST(payload AS BLOB), payloa
 FROM relay_outbox WHERE message_id = ? AND tenant_id = ?
 """
 
-# Only messages with a history get its end written: a plain delivery costs one UPDATE.
-_ADD_DELIVERED = """
-INSERT INTO relay_history (row, what, detail)
-SELECT id, 'delivered', '' FROM relay_outbox
-WHERE id IN (SELECT value FROM json_each(?1) WHERE value IN (SELECT row FROM relay_history))
-  AND state <> 'delivered'
-"""
+# A message's key is one text, its row id first, so that the row is looked up by that. A bare row id stands
+# for whatever message the row holds.
+_SAME = "key IN (id || char(10) || message_id || char(10) || upper(tenant_id), CAST(id AS TEXT))"
 
-_DELIVERED = """
+# Only messages with a history get its end written: a plain delivery costs one UPDATE.
+_ADD_DELIVERED = f"""
+INSERT INTO relay_history (row, what, detail)
+SELECT id, 'delivered', ''
+FROM (SELECT value AS key FROM json_each(?1) WHERE CAST(value AS INTEGER) IN (SELECT row FROM relay_history))
+CROSS JOIN relay_outbox
+WHERE id = CAST(key AS INTEGER) AND {_SAME} AND state <> 'delivered'
+"""  # noqa: S608
+
+_DELIVERED = f"""
 UPDATE relay_outbox
 SET state = 'delivered', settled_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), reason = NULL, not_before = NULL
-WHERE id IN (SELECT value FROM json_each(?1)) AND state <> 'delivered'
-"""
+FROM (SELECT value AS key FROM json_each(?1))
+WHERE id = CAST(key AS INTEGER) AND {_SAME} AND state <> 'delivered'
+"""  # noqa: S608
 
-_PURGE = """
+# `length` and `sha256` see the payload as it was: all of a SET is worked out before.
+PURGING = "payload_size = length(CAST(payload AS BLOB)), payload = sha256(CAST(payload AS BLOB))"
+
+_DELIVERED_PURGING = _DELIVERED.replace("not_before = NULL", f"not_before = NULL, {PURGING}")
+
+# A `settlement` that is in the history was written before, by a call whose answer was lost.
+_IF_NEW = f"""
+WHERE id = CAST(:key AS INTEGER) AND {_SAME.replace("key", ":key", 1)} AND state = 'pending'
+  AND NOT EXISTS (SELECT 1 FROM relay_history
+                  WHERE row = CAST(:key AS INTEGER) AND settlement = :settlement)
+"""  # noqa: S608
+
+_RELEASED = f"""
 UPDATE relay_outbox
-SET payload_size = length(CAST(payload AS BLOB)), payload = sha256(CAST(payload AS BLOB))
-WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'delivered' AND payload_size IS NULL
-"""
+SET reason = :reason, attempts = attempts + (:counted AND attempts < {MAX_ATTEMPTS}),
+    not_before = CASE WHEN :wait > 0
+        THEN strftime('%Y-%m-%dT%H:%M:%fZ', 'now', printf('+%.3f seconds', :wait)) END
+{_IF_NEW}"""  # noqa: S608
 
-_SETTLED = in_one_step(
-    2,
+_PARKED = f"""
+UPDATE relay_outbox
+SET state = 'parked', settled_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), reason = :reason, not_before = NULL
+{_IF_NEW}"""  # noqa: S608
+
+_HELD = in_one_step(
+    4,
     """
-SELECT id, settled_at FROM relay_outbox INDEXED BY relay_outbox_settled
-WHERE (state = 'delivered' OR state = 'dropped') AND (settled_at, id) > (?, ?)
-  AND settled_at < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', printf('-%.3f seconds', ?))
-ORDER BY settled_at, id LIMIT ?
+SELECT id, message_id, upper(tenant_id), state FROM relay_outbox
+WHERE id IN (SELECT value FROM json_each(?))
 """,
 )
 
-_RELEASED = """
-UPDATE relay_outbox
-SET reason = :reason, attempts = attempts + :counted,
-    not_before = CASE WHEN :wait > 0
-        THEN strftime('%Y-%m-%dT%H:%M:%fZ', 'now', printf('+%.3f seconds', :wait)) END
-WHERE id = :row AND state = 'pending'
-"""
+_IS_WRITTEN = "SELECT 1 FROM relay_history WHERE row = ? AND settlement = ?"
 
-_PARKED = """
-UPDATE relay_outbox
-SET state = 'parked', settled_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), reason = :reason, not_before = NULL
-WHERE id = :row AND state = 'pending'
-"""
-
-_ADD_HISTORY = "INSERT INTO relay_history (row, what, detail) VALUES (?, ?, ?)"
+_ADD_HISTORY = "INSERT INTO relay_history (row, what, detail, settlement) VALUES (?, ?, ?, ?)"
 
 _TRIM_HISTORY = """
 DELETE FROM relay_history WHERE id IN (
     SELECT id FROM relay_history WHERE row = ? ORDER BY id DESC LIMIT -1 OFFSET ?)
-"""
-
-_PRUNE = """
-DELETE FROM relay_outbox WHERE id IN (
-    SELECT id FROM relay_outbox INDEXED BY relay_outbox_settled
-    WHERE (state = 'delivered' OR state = 'dropped')
-      AND settled_at < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', printf('-%.3f seconds', ?))
-    ORDER BY settled_at LIMIT ?)
 """
 
 
@@ -113,61 +115,97 @@ def _add(connection: sqlite3.Connection, draft: Draft) -> MessageId:
     return message_id
 
 
+# --- what became of them --------------------------------------------------------------------------
+
+Pair = tuple[MessageKey, Settlement]
+
+
 def settle(
-    connection: sqlite3.Connection, settlements: Sequence[tuple[RowId, Settlement]], *, purging: bool = False
-) -> None:
+    connection: sqlite3.Connection, settlements: Sequence[Pair], *, purging: bool = False
+) -> NotSettled:
     """Deliveries first, in one statement: they win over whatever else is settled for the same message.
 
     `purging`: their payloads go at once.
     """
-    delivered = json.dumps([row for row, settlement in settlements if isinstance(settlement, Delivered)])
-    if delivered != "[]":
-        connection.execute(_ADD_DELIVERED, (delivered,))
-        connection.execute(_DELIVERED, (delivered,))
-        if purging:
-            connection.execute(_PURGE, (delivered,))
-    for row, settlement in settlements:
-        match settlement:
-            case Delivered():
-                pass
-            case Released(reason, counted, wait):
-                values = {"row": row, "reason": reason, "counted": int(counted), "wait": wait}
-                if connection.execute(_RELEASED, values).rowcount:
-                    add_history(connection, row, "counted" if counted else "released", reason)
-            case Parked(reason):
-                if connection.execute(_PARKED, {"row": row, "reason": reason}).rowcount:
-                    add_history(connection, row, "parked", reason)
-            case _:
-                assert_never(settlement)
+    left = _write(connection, settlements, _key_text, purging=purging)
+    return _explain(connection, left, purging=purging) if left else NotSettled()
 
 
-def add_history(connection: sqlite3.Connection, row: RowId, what: str, detail: str) -> None:
-    """Add an entry to the message's history, and delete its oldest ones where it grows too long."""
-    connection.execute(_ADD_HISTORY, (row, what, detail))
-    connection.execute(_TRIM_HISTORY, (row, HISTORY_KEPT))
+def _key_text(key: MessageKey) -> str:
+    return f"{key.row}\n{key.message_id}\n{key.tenant_id.upper()}"
 
 
-def prune(connection: sqlite3.Connection, older_than: float, limit: int) -> int:
-    """Delete the longest settled ones, delivered and dropped; their history goes with them."""
-    return connection.execute(_PRUNE, (older_than, limit)).rowcount
+def _write(
+    connection: sqlite3.Connection,
+    settlements: Iterable[Pair],
+    text_of: Callable[[MessageKey], str],
+    *,
+    purging: bool,
+) -> list[Pair]:
+    """Those that changed nothing; where a delivery did not, all deliveries."""
+    left: list[Pair] = []
+    delivered = [pair for pair in settlements if isinstance(pair[1], Delivered)]
+    if delivered:
+        keys = json.dumps([text_of(key) for key, _ in delivered])
+        connection.execute(_ADD_DELIVERED, (keys,))
+        statement = _DELIVERED_PURGING if purging else _DELIVERED
+        if connection.execute(statement, (keys,)).rowcount < len(delivered):
+            left += delivered
+    for key, settlement in settlements:
+        if not isinstance(settlement, Delivered) and not _set_back(
+            connection, text_of(key), key.row, settlement
+        ):
+            left.append((key, settlement))
+    return left
 
 
-@dataclass(frozen=True, slots=True)
-class PayloadPurge:
-    """How far payloads are purged: up to this row, in the order of settling. `examined`: in this batch."""
+def _set_back(connection: sqlite3.Connection, key: str, row: RowId, settlement: Released | Parked) -> bool:
+    values: dict[str, object] = {"key": key, "reason": settlement.reason, "settlement": settlement.id}
+    if isinstance(settlement, Released):
+        what = "counted" if settlement.counted else "released"
+        values |= {"counted": int(settlement.counted), "wait": settlement.wait}
+        changed = connection.execute(_RELEASED, values).rowcount
+    else:
+        what = "parked"
+        changed = connection.execute(_PARKED, values).rowcount
+    if changed:
+        connection.execute(_ADD_HISTORY, (row, what, settlement.reason, settlement.id))
+        connection.execute(_TRIM_HISTORY, (row, HISTORY_KEPT))
+    return bool(changed)
 
-    settled_at: str = ""
-    row: int = 0
-    examined: int = 0
+
+def _explain(connection: sqlite3.Connection, left: Sequence[Pair], *, purging: bool) -> NotSettled:
+    """Which of them should have changed their rows.
+
+    The keys are compared here once more, as the driver reads them: a message id that is not UTF-8 is equal
+    here alone.
+    """
+    held = _held(connection, left)
+    there = [(key, settlement) for key, settlement in left if key.row in held]
+    replaced = {key for key, _ in there if held[key.row][:2] != (key.message_id, key.tenant_id.upper())}
+    due = [pair for pair in there if pair[0] not in replaced and _is_due(connection, pair, held)]
+    again = _write(connection, due, lambda key: str(key.row), purging=purging)
+    held = _held(connection, again)
+    skipped = {key: SKIPPED for key, settlement in again if is_open(settlement, held[key.row][2])}
+    return NotSettled(frozenset(replaced), skipped)
 
 
-def purge_payloads(
-    connection: sqlite3.Connection, before: PayloadPurge, older_than: float, limit: int
-) -> PayloadPurge:
-    """Purge the payloads of the next messages that were delivered so long ago."""
-    found = rows(connection, _SETTLED, (before.settled_at, before.row, older_than, limit))
-    if not found:
-        return PayloadPurge(before.settled_at, before.row)
-    connection.execute(_PURGE, (json.dumps([row for row, _ in found]),))
-    last, settled_at = found[-1]
-    return PayloadPurge(settled_at, last, len(found))
+_Held = Mapping[RowId, tuple[MessageId, TenantId, str]]
+"""By row: message id, tenant, state."""
+
+
+def _held(connection: sqlite3.Connection, pairs: Sequence[Pair]) -> _Held:
+    ids = json.dumps(sorted({key.row for key, _ in pairs}))
+    return {
+        row: (message_id, tenant, state) for row, message_id, tenant, state in rows(connection, _HELD, (ids,))
+    }
+
+
+def _is_due(connection: sqlite3.Connection, pair: Pair, held: _Held) -> bool:
+    """Whether the settlement should have changed its row: it was not written earlier."""
+    key, settlement = pair
+    if not is_open(settlement, held[key.row][2]):
+        return False
+    if isinstance(settlement, Delivered) or settlement.id is None:
+        return True
+    return connection.execute(_IS_WRITTEN, (key.row, settlement.id)).fetchone() is None

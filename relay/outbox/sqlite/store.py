@@ -1,25 +1,38 @@
 """The outbox on SQLite: `ports.Store` on one file. A call is a transaction in a thread."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
 
 from typing_extensions import override
 
-from relay.core.model import DocumentName, Message, OrderingKey, RowId, Settlement, TenantId, TenantState
-from relay.core.ports import Leases, Mode, Notification
+from relay.core.model import (
+    DocumentName,
+    Message,
+    MessageKey,
+    OrderingKey,
+    RowId,
+    Settlement,
+    TenantId,
+    TenantState,
+)
+from relay.core.ports import Leases, Mode, Notification, NotSettled, RestoredBackup, StoreIncident
 from relay.outbox.facade import OutboxFacade
 from relay.outbox.sqlite import admin_queries as queries
 from relay.outbox.sqlite import audit as audit_log
-from relay.outbox.sqlite import bulk, selection, tenants
+from relay.outbox.sqlite import bulk, incidents, retention, selection, tenants, write_ahead_log
 from relay.outbox.sqlite import due as due_rows
 from relay.outbox.sqlite import settle as writes
 from relay.outbox.sqlite.change_watch import ChangeWatch
-from relay.outbox.sqlite.database import Database, reading, writing
+from relay.outbox.sqlite.database import Connect, Database, connect, reading, writing
 from relay.outbox.sqlite.file_lock import FileLock
+from relay.outbox.sqlite.identity import StoreIdentity
+from relay.outbox.sqlite.last_use import read_use
+from relay.outbox.sqlite.sole_relay import BOOT_ID, boot_id
 from relay.outbox.sqlite.transfer import SqliteTransfer
 from relay.outbox.values import PendingFilter
 
@@ -34,14 +47,31 @@ class SqliteOutbox(OutboxFacade):
     """A file has one relay: nothing is shared."""
     mode: Mode = "poll"
 
-    def __init__(self, path: Path, lock: FileLock | None, *, purging: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        lock: FileLock | None,
+        *,
+        purging: bool,
+        connect: Connect = connect,
+        restored: RestoredBackup | None = None,
+    ) -> None:
         super().__init__(rest_times=_REST_TIMES, purging=purging)
-        self._database = Database(path)
-        self._lock = lock
+        identity = StoreIdentity(None if lock is None else self._notice_change)
+        self._database = Database(path, identity, connect, lock)
+        self._lock, self._restored = lock, restored
         self._watch: ChangeWatch | None = None
-        self._purge = writes.PayloadPurge()
         self.transfer = SqliteTransfer(self._database)
         """The rows as they are, to be copied."""
+
+    def _notice_change(self) -> None:
+        """Called in a thread of the database."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._change)
+
+    def _change(self) -> None:
+        self._restart_walks()
+        self._report_change("the file holds another outbox, or an earlier copy of this one")
 
     # --- messages ---------------------------------------------------------------------------------
 
@@ -66,9 +96,9 @@ class SqliteOutbox(OutboxFacade):
         )
 
     @override
-    async def settle(self, settlements: Sequence[tuple[RowId, Settlement]]) -> None:
+    async def _settle(self, settlements: Sequence[tuple[MessageKey, Settlement]]) -> NotSettled:
         work = partial(writes.settle, settlements=tuple(settlements), purging=self._purging)
-        await self._database.write(work)
+        return await self._database.write(work)
 
     @override
     async def may_write(self) -> None:
@@ -90,24 +120,59 @@ class SqliteOutbox(OutboxFacade):
 
     # --- housekeeping -----------------------------------------------------------------------------
 
-    prune = writing(writes.prune)
+    clock = reading(selection.clock)
+    _settled_long_ago = reading(retention.settled_long_ago)
+    _delete = writing(retention.delete)
+    _purge = writing(retention.purge)
     prune_audit = writing(audit_log.prune)
-    leave = writing(tenants.leave)
+    _leave = writing(tenants.leave)
     _beat = writing(tenants.beat)
     _sweep = writing(tenants.sweep)
 
     @override
-    async def purge_payloads(self, older_than: float, limit: int) -> int:
-        self._purge = await self._database.write(
-            partial(writes.purge_payloads, before=self._purge, older_than=older_than, limit=limit)
-        )
-        return self._purge.examined
+    async def beat(self, relay: str, details: Mapping[str, str]) -> bool:
+        if self._lock is None:
+            return await super().beat(relay, details)
+        again = await super().beat(relay, {**details, BOOT_ID: boot_id()})
+        await self._record_use()
+        return again
+
+    @override
+    async def leave(self, relay: str) -> None:
+        await self._leave(relay)
+        await self._record_use()
+
+    async def _record_use(self) -> None:
+        """Beside the file, so that the next start notices an older copy in its place."""
+        if self._lock is not None:
+            self._lock.record(await self._database.read(read_use))
+
+    @override
+    async def restored(self) -> RestoredBackup | None:
+        return self._restored
+
+    @override
+    async def log_bytes(self) -> int | None:
+        return await self._database.read(lambda _: write_ahead_log.log_bytes(self._database.path))
 
     @override
     async def report(self, states: Sequence[TenantState]) -> None:
         await self._database.write(partial(tenants.report, relay=self._relay, reported=tuple(states)))
 
+    @override
+    async def incidents(self) -> Sequence[StoreIncident]:
+        """A relay lets the log shrink on this occasion, so that only one that cannot is an incident."""
+        path = self._database.path
+        if self._lock is not None and write_ahead_log.log_bytes(path) > incidents.MAX_LOG_BYTES:
+            await self._database.outside(write_ahead_log.shrink)
+        grown = await self._database.read(lambda _: incidents.log_grown(path))
+        return [*incidents.shared(await self.relays()), *grown]
+
     # --- for operators ----------------------------------------------------------------------------
+
+    @override
+    async def notification_queue(self) -> float | None:
+        return None
 
     counts = reading(queries.counts)
     states = reading(tenants.states)
@@ -115,7 +180,7 @@ class SqliteOutbox(OutboxFacade):
     size = reading(queries.size)
     find = reading(queries.find)
     show = reading(queries.show)
-    lane_head = reading(queries.lane_head)
+    before = reading(queries.before)
     payload = reading(queries.payload)
     queue_ages = reading(queries.queue_ages)
     preview = reading(queries.preview)

@@ -9,7 +9,7 @@ from relay.core.model import TenantId, TenantState
 from relay.core.ports import RELAY, Control, Notification
 from relay.outbox.sqlite import audit
 from relay.outbox.sqlite.instants import format_instant, parse_instant
-from relay.outbox.sqlite.json_rows import in_one_step, rows
+from relay.outbox.sqlite.json_rows import in_one_step, integer, rows, text
 from relay.outbox.values import ALIVE_SECONDS, HeartbeatRow, relay_beats, tenant_states
 
 _PENDING = in_one_step(
@@ -26,7 +26,13 @@ WITH RECURSIVE found(tenant) AS (
 """,
 )
 
-_CONTROLS = in_one_step(3, "SELECT upper(tenant_id), revision, paused FROM relay_tenants WHERE revision > 0")
+_CONTROLS = in_one_step(
+    3,
+    f"""
+SELECT upper({text("tenant_id")}), {integer("revision")}, {text("paused")}
+FROM relay_tenants WHERE revision > 0
+""",  # noqa: S608  # constants
+)
 
 _BUMP = """
 INSERT INTO relay_tenants (tenant_id, revision) VALUES (upper(?), 1)
@@ -43,15 +49,16 @@ ON CONFLICT (tenant_id) DO UPDATE SET
     since = excluded.since, next_try = excluded.next_try, kind = excluded.kind, documents = excluded.documents
 """
 
+# A beat that lies in the future is as old as one that lies as far back: the host's clock went back since.
 _STATES = in_one_step(
     8,
-    """
-SELECT upper(tenant_id), state, relay_tenants.reason, since, next_try, relay,
-       coalesce(kind, ''), coalesce(documents, '[]')
+    f"""
+SELECT upper({text("tenant_id")}), {text("state")}, {text("relay_tenants.reason")}, {text("since")},
+       {text("next_try")}, {text("relay")}, {text("kind")}, CAST(documents AS TEXT)
 FROM relay_tenants JOIN relay_relays USING (relay)
-WHERE state IS NOT NULL AND beat_at >= strftime('%Y-%m-%dT%H:%M:%fZ', 'now', printf('-%.3f seconds', ?))
+WHERE state IS NOT NULL AND abs(julianday('now') - julianday(beat_at)) * 86400 <= ?
 ORDER BY tenant_id
-""",
+""",  # noqa: S608  # constants
 )
 
 _CLEAR_STATES = """
@@ -67,11 +74,11 @@ WHERE relay = ? AND token = ?
 
 _FIRST_BEAT = "INSERT INTO relay_relays (relay, token, details) VALUES (?, ?, ?)"
 
-_RELAYS = """
-SELECT relay, details, started_at, beat_at,
-       beat_at >= strftime('%Y-%m-%dT%H:%M:%fZ', 'now', printf('-%.3f seconds', ?))
+_RELAYS = f"""
+SELECT {text("relay")}, {text("details")}, {text("started_at")}, {text("beat_at")},
+       abs(julianday('now') - julianday(beat_at)) * 86400 <= ?
 FROM relay_relays ORDER BY started_at, relay
-"""
+"""  # noqa: S608  # constants
 
 
 def notification(connection: Connection) -> Notification:

@@ -12,9 +12,16 @@ from relay.outbox.sqlite.instants import format_instant, parse_instant
 from relay.outbox.transfer_rows import StoredAuditEntry, StoredControl, StoredMessage
 from relay.outbox.values import History
 
-_COLUMNS = """
-    id, tenant_id, document_name, message_id, to_logical_id, ordering_key, parameters, state, attempts,
-    not_before, reason, created_at, queued_at, settled_at, CAST(payload AS BLOB), payload_size
+# What is read of an id that is not UTF-8 may be another's too: the row's number makes it one of its own.
+_MESSAGE_ID = """
+    CASE WHEN CAST(as_read(CAST(message_id AS BLOB)) AS BLOB) = CAST(message_id AS BLOB) THEN message_id
+         ELSE substr(as_read(CAST(message_id AS BLOB)), 1, 200) || ' row ' || id END
+"""
+
+_COLUMNS = f"""
+    id, tenant_id, document_name, {_MESSAGE_ID}, to_logical_id, ordering_key, parameters, state, attempts,
+    not_before, CAST(reason AS TEXT), created_at, queued_at, settled_at, CAST(payload AS BLOB),
+    CAST(payload_size AS INTEGER)
 """
 
 _PAGE = f"SELECT {_COLUMNS} FROM relay_outbox WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608  # constants
@@ -24,7 +31,7 @@ SELECT {_COLUMNS} FROM relay_outbox WHERE id IN (SELECT value FROM json_each(?))
 """  # noqa: S608  # constants
 
 _HISTORIES = """
-SELECT row, at, replace(what, 'blamed', 'counted'), detail FROM relay_history
+SELECT row, CAST(at AS TEXT), replace(what, 'blamed', 'counted'), CAST(detail AS TEXT) FROM relay_history
 WHERE row IN (SELECT value FROM json_each(?)) ORDER BY row, id
 """
 
@@ -55,13 +62,22 @@ _ENTRY_COLUMNS = """
     id, at, who, what, tenant_id, selection, reason, messages, outcome, ended_at, wanted, reached, moved_at
 """
 
-_AUDIT_PAGE = f"SELECT {_ENTRY_COLUMNS} FROM relay_audit WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608  # constants
+_AUDIT_PAGE = """
+SELECT id, CAST(at AS TEXT), CAST(who AS TEXT), CAST(what AS TEXT), CAST(tenant_id AS TEXT),
+       CAST(selection AS TEXT), CAST(reason AS TEXT), CAST(messages AS INTEGER), outcome,
+       CAST(ended_at AS TEXT), CASE WHEN json_valid(wanted) THEN wanted END, CAST(reached AS INTEGER),
+       CAST(moved_at AS TEXT)
+FROM relay_audit WHERE id > ? ORDER BY id LIMIT ?
+"""
 
 _WRITE_ENTRY = f"""
 INSERT OR REPLACE INTO relay_audit ({_ENTRY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """  # noqa: S608  # constants
 
-_CONTROLS = "SELECT upper(tenant_id), revision, paused FROM relay_tenants WHERE revision > 0 ORDER BY 1"
+_CONTROLS = """
+SELECT upper(CAST(tenant_id AS TEXT)), CAST(revision AS INTEGER), CAST(paused AS TEXT)
+FROM relay_tenants WHERE revision > 0 ORDER BY 1
+"""
 
 _SKIP_IDS = "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'relay_outbox'"
 

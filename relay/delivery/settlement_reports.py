@@ -1,0 +1,46 @@
+"""What is reported of settlements that cannot be written, while the others of their group are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from relay.core.model import Message
+from relay.core.protocol import FaultOwner
+from relay.delivery.limits import MAX_UNSETTLED
+from relay.observability.incidents import Incidents
+from relay.observability.logs import Log
+
+_NAMED = 5
+"""Message ids in one line of the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementReports:
+    """Where the settler reports. `incidents`: of the outbox as a whole; `row_incidents`: of single rows."""
+
+    log: Log
+    incidents: Incidents
+    row_incidents: Incidents
+
+    def refused(self, message: Message, words: str, count: int) -> None:
+        """The outbox refused the message's settlement; `count` of its tenant wait for that by now."""
+        self.row_incidents.report(
+            "refused",
+            detail=f"what became of message {message.message_id!r} of tenant {message.tenant_id} cannot be "
+            f"written: {words}; this holds up {count} of its messages, and at {MAX_UNSETTLED} nothing more "
+            "of the tenant is sent",
+            fault=FaultOwner.OUTBOX,
+            hint="correct the constraint or the trigger that refuses it; the relay then tries again. "
+            "If the relay is restarted before, these messages are sent again",
+        )
+
+    def replaced(self, messages: Sequence[Message]) -> None:
+        """The rows of these messages hold others now: the outbox is not the one that they were read from."""
+        self.log.warning(
+            "settlements.discarded",
+            count=len(messages),
+            tenants=sorted({message.tenant_id for message in messages}),
+            message_ids=[message.message_id for message in messages[:_NAMED]],
+            reason="their rows hold other messages now",
+            hint="if the outbox was restored, or another server took over, nothing is to be done: "
+            "what is in it now is sent",
+        )

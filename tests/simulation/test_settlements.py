@@ -1,0 +1,141 @@
+"""Settlements that the outbox refuses, or whose rows hold other messages, in virtual time."""
+
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from relay.core.model import Draft, MessageId, RowId
+from relay.core.replies import Reply
+from relay.delivery.limits import MAX_UNSETTLED
+from relay.observability import logs
+from tests.simulation.harness import ACME, ORDER, World, constant, world
+from tests.support.virtual import run
+
+
+@pytest.fixture
+def log() -> io.StringIO:
+    """What the relay logs."""
+    out = io.StringIO()
+    logs.configure("info", "json", out)
+    return out
+
+
+def lines(log: io.StringIO, event: str) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in log.getvalue().splitlines()]
+    return [line for line in found if line["event"] == event]
+
+
+def refusing(w: World, *places: int) -> Callable[[], None]:
+    """The outbox refuses these rows until the result is called."""
+    w.outbox.refuses = {w.outbox.rows[place].row: "not this row" for place in places}
+
+    def allow() -> None:
+        w.outbox.refuses = {}
+
+    return allow
+
+
+async def later(w: World, seconds: float) -> None:
+    end = w.now() + seconds
+    await w.until(lambda: w.now() >= end)
+
+
+def test_a_refused_delivery_is_sent_once_and_all_others_are_delivered(log: io.StringIO) -> None:
+    async def scene() -> None:
+        w = world()
+        w.insert(*["a", "b"] * 100)
+        allow = refusing(w, 6)
+        await w.start()
+        await w.until(lambda: len(w.rows("delivered")) == 199)
+        await later(w, 3600)
+        assert len(w.calls("post")) == 200
+        (opened,) = lines(log, "incident.opened")
+        assert (opened["kind"], opened["code"]) == ("refused", "RELAY-140")
+        assert "not this row" in opened["detail"]
+        assert w.outbox.rows[6].message_id in opened["detail"]
+        allow()
+        await w.all_settled(within=600)
+        assert len(w.calls("post")) == 200
+        assert lines(log, "incident.resolved")[-1]["kinds"] == ["refused"]
+        await w.stop()
+
+    run(scene())
+
+
+def test_a_refused_release_holds_its_own_lane_alone() -> None:
+    async def scene() -> None:
+        fine = constant()
+        w = world(
+            lambda call, message_id, now: Reply(500) if message_id == bad else fine(call, message_id, now)
+        )
+        bad, *_ = w.insert("a", "a", "b", "b")
+        allow = refusing(w, 0)
+        await w.start()
+        await w.until(lambda: len(w.rows("delivered")) == 2)
+        await later(w, 1800)
+        assert [call.message_id for call in w.calls("post")].count(bad) == 1
+        allow()
+        await w.until(lambda: w.outbox.rows[0].attempts >= 2)
+        await w.stop()
+
+    run(scene())
+
+
+def test_at_128_refused_messages_the_tenant_stops_and_says_so(log: io.StringIO) -> None:
+    async def scene() -> None:
+        w = world(ordering="none")
+        w.insert(*[None] * 300)
+        allow = refusing(w, *range(300))
+        await w.start()
+        await later(w, 3600)
+        assert len(w.calls("post")) == MAX_UNSETTLED
+        assert any(f"holds up {MAX_UNSETTLED} of" in line["last"] for line in lines(log, "incident.ongoing"))
+        allow()
+        await w.all_settled()
+        assert len(w.calls("post")) == 300
+        await w.stop()
+
+    run(scene())
+
+
+def test_a_stop_tries_refused_settlements_once_more_and_does_not_wait_for_them() -> None:
+    async def scene() -> None:
+        w = world()
+        w.insert("a", "b")
+        refusing(w, 0, 1)
+        await w.start()
+        await w.until(lambda: len(w.calls("post")) == 2)
+        await later(w, 100)
+        w.outbox.refuses.pop(RowId(1))
+        began = w.now()
+        assert await w.workers.stop(25.0) == 1
+        assert w.now() - began < 5
+        assert len(w.rows("delivered")) == 1
+
+    run(scene())
+
+
+def test_what_is_in_a_replaced_row_is_sent_as_it_is_now(log: io.StringIO) -> None:
+    """Posted from the old outbox, settled in the restored one: their rows hold other messages by then."""
+
+    async def scene() -> None:
+        w = world(ordering="none")
+        w.outbox.lag = 1.0
+        w.insert(*[None] * 5)
+        await w.start()
+        await w.until(lambda: len(w.arrived()) == 5)
+        unsettled = [row for row in w.outbox.rows if row.state == "pending"]
+        assert unsettled
+        for row in unsettled:
+            del w.outbox.shelf.rows[row.row]
+            w.outbox.insert(Draft(ACME, ORDER, b"<new/>", MessageId(f"new{row.row}")), row=row.row)
+        await w.all_settled()
+        await w.stop()
+        assert {f"new{row.row}" for row in unsettled} <= set(w.arrived())
+        assert sum(line["count"] for line in lines(log, "settlements.discarded")) == len(unsettled)
+        assert lines(log, "settlements.discarded")[0]["code"] == "RELAY-142"
+
+    run(scene())
