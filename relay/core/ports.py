@@ -31,7 +31,7 @@ CALL_SECONDS = 30.0
 
 
 LARGE_PAYLOAD = 64 * 1024
-"""Bytes beyond which a payload is not read with others, but by itself when its post is due."""
+"""Bytes beyond which a payload is not read with others, but alone when its post is due."""
 
 
 class StoreError(Exception):

@@ -96,8 +96,10 @@ def test_a_postgresql_outbox() -> None:
 
 def test_a_credential_file_is_read_later(tmp_path: Path) -> None:
     """Nothing is wrong with the credentials: the tenant backs off, and is not halted."""
+    (tmp_path / "acme.ionapi").write_text("{}")
+    source = IonApiFile(tmp_path / "acme.ionapi")
     with none_left() as text:
-        address = open_address(IonApiFile(tmp_path / "acme.ionapi"), None, LogicalId("lid://acme.orders.1"))
+        address = open_address(source, None, LogicalId("lid://acme.orders.1"))
     assert isinstance(address, TokenUnavailable)
     assert text in address.detail
 
