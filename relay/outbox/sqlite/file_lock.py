@@ -19,6 +19,7 @@ import threading
 from pathlib import Path
 
 from relay.core.ports import StoreError
+from relay.observability import open_files
 from relay.outbox.sqlite import errors
 from relay.outbox.sqlite.last_use import LastUse, format_use, parse_use
 
@@ -190,6 +191,8 @@ def _open_beside(beside: Path, path: Path) -> int:
     except FileNotFoundError as error:
         raise errors.missing_folder(path) from error
     except OSError as error:
+        if open_files.is_exhausted(error):
+            raise errors.no_descriptors(path) from error
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
             raise _no_lock_file(beside) from error
         raise StoreError(
