@@ -300,9 +300,12 @@ async def look_at_all(bench: Bench) -> None:
 
 async def act_on(bench: Bench, row: int) -> None:
     """An operator can park, drop and retry whatever waits or is parked."""
-    ((message_id, tenant, state),) = await bench.odd.ask(
+    found = await bench.odd.ask(
         f"SELECT message_id, upper(tenant_id), state FROM relay_outbox WHERE id = {row}"
     )
+    if not found:  # it was not copied
+        return
+    ((message_id, tenant, state),) = found
     wanted = Filter(TenantId(tenant), ids=(MessageId(message_id),))
     if state == "pending":
         assert await bench.store.decide(BulkAction("park", wanted, "ann", "odd")) >= 1

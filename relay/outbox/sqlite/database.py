@@ -140,7 +140,7 @@ class Channel:
             self._require_same_file()
             return self._connection
         opened = identity(self._path)
-        if opened is None and os.path.isdir(self._path.parent):  # raises nothing
+        if opened is None and os.path.isdir(self._path.parent):  # noqa: PTH112  # raises nothing
             raise errors.missing_file(self._path)
         if self._lock is not None:
             self._lock.follow()  # the lock goes with the file, if that was replaced
