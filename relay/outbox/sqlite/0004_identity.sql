@@ -32,7 +32,8 @@ BEGIN
     SELECT RAISE(ABORT, 'CHECK constraint failed: texts_are_printable_utf_8')
     FROM (SELECT NEW.document_name || ' ' || NEW.message_id || ' ' || NEW.to_logical_id || ' '
                  || coalesce(NEW.ordering_key, '') AS texts)
-    WHERE texts GLOB '*[' || char(128) || '-' || char(159) || ']*' OR EXISTS (
+    WHERE NEW.document_name || NEW.message_id || coalesce(NEW.ordering_key, '')
+          GLOB '*[' || char(128) || '-' || char(159) || ']*' OR EXISTS (
         SELECT 1 FROM json_each('[0' || replace(hex(zeroblob(length(texts))), '00', ',0') || ']')
         WHERE key > 0
           AND CAST(substr(texts, key, 1) AS BLOB) <> CAST(char(unicode(substr(texts, key, 1))) AS BLOB)
@@ -49,7 +50,8 @@ BEGIN
     SELECT RAISE(ABORT, 'CHECK constraint failed: texts_are_printable_utf_8')
     FROM (SELECT NEW.document_name || ' ' || NEW.message_id || ' ' || NEW.to_logical_id || ' '
                  || coalesce(NEW.ordering_key, '') AS texts)
-    WHERE texts GLOB '*[' || char(128) || '-' || char(159) || ']*' OR EXISTS (
+    WHERE NEW.document_name || NEW.message_id || coalesce(NEW.ordering_key, '')
+          GLOB '*[' || char(128) || '-' || char(159) || ']*' OR EXISTS (
         SELECT 1 FROM json_each('[0' || replace(hex(zeroblob(length(texts))), '00', ',0') || ']')
         WHERE key > 0
           AND CAST(substr(texts, key, 1) AS BLOB) <> CAST(char(unicode(substr(texts, key, 1))) AS BLOB)
