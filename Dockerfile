@@ -29,6 +29,7 @@ COPY --from=builder /opt/relay /opt/relay
 ENV PATH=/opt/relay/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    MALLOC_MMAP_THRESHOLD_=262144 \
     RELAY_OUTBOX__URL=sqlite:////data/relay.db
 
 USER 10001:10001

@@ -54,6 +54,7 @@ def environment_for(url: str) -> dict[str, str]:
     """Return the environment of a relay on this outbox, without other settings and without its page."""
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("RELAY_")},
+        "PYTHONPATH": str(TOOLS.parent),  # the checkout's relay, whatever is installed
         "RELAY_OUTBOX__URL": url,
         "RELAY_LOG__LEVEL": "warning",
         "RELAY_WEB__LISTEN": "off",

@@ -274,6 +274,16 @@ EVENTS = (
         _TENANT,
     ),
     Event(
+        "connections.limited",
+        "warning",
+        "the limit of open files allows fewer connections to ION than posts in flight; logged at the start",
+        {
+            "reason": "the limit of 64 open files leaves 20 connections to ION, not 256",
+            "hint": "raise the limit: LimitNOFILE of the systemd unit, ulimit -n, or --ulimit nofile of the "
+            "container",
+        },
+    ),
+    Event(
         "outbox.watched",
         "info",
         "PostgreSQL: how new messages are found from now on: `notify` (by LISTEN) or `poll` (every half "

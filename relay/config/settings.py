@@ -60,6 +60,9 @@ class Settings(Group):
     """Messages that have waited this long are reported in the log."""
     max_in_flight: int = Field(256, ge=1, le=100_000)
     """Maximum number of posts in flight, of all tenants together; they are shared fairly."""
+    max_bytes_in_memory: int = Field(192 * 2**20, ge=16 * 2**20, le=2**40)
+    """Memory in bytes for the messages of all tenants together: what is prefetched, bodies, and posts in
+    flight. It is shared fairly; the process needs about 100 MiB besides."""
     tenants_dir: AnchoredPath | None = None
     """A directory of tenants: `<TENANT>.toml` each, or files of `[TENANT]` tables; changes there are applied
     while the relay runs."""

@@ -1,8 +1,9 @@
-"""Fair sharing of the process-wide limit on concurrent posts among tenants.
+"""Fair sharing of a process-wide limit among tenants: of the posts in flight, and of the memory for bodies.
 
-Pure. A free slot goes to the waiting tenant with the fewest posts in flight, the longest waiting first; a
-quarter of the slots is reserved for tenants that have none. So a few tenants may have many slots each, many
-busy tenants converge on the same number each, and one message never waits behind another tenant's million.
+Pure. What is free goes to the waiting tenant that has the least, the longest waiting first; a quarter of the
+limit is reserved for tenants that have none. So a few tenants may have much each, many busy tenants converge
+on the same amount each, and one message never waits behind another tenant's million. An amount larger than
+the limit has it alone, in its turn: nobody waits forever.
 """
 
 import heapq
@@ -16,24 +17,26 @@ _RESERVED_FRACTION = 4
 
 @dataclass(slots=True, eq=False)
 class TenantShare:
-    """One tenant's slots. `wake` is called when it was granted a slot that it had to wait for.
+    """One tenant's part of the limit. `wake` is called when it was granted what it had to wait for.
 
-    `granted`: a slot is reserved for it, until it begins a post or rests. `since`: its place in the queue
-    while it waits.
+    `taken`: by its posts. `granted`: reserved for it, until it begins a post or rests. `since`: its place in
+    the queue while it waits for `wanted`.
     """
 
     wake: Callable[[], None]
-    in_flight: int = 0
-    granted: bool = False
+    taken: int = 0
+    granted: int = 0
+    wanted: int = 0
     since: int | None = None
 
 
 class FairShare:
-    """All slots of a process. `limit`: maximum number of posts in flight."""
+    """The limit of a process, in posts or in bytes."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._taken = 0  # in flight, and granted
+        self.taken = 0
+        """By all posts, and granted."""
         self._queue: list[tuple[int, int, TenantShare]] = []
         self._turns = count()
 
@@ -42,58 +45,78 @@ class FairShare:
         self._limit = limit
         self._grant()
 
-    def begin(self, share: TenantShare) -> bool:
-        """Take a slot for a post. False: there is none, and the tenant is now queued for one."""
-        if share.granted:
-            share.granted = False
-        elif share.since is None and self._has_room_for(share.in_flight):
-            self._taken += 1
+    def begin(self, share: TenantShare, amount: int = 1) -> bool:
+        """Take the amount for a post. False: it is not free, and the tenant is now queued for it."""
+        if share.granted >= amount:
+            excess, share.granted = share.granted - amount, 0
+            if excess:
+                self.taken -= excess
+                self._grant()
+        elif not share.granted and share.since is None and self._may_begin(share.taken, amount):
+            self.taken += amount
         else:
-            if share.since is None:
-                self._push(share)
+            self._wait(share, amount)
             return False
-        share.in_flight += 1
+        share.taken += amount
         return True
 
-    def end(self, share: TenantShare) -> None:
-        """Free the slot of a post that was answered, or was not sent."""
-        share.in_flight -= 1
-        self._taken -= 1
-        if share.since is not None:  # it has fewer in flight now, and goes behind those that have as many
+    def end(self, share: TenantShare, amount: int = 1) -> None:
+        """Free what a post has taken, or a part of it: it was answered, was not sent, or needs less now."""
+        share.taken -= amount
+        self.taken -= amount
+        if share.since is not None:  # it has less now, and goes behind those that have as much
             self._push(share)
         self._grant()
 
     def rest(self, share: TenantShare) -> None:
-        """The tenant needs no further slot for now."""
+        """The tenant needs no more for now."""
         share.since = None
         if share.granted:
-            share.granted = False
-            self._taken -= 1
+            self.taken -= share.granted
+            share.granted = 0
             self._grant()
 
     def leave(self, share: TenantShare) -> None:
-        """Free all of the tenant's slots, however its posts ended."""
-        self._taken -= share.in_flight
-        share.in_flight = 0
+        """Free all that the tenant has, however its posts ended."""
+        self.taken -= share.taken
+        share.taken = 0
         self.rest(share)
         self._grant()
 
-    def _has_room_for(self, in_flight: int) -> bool:
-        reserved = 0 if in_flight == 0 else min(max(self._limit // _RESERVED_FRACTION, 1), self._limit - 1)
-        return self._taken < self._limit - reserved
+    def _may_begin(self, taken: int, amount: int) -> bool:
+        first = self._first()
+        return (first is None or first.taken > taken) and self._has_room_for(taken, amount)
+
+    def _has_room_for(self, taken: int, amount: int) -> bool:
+        reserved = 0 if taken == 0 else min(max(self._limit // _RESERVED_FRACTION, 1), self._limit - 1)
+        return self.taken + amount <= self._limit - reserved or self.taken == 0
+
+    def _wait(self, share: TenantShare, amount: int) -> None:
+        if share.since is not None and share.wanted == amount:
+            return
+        share.wanted = amount
+        if share.since is None:
+            self._push(share)
+        self.taken -= share.granted  # too little for this post
+        share.granted = 0
+        self._grant()
 
     def _push(self, share: TenantShare) -> None:
         share.since = next(self._turns)
-        heapq.heappush(self._queue, (share.in_flight, share.since, share))
+        heapq.heappush(self._queue, (share.taken, share.since, share))
+
+    def _first(self) -> TenantShare | None:
+        """The tenant whose turn is next."""
+        while self._queue:
+            _, since, share = self._queue[0]
+            if share.since == since:
+                return share
+            heapq.heappop(self._queue)
+        return None
 
     def _grant(self) -> None:
-        while self._queue:
-            in_flight, since, share = self._queue[0]
-            is_current = share.since == since
-            if is_current and not self._has_room_for(in_flight):
-                return
+        while (share := self._first()) is not None and self._has_room_for(share.taken, share.wanted):
             heapq.heappop(self._queue)
-            if is_current:
-                self._taken += 1
-                share.since, share.granted = None, True
-                share.wake()
+            self.taken += share.wanted
+            share.since, share.granted = None, share.wanted
+            share.wake()

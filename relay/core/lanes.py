@@ -65,6 +65,8 @@ class Lanes:
         self._known: set[RowId] = set()
         self.generation = 0
         self.buffered_bytes = 0
+        self.held_bytes = 0
+        """Payload that is buffered, in flight, or of messages that are not settled yet."""
 
     def lane_of(self, message: Message) -> Lane:
         """The lane that the message belongs to."""
@@ -133,6 +135,7 @@ class Lanes:
             queue = self._queues[lane] = _Queue()
         queue.messages.append(message)
         self._count(queue, message, 1)
+        self.held_bytes += len(message.payload)
         if len(queue.messages) >= self._max_messages or queue.size >= self._max_bytes // 8:
             queue.full = True
         if len(queue.messages) == 1:
@@ -193,11 +196,24 @@ class Lanes:
         """It was not sent, or was cancelled: it returns to the head of its lane."""
         lane = self._end_flight(message)
         if lane in self._holds:
+            self.held_bytes -= len(message.payload)
             return
         queue = self._queues.setdefault(lane, _Queue())
         queue.messages.appendleft(message)
         self._count(queue, message, 1)
         self._make_ready(lane)
+
+    def drop(self, message: Message) -> None:
+        """It is not pending any more, or another one now: its lane is read again."""
+        lane = self._end_flight(message)
+        self.settled(message)
+        self._ends.pop(lane, None)
+        self._discard(lane)
+        self.generation += 1
+
+    def settled(self, message: Message) -> None:
+        """Its settlement is durable: nothing holds its payload any more."""
+        self.held_bytes -= len(message.payload)
 
     def release(self, message: Message) -> None:
         """It failed. Its lane is suspect, and held until `reopen` sets the time when it may be read again."""
@@ -223,10 +239,14 @@ class Lanes:
 
     def discard(self) -> None:
         """Discard all prefetched messages and every timed hold: they are out of date."""
+        self.discard_buffered()
+        self._holds = {lane: until for lane, until in self._holds.items() if until == inf}
+
+    def discard_buffered(self) -> None:
+        """Discard all prefetched messages: their memory is needed elsewhere, and they can be read again."""
         for lane in list(self._queues):
             self._discard(lane)
         self._ready.clear()
-        self._holds = {lane: until for lane, until in self._holds.items() if until == inf}
         self._ends.clear()
         self.generation += 1
 
@@ -234,9 +254,7 @@ class Lanes:
         """Discard the prefetched messages if some of them are no longer accepted."""
         queues = self._queues.values()
         if any(message.document_name not in accepted for queue in queues for message in queue.messages):
-            for lane in list(self._queues):
-                self._discard(lane)
-            self.generation += 1
+            self.discard_buffered()
 
     def reread(self) -> None:
         """More documents are accepted: there may be messages before those that are known to wait."""
@@ -246,6 +264,7 @@ class Lanes:
         queue = self._queues.pop(lane, None)
         for message in queue.messages if queue else ():
             self._count(None, message, -1)
+            self.held_bytes -= len(message.payload)
 
     # --- holds ------------------------------------------------------------------------------------------
 

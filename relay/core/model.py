@@ -75,9 +75,10 @@ class Message:
     """A pending message as a worker reads it from the outbox.
 
     `size`: length of the payload in bytes; where it exceeds the limit of the query, `payload` is empty and
-    the message must not be sent. `parameters`: the stored JSON text. `attempts`: counted attempts so far.
-    `holds_for`: seconds until its back-off ends (0: it is due). `age`: seconds since it was queued. Both are
-    measured by the outbox's clock. `flaw`: why it is not as the application wrote it, and must not be sent.
+    must be read before the message is sent. `parameters`: the stored JSON text. `attempts`: counted attempts
+    so far. `holds_for`: seconds until its back-off ends (0: it is due). `age`: seconds since it was queued.
+    Both are measured by the outbox's clock. `flaw`: why it is not as the application wrote it, and must not
+    be sent.
     """
 
     row: RowId

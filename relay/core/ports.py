@@ -30,6 +30,10 @@ CALL_SECONDS = 30.0
 """The longest that any call to an outbox takes: a disk or a database that hangs must not hang the relay."""
 
 
+LARGE_PAYLOAD = 64 * 1024
+"""Bytes beyond which a payload is not read with others, but alone when its post is due."""
+
+
 class StoreError(Exception):
     """The call failed; nothing of it was stored. The text gives what happened, where, and the hint.
 
@@ -125,8 +129,11 @@ class Outbox(Protocol):
         Not those of the `held` lanes (None: the messages without a key) nor the `known` rows. A message
         whose back-off still runs is returned too (`holds_for` > 0): it holds its lane. At most `limit`
         messages and about `max_bytes` of payload, but never none where there is one; a payload larger
-        than `max_bytes` stays unread (`payload` empty, `size` true).
+        than LARGE_PAYLOAD or `max_bytes` stays unread (`payload` empty, `size` true).
         """
+
+    async def message(self, row: RowId, max_bytes: int) -> Message | None:
+        """The pending message in this row, if any; a payload larger than `max_bytes` stays unread."""
 
     async def documents(self, tenant: TenantId) -> frozenset[DocumentName]:
         """The document names of the tenant's pending messages, accepted or not; cheap at any backlog."""

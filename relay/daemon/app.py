@@ -12,6 +12,7 @@ from functools import partial
 
 import relay
 from relay.config.settings import Settings
+from relay.core.byte_budget import ByteBudget
 from relay.core.fair_share import FairShare
 from relay.core.model import TenantId
 from relay.core.ports import Store
@@ -30,12 +31,20 @@ from relay.daemon.systemd import SystemdNotifier
 from relay.daemon.telemetry import ProcessTelemetry, TraceExport, incidents_of
 from relay.daemon.tenant_states import TenantStates
 from relay.daemon.until_empty import UntilEmpty
-from relay.daemon.wiring import WorkerBuilder, maintenance_rules_of, schedule_of, tenant_profiles
+from relay.daemon.wiring import (
+    WorkerBuilder,
+    maintenance_rules_of,
+    max_in_flight,
+    open_files_problem,
+    schedule_of,
+    tenant_profiles,
+)
 from relay.daemon.workers import ARRIVALS, Assignment, Workers
 from relay.delivery import settler
 from relay.delivery.settlement_reports import SettlementReports
 from relay.delivery.settler import Settler
-from relay.observability import logs
+from relay.ion.connections import Connections
+from relay.observability import logs, open_files
 from relay.observability.clocks import uptime
 from relay.observability.incidents import Tally
 from relay.observability.liveness import Liveness
@@ -56,6 +65,7 @@ def run(settings: Settings, load: Load, *, until_empty: bool = False, within: fl
     `until_empty` gives up, with exit code 1.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
+    open_files.raise_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_run(settings, load, until_empty=until_empty, within=within))
 
@@ -115,8 +125,13 @@ class Relay:
         self._workers = Workers(
             outbox, self._settler, self._supervisor, to.log, to.liveness, self._lease_holder
         )
-        fair_share = FairShare(settings.max_in_flight)
-        self._builder = WorkerBuilder(outbox, self._settler, fair_share, to, self._workers.holds)
+        self._memory = memory = ByteBudget(settings.max_bytes_in_memory)
+        fair_share = FairShare(max_in_flight(settings))
+        most = open_files.open_files().connections
+        connections = None if most is None else Connections(most)
+        self._builder = WorkerBuilder(
+            outbox, self._settler, fair_share, memory, connections, to, self._workers.holds
+        )
         self._heartbeat = Heartbeat(name, outbox, to.log, to.incidents, to.liveness)
         self._clock_watch = ClockWatch(outbox, to.log, uptime, self._workers.reread, to.liveness)
         self._maintenance = Maintenance(
@@ -168,6 +183,9 @@ class Relay:
         )
         for problem in [*settings.unknown, *to.trace_export.open()]:
             to.log.warning("setting.ignored", setting=problem.field, reason=problem.what, hint=problem.hint)
+        bounded = open_files_problem(settings)
+        if bounded is not None:
+            to.log.warning("connections.limited", reason=bounded, hint=open_files.RAISE_HINT)
         self._reload.refuse(settings.broken)
         await startup.wait_for(self._heartbeat.beat)  # before the first post: from here on a crash is noticed
         await report_last_end(settings, self._outbox, startup, to.log)
@@ -196,7 +214,7 @@ class Relay:
             CLOCK: self._clock_watch.run,
             "store incidents": self._store_incidents.run,
             "maintenance": partial(self._maintenance.run, self._workers.stopping),
-            "lag": to.meters.watch_loop,
+            "lag": partial(to.meters.watch_loop, lambda: self._memory.taken),
             "reload": partial(self._reload.run, self._systemd),
             "tenants directory": self._reload.watch_directory,
         }
@@ -214,7 +232,7 @@ class Relay:
 
     async def _apply(self, settings: Settings) -> tuple[list[TenantId], list[TenantId]]:
         """Put the settings into effect: (tenants added or changed, removed)."""
-        self._builder.fair_share.resize(settings.max_in_flight)
+        self._builder.resize(settings)
         self._maintenance.rules = maintenance_rules_of(settings)
         assignments = {
             tenant: Assignment(profile, partial(self._builder.build, tenant, profile))

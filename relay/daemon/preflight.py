@@ -11,10 +11,11 @@ from relay.core.model import TenantId
 from relay.core.ports import StoreError, StoreIncident
 from relay.core.replies import Accepted, Answer, Versions, describe
 from relay.daemon import inbound_check
-from relay.daemon.wiring import TenantProfile, tenant_profiles
+from relay.daemon.wiring import TenantProfile, open_files_problem, tenant_profiles
 from relay.daemon.workers import unconfigured_hint
 from relay.ion.client import IonClient
 from relay.observability import error_codes
+from relay.observability.open_files import RAISE_HINT, raise_limit
 from relay.outbox import open_outbox, risks_of, to_come
 
 _CONCURRENCY = 16
@@ -44,12 +45,18 @@ async def check(settings: Settings) -> list[CheckStep]:
         async with gate:
             return await _initialisation(tenant, profile)
 
+    raise_limit()  # as `relay run` does
     profiles = tenant_profiles(settings)
     outbox = await _outbox(settings)
+    bounded = open_files_problem(settings)
+    files = (
+        [] if bounded is None else [CheckStep(None, "open files", ok=True, detail=bounded, hint=RAISE_HINT)]
+    )
     tenants = await asyncio.gather(*(initialise(tenant, profile) for tenant, profile in profiles.items()))
     return [
         *outbox,
         *await _endangered(settings),
+        *files,
         *(step for steps in tenants for step in steps),
         *await _inbound(settings),
     ]

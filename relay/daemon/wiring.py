@@ -9,6 +9,7 @@ from functools import partial
 from relay.config.credentials import credentials_of
 from relay.config.sections import TenantSettings
 from relay.config.settings import Settings
+from relay.core.byte_budget import ByteBudget
 from relay.core.fair_share import FairShare
 from relay.core.model import LogicalId, TenantId
 from relay.core.ports import Control, Store
@@ -21,6 +22,8 @@ from relay.delivery.outbox_retry import OutboxRetry
 from relay.delivery.settler import Settler
 from relay.delivery.worker import Worker
 from relay.ion.client import IonClient, IonConnection
+from relay.ion.connections import Connections
+from relay.observability import open_files
 from relay.observability.liveness import worker_name
 
 _DAY = 86400.0
@@ -105,6 +108,17 @@ def _connection(settings: Settings, name: TenantId, tenant: TenantSettings) -> I
     )
 
 
+def max_in_flight(settings: Settings) -> int:
+    """The posts of all tenants together: by the settings, and by the limit of open files."""
+    return min(settings.max_in_flight, open_files.open_files().connections or settings.max_in_flight)
+
+
+def open_files_problem(settings: Settings) -> str | None:
+    """What the limit of open files bounds; None: nothing."""
+    wanted = sum(tenant.max_in_flight for tenant in settings.tenants.values())
+    return open_files.open_files().bounds(min(settings.max_in_flight, wanted))
+
+
 class WorkerBuilder:
     """Builds the workers of all tenants. `holds(tenant)`: whether a post may begin, where replicas share."""
 
@@ -113,11 +127,18 @@ class WorkerBuilder:
         outbox: Store,
         settler: Settler,
         fair_share: FairShare,
+        memory: ByteBudget,
+        connections: Connections | None,
         telemetry: ProcessTelemetry,
         holds: Callable[[TenantId], bool],
     ) -> None:
         self._outbox, self._settler, self._telemetry, self._holds = outbox, settler, telemetry, holds
-        self.fair_share = fair_share
+        self._fair_share, self._memory, self._connections = fair_share, memory, connections
+
+    def resize(self, settings: Settings) -> None:
+        """Share by these settings from now on."""
+        self._fair_share.resize(max_in_flight(settings))
+        self._memory.resize(settings.max_bytes_in_memory)
 
     def build(self, tenant: TenantId, profile: TenantProfile, control: Control) -> Worker:
         """The tenant's worker."""
@@ -138,8 +159,15 @@ class WorkerBuilder:
             outbox=self._outbox,
             outbox_retry=OutboxRetry(to.incidents, profile.rules.schedule, random.random, stopping),
             settler=self._settler,
-            ion=IonClient(profile.connection, holds if self._outbox.leases else None, meter, liveness.begin),
-            fair_share=self.fair_share,
+            ion=IonClient(
+                profile.connection,
+                holds if self._outbox.leases else None,
+                meter,
+                liveness.begin,
+                self._connections,
+            ),
+            fair_share=self._fair_share,
+            memory=self._memory,
             holds=holds,
             chance=random.random,
             stopping=stopping,

@@ -2,7 +2,7 @@
 
 from relay.core.accepted_documents import DocumentHolds
 from relay.core.lanes import Lanes
-from relay.core.model import DocumentName
+from relay.core.model import DocumentName, Message
 from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.limits import BATCH_MESSAGES, PREFETCH_BYTES
 from relay.delivery.prefetch import Prefetch
@@ -36,6 +36,11 @@ class Backlog:
         """Messages, the tenant or the clock changed: what was prefetched is out of date, nothing is held."""
         self.lanes.discard()
         self.holds.clear()
+        self.prefetch.invalidate()
+
+    def drop(self, message: Message) -> None:
+        """It is not in the outbox any more as it was read: the lane is read again."""
+        self.lanes.drop(message)
         self.prefetch.invalidate()
 
     def refill(self, accepted: frozenset[DocumentName], now: float) -> None:

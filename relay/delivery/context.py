@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from relay.core.byte_budget import ByteBudget
 from relay.core.fair_share import FairShare
 from relay.core.model import DocumentName, Ordering, StateName, TenantId
 from relay.core.ports import Ion, Outbox
@@ -71,8 +72,8 @@ class Telemetry:
 class TenantContext:
     """What a tenant's worker works with. `chance`: in [0, 1).
 
-    `fair_share`: of all posts in flight of the process. `holds()`: whether a post may begin, by this process'
-    own clock (where replicas share an outbox).
+    `fair_share`: of all posts in flight of the process. `memory`: for the messages of all its tenants.
+    `holds()`: whether a post may begin, by this process' own clock (where replicas share an outbox).
     """
 
     outbox: Outbox
@@ -80,6 +81,7 @@ class TenantContext:
     settler: Settler
     ion: Ion
     fair_share: FairShare
+    memory: ByteBudget
     holds: Callable[[], bool]
     chance: Callable[[], float]
     stopping: asyncio.Event

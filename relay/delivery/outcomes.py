@@ -96,6 +96,7 @@ class Outcomes:
 
     def _settled(self, message: Message, settlement: Settlement) -> None:
         """The settlement is durable; a released message may be read again once its wait is over."""
+        self._backlog.prefetch.settled(message)
         if isinstance(settlement, Released):
             self._lanes.reopen(self._lanes.lane_of(message), self._now() + settlement.wait)
             self._backlog.prefetch.notify()

@@ -37,6 +37,11 @@ class PostSlots:
         """The post was answered or not sent: its place is free."""
         self._context.fair_share.end(self._share)
 
+    @property
+    def is_queued(self) -> bool:
+        """Whether the tenant waits for a place."""
+        return self._share.since is not None
+
     def rest(self) -> None:
         """Leave a place that cannot be used now to another tenant."""
         if self._share.granted:

@@ -8,9 +8,11 @@ import asyncio
 from collections.abc import Sequence, Set
 from dataclasses import replace
 
+from relay.core.byte_budget import TenantBuffer
 from relay.core.lanes import Lanes, ReadPlan
 from relay.core.model import DocumentName, Message, RowId
 from relay.core.poison import Lane
+from relay.core.ports import LARGE_PAYLOAD
 from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.limits import BATCH_MESSAGES
 from relay.delivery.tasks import Tasks
@@ -24,6 +26,8 @@ class Prefetch:
 
     def __init__(self, rules: TenantRules, context: TenantContext, lanes: Lanes, tasks: Tasks) -> None:
         self._rules, self._context, self._lanes, self._tasks = rules, context, lanes, tasks
+        self._memory = context.memory.prefetch
+        self._buffer = TenantBuffer(tasks.wake, self._discard)
         self._enough = max(BATCH_MESSAGES // 2, 2 * rules.max_in_flight)
         self._has_arrivals = True
         self._fruitless: frozenset[Lane] | None = None
@@ -31,6 +35,8 @@ class Prefetch:
         self._next_selective = 0.0
         self._queued_at: dict[RowId, float] = {}
         self.is_reading = False
+        self.is_postponed = False
+        """A read is needed, and there is no memory for it now."""
         self.unaccepted: frozenset[DocumentName] = frozenset()
         """Documents that wait and are not accepted, as of the last complete read."""
 
@@ -53,11 +59,16 @@ class Prefetch:
         """Begin a read, where one is needed and can find something."""
         if not self.is_short:
             return
+        self.is_postponed = False
         plan = self._lanes.plan_read(now, self._context.settler.unsettled(self._rules.tenant_id))
         if plan is None or not self._is_promising(plan) or (plan.held and now < self._next_selective):
             return
+        room = self._memory.reserve(self._buffer, self._lanes.free_bytes)
+        if not room:
+            self.is_postponed = True
+            return
         self.is_reading = True
-        self._tasks.start(self._read(plan, accepted), self._end_read)
+        self._tasks.start(self._read(plan, accepted, room), self._end_read)
 
     def next_read(self, now: float) -> float | None:
         """When a read that was put off for its cost may begin; None where none was."""
@@ -73,19 +84,18 @@ class Prefetch:
     def _is_promising(self, plan: ReadPlan) -> bool:
         return self._has_arrivals or self._fruitless is None or not plan.closed >= self._fruitless
 
-    async def _read(self, plan: ReadPlan, accepted: frozenset[DocumentName]) -> None:
+    async def _read(self, plan: ReadPlan, accepted: frozenset[DocumentName], room: int) -> None:
         self._has_arrivals = False
         clock = asyncio.get_running_loop().time
         began = clock()
-        # at least the largest message, so that only what can never be sent stays unread
-        max_bytes = max(self._lanes.free_bytes, self._rules.max_message_bytes)
-        found = await self._context.outbox_retry.ask(lambda: self._due(plan, accepted, max_bytes))
+        found = await self._context.outbox_retry.ask(lambda: self._due(plan, accepted, room))
         ended = clock()
         if found is None:
             return
         if plan.held:
             self._next_selective = ended + _SELECTIVE_SHARE * (ended - began)
-        is_full = len(found) >= BATCH_MESSAGES or sum(message.size for message in found) >= max_bytes
+        filled = sum(len(message.payload) for message in found)
+        is_full = len(found) >= BATCH_MESSAGES or filled > room - LARGE_PAYLOAD  # the next one may not fit
         if not self._lanes.add(found, plan, ended):
             self._fruitless = None
             return
@@ -100,11 +110,9 @@ class Prefetch:
         waiting = await self._context.outbox_retry.ask(lambda: outbox.documents(tenant))
         self.unaccepted = (waiting or frozenset()) - accepted
 
-    async def _due(
-        self, plan: ReadPlan, accepted: frozenset[DocumentName], max_bytes: int
-    ) -> Sequence[Message]:
+    async def _due(self, plan: ReadPlan, accepted: frozenset[DocumentName], room: int) -> Sequence[Message]:
         outbox, tenant = self._context.outbox, self._rules.tenant_id
-        found = await outbox.due(tenant, accepted, plan.held, plan.known, BATCH_MESSAGES, max_bytes)
+        found = await outbox.due(tenant, accepted, plan.held, plan.known, BATCH_MESSAGES, room)
         left = self._rules.schedule.left
         return [
             replace(message, holds_for=left(message.attempts, message.holds_for))
@@ -119,3 +127,25 @@ class Prefetch:
 
     def _end_read(self) -> None:
         self.is_reading = False
+        self._memory.end_read(self._buffer, self._lanes.held_bytes)
+
+    # --- memory -----------------------------------------------------------------------------------
+
+    def settled(self, message: Message) -> None:
+        """Nothing needs the message any more."""
+        self._lanes.settled(message)
+        self._memory.update(self._buffer, self._lanes.held_bytes)
+
+    def leave(self) -> None:
+        """Nothing is read any more."""
+        self._lanes.discard_buffered()
+        self._memory.leave(self._buffer, self._lanes.held_bytes)
+
+    def _discard(self) -> None:
+        """Other tenants need the memory: what is not in flight is read again later."""
+        if not self._lanes.buffered_bytes:
+            return
+        self._lanes.discard_buffered()
+        self._memory.update(self._buffer, self._lanes.held_bytes)
+        self.invalidate()
+        self._tasks.wake()

@@ -15,6 +15,7 @@ from relay.core.protocol import GetOutcome, PostOutcome
 from relay.core.replies import Answer
 from relay.core.states import Ping, Send, State
 from relay.delivery.backlog import Backlog
+from relay.delivery.bodies import Bodies
 from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.document_poll import DocumentPoll
 from relay.delivery.outcomes import Outcomes
@@ -57,6 +58,7 @@ class Sender:
         self._tasks = tasks = Tasks()
         self._slots = PostSlots(rules, context, tasks)
         self._backlog = Backlog(rules, context, tasks)
+        self._bodies = Bodies(context, tasks)
         self._outcomes = Outcomes(rules, context, self._backlog, tasks)
         self._poll = DocumentPoll(rules, context, tasks, self._apply_documents, self._slots.show_idle)
         self._cycle = Cycle(Send(frozenset()), is_draining=True)
@@ -89,6 +91,10 @@ class Sender:
         if within is not None:
             self._cycle.deadline = self._now() + within
         self._tasks.wake()
+
+    def close(self) -> None:
+        """Nothing is sent any more: leave the memory to the other tenants."""
+        self._backlog.prefetch.leave()
 
     @property
     def accepted(self) -> frozenset[DocumentName] | None:
@@ -126,6 +132,7 @@ class Sender:
                 await self._tasks.cancel()
             finally:
                 self._slots.leave()
+                self._bodies.leave()
         if self._tasks.error is not None:
             raise self._tasks.error
         return cycle.state if cycle.next is None else cycle.next
@@ -145,6 +152,8 @@ class Sender:
             self._launch(now)
         self._backlog.refill(self._cycle.state.accepted, now)
         self._slots.rest()
+        if not self._slots.is_queued:  # else the memory is used once there is a place
+            self._bodies.rest()
         self._poll.update(prefetch.unaccepted, now, may_poll=not self._is_ending())
         self._report_state()
 
@@ -175,6 +184,9 @@ class Sender:
         if not self._backlog.lanes.ready or self._is_ending() or not self._slots.begin_post():
             return None
         message = self._next_sendable()
+        if message is not None and not self._bodies.begin(message):
+            self._backlog.lanes.put_back(message)
+            message = None
         if message is None:
             self._slots.end_post()
         return message
@@ -219,16 +231,22 @@ class Sender:
                 answer = await (post() if traces is None else traces.post_in_span(message, post))
         finally:
             self._slots.end_post()
+            self._bodies.end(message)
             if isinstance(packed, str):
                 self._outcomes.set_aside(message, packed)
+            elif packed is None:
+                self._backlog.drop(message)
             elif answer is None:
                 self._backlog.lanes.put_back(message)
         return answer
 
-    async def _pack(self, message: Message) -> EncodedPost | str:
-        """The body of its post, or why none can be made: what is in a row never ends its tenant's worker."""
+    async def _pack(self, message: Message) -> EncodedPost | str | None:
+        """The body of its post, or why none can be made: what is in a row never ends its tenant's worker.
+
+        None: the message is not in the outbox any more as it was read.
+        """
         try:
-            return await self._context.ion.encode(message)
+            return await self._bodies.build(message)
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001  # whichever it is, the same row would raise it again
@@ -273,7 +291,7 @@ class Sender:
         report, backlog = self._context.telemetry.report, self._backlog
         if self._slots.in_use or backlog.lanes.ready:
             report("sending", "", None, kind=kind, documents=documents)
-        elif backlog.prefetch.is_reading:
+        elif backlog.prefetch.is_reading or backlog.prefetch.is_postponed:
             return
         elif backlog.any_held:
             report("sending", "", self._next_time(), kind=kind or BACK_OFF, documents=documents)

@@ -94,6 +94,7 @@ class Worker:
                 state = await (self._perform(state) if paused is None else self._stay_paused(paused))
         finally:
             self._telemetry.liveness.idle()
+            self._sender.close()
             await self._context.ion.close()
 
     async def _wait_for_work(self) -> None:

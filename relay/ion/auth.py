@@ -10,10 +10,11 @@ from typing import Literal
 from yarl import URL
 
 from relay.core.model import LogicalId
-from relay.core.replies import TokenRefused
+from relay.core.replies import TokenRefused, TokenUnavailable
 from relay.ion import wire
 from relay.ion.credentials import CredentialSource
 from relay.ion.oauth import CredentialError, Credentials, IonApi, OAuth1Keys, Signer, Token
+from relay.observability import open_files
 
 _MIN_REDACTED = 4
 """Characters; redacting shorter secrets would make every text unreadable."""
@@ -50,11 +51,13 @@ class ServiceAddress:
 
 def open_address(
     source: CredentialSource, ion_url: str | None, logical_id: LogicalId
-) -> ServiceAddress | TokenRefused:
+) -> ServiceAddress | TokenRefused | TokenUnavailable:
     """Read the credentials. Unusable ones count as refused, with the reason."""
     try:
         credentials = source.read()
         return _address(credentials, ion_url or _service_url(credentials), logical_id)
+    except OSError:  # too many open files: nothing is wrong with the credentials
+        return TokenUnavailable(f"the credentials cannot be read now: {open_files.described()}")
     except CredentialError as error:
         return TokenRefused(wire.one_line(str(error)))
     except ValueError:

@@ -21,6 +21,7 @@ from relay.core.ports import EncodedPost, Ion
 from relay.core.replies import Accepted, Answer, NoReply, Reply, TokenRefused, TokenUnavailable, Versions
 from relay.ion import oauth, wire
 from relay.ion.auth import Endpoint, IonCall, ServiceAddress, open_address
+from relay.ion.connections import Connections
 from relay.ion.credentials import CredentialSource, Fingerprint, fingerprint
 from relay.ion.oauth import IonApi, Token
 from relay.ion.tokens import TokenCache, TokenResult
@@ -70,6 +71,7 @@ class IonClient(Ion):
         may_send: Callable[[], bool] | None = None,
         meter: Meter | None = None,
         begin: Callable[[], None] | None = None,
+        connections: Connections | None = None,
     ) -> None:
         """`may_send`: called at the last moment before a post (where replicas share an outbox).
 
@@ -82,10 +84,11 @@ class IonClient(Ion):
             connection.total_seconds,
             connection.rate_limit,
             may_send,
+            connections,
         )
         self._headers = wire.request_headers(connection.tenant_id, _USER_AGENT)
         self._tokens = TokenCache(self._fetch_token, time.monotonic)
-        self._address: ServiceAddress | TokenRefused | None = None
+        self._address: ServiceAddress | TokenRefused | TokenUnavailable | None = None
         self._fingerprint: Fingerprint | None = None
 
     # --- the port -----------------------------------------------------------------------------------
@@ -162,7 +165,7 @@ class IonClient(Ion):
             if not isinstance(result, Token):
                 return result, None
             token, address = result, self._address or address
-        if isinstance(address, TokenRefused):
+        if not isinstance(address, ServiceAddress):
             return address, None
         if self._begin is not None:
             self._begin()
@@ -192,7 +195,7 @@ class IonClient(Ion):
 
     # --- credentials and tokens ---------------------------------------------------------------------
 
-    def _load_credentials(self) -> ServiceAddress | TokenRefused:
+    def _load_credentials(self) -> ServiceAddress | TokenRefused | TokenUnavailable:
         """Read the credentials if they were not read yet, were unusable, or changed on disk."""
         connection = self._connection
         now = fingerprint(connection.credentials.paths)
@@ -285,7 +288,9 @@ class IonClient(Ion):
         return cached + (self._address.secrets if isinstance(self._address, ServiceAddress) else ())
 
 
-def _credentials_of(address: ServiceAddress | TokenRefused | None) -> oauth.Credentials | None:
+def _credentials_of(
+    address: ServiceAddress | TokenRefused | TokenUnavailable | None,
+) -> oauth.Credentials | None:
     return address.credentials if isinstance(address, ServiceAddress) else None
 
 

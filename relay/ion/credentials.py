@@ -19,6 +19,7 @@ from relay.ion.oauth import (
     SignatureMethod,
     parse_ionapi,
 )
+from relay.observability import open_files
 from relay.observability.regular_file import read_regular_text
 
 _MAX_FILE_BYTES = 64 * 1024
@@ -99,6 +100,8 @@ def _read_text(path: Path) -> str:
     try:
         return read_regular_text(path, _MAX_FILE_BYTES)
     except OSError as error:
+        if open_files.is_exhausted(error):
+            raise
         reason = error.strerror or type(error).__name__
         raise CredentialError(f"cannot be read: {reason}; check the path and its permissions") from None
     except UnicodeDecodeError:

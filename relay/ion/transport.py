@@ -19,7 +19,9 @@ from asyncio_throttle.throttler import Throttler
 from yarl import URL
 
 from relay.core.replies import NoReply
+from relay.ion.connections import Connections
 from relay.ion.wire import one_line
+from relay.observability import open_files
 
 _KEEP_ALIVE_SECONDS = 15.0
 """For idle connections: shorter than servers use, so that a post rarely meets a closed one."""
@@ -56,13 +58,15 @@ class Transport:
         total: float,
         rate_limit: float | None = None,
         may_send: Callable[[], bool] | None = None,
+        connections: Connections | None = None,
     ) -> None:
         """Time-outs in seconds: `connect` for a connection, `read` for the next bytes, `total` for all of it.
 
         `may_send` is called when the first byte of a post is about to be written: a process that was frozen
-        between its decision to post and this moment must not post any more.
+        between its decision to post and this moment must not post any more. `connections`: of the process,
+        where they are limited.
         """
-        self._may_send = may_send
+        self._may_send, self._connections = may_send, connections
         read_timeout = read if read < total else None  # otherwise the total time-out covers it
         self._total = total
         self._timeout = aiohttp.ClientTimeout(total, connect, read_timeout, connect)
@@ -112,6 +116,20 @@ class Transport:
     ) -> "HttpResponse | NoReply | _ConnectionLost":
         if self._throttler is not None:
             await self._throttler.acquire()  # type: ignore[no-untyped-call]
+        if self._connections is None:
+            return await self._exchange(method, url, headers, limit, timeouts, data)
+        async with self._connections.request():
+            return await self._exchange(method, url, headers, limit, timeouts, data)
+
+    async def _exchange(
+        self,
+        method: Literal["GET", "POST"],
+        url: URL,
+        headers: Mapping[str, str],
+        limit: int,
+        timeouts: aiohttp.ClientTimeout,
+        data: bytes | None,
+    ) -> "HttpResponse | NoReply | _ConnectionLost":
         session = self._session or self._open_session()
         content = None if data is None else self._payload(data)
         try:
@@ -141,6 +159,9 @@ class Transport:
 
     def _open_session(self) -> aiohttp.ClientSession:
         self._connector = _Connector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS)
+        if self._connections is not None:
+            self._connector.connections = self._connections
+            self._connections.add(self._connector)
         self._session = aiohttp.ClientSession(
             connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -184,10 +205,21 @@ class _Connector(aiohttp.TCPConnector):
     """Counts the connections it makes: a request during which none was made used a kept-alive one."""
 
     made = 0
+    connections: Connections | None = None
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
         self.made += 1
+        if self.connections is not None:
+            self.connections.make_room()
         return await super()._create_connection(*args, **kwargs)
+
+    def idle(self) -> int:
+        return sum(map(len, self._conns.values()))
+
+    def close_idle(self) -> None:
+        """The one that has been idle for the longest."""
+        kept = min((kept for kept in self._conns.values() if kept), key=lambda kept: kept[0][1])
+        kept.popleft()[0].close()
 
 
 # --- a post that must no longer be sent ---------------------------------------------------------------
@@ -283,5 +315,7 @@ def _describe_error(error: Exception, url: URL, timeouts: aiohttp.ClientTimeout)
 
 def _error_text(error: OSError) -> str:
     """The system's text if there is one: the client's own repeats the address."""
+    if open_files.is_exhausted(error):
+        return open_files.described()
     known = error.errno is not None and error.errno in errno.errorcode
     return os.strerror(error.errno or 0) if known else error.strerror or str(error)

@@ -77,6 +77,7 @@ CODES = (
     Code("RELAY-164", "The collector takes no traces", kinds=("traces",)),
     Code("RELAY-165", "Lines of the log were dropped", events=("log.dropped",)),
     Code("RELAY-166", "The outbox' clock jumped", events=("clock.jumped",)),
+    Code("RELAY-167", "The limit of open files is low", events=("connections.limited",)),
     Code("RELAY-171", "A tenant's oldest message has waited too long", events=("tenant.delayed",)),
     Code("RELAY-172", "A relay makes no progress"),
     NO_RELAY,

@@ -64,6 +64,8 @@ class DeliveryMeters:
             "Messages settled in one commit.", _SIZES)
         self.settlement_seconds = Histogram("relay_settlement_duration_seconds",
             "Duration of the commit of a group of settlements.", _SECONDS)
+        self.memory = Family("gauge", "relay_message_memory_bytes",
+            "Memory that messages use or have reserved, of RELAY_MAX_BYTES_IN_MEMORY; read once a second.")
         self.outbox_changes = Family("counter", "relay_outbox_changes_total",
             "How often another store took the place of the outbox: a promoted standby, a restored backup.")
         self.outbox_changes.add((), 0)
@@ -132,13 +134,14 @@ class Meters(DeliveryMeters, OutboxMeters):
                 self._known.add(tenant)
             return tenant
 
-    async def watch_loop(self) -> None:
-        """Measure how late this loop's timers are; update the quota gauges once a minute; for ever."""
+    async def watch_loop(self, memory: Callable[[], int]) -> None:
+        """Measure how late this loop's timers are; read the memory in use; the quotas once a minute."""
         now, next_quotas = asyncio.get_running_loop().time, 0.0
         while True:
             due = now() + _LAG_SECONDS
             await asyncio.sleep(_LAG_SECONDS)
             self.loop_lag.observe(max(0.0, now() - due))
+            self.memory.set((), memory())
             if due >= next_quotas:
                 next_quotas = due + _QUOTA_SECONDS
                 self._update_quotas(self._quotas)

@@ -47,7 +47,10 @@ class InboundKeys:
             self._files = [path for source in self._sources.values() for path in source.paths]
         seen = fingerprint(self._files)
         if is_new or seen != self._fingerprint:
-            self._fingerprint, self._keys = seen, dict(self._read())
+            try:
+                self._fingerprint, self._keys = seen, dict(self._read())
+            except OSError:  # too many open files: the keys stay as they are until the next check
+                self._fingerprint = None
 
     def _read(self) -> "list[tuple[str, Key]]":
         found = []

@@ -16,12 +16,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from relay.config.settings import SettingsError
 from relay.core.validation import Problem
+from relay.observability.open_files import open_files
 
 HEAD_SECONDS = 10.0
 """The time in which a new connection must send the head of its first request."""
 
 MOST = 200
-"""Maximum number of connections; one more is closed at once."""
+"""Maximum number of connections, fewer under a low limit of open files; one more is closed at once."""
 
 _KEEP_ALIVE = 15.0
 _LONGEST_LINE = 4096
@@ -101,7 +102,7 @@ class _Connection(asyncio.Protocol):
         self._connections.add(self)
         assert isinstance(transport, asyncio.Transport)
         self._inner.connection_made(transport)
-        if len(self._connections) > MOST:
+        if len(self._connections) > min(MOST, open_files().web or MOST):
             transport.abort()
             return
         self._timer = asyncio.get_running_loop().call_later(HEAD_SECONDS, transport.abort)

@@ -24,7 +24,7 @@ from relay.core.model import (
     TenantId,
     TenantState,
 )
-from relay.core.ports import ConflictError, NotSettled, Store, StoreError
+from relay.core.ports import LARGE_PAYLOAD, ConflictError, NotSettled, Store, StoreError
 from relay.core.replies import Accepted
 from relay.ion.wire import read_accepted
 from tests.contract.stores import ACME, GLOBEX, ROOM, StoreCase, drop, park, until
@@ -259,6 +259,28 @@ async def test_a_payload_larger_than_max_bytes_stays_unread_and_holds_up_nobody(
     first, large, third = await due(store, max_bytes=100)
     assert (large.payload, large.size) == (b"", 1000)
     assert (first.payload, third.payload) == (b"small", b"next")
+
+
+async def test_a_large_payload_stays_unread_and_is_read_by_itself(store: Store) -> None:
+    size = LARGE_PAYLOAD
+    await store.add([draft("a" * size), draft("b" * (size + 1)), draft("c")])
+    first, large, third = await due(store)
+    assert (len(first.payload), first.size, third.payload) == (size, size, b"c")
+    assert (large.payload, large.size) == (b"", size + 1)
+    whole = await store.message(large.row, large.size)
+    assert whole is not None
+    assert (whole.payload, whole.message_id) == (b"b" * (size + 1), large.message_id)
+    assert replace(whole, payload=b"", age=0.0) == replace(large, age=0.0)
+    unread = await store.message(large.row, size)
+    assert unread is not None
+    assert (unread.payload, unread.size) == (b"", size + 1)
+
+
+async def test_a_message_that_is_not_pending_any_more_is_not_read(store: Store) -> None:
+    await store.add([draft("x"), draft("y")])
+    first, second = await due(store)
+    await store.settle([(first.key, Delivered()), (second.key, Parked("refused"))])
+    assert [await store.message(row, ROOM) for row in (first.row, second.row, RowId(999))] == [None] * 3
 
 
 async def test_where_max_bytes_is_reached_nothing_behind_is_read_either(store: Store) -> None:

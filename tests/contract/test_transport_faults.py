@@ -17,6 +17,7 @@ from yarl import URL
 from relay.core.replies import NoReply, Reply, TokenUnavailable
 from relay.ion import oauth
 from relay.ion.client import IonClient
+from relay.observability import open_files
 from tests.contract.ion_clients import ask, connection
 from tests.support.scripted import Call
 
@@ -142,8 +143,12 @@ FAULTS: dict[str, tuple[Exception, str]] = {
     "url": (aiohttp.InvalidURL("http://canary"), "the URL of ion.example cannot be used"),
     "label": (UnicodeError("label too long"), "the URL of ion.example cannot be used"),
     "no memory for sockets": (
+        OSError(errno.ENOBUFS, "canary"),
+        "the connection to ion.example:28090 broke: No buffer space available",
+    ),
+    "no descriptors": (
         OSError(errno.EMFILE, "canary"),
-        "the connection to ion.example:28090 broke: Too many open files",
+        f"the connection to ion.example:28090 broke: {open_files.described()}",
     ),
     "anything of the client's": (aiohttp.ClientError("canary"), "the connection to ion.example:28090 broke"),
 }

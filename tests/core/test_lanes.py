@@ -53,6 +53,35 @@ def test_one_message_of_a_key_at_a_time_different_keys_in_parallel():
     assert take_rows(lanes) == [1, 3, 4]
 
 
+def test_a_message_that_is_gone_has_its_lane_read_again():
+    lanes = lanes_with(message(1, "a"), message(2, "a"), message(3, "b"))
+    gone, _ = lanes.take(cautious=False), lanes.take(cautious=False)
+    before = lanes.generation
+    lanes.drop(gone)
+    assert lanes.generation > before, "a read that began before knows nothing of it"
+    assert take_rows(lanes) == []
+    assert lanes.plan_read(0.0, ()).known == {3}
+    add(lanes, message(2, "a"))
+    assert take_rows(lanes) == [2]
+
+
+def test_a_payload_is_held_until_its_message_is_settled_or_discarded():
+    lanes = lanes_with(message(1, "a"), message(2, "a", size=20), message(3, "b", size=40))
+    first, second = lanes.take(cautious=False), lanes.take(cautious=False)
+    lanes.finish(first)
+    lanes.put_back(second)
+    assert lanes.held_bytes == 70
+    lanes.discard_buffered()
+    assert (lanes.held_bytes, lanes.buffered_bytes) == (10, 0)
+    lanes.settled(first)
+    assert lanes.held_bytes == 0
+    add(lanes, message(4, "c", size=5))
+    fourth = lanes.take(cautious=False)
+    lanes.hold("c", 10.0)
+    lanes.put_back(fourth)
+    assert lanes.held_bytes == 0
+
+
 def test_messages_without_a_key_share_a_lane():
     lanes = lanes_with(message(1), message(2))
     assert take_rows(lanes) == [1]

@@ -93,7 +93,7 @@ def test_requests_of_a_day_ago_expire_without_another_request() -> None:
     async def scene() -> float:
         meters = Meters(clock=asyncio.get_running_loop().time)
         meters.of(ACME, tokens_a_day=3).called("token", 200, 0.1)
-        watching = asyncio.create_task(meters.watch_loop())
+        watching = asyncio.create_task(meters.watch_loop(lambda: 7))
         await asyncio.sleep(86_400.0 + 70.0)
         watching.cancel()
         return read(meters)["relay_token_quota_left", ACME]
@@ -160,7 +160,7 @@ def test_names_follow_prometheus_conventions() -> None:
 def test_the_loops_lag_is_measured_once_a_second() -> None:
     async def observed() -> float:
         meters = Meters()
-        watch = asyncio.create_task(meters.watch_loop())
+        watch = asyncio.create_task(meters.watch_loop(lambda: 7))
         await asyncio.sleep(3.5)
         watch.cancel()
         return read(meters)[("relay_loop_lag_seconds_count",)]

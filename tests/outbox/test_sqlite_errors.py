@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from relay.core.admin import Filter
 from relay.core.model import Delivered, DocumentName, Draft, Released, TenantId
 from relay.core.ports import StoreError
 from relay.outbox import SqliteOutbox, open_outbox
@@ -466,23 +465,6 @@ def integrity(path: Path) -> str:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         (found,) = connection.execute("PRAGMA integrity_check").fetchone()
     return str(found)
-
-
-async def test_text_that_is_not_utf_8_holds_up_nobody(opened: Opener, tmp_path: Path) -> None:
-    """A producer in C can write it into any column; the row comes out, spoilt, instead of an error for all."""
-    path = tmp_path / "relay.db"
-    outbox = await opened(path)
-    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(
-            "INSERT INTO relay_outbox (tenant_id, document_name, payload, ordering_key) "
-            "VALUES ('ACME_PRD', 'Sync.SalesOrder', 'x', CAST(x'ff41' AS TEXT))"
-        )
-    await outbox.add([draft()])
-    assert await pending(outbox) == 2
-    assert [record.ordering_key for record in await outbox.find(Filter(), 2)] == [
-        "\N{REPLACEMENT CHARACTER}A",
-        None,
-    ]
 
 
 async def test_close_leaves_no_thread_and_no_log_behind(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from relay.core import protocol
+from relay.core.byte_budget import ByteBudget
 from relay.core.fair_share import FairShare
 from relay.core.model import (
     DocumentName,
@@ -119,8 +120,10 @@ class Process:
         schedule: Schedule,
         chance: Callable[[], float],
         lease_holder: LeaseHolder | None = None,
+        memory: ByteBudget | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
+        self.memory = memory or ByteBudget(192 * 2**20)
         self.outbox, self.schedule, self.chance = outbox, schedule, chance
         self.log, self.liveness, self.meters = logger(), Liveness(loop.time), Meters()
         self.incidents = Incidents(self.log, None, loop.time, 60.0, loop.call_later)
@@ -157,6 +160,7 @@ class Process:
             settler=self.settler,
             ion=ion,
             fair_share=fair_share or FairShare(256),
+            memory=self.memory,
             holds=lambda: self.workers.holds(tenant),
             chance=self.chance,
             stopping=stopping,

@@ -52,6 +52,7 @@ from relay.core.model import (
     classic_message_id,
 )
 from relay.core.ports import (
+    LARGE_PAYLOAD,
     RELAY,
     ConflictError,
     Control,
@@ -268,13 +269,21 @@ class MemoryOutbox:
             if unwanted:
                 continue
             size = len(row.payload)
-            if len(found) == limit or (found and room < size <= max_bytes):
+            large = min(max_bytes, LARGE_PAYLOAD)
+            if len(found) == limit or (found and room < size <= large):
                 break
-            room -= size if size <= max_bytes else 0
-            found.append(self._message(row, row.payload if size <= max_bytes else b""))
+            room -= size if size <= large else 0
+            found.append(self._message(row, row.payload if size <= large else b""))
             if self.leases is not None:
                 self._read[row.row] = self.leases.fence(tenant)
         return found
+
+    async def message(self, row: RowId, max_bytes: int) -> Message | None:
+        await self._turn()
+        found = self.shelf.rows.get(row)
+        if found is None or found.state != "pending":
+            return None
+        return self._message(found, found.payload if len(found.payload) <= max_bytes else b"")
 
     def _message(self, row: Row, payload: bytes) -> Message:
         now = self.shelf.clock()

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,6 +143,8 @@ class Station:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self.prefix: Sequence[str] = ()
+        """What starts the relay, and becomes it: `sh -c 'ulimit …; exec "$@"' sh`."""
         self.relays: list[RelayProcess] = []
         self.application = Application(folder / "outbox.db" if outbox is None else outbox)
         self.environment = {
@@ -162,7 +164,7 @@ class Station:
         log, out = self.folder / f"relay-{number}.log", self.folder / f"relay-{number}.out"
         with log.open("wb") as err_file, out.open("wb") as out_file:
             process = subprocess.Popen(
-                [*COMMAND, "run", *arguments],
+                [*self.prefix, *COMMAND, "run", *arguments],
                 cwd=self.folder,
                 env={**self.environment, **(environment or {})},
                 stdin=subprocess.DEVNULL,
@@ -249,7 +251,7 @@ class Station:
 
         def run() -> subprocess.CompletedProcess[bytes]:
             return subprocess.run(
-                [*COMMAND, *arguments],
+                [*self.prefix, *COMMAND, *arguments],
                 cwd=self.folder,
                 env={**self.environment, **(environment or {})},
                 input=stdin,

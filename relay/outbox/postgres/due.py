@@ -11,6 +11,7 @@ primary key through a million delivered rows.
 from collections.abc import Iterable, Sequence, Set
 
 from relay.core.model import DocumentName, LogicalId, Message, MessageId, OrderingKey, RowId, TenantId
+from relay.core.ports import LARGE_PAYLOAD
 from relay.outbox.postgres.connection import Row, StoreConnection
 from relay.outbox.postgres.instants import seconds_until
 from relay.outbox.values import LANES, READ_PARAMETERS, WINDOW, PendingFilter
@@ -84,18 +85,18 @@ SELECT found.id FROM unnest($3::text[]) AS lane(key) CROSS JOIN LATERAL (
 ORDER BY found.id LIMIT $6
 """
 
-# $1 ids, $2 bytes. The payload of a row that is larger than that stays unread, and so do all rows
-# behind those that fill the room; a smaller one behind them too, lest their order be lost.
+# $1 ids, $2 bytes, $3 the largest payload. A larger one stays unread, and so do all rows behind those that
+# fill the room; a smaller one behind them too, lest their order be lost.
 _MESSAGES = f"""
 SELECT id, upper(tenant_id) AS tenant_id, document_name, message_id, to_logical_id, ordering_key,
        left(parameters::text, {READ_PARAMETERS}) AS parameters, attempts,
        greatest(0, {seconds_until("not_before")}) AS holds_for,
        greatest(0, -{seconds_until("queued_at")}) AS age,
-       size, CASE WHEN size > $2::bigint THEN ''::bytea ELSE payload END AS payload
-FROM (SELECT *, sum(CASE WHEN size > $2 THEN 0 ELSE size END) OVER (ORDER BY id) AS filled
+       size, CASE WHEN size > $3::bigint THEN ''::bytea ELSE payload END AS payload
+FROM (SELECT *, sum(CASE WHEN size > $3 THEN 0 ELSE size END) OVER (ORDER BY id) AS filled
       FROM (SELECT *, octet_length(payload) AS size FROM relay_outbox
             WHERE id = ANY ($1::bigint[])) wanted) sized
-WHERE filled <= $2 AND state = 'pending' ORDER BY id
+WHERE filled <= $2::bigint AND state = 'pending' ORDER BY id
 """  # noqa: S608  # constants
 
 
@@ -113,7 +114,18 @@ async def due(
 ) -> Sequence[Message]:
     """The pending messages of accepted documents in the order of their rows."""
     ids = await pending_ids(session, tenant, accepted, pending)
-    return [_message(row) for row in await session.fetch(_MESSAGES, ids, max_bytes)] if ids else []
+    return await _read(session, ids, max_bytes, min(max_bytes, LARGE_PAYLOAD)) if ids else []
+
+
+async def message(session: StoreConnection, row: RowId, max_bytes: int) -> Message | None:
+    """The pending message in this row."""
+    return next(iter(await _read(session, [row], max_bytes, max_bytes)), None)
+
+
+async def _read(
+    session: StoreConnection, ids: Sequence[RowId], max_bytes: int, large: int
+) -> Sequence[Message]:
+    return [_message(row) for row in await session.fetch(_MESSAGES, ids, max_bytes, large)]
 
 
 async def pending_ids(

@@ -6,6 +6,7 @@ from pathlib import Path
 import asyncpg
 
 from relay.core.ports import CALL_SECONDS, RowRefusedError, StoreError
+from relay.observability import open_files
 
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -140,7 +141,13 @@ def explain(error: BaseException, where: str) -> StoreError:
                 "that holds locks, and the network between; what was being written may be stored"
             )
         case _:
-            return StoreError(f"the outbox {where} cannot be reached; {_UNREACHABLE} ({_text_of(error)})")
+            return _unreachable(error, where)
+
+
+def _unreachable(error: BaseException, where: str) -> StoreError:
+    if isinstance(error, OSError) and (open_files.is_exhausted(error) or open_files.are_exhausted()):
+        return StoreError(f"the outbox {where} cannot be reached: {open_files.described()}")
+    return StoreError(f"the outbox {where} cannot be reached; {_UNREACHABLE} ({_text_of(error)})")
 
 
 def explain_login(error: BaseException, where: str) -> StoreError:

@@ -93,6 +93,7 @@ class PostgresOutbox(OutboxFacade):
     # --- messages ---------------------------------------------------------------------------------
 
     documents = reading(due_rows.documents)
+    message = reading(due_rows.message)
     may_write = writing(tenants.write_nothing)
 
     @override

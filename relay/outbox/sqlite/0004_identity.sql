@@ -13,7 +13,7 @@ CREATE TABLE relay_identity (
 -- == Limits of columns ==
 
 -- SQLite cannot add a constraint to a table. A trigger for what is written from now on does the same, without making a
--- table of millions of rows anew, and leaves old rows to be settled (decision 0016).
+-- table of millions of rows anew, and leaves old rows to be settled (decision 0018).
 --
 -- AUTOINCREMENT continues behind the greatest id: after the last one there is none, for any message. Python has no
 -- year 0. Bytes that are not UTF-8, which a program in C can write (or CAST(x'ff' AS TEXT)): read as text, two message

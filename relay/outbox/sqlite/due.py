@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 from relay.core.model import DocumentName, LogicalId, Message, MessageId, OrderingKey, RowId, TenantId
+from relay.core.ports import LARGE_PAYLOAD
 from relay.core.validation import Problem
 from relay.outbox.sqlite.json_rows import REPLACED, in_one_step, row_ids, rows
 from relay.outbox.values import LANES, READ_PARAMETERS, WINDOW, PendingFilter
@@ -103,16 +104,20 @@ FROM relay_outbox WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id
 """,
 )
 
-# One row: what is small enough comes as one blob. `max(0, NULL)` is NULL, hence the coalesce.
+# One row: what is small enough comes as one blob. `max(0, NULL)` is NULL, hence the coalesce. The inner query
+# must not name a payload that stays unread: it would be loaded from the disk.
 _MESSAGES = f"""
 SELECT json_group_array(json_array(
            id, upper(tenant_id), document_name, message_id, to_logical_id, ordering_key,
            substr(parameters, 1, {READ_PARAMETERS}), attempts,
            coalesce(max(0.0, (julianday(not_before) - julianday('now')) * 86400.0), 0.0),
            max(0.0, (julianday('now') - julianday(queued_at)) * 86400.0))),
-       CAST(group_concat(CASE WHEN id IN (SELECT value FROM json_each(:apart)) THEN ''
-                         ELSE CAST(CAST(payload AS BLOB) AS TEXT) END, '') AS BLOB)
-FROM (SELECT * FROM relay_outbox WHERE id IN (SELECT value FROM json_each(:ids)) ORDER BY id)
+       CAST(group_concat(together, '') AS BLOB)
+FROM (SELECT id, tenant_id, document_name, message_id, to_logical_id, ordering_key, parameters, attempts,
+             not_before, queued_at,
+             CASE WHEN id IN (SELECT value FROM json_each(:apart)) THEN ''
+                  ELSE CAST(CAST(payload AS BLOB) AS TEXT) END AS together
+      FROM relay_outbox WHERE id IN (SELECT value FROM json_each(:ids)) ORDER BY id)
 """  # noqa: S608  # constants
 
 _TEXTS = ("document_name", "message_id", "to_logical_id", "ordering_key", "parameters")
@@ -122,6 +127,8 @@ SELECT {", ".join(f"CAST({name} AS BLOB)" for name in _TEXTS)} FROM relay_outbox
 """  # noqa: S608  # constants
 
 _PAYLOAD = "SELECT CAST(payload AS BLOB) FROM relay_outbox WHERE id = ?"
+
+_IS_PENDING = "SELECT 1 FROM relay_outbox WHERE id = ? AND state = 'pending'"
 
 
 def documents(connection: sqlite3.Connection, tenant: TenantId) -> frozenset[DocumentName]:
@@ -146,7 +153,8 @@ def due(
 ) -> Sequence[Message]:
     """The pending messages of accepted documents in the order of their rows."""
     wanted = documents(connection, tenant) & accepted
-    return _read(connection, pending_ids(connection, tenant, wanted, pending), max_bytes)
+    ids = pending_ids(connection, tenant, wanted, pending)
+    return _read(connection, ids, max_bytes, min(max_bytes, LARGE_PAYLOAD))
 
 
 def pending_ids(
@@ -185,13 +193,22 @@ def _keyed_ids(
     return list(islice(heapq.merge(*by_document), pending.limit))
 
 
-def _read(connection: sqlite3.Connection, ids: Sequence[RowId], max_bytes: int) -> Sequence[Message]:
-    """Sizes first: what does not fit is not read at all."""
+def message(connection: sqlite3.Connection, row: RowId, max_bytes: int) -> Message | None:
+    """The pending message in this row."""
+    if connection.execute(_IS_PENDING, (row,)).fetchone() is None:
+        return None
+    return _read(connection, [row], max_bytes, max_bytes)[0]
+
+
+def _read(
+    connection: sqlite3.Connection, ids: Sequence[RowId], max_bytes: int, large: int
+) -> Sequence[Message]:
+    """Sizes first: what does not fit is not read at all. `large`: a payload beyond it stays unread."""
     sizes: dict[RowId, int] = {}
     payloads: dict[RowId, bytes] = {}
     room = max_bytes
     for row, size in rows(connection, _SIZES, (json.dumps(ids),)):
-        if size > max_bytes:
+        if size > large:
             payloads[row] = b""
         elif size > room:
             break  # not the ones behind it either: their order would be lost

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from relay.core.ports import RowRefusedError, StoreError
+from relay.observability import open_files
 
 LOCK_SECONDS = 5.0
 """How long a call waits while another process writes."""
@@ -51,8 +52,11 @@ def is_passing(error: StoreError) -> bool:
 
 def explain(error: sqlite3.Error, path: Path) -> StoreError:
     """The error that the relay's log and command line show. Nothing of the call was stored."""
-    if code(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _is_full(path):
-        return _full(path)
+    if code(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+        if open_files.are_exhausted():
+            return no_descriptors(path)
+        if _is_full(path):
+            return _full(path)
     match code(error):
         case sqlite3.SQLITE_FULL:
             return _full(path) if _is_full(path) or not _are_ids_used_up(path) else _used_up(path)
@@ -92,6 +96,11 @@ def _failed(path: Path, error: sqlite3.Error) -> StoreError:
     if code(error) in _OF_A_ROW:
         return RowRefusedError(f"the outbox {path} refused a row: {error}")
     return StoreError(f"the call to the outbox {path} failed: {error}")
+
+
+def no_descriptors(path: Path) -> StoreError:
+    """The process may open no further file."""
+    return StoreError(f"the outbox {path} cannot be opened: {open_files.described()}")
 
 
 def _full(path: Path) -> StoreError:

@@ -19,6 +19,7 @@ import threading
 from pathlib import Path
 
 from relay.core.ports import StoreError
+from relay.observability import open_files
 from relay.outbox.sqlite import errors
 from relay.outbox.sqlite.last_use import LastUse, format_use, parse_use
 
@@ -190,6 +191,8 @@ def _open_beside(beside: Path, path: Path) -> int:
     except FileNotFoundError as error:
         raise errors.missing_folder(path) from error
     except OSError as error:
+        if open_files.is_exhausted(error):
+            raise errors.no_descriptors(path) from error
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
             raise _no_lock_file(beside) from error
         raise StoreError(
@@ -199,7 +202,17 @@ def _open_beside(beside: Path, path: Path) -> int:
     if not _is_lock_file(descriptor):
         os.close(descriptor)
         raise _no_lock_file(beside)
+    _give_to_owner(descriptor, beside)
     return descriptor
+
+
+def _give_to_owner(descriptor: int, beside: Path) -> None:
+    """What root makes belongs to the owner of the outbox, as SQLite's own files beside it do."""
+    target = beside.with_name(beside.name.removesuffix(".lock"))
+    if os.geteuid() == 0:
+        like = target.stat() if target.exists() else beside.parent.stat()
+        with contextlib.suppress(OSError):  # a file system without owners
+            os.fchown(descriptor, like.st_uid, like.st_gid)
 
 
 def _is_lock_file(descriptor: int) -> bool:

@@ -77,6 +77,7 @@ class SqliteOutbox(OutboxFacade):
 
     add = writing(writes.add)
     documents = reading(due_rows.documents)
+    message = reading(due_rows.message)
 
     @override
     async def due(

@@ -1,0 +1,47 @@
+"""The connections of a process to ION and the token services: a limit, and idle ones closed for new ones."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+from weakref import WeakSet
+
+
+class Pool(Protocol):
+    """The connections of one tenant."""
+
+    def idle(self) -> int:
+        """How many are kept for later requests."""
+
+    def close_idle(self) -> None:
+        """Close one of them."""
+
+
+class Connections:
+    """`limit`: of requests at the same time, and of connections. Requests take turns."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._in_use = limit, 0
+        self._room = asyncio.Semaphore(limit)
+        self._pools: WeakSet[Pool] = WeakSet()
+
+    def add(self, pool: Pool) -> None:
+        """This pool counts too, as long as it exists."""
+        self._pools.add(pool)
+
+    @asynccontextmanager
+    async def request(self) -> AsyncIterator[None]:
+        """Wait for the turn of a request, which uses one connection."""
+        async with self._room:
+            self._in_use += 1
+            try:
+                yield
+            finally:
+                self._in_use -= 1
+
+    def make_room(self) -> None:
+        """A request opens a new connection: close what is idle beyond the limit, most of the largest pool."""
+        pools = [pool for pool in self._pools if pool.idle()]
+        excess = sum(pool.idle() for pool in pools) + self._in_use - self._limit
+        for _ in range(excess):
+            max(pools, key=lambda pool: pool.idle()).close_idle()
