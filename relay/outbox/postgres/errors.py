@@ -30,8 +30,8 @@ _BY_STATE = {
     "53100": "its disk is full; free some space there; nothing that was stored is lost",
     "53200": "it is out of memory; lower its work_mem or the number of its connections",
     "53300": "it takes no more connections; raise its max_connections, or run fewer relays or a pooler",
-    _IDS_USED_UP: "its ids are used up: a sequence was set to its limit; delete the rows with such ids, and set "
-    "it back with ALTER TABLE … ALTER COLUMN id RESTART WITH …",
+    _IDS_USED_UP: "its ids are used up: a sequence was set to its limit; delete the rows with such ids, "
+    "and set it back with ALTER TABLE … ALTER COLUMN id RESTART WITH …",
     "25006": "it is read-only, as a standby is; let the URL name the primary, or all hosts of the cluster",
     "57014": "a statement was cancelled, perhaps by a statement_timeout; raise that of the relay's role",
     "55P03": "a row stayed locked; end the transaction that holds it",
