@@ -138,23 +138,29 @@ def _report(error: Exception) -> int:
         case ConflictError():
             output.print_note(f"relay: {error}")
             return output.FAILURE
-        case BrokenPipeError():  # `relay messages list | head`
-            output.discard(sys.stdout)
-            return output.FAILURE
         case UnicodeEncodeError():  # an argument that the shell gave in another encoding
             output.print_note("relay: an argument is not text in UTF-8; use a terminal or locale with UTF-8")
             return output.USAGE_ERROR
+        case OSError():
+            return _os_error(error)
+        case _:
+            raise error
+
+
+def _os_error(error: OSError) -> int:
+    match error:
+        case BrokenPipeError():  # `relay messages list | head`
+            output.discard(sys.stdout)
         case OSError(errno=errno.ENOSPC | errno.EIO):  # stdout is a file on a full or failing disk
             output.discard(sys.stdout)
             output.print_note(f"relay: the result cannot be written: {error.strerror}")
-            return output.FAILURE
-        case OSError(filename=name) if (
-            name is not None
-        ):  # a place that this user may not use, or that is gone
-            output.print_note(f"relay: {name}: {error.strerror}")
-            return output.FAILURE
-        case _:
+        case FileNotFoundError(filename=None):  # of getcwd: nothing can be relative to it
+            output.print_note("relay: the working directory was deleted; change to another one")
+        case OSError(filename=None):
             raise error
+        case _:  # a place that this user may not use, or that is gone
+            output.print_note(f"relay: {error.filename}: {error.strerror}")
+    return output.FAILURE
 
 
 def _usage_error(error: Exception) -> int:

@@ -14,12 +14,17 @@ _HINT = "add them to the connection point in ION Desk (sent by the application)"
 
 
 class DocumentPoll:
-    """One tenant's poll. `answered` is called with each answer."""
+    """One tenant's poll. `answered` is called with each answer, `ended` at the end of each poll."""
 
     def __init__(
-        self, rules: TenantRules, context: TenantContext, tasks: Tasks, answered: Callable[[Answer], None]
+        self,
+        rules: TenantRules,
+        context: TenantContext,
+        tasks: Tasks,
+        answered: Callable[[Answer], None],
+        ended: Callable[[], None],
     ) -> None:
-        self._context, self._tasks, self._answered = context, tasks, answered
+        self._context, self._tasks, self._answered, self._ended = context, tasks, answered, ended
         self._schedule = PollSchedule(rules.schedule, context.chance)
         self._is_polling = False
         self._ignored = 0
@@ -60,3 +65,4 @@ class DocumentPoll:
 
     def _end_poll(self) -> None:
         self._is_polling = False
+        self._ended()

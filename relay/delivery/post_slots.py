@@ -47,11 +47,15 @@ class PostSlots:
         if self._share.granted:
             self._context.fair_share.rest(self._share)
 
+    def show_idle(self) -> None:
+        """A request has ended; where no post is in flight, there is none that can be overdue."""
+        if not self.in_use:
+            self._context.telemetry.liveness.idle()
+
     def leave(self) -> None:
         """No post is in flight any more."""
         self._context.fair_share.leave(self._share)
 
     def _end(self) -> None:
         self.in_use -= 1
-        if not self.in_use:
-            self._context.telemetry.liveness.idle()
+        self.show_idle()

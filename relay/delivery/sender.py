@@ -60,7 +60,7 @@ class Sender:
         self._backlog = Backlog(rules, context, tasks)
         self._bodies = Bodies(context, tasks)
         self._outcomes = Outcomes(rules, context, self._backlog, tasks)
-        self._poll = DocumentPoll(rules, context, tasks, self._apply_documents)
+        self._poll = DocumentPoll(rules, context, tasks, self._apply_documents, self._slots.show_idle)
         self._cycle = Cycle(Send(frozenset()), is_draining=True)
         self._last_contact = 0.0
         self.idle = False

@@ -33,6 +33,8 @@ class LogWriter(io.TextIOBase):
         self._texts: list[str] = []
         self._characters = 0
         self._dropped = 0
+        self.dropped_lines = 0
+        """All that were lost since the start, also those that could not be reported yet."""
         self._unreported = 0
         self._notices: list[str] = []
         self._wakened: SimpleQueue[threading.Event | None] = SimpleQueue()
@@ -47,6 +49,7 @@ class LogWriter(io.TextIOBase):
         with self._lock:
             if self._texts and self._characters + len(text) > MAX_CHARACTERS:
                 self._dropped += text.count("\n")
+                self.dropped_lines += text.count("\n")
                 return len(text)
             self._texts.append(text)
             self._characters += len(text)
@@ -96,7 +99,10 @@ class LogWriter(io.TextIOBase):
             dropped, self._dropped = self._dropped, 0
             self._characters = 0
         if not self._is_written(texts):
-            self._unreported += dropped + sum(text.count("\n") for text in texts)
+            lost = sum(text.count("\n") for text in texts)
+            self._unreported += dropped + lost
+            with self._lock:
+                self.dropped_lines += lost
             return
         self._unreported += dropped
         if texts and self._unreported:

@@ -50,6 +50,11 @@ def write_in_background() -> None:
     atexit.register(writer.drain, _DRAIN_SECONDS)
 
 
+def dropped_lines() -> int:
+    """How many lines could not be written since the start."""
+    return sys.stderr.dropped_lines if isinstance(sys.stderr, LogWriter) else 0
+
+
 def _report_dropped(lines: int) -> None:
     hint = "let something read the log faster: what reads stderr had stopped, or its disk was full"
     logger().warning("log.dropped", lines=lines, hint=hint)

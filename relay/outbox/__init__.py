@@ -137,7 +137,10 @@ def restore(location: OutboxLocation | str, backup: Path, *, who: str, progress:
 def risks_of(location: OutboxLocation | str) -> Sequence[Problem]:
     """What may damage or lose a file where it lies; a database has its own."""
     at = _locate(location)
-    return () if at.is_served else risks(at.path)
+    if at.is_served:
+        return ()
+    sqlite.errors.require(at.path, create=True)
+    return risks(at.path)
 
 
 def _locate(location: OutboxLocation | str) -> OutboxLocation:

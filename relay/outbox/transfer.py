@@ -9,11 +9,16 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from relay.core.admin import FIRST, Admin
+from relay.core.ports import RowRefusedError
+from relay.outbox.isolation import isolate
 from relay.outbox.transfer_rows import StoredAuditEntry, StoredMessage, Transfer
 
 BATCH = 500
 BATCH_BYTES = 8 * 1024 * 1024
 """A batch is one transaction in TO and in memory as a whole: rows at most, payload bytes approximately."""
+
+_ISOLATING_SECONDS = 10.0
+"""So long the rows that TO refuses are looked for one by one."""
 
 STATES = ("pending", "delivered", "parked", "dropped")
 
@@ -61,12 +66,23 @@ async def copy(
     total, seen, written = sum((await _by_state(source)).values()), 0, 0
     async for batch in _batches(source.transfer):
         wanted = await _missing(target.transfer, batch) if batch[0].id <= copied else batch
-        if wanted:
-            await target.transfer.write_rows(wanted)
+        await _write(target, wanted)
         seen, written = seen + len(batch), written + len(wanted)
         progress(seen, max(seen, total))
     await target.transfer.skip_ids(await source.transfer.last_id())
     return Copied(written, await _by_state(source), await _by_state(target))
+
+
+async def _write(target: CopySide, rows: Sequence[StoredMessage]) -> None:
+    """All of them but those that TO refuses, of which the error names the first."""
+    _, refused = await isolate(rows, target.transfer.write_rows, _ISOLATING_SECONDS) if rows else ([], [])
+    if refused:
+        row, words = refused[0]
+        raise RowRefusedError(
+            f"message {row.message_id!r} of tenant {row.tenant_id} (row {row.id}) cannot be written into "
+            f"{target.name}, nor can {len(refused) - 1} others of the {len(rows)} read with it: {words}; "
+            "correct the trigger or the constraint that refuses it, then run the copy again"
+        )
 
 
 # --- checks before ---------------------------------------------------------------------------------

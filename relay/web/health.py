@@ -15,6 +15,7 @@ from aiohttp import web
 
 from relay.core.model import DocumentName, TenantId, TenantState
 from relay.core.ports import StoreError
+from relay.observability import logs
 from relay.observability.liveness import Liveness, worker_name
 from relay.reports.overview import Configured
 from relay.reports.times import instant
@@ -102,6 +103,7 @@ class Health:
             "alive": self.stalled() is None,
             "ready": hindrance is None,
             "reason": hindrance,
+            "log_lines_dropped": logs.dropped_lines(),
             "loop_silent_seconds": round(self._sources.liveness.seconds_since_tick, 3),
             "tenants": await self._tenants(),
         }

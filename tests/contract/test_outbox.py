@@ -568,6 +568,13 @@ async def test_a_swept_heartbeat_is_a_first_one_again(store: Store, store_case: 
     assert await store.beat("relay-1", {}) is False
 
 
+async def test_a_new_outbox_is_no_restored_one_and_nothing_is_wrong_with_it(store: Store) -> None:
+    assert await store.restored() is None
+    assert list(await store.incidents()) == []
+    log = await store.log_bytes()
+    assert log is None or log >= 0
+
+
 async def test_an_end_without_leave_is_unclean(store_case: StoreCase, store: Store) -> None:
     assert await store.unclean() is False
     await store.beat("relay-1", {})

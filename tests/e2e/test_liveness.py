@@ -236,7 +236,7 @@ async def test_a_tenant_whose_ion_is_down_makes_the_relay_neither_dead_nor_unrea
     told = json.loads(text)
     assert seen.asks("/livez") == (200, "ok\n")
     assert seen.asks("/readyz") == (200, "ok\n")
-    assert (told["alive"], told["ready"]) == (True, True)
+    assert (told["alive"], told["ready"], told["log_lines_dropped"]) == (True, True, 0)
     assert told["tenants"][ACME]["state"] in ("backing-off", "initialising", "pinging")
     moved = datetime.fromisoformat(told["tenants"][ACME]["last_progress"])
     assert datetime.now(UTC) - timedelta(seconds=60) < moved <= datetime.now(UTC)

@@ -46,6 +46,9 @@ from tests.web.hostile import Caller
 
 ACME = TenantId("ACME_PRD")
 STATES = ("pending", "delivered", "parked", "dropped")
+TEXTUAL = frozenset({"document_name", "message_id", "to_logical_id", "ordering_key", "reason"})
+"""Columns that are tried with the same texts: the short form looks at each fourth of their rows alone."""
+
 MARK = re.compile(r'name="mark" value="([\w-]+)"')
 
 
@@ -63,6 +66,7 @@ class Bench:
     number: int = 0
     tried: Counter[str] = field(default_factory=Counter)
     admitted: Counter[str] = field(default_factory=Counter)
+    column_of: dict[int, str] = field(default_factory=dict)
     views: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -98,6 +102,8 @@ class Bench:
         row = await self.odd.insert({**unset, **columns})
         self.tried[column] += 1
         self.admitted[column] += row is not None
+        if row is not None:
+            self.column_of[row] = column
         return row
 
     async def deliver_another(self) -> None:
@@ -300,9 +306,12 @@ async def look_at_all(bench: Bench) -> None:
 
 async def act_on(bench: Bench, row: int) -> None:
     """An operator can park, drop and retry whatever waits or is parked."""
-    ((message_id, tenant, state),) = await bench.odd.ask(
+    found = await bench.odd.ask(
         f"SELECT message_id, upper(tenant_id), state FROM relay_outbox WHERE id = {row}"
     )
+    if not found:  # it was not copied
+        return
+    ((message_id, tenant, state),) = found
     wanted = Filter(TenantId(tenant), ids=(MessageId(message_id),))
     if state == "pending":
         assert await bench.store.decide(BulkAction("park", wanted, "ann", "odd")) >= 1
@@ -321,7 +330,8 @@ async def test_each_value_that_a_column_ever_admitted_is_borne(
     async with running(bench):
         await settled(bench, inserted)
         for row in inserted:
-            await look_at(bench, row)
+            if LONG or row % 4 == 0 or bench.column_of[row] not in TEXTUAL:
+                await look_at(bench, row)
         await look_at_all(bench)
     async with another_outbox(bench, request) as target:
         for _ in ("copied", "resumed"):
@@ -400,7 +410,7 @@ async def test_any_values_in_any_columns_are_borne(bench: Bench) -> None:
         await look_at_all(bench)
 
     @settings(
-        max_examples=200 if LONG else 8,
+        max_examples=200 if LONG else 4,
         phases=(Phase.explicit, Phase.generate),
         suppress_health_check=list(HealthCheck),
     )

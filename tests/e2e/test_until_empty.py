@@ -105,3 +105,22 @@ async def test_the_run_waits_for_a_message_in_its_own_back_off(sandbox: Sandbox,
     )
     code, _ = await _run(station)
     assert (code, station.application.states()) == (0, {"delivered": 21})
+
+
+async def test_what_the_outbox_refuses_to_store_is_1_with_a_report(
+    sandbox: Sandbox, station: Station
+) -> None:
+    """A trigger of the application raises for one row of 200: it is sent once, the others are delivered."""
+    station.application.insert_all([OutboxRow(ACME, order(n), key=f"k{n % 9}") for n in range(200)])
+    with station.application.connected() as connection:
+        connection.execute(
+            "CREATE TRIGGER app BEFORE UPDATE ON relay_outbox WHEN OLD.id = 77 "
+            "BEGIN SELECT RAISE(ABORT, 'row 77 is ours'); END"
+        )
+    code, relay = await _run(station)
+    assert (code, station.application.states()) == (1, {"delivered": 199, "pending": 1})
+    assert sandbox.record.count() == 200
+    (stuck,) = relay.said("tenant.stuck")
+    assert (stuck["tenant"], "refuses" in stuck["reason"]) == (ACME, True)
+    opened = [line for line in relay.said("incident.opened") if line["kind"] == "refused"]
+    assert "row 77 is ours" in opened[0]["detail"]

@@ -84,6 +84,7 @@ def test_what_finds_no_room_is_dropped_counted_and_said_in_its_place(pipe: Pipe)
             assert int(line[:8]) == expected, "the lines between are said to be dropped, just here"
             expected += 1
     assert expected == lines
+    assert sum(pipe.reported) == pipe.writer.dropped_lines
     assert sum(pipe.reported) > lines / 4, "two quarters at most wait, and the pipe holds a few"
 
 
@@ -119,6 +120,7 @@ def test_lines_that_could_not_be_written_are_counted_once_it_is_possible_again(
         pipe.writer.drain(WITHIN)
     assert (tmp_path / "log").read_text() == "a\nb\n2 dropped\n"
     assert pipe.reported == [2]
+    assert pipe.writer.dropped_lines == 2
 
 
 def test_a_descriptor_that_another_process_made_non_blocking_loses_nothing(pipe: Pipe) -> None:

@@ -228,6 +228,18 @@ async def test_the_lock_file_of_an_older_relay_is_taken_over(opened: Opener, tmp
     assert lock.read_text().split()[0] == str(os.getpid())
 
 
+async def test_what_root_makes_belongs_to_the_owner_of_the_outbox(opened: Opener, tmp_path: Path) -> None:
+    """A command of root's, such as a restore, does not shut out the relay's own user."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    path = tmp_path / "relay.db"
+    await (await opened(path)).close()
+    os.chown(path, 10001, 10002)
+    await opened(path, exclusive=True)
+    found = (tmp_path / "relay.db.lock").stat()
+    assert (found.st_uid, found.st_gid) == (10001, 10002)
+
+
 async def test_a_link_without_a_target_makes_the_target(opened: Opener, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "relay.db").symlink_to(tmp_path / "data" / "real.db")

@@ -176,7 +176,7 @@ async def test_a_message_id_that_is_not_utf_8_is_settled_all_the_same(tmp_path: 
     outbox = await opened(tmp_path / "relay.db")
     await outbox.add([draft("first"), draft("last")])
     with contextlib.closing(sqlite3.connect(tmp_path / "relay.db")) as connection, connection:
-        connection.execute("DROP TRIGGER relay_outbox_inserted_text")
+        connection.execute("DROP TRIGGER relay_outbox_inserted_limits")
         for row in (2, 3, 4):
             connection.execute(
                 "INSERT INTO relay_outbox (tenant_id, document_name, message_id, payload) "

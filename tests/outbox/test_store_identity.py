@@ -310,3 +310,14 @@ async def test_after_a_change_a_lease_is_kept_and_none_is_taken_for_as_long_as_o
         return await leases_of(other).acquire([ACME])
 
     await until(taken, lambda found: found == {ACME}, 10)
+
+
+async def test_a_change_in_the_future_of_the_databases_clock_holds_up_no_lease(
+    url: str, opened_there: Open
+) -> None:
+    """The clock went back an hour since: leases are not refused for that hour."""
+    outbox = await opened_there(url)
+    await leases_of(outbox).renew()
+    async with connected(url) as connection:
+        await connection.execute("UPDATE relay_identity SET changed_at = now() + interval '1 hour'")
+    assert await leases_of(outbox).acquire([ACME]) == {ACME}

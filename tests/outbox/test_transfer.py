@@ -1,5 +1,7 @@
 """An outbox is copied to another store whole, never mixed with another one; an interrupted copy is resumed."""
 
+import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -20,13 +22,14 @@ from relay.core.model import (
     Released,
     TenantId,
 )
-from relay.core.ports import StoreError
+from relay.core.ports import RowRefusedError, StoreError
 from relay.outbox import open_outbox, transfer
 from relay.outbox.transfer import Copied, CopySide, RefusedError
 from relay.outbox.transfer_rows import StoredMessage, Transfer
+from relay.outbox.values import MAX_ATTEMPTS
 from tests.contract.stores import drop, retry, until
 from tests.support.keys import key_of
-from tests.support.postgres import Cluster
+from tests.support.postgres import Cluster, connected
 
 ACME, GLOBEX = TenantId("ACME_PRD"), TenantId("GLOBEX_TST")
 ORDER = DocumentName("Sync.SalesOrder")
@@ -261,6 +264,63 @@ async def test_a_row_that_committed_late_is_brought_over(pair: tuple[Any, Any]) 
     await target.transfer.write_rows(rows[1:4])
     assert (await copied(source, target)).written == len(rows) - 3
     assert await same(source, target)
+
+
+async def test_attempts_beyond_what_the_other_store_holds_are_its_most(
+    ends: tuple[str, str], pair: tuple[Any, Any]
+) -> None:
+    source, target = pair
+    await source.add([draft("many")])
+    beyond = MAX_ATTEMPTS + (1 if ends[0].startswith("sqlite") else 0)
+    await change(ends[0], f"UPDATE relay_outbox SET attempts = {beyond}")
+    await copied(source, target)
+    (there,) = await target.find(Filter(), 10)
+    assert there.attempts == MAX_ATTEMPTS
+    assert (await copied(source, target)).written == 0
+
+
+async def test_a_row_that_to_refuses_is_named_and_the_others_are_there(
+    ends: tuple[str, str], pair: tuple[Any, Any]
+) -> None:
+    """A trigger of an application; a second run continues once it is gone."""
+    source, target = pair
+    await source.add([draft(f"m{number}") for number in range(40)])
+    await change(ends[1], *(REFUSE_IN_A_DATABASE if ends[1].startswith("postgres") else REFUSE_IN_A_FILE))
+    with pytest.raises(
+        RowRefusedError, match=r"message 'm7' of tenant ACME_PRD \(row 8\).* into TO.* not m7"
+    ):
+        await copied(source, target)
+    assert len(await target.find(Filter(), 100)) == 39
+    await change(ends[1], "DROP TRIGGER app" + (" ON relay_outbox" if ends[1].startswith("postgres") else ""))
+    assert (await copied(source, target)).written == 1
+    assert await same(source, target)
+
+
+REFUSE_IN_A_FILE = (
+    (
+        "CREATE TRIGGER app BEFORE INSERT ON relay_outbox WHEN NEW.message_id = 'm7' "
+        "BEGIN SELECT RAISE(ABORT, 'not m7'); END"
+    ),
+)
+REFUSE_IN_A_DATABASE = (
+    "CREATE FUNCTION app() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not m7'; END $$",
+    (
+        "CREATE TRIGGER app BEFORE INSERT ON relay_outbox FOR EACH ROW WHEN (NEW.message_id = 'm7') "
+        "EXECUTE FUNCTION app()"
+    ),
+)
+
+
+async def change(url: str, *statements: str) -> None:
+    """As an application does it."""
+    if url.startswith("sqlite"):
+        with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file:
+            for statement in statements:
+                file.execute(statement)
+    else:
+        async with connected(url) as connection:
+            for statement in statements:
+                await connection.execute(statement)
 
 
 # --- refusals -------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ and `violations` checks the record against the guide's sequence, independently o
 
 import asyncio
 import itertools
-import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -108,6 +107,10 @@ class _SlowOutbox(MemoryOutbox):
         return await super().documents(tenant)
 
 
+STEP_SECONDS = 60.0
+"""A call to ION may take so long, as by default."""
+
+
 class Process:
     """The components that all tenants of a relay process share; call inside the running loop."""
 
@@ -122,7 +125,7 @@ class Process:
         loop = asyncio.get_running_loop()
         self.memory = memory or ByteBudget(192 * 2**20)
         self.outbox, self.schedule, self.chance = outbox, schedule, chance
-        self.log, self.liveness, self.meters = logger(), Liveness(), Meters()
+        self.log, self.liveness, self.meters = logger(), Liveness(loop.time), Meters()
         self.incidents = Incidents(self.log, None, loop.time, 60.0, loop.call_later)
         self.row_incidents = Incidents(self.log, None, loop.time, 60.0, loop.call_later)
         reports = SettlementReports(self.log, self.incidents, self.row_incidents)
@@ -130,6 +133,7 @@ class Process:
         self.supervisor = Supervisor(self.log, self.incidents, schedule, chance, self.liveness)
         self.workers = Workers(outbox, self.settler, self.supervisor, self.log, self.liveness, lease_holder)
         self._lease_holder = lease_holder
+        outbox.when_changed(lambda _: self.workers.begin_anew())
 
     def context(
         self,
@@ -146,7 +150,7 @@ class Process:
             incidents=Incidents(self.log, tenant, loop.time, 60.0, loop.call_later),
             tally=Tally(self.log, 60.0, loop.call_later),
             meter=self.meters.of(tenant),
-            liveness=self.liveness.component(tenant, math.inf),
+            liveness=self.liveness.component(tenant, STEP_SECONDS),
             report=report,
             traces=traces,
         )
@@ -203,6 +207,7 @@ class World:
         self.ion.record_in(self.requests, itertools.count())
         self._process = Process(self.outbox, self.rules.schedule, self.random.random)
         self.supervisor, self.workers = self._process.supervisor, self._process.workers
+        self.liveness = self._process.liveness
         self.meters = self._process.meters
 
     def _answer(self, call: Call, message: Message | None, now: float) -> Answer:
@@ -210,6 +215,7 @@ class World:
 
     def _worker(self, control: Control) -> Worker:
         context = self._process.context(ACME, self.ion, report=self._report, traces=self.traces)
+        self.ion.begin = context.telemetry.liveness.begin
         return Worker(self.rules, context, control)
 
     def _report(

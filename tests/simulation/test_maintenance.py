@@ -1,6 +1,8 @@
 """What the relay does once a minute, in virtual time: delete what is old enough, and let payloads go."""
 
 import asyncio
+import io
+import json
 from dataclasses import replace
 
 import pytest
@@ -11,6 +13,7 @@ from relay.core.model import Delivered, DocumentName, Draft, MessageId, TenantId
 from relay.daemon.clock_watch import ClockWatch
 from relay.daemon.maintenance import Maintenance, MaintenanceRules
 from relay.daemon.wiring import maintenance_rules_of
+from relay.observability import logs
 from relay.observability.liveness import Liveness
 from relay.observability.logs import logger
 from tests.contract.stores import drop
@@ -72,3 +75,30 @@ def test_the_audit_goes_when_it_is_time(seconds: float, left: int) -> None:
         assert len(await outbox.audit(10)) == left
 
     run(scene())
+
+
+def test_rows_that_may_not_be_deleted_are_reported_once_an_hour_and_the_others_go() -> None:
+    out = io.StringIO()
+    logs.configure("info", "json", out)
+
+    async def scene() -> None:
+        loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+        outbox = MemoryOutbox(lambda: EPOCH + loop.time())
+        await outbox.add([Draft(ACME, ORDER, b"x", MessageId(f"m{i}")) for i in range(10)])
+        found = await outbox.due(ACME, {ORDER}, frozenset(), frozenset(), 100, 1_000_000)
+        await outbox.settle([(message.key, Delivered()) for message in found])
+        outbox.refuses = {found[3].row: "an invoice refers to it"}
+        watch = ClockWatch(outbox, logger(), loop.time, lambda: None, Liveness())
+        rules = replace(DEFAULTS, delivered_kept=60.0)
+        task = asyncio.create_task(Maintenance(outbox, logger(), rules, watch.is_steady).run(stopping))
+        await asyncio.sleep(3 * 3600 + 300)
+        stopping.set()
+        await task
+        assert [row.message_id for row in outbox.rows] == ["m3"]
+
+    run(scene())
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    hindered = [line for line in lines if line["event"] == "retention.hindered"]
+    assert len(hindered) == 3, "from eleven minutes on: before, the clock is not known to be steady"
+    assert (hindered[0]["count"], hindered[0]["reason"]) == (1, "an invoice refers to it")
+    assert hindered[0]["code"] == "RELAY-140"

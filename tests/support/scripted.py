@@ -41,7 +41,7 @@ class ScriptedIon:
 
     `requests`: every call, in order. `taken`: the messages that were answered with a 2xx, in order.
     `traceparents`: of the posts, in order. `changed`: the result of `credentials_changed`. `closed`: how
-    often it was closed.
+    often it was closed. `begin`: called when a request starts, as by the real client.
     """
 
     documents: Iterable[str] = ("Sync.Shipment",)
@@ -49,6 +49,7 @@ class ScriptedIon:
     delay: float | Callable[[Call, float], float] = 0.0
     changed: bool = False
     closed: int = 0
+    begin: Callable[[], None] | None = None
     requests: list[Request] = field(default_factory=list)
     taken: list[Message] = field(default_factory=list)
     traceparents: list[str | None] = field(default_factory=list)
@@ -96,6 +97,8 @@ class ScriptedIon:
     async def _ask(self, call: Call, message: Message | None, fine: Answer) -> Answer:
         now = asyncio.get_running_loop().time()
         self.requests.append(Request(call, now, message))
+        if self.begin is not None:
+            self.begin()
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:

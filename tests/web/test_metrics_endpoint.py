@@ -41,11 +41,15 @@ class Away(MemoryOutbox):
 
     away = False
     mode: Mode = "poll"
+    log_size: int | None = None
 
     async def counts(self):
         if self.away:
             raise StoreError("away")
         return await super().counts()
+
+    async def log_bytes(self) -> int | None:
+        return self.log_size
 
 
 @pytest.fixture
@@ -120,6 +124,15 @@ async def test_messages_are_shown_by_tenant_and_state(store: Away) -> None:
     assert read(meters, "relay_lease_held") == {(ACME,): 1}
     assert read(meters, "relay_outbox_mode") == {("notify",): 1}, "the relay's own, not the web thread's"
     assert abs(read(meters, "relay_outbox_seen_timestamp_seconds")[()] - time.time()) < 60
+
+
+@pytest.mark.parametrize("size", [None, 0, 4_152])
+async def test_the_write_ahead_log_of_a_file_has_a_series(store: Away, size: int | None) -> None:
+    """A database has none."""
+    store.log_size = size
+    meters = Meters()
+    await look(store, meters)
+    assert read(meters, "relay_outbox_log_bytes") == ({} if size is None else {(): size})
 
 
 async def test_the_queue_of_notifications_is_shown_where_the_store_has_one(

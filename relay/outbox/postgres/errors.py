@@ -23,12 +23,15 @@ _OF_A_ROW = frozenset({"09", "21", "22", "23", "27", "2F", "38", "39", "44", "P0
 _OF_THE_STORE = frozenset({"08", "25", "28", "40", "53", "55", "57", "58", "XX"})
 """Also where they are met within a trigger."""
 
+_IDS_USED_UP = "2200H"
+"""In the class of wrong values, and no row's fault."""
+
 _BY_STATE = {
     "53100": "its disk is full; free some space there; nothing that was stored is lost",
     "53200": "it is out of memory; lower its work_mem or the number of its connections",
     "53300": "it takes no more connections; raise its max_connections, or run fewer relays or a pooler",
-    "2200H": "its ids are used up: a sequence was set to its limit; delete the rows with such ids, and set "
-    "it back with ALTER TABLE … ALTER COLUMN id RESTART WITH …",
+    _IDS_USED_UP: "its ids are used up: a sequence was set to its limit; delete the rows with such ids, "
+    "and set it back with ALTER TABLE … ALTER COLUMN id RESTART WITH …",
     "25006": "it is read-only, as a standby is; let the URL name the primary, or all hosts of the cluster",
     "57014": "a statement was cancelled, perhaps by a statement_timeout; raise that of the relay's role",
     "55P03": "a row stayed locked; end the transaction that holds it",
@@ -95,6 +98,8 @@ def is_of_a_standby(error: StoreError) -> bool:
 def is_of_a_row(error: asyncpg.PostgresError) -> bool:
     """Whether a constraint or a trigger refused a row; triggers raise whatever SQLSTATE they like."""
     kind = (error.sqlstate or "")[:_CLASS]
+    if error.sqlstate == _IDS_USED_UP:
+        return False
     return kind in _OF_A_ROW or bool(error.context and kind not in _OF_THE_STORE)
 
 

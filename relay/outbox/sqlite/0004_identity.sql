@@ -13,55 +13,45 @@ CREATE TABLE relay_identity (
 -- == Limits of columns ==
 
 -- SQLite cannot add a constraint to a table. A trigger for what is written from now on does the same, without making a
--- table of millions of rows anew, and leaves old rows to be settled. Python has no year 0.
-CREATE TRIGGER relay_outbox_inserted_year AFTER INSERT ON relay_outbox
-    WHEN NEW.created_at < '0001' OR NEW.queued_at < '0001' OR NEW.not_before < '0001' OR NEW.settled_at < '0001'
+-- table of millions of rows anew, and leaves old rows to be settled (decision 0018).
+--
+-- AUTOINCREMENT continues behind the greatest id: after the last one there is none, for any message. Python has no
+-- year 0. Bytes that are not UTF-8, which a program in C can write (or CAST(x'ff' AS TEXT)): read as text, two message
+-- ids may become one. And the control characters that PostgreSQL refuses too. A character that is written again by its
+-- code point is the same bytes, if they were UTF-8. (SQLite takes U+FFFE and U+FFFF for none.) Texts in ASCII, nearly
+-- all, are not looked at any further.
+CREATE TRIGGER relay_outbox_inserted_limits AFTER INSERT ON relay_outbox
+    WHEN NEW.id > 4611686018427387904
+    OR NEW.created_at < '0001' OR NEW.queued_at < '0001' OR NEW.not_before < '0001' OR NEW.settled_at < '0001'
+    OR NEW.document_name || NEW.message_id || NEW.to_logical_id || coalesce(NEW.ordering_key, '') GLOB '*[^ -~]*'
 BEGIN
-    SELECT RAISE(ABORT, 'CHECK constraint failed: instants_are_in_the_years_1_to_9999');
-END;
-
--- AUTOINCREMENT continues behind the greatest id: after the last one there is none, for any message.
-CREATE TRIGGER relay_outbox_inserted_id AFTER INSERT ON relay_outbox WHEN NEW.id > 4611686018427387904
-BEGIN
-    SELECT RAISE(ABORT, 'CHECK constraint failed: id_is_at_most_4611686018427387904');
-END;
-
-CREATE TRIGGER relay_outbox_updated_year AFTER UPDATE OF created_at, queued_at ON relay_outbox
-    WHEN NEW.created_at < '0001' OR NEW.queued_at < '0001' OR NEW.not_before < '0001' OR NEW.settled_at < '0001'
-BEGIN
-    SELECT RAISE(ABORT, 'CHECK constraint failed: instants_are_in_the_years_1_to_9999');
-END;
-
--- Bytes that are not UTF-8, which a program in C can write (or CAST(x'ff' AS TEXT)): read as text, two message ids may
--- become one. And the control characters that PostgreSQL refuses too. A character that is written again by its code point is the same bytes, if they were UTF-8. (SQLite takes
--- U+FFFE and U+FFFF for none.) Texts in ASCII, nearly all, are not looked at any further.
-CREATE TRIGGER relay_outbox_inserted_text AFTER INSERT ON relay_outbox
-    WHEN NEW.document_name GLOB '*[^' || char(1) || '-' || char(127) || ']*'
-    OR NEW.message_id GLOB '*[^' || char(1) || '-' || char(127) || ']*'
-    OR NEW.to_logical_id GLOB '*[^' || char(1) || '-' || char(127) || ']*'
-    OR NEW.ordering_key GLOB '*[^' || char(1) || '-' || char(127) || ']*'
-BEGIN
+    SELECT RAISE(ABORT, 'CHECK constraint failed: id_is_at_most_4611686018427387904')
+        WHERE NEW.id > 4611686018427387904;
+    SELECT RAISE(ABORT, 'CHECK constraint failed: instants_are_in_the_years_1_to_9999')
+        WHERE NEW.created_at < '0001' OR NEW.queued_at < '0001' OR NEW.not_before < '0001' OR NEW.settled_at < '0001';
     SELECT RAISE(ABORT, 'CHECK constraint failed: texts_are_printable_utf_8')
     FROM (SELECT NEW.document_name || ' ' || NEW.message_id || ' ' || NEW.to_logical_id || ' '
                  || coalesce(NEW.ordering_key, '') AS texts)
-    WHERE texts GLOB '*[' || char(128) || '-' || char(159) || ']*' OR EXISTS (
+    WHERE NEW.document_name || NEW.message_id || coalesce(NEW.ordering_key, '')
+          GLOB '*[' || char(128) || '-' || char(159) || ']*' OR EXISTS (
         SELECT 1 FROM json_each('[0' || replace(hex(zeroblob(length(texts))), '00', ',0') || ']')
         WHERE key > 0
           AND CAST(substr(texts, key, 1) AS BLOB) <> CAST(char(unicode(substr(texts, key, 1))) AS BLOB)
           AND hex(substr(texts, key, 1)) NOT IN ('EFBFBE', 'EFBFBF'));
 END;
 
-CREATE TRIGGER relay_outbox_updated_text
-    AFTER UPDATE OF document_name, message_id, to_logical_id, ordering_key ON relay_outbox
-    WHEN NEW.document_name GLOB '*[^' || char(1) || '-' || char(127) || ']*'
-    OR NEW.message_id GLOB '*[^' || char(1) || '-' || char(127) || ']*'
-    OR NEW.to_logical_id GLOB '*[^' || char(1) || '-' || char(127) || ']*'
-    OR NEW.ordering_key GLOB '*[^' || char(1) || '-' || char(127) || ']*'
+CREATE TRIGGER relay_outbox_updated_limits
+    AFTER UPDATE OF document_name, message_id, to_logical_id, ordering_key, created_at ON relay_outbox
+    WHEN NEW.created_at < '0001'
+    OR NEW.document_name || NEW.message_id || NEW.to_logical_id || coalesce(NEW.ordering_key, '') GLOB '*[^ -~]*'
 BEGIN
+    SELECT RAISE(ABORT, 'CHECK constraint failed: instants_are_in_the_years_1_to_9999')
+        WHERE NEW.created_at < '0001';
     SELECT RAISE(ABORT, 'CHECK constraint failed: texts_are_printable_utf_8')
     FROM (SELECT NEW.document_name || ' ' || NEW.message_id || ' ' || NEW.to_logical_id || ' '
                  || coalesce(NEW.ordering_key, '') AS texts)
-    WHERE texts GLOB '*[' || char(128) || '-' || char(159) || ']*' OR EXISTS (
+    WHERE NEW.document_name || NEW.message_id || coalesce(NEW.ordering_key, '')
+          GLOB '*[' || char(128) || '-' || char(159) || ']*' OR EXISTS (
         SELECT 1 FROM json_each('[0' || replace(hex(zeroblob(length(texts))), '00', ',0') || ']')
         WHERE key > 0
           AND CAST(substr(texts, key, 1) AS BLOB) <> CAST(char(unicode(substr(texts, key, 1))) AS BLOB)
@@ -73,8 +63,8 @@ CREATE TABLE relay_not_utf_8 AS
     SELECT id FROM (
         SELECT id, document_name || ' ' || coalesce(ordering_key, '') AS texts FROM relay_outbox
         WHERE state = 'pending'
-          AND (document_name GLOB '*[^' || char(1) || '-' || char(127) || ']*'
-               OR ordering_key GLOB '*[^' || char(1) || '-' || char(127) || ']*'))
+          AND (document_name GLOB '*[^ -~]*'
+               OR ordering_key GLOB '*[^ -~]*'))
     WHERE EXISTS (
         SELECT 1 FROM json_each('[0' || replace(hex(zeroblob(length(texts))), '00', ',0') || ']')
         WHERE key > 0

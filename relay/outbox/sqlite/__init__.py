@@ -30,7 +30,7 @@ async def open_file(
         await asyncio.to_thread(upgrade_file, path, create=create, adopt=False)
         return SqliteOutbox(path, None, purging=purging)
     await asyncio.to_thread(errors.require, path, create=create)
-    lock = FileLock(path, create=create)
+    lock = await asyncio.to_thread(FileLock, path, create=create)
     try:
         restored = await asyncio.to_thread(_begin_use, path, lock)
     except BaseException:

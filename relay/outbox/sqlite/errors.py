@@ -18,7 +18,7 @@ _OF_A_ROW = frozenset(
     {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_ERROR}
 )
 """What constraints and triggers answer about a row; a statement that is wrong as a whole says "no such"."""
-_LARGEST_ID = 2**63 - 1
+_LAST_ID = 2**62  # of a message that the schema admits
 _SET_IDS_BACK = (
     "UPDATE sqlite_sequence SET seq = (SELECT coalesce(max(id), 0) FROM relay_outbox) "
     "WHERE name = 'relay_outbox'"
@@ -91,6 +91,8 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
 
 
 def _failed(path: Path, error: sqlite3.Error) -> StoreError:
+    if "id_is_at_most" in str(error):  # the next id, which nobody chose
+        return _used_up(path)
     if code(error) in _OF_A_ROW:
         return RowRefusedError(f"the outbox {path} refused a row: {error}")
     return StoreError(f"the call to the outbox {path} failed: {error}")
@@ -119,8 +121,8 @@ def _damaged(path: Path, error: sqlite3.Error) -> StoreError:
 
 def _used_up(path: Path) -> StoreError:
     return StoreError(
-        f"the ids of the outbox {path} are used up: a row was given the largest id there is ({_LARGEST_ID}); "
-        f"delete that row, then run: {_SET_IDS_BACK}"
+        f"the ids of the outbox {path} are used up: a row was given one of the last; delete the rows "
+        f"whose id is {_LAST_ID} or more, then run: {_SET_IDS_BACK}"
     )
 
 
@@ -232,10 +234,10 @@ def replaced(path: Path) -> StoreError:
 
 def _are_ids_used_up(path: Path) -> bool:
     """SQLite says that the disk is full then, too."""
-    sequence = "SELECT seq FROM sqlite_sequence WHERE name = 'relay_outbox'"
+    sequence = "SELECT count(*) FROM sqlite_sequence WHERE name = 'relay_outbox' AND seq >= ?"
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            return bool(connection.execute(sequence).fetchone() == (_LARGEST_ID,))
+            return bool(connection.execute(sequence, (_LAST_ID,)).fetchone()[0])
     except sqlite3.Error:
         return False
 

@@ -202,7 +202,17 @@ def _open_beside(beside: Path, path: Path) -> int:
     if not _is_lock_file(descriptor):
         os.close(descriptor)
         raise _no_lock_file(beside)
+    _give_to_owner(descriptor, beside)
     return descriptor
+
+
+def _give_to_owner(descriptor: int, beside: Path) -> None:
+    """What root makes belongs to the owner of the outbox, as SQLite's own files beside it do."""
+    target = beside.with_name(beside.name.removesuffix(".lock"))
+    if os.geteuid() == 0:
+        like = target.stat() if target.exists() else beside.parent.stat()
+        with contextlib.suppress(OSError):  # a file system without owners
+            os.fchown(descriptor, like.st_uid, like.st_gid)
 
 
 def _is_lock_file(descriptor: int) -> bool:

@@ -13,7 +13,7 @@ _NEWEST = """
 SELECT coalesce(sum(delivered), 0), (
     SELECT max(settled_at) FROM (
         SELECT settled_at, state FROM relay_outbox INDEXED BY relay_outbox_settled
-        WHERE state = 'delivered' OR state = 'dropped' ORDER BY settled_at DESC LIMIT 1000)
+        WHERE state = 'delivered' OR state = 'dropped' ORDER BY settled_at DESC LIMIT 100)
     WHERE state = 'delivered')
 FROM relay_counts
 """

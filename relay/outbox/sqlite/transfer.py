@@ -10,7 +10,7 @@ from typing import Any
 from relay.outbox.sqlite.database import Database, reading, writing
 from relay.outbox.sqlite.instants import format_instant, parse_instant
 from relay.outbox.transfer_rows import StoredAuditEntry, StoredControl, StoredMessage
-from relay.outbox.values import History
+from relay.outbox.values import MAX_ATTEMPTS, History
 
 # What is read of an id that is not UTF-8 may be another's too: the row's number makes it one of its own.
 _MESSAGE_ID = """
@@ -19,9 +19,9 @@ _MESSAGE_ID = """
 """
 
 _COLUMNS = f"""
-    id, tenant_id, document_name, {_MESSAGE_ID}, to_logical_id, ordering_key, parameters, state, attempts,
-    not_before, CAST(reason AS TEXT), created_at, queued_at, settled_at, CAST(payload AS BLOB),
-    CAST(payload_size AS INTEGER)
+    id, tenant_id, document_name, {_MESSAGE_ID}, to_logical_id, ordering_key, parameters, state,
+    min(attempts, {MAX_ATTEMPTS}), not_before, CAST(reason AS TEXT), created_at, queued_at, settled_at,
+    CAST(payload AS BLOB), CAST(payload_size AS INTEGER)
 """
 
 _PAGE = f"SELECT {_COLUMNS} FROM relay_outbox WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608  # constants
