@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.core.model import DocumentName, Draft, TenantId
 from relay.core.ports import StoreError
 from relay.outbox import open_outbox
 from relay.outbox.sqlite import sole_relay
@@ -263,6 +264,32 @@ def test_the_lock_goes_with_the_file_that_is_used(tmp_path: Path) -> None:
     FileLock(aside, create=False).release()
     lock.release()
     FileLock(link, create=False).release()
+
+
+def test_the_lock_follows_a_link_that_leads_to_another_file(tmp_path: Path) -> None:
+    link, first, second = tmp_path / "relay.db", tmp_path / "first.db", tmp_path / "second.db"
+    link.symlink_to(first)
+    lock = FileLock(link, create=True)
+    second.write_bytes(b"")
+    link.unlink()
+    link.symlink_to(second)
+    lock.follow()
+    with pytest.raises(StoreError, match="another relay"):
+        FileLock(second, create=False)
+    lock.release()
+    FileLock(second, create=False).release()
+
+
+async def test_what_is_read_by_a_link_is_what_the_relay_has_committed(opened: Opener, tmp_path: Path) -> None:
+    """`relay check` reads a file without a change, and with the log of the relay that uses it."""
+    link = tmp_path / "elsewhere" / "link.db"
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "relay.db")
+    used = await opened(tmp_path / "relay.db", exclusive=True)
+    await used.add([Draft(TenantId("ACME"), DocumentName("Sync.SalesOrder"), b"x")])
+    seen = await open_outbox(f"sqlite:///{link}", create=False, reading=True)
+    assert (await seen.notification()).pending == {"ACME"}
+    await seen.close()
 
 
 def posix_locks(path: Path) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from relay.outbox.sqlite import errors, schema
 from relay.outbox.sqlite.database import prepare
+from relay.outbox.sqlite.file_lock import sibling
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -15,7 +16,7 @@ def connect(path: Path) -> sqlite3.Connection:
     SQLite creates a write-ahead log and its index for readers too, unless the file is declared immutable: so
     it is read where no other process keeps a log, and with the log of that process where there is one.
     """
-    in_use = all(os.path.exists(f"{path}{ending}") for ending in ("-wal", "-shm"))  # noqa: PTH110  # raises nothing
+    in_use = all(os.path.exists(sibling(path, ending)) for ending in ("-wal", "-shm"))  # noqa: PTH110  # raises nothing
     options = "mode=ro" if in_use else "mode=ro&immutable=1"
     return prepare(path, options)
 
@@ -23,7 +24,7 @@ def connect(path: Path) -> sqlite3.Connection:
 def to_come(path: Path) -> str | None:
     """What `relay run` does at its start before it can use the outbox; None: nothing. Raises StoreError."""
     errors.require(path, create=True)
-    folder = path.parent
+    folder = Path(os.path.realpath(path)).parent
     if not os.access(folder, os.W_OK):
         raise errors.read_only(folder)
     if not os.path.exists(path):  # noqa: PTH110  # raises nothing
