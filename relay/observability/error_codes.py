@@ -69,7 +69,7 @@ CODES = (
     Code("RELAY-156", "The relay's loop is blocked", events=("loop.blocked",)),
     Code("RELAY-157", "A component of the relay is stuck", events=("component.stuck",)),
     Code("RELAY-158", "A new outbox was created", events=("outbox.created",)),
-    Code("RELAY-159", "Ids of the outbox are generated twice", kinds=("identity",)),
+    Code("RELAY-159", "Ids of the outbox are generated twice", kinds=("sequence",)),
     Code("RELAY-160", "The queue of notifications fills up", kinds=("notifications",)),
     IGNORED,
     WRONG_SETTINGS,
