@@ -94,6 +94,10 @@ class Settler:
         """How many of them the outbox refused; they are tried again, after growing pauses."""
         return sum(entry.message.tenant_id == tenant for entry in self._refused)
 
+    def is_settling(self, tenant: TenantId) -> bool:
+        """Whether settlements of the tenant are to be written that the outbox did not refuse."""
+        return len(self.unsettled(tenant)) > self.refused(tenant)
+
     async def run(self) -> None:
         """Write group after group until cancelled; may be started again at any time."""
         failures, now = 0, asyncio.get_running_loop().time
@@ -184,7 +188,7 @@ class Settler:
         """Wait until the tenant's settlements are durable or refused, at most `within` seconds."""
         clock = asyncio.get_running_loop().time
         end = clock() + within
-        while len(self.unsettled(tenant)) > self.refused(tenant) and clock() < end:
+        while self.is_settling(tenant) and clock() < end:
             self._progress.clear()
             await nap(self._progress, end - clock())
 

@@ -352,7 +352,7 @@ async def test_a_heartbeat_from_the_future_is_nobodys(opened: Opener, tmp_path: 
     await opened(path, exclusive=True)
 
 
-async def test_a_relay_up_to_0_2_0_counts_while_its_process_is_there(opened: Opener, tmp_path: Path) -> None:
+async def test_a_relay_of_0_1_0_counts_while_its_process_is_there(opened: Opener, tmp_path: Path) -> None:
     path = tmp_path / "relay.db"
     await open_and_close(path)
     other = await asyncio.to_thread(Holder, tmp_path / "other.db")

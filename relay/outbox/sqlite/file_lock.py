@@ -2,7 +2,7 @@
 
 The lock that decides is on the file itself: an open-file-description lock on one byte far behind any content,
 which links, mounts and other spellings of the name share. SQLite's own locks are on other bytes. The lock on
-`<file>.lock` beside it excludes relays up to 0.2.0, which know no other, and holds what is printed about the
+`<file>.lock` beside it excludes relays of 0.1.0, which know no other, and holds what is printed about the
 holder.
 
 Closing any descriptor of a file drops the locks that SQLite holds on it in this process. So the file's
