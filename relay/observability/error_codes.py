@@ -1,8 +1,9 @@
 """Error codes: each links a line of the log to a page of the run book.
 
 A code keeps its meaning for ever: it is never reused and never renumbered. The tens group them: 10x ION's
-answers, 11x credentials, 12x messages, 13x the outbox, 14x its rows and owners, 15x the relay itself, 16x
-settings, 17x stalled delivery. The pages are `relay/observability/runbook/RELAY-1xx.md`.
+answers, 11x credentials, 12x messages, 13x and 14x the outbox, 15x the relay itself, 16x its settings and
+surroundings, 17x stalled delivery; 158 to 160 are of the outbox too. The pages are
+`relay/observability/runbook/RELAY-1xx.md`.
 """
 
 import re
