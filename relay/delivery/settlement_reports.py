@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from relay.core.model import Message
 from relay.core.protocol import FaultOwner
 from relay.delivery.limits import MAX_UNSETTLED
+from relay.delivery.outbox_retry import report_outbox_incident
 from relay.observability.incidents import Incidents
 from relay.observability.logs import Log
 
@@ -21,6 +22,21 @@ class SettlementReports:
     incidents: Incidents
     row_incidents: Incidents
 
+    def outbox_fails(self, detail: str) -> None:
+        """No settlement is written. That other calls to the outbox succeed does not end it."""
+        self.incidents.is_held = True
+        report_outbox_incident(self.incidents, detail)
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether that was reported and not ended yet."""
+        return self.incidents.is_held
+
+    def outbox_takes_writes(self) -> None:
+        """Settlements are written."""
+        self.incidents.is_held = False
+        self.incidents.resolved()
+
     def refused(self, message: Message, words: str, count: int) -> None:
         """The outbox refused the message's settlement; `count` of its tenant wait for that by now."""
         self.row_incidents.report(
@@ -29,7 +45,8 @@ class SettlementReports:
             f"written: {words}; this holds up {count} of its messages, and at {MAX_UNSETTLED} nothing more "
             "of the tenant is sent",
             fault=FaultOwner.OUTBOX,
-            hint="correct the constraint or the trigger that refuses it; the relay then tries again. "
+            hint="correct the constraint or the trigger that refuses it, or end the transaction that holds "
+            "its row; the relay then tries again. "
             "If the relay is restarted before, these messages are sent again",
         )
 
