@@ -1,7 +1,7 @@
 """What is reported of settlements that cannot be written, while the others of their group are."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from relay.core.model import Message
 from relay.core.protocol import FaultOwner
@@ -21,6 +21,8 @@ class SettlementReports:
     log: Log
     incidents: Incidents
     row_incidents: Incidents
+    _replaced: list[Message] = field(default_factory=list[Message], init=False)
+    """Not reported yet: what was tried one by one is one line."""
 
     def outbox_fails(self, detail: str) -> None:
         """No settlement is written. That other calls to the outbox succeed does not end it."""
@@ -36,6 +38,7 @@ class SettlementReports:
         """Settlements are written."""
         self.incidents.is_held = False
         self.incidents.resolved()
+        self._report_replaced()
 
     def refused(self, message: Message, words: str, count: int) -> None:
         """The outbox refused the message's settlement; `count` of its tenant wait for that by now."""
@@ -52,6 +55,15 @@ class SettlementReports:
 
     def replaced(self, messages: Sequence[Message]) -> None:
         """The rows of these messages hold others now: the outbox is not the one that they were read from."""
+        self._replaced.extend(messages)
+        if not self.is_failing:
+            self._report_replaced()
+
+    def _report_replaced(self) -> None:
+        messages = list(self._replaced)
+        self._replaced.clear()
+        if not messages:
+            return
         self.log.warning(
             "settlements.discarded",
             count=len(messages),

@@ -202,6 +202,25 @@ def test_after_an_outbox_that_was_away_no_row_counts_as_refused(log: io.StringIO
     run(scene())
 
 
+def test_a_file_that_was_exchanged_is_one_line_also_after_an_outage(log: io.StringIO) -> None:
+    async def scene() -> None:
+        w = world(ordering="none")
+        w.insert(*[None] * 8)
+        come_back = locking(w, *range(8), seconds=0.01)
+        await w.start()
+        await later(w, 600)
+        for row in list(w.outbox.rows):
+            del w.outbox.shelf.rows[row.row]
+            w.outbox.insert(Draft(ACME, ORDER, b"<new/>", MessageId(f"new{row.row}")), row=row.row)
+        come_back()
+        await w.all_settled(within=700)
+        await w.stop()
+        (line,) = lines(log, "settlements.discarded")
+        assert line["count"] == 8
+
+    run(scene())
+
+
 def test_calls_that_succeed_do_not_end_the_incident_of_settlements_that_wait(log: io.StringIO) -> None:
     async def scene() -> None:
         w = world(ordering="none")
