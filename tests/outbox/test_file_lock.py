@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -288,6 +289,17 @@ async def test_what_is_read_by_a_link_is_what_the_relay_has_committed(opened: Op
     used = await opened(tmp_path / "relay.db", exclusive=True)
     await used.add([Draft(TenantId("ACME"), DocumentName("Sync.SalesOrder"), b"x")])
     seen = await open_outbox(f"sqlite:///{link}", create=False, reading=True)
+    assert (await seen.notification()).pending == {"ACME"}
+    await seen.close()
+
+
+async def test_a_log_without_its_index_is_read_too(opened: Opener, tmp_path: Path) -> None:
+    """As in a copy of the file and its log that was made by hand."""
+    used = await opened(tmp_path / "relay.db", exclusive=True)
+    await used.add([Draft(TenantId("ACME"), DocumentName("Sync.SalesOrder"), b"x")])
+    for suffix in ("", "-wal"):
+        shutil.copy(tmp_path / f"relay.db{suffix}", tmp_path / f"copy.db{suffix}")
+    seen = await open_outbox(f"sqlite:///{tmp_path / 'copy.db'}", create=False, reading=True)
     assert (await seen.notification()).pending == {"ACME"}
     await seen.close()
 

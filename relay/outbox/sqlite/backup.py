@@ -9,7 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from relay.core.ports import StoreError
-from relay.outbox.sqlite import audit, comparison, copying, errors, schema, sole_relay, write_ahead_log
+from relay.outbox.sqlite import (
+    audit,
+    comparison,
+    copying,
+    errors,
+    read_only,
+    schema,
+    sole_relay,
+    write_ahead_log,
+)
 from relay.outbox.sqlite.comparison import Comparison
 from relay.outbox.sqlite.copying import Progress
 from relay.outbox.sqlite.database import connect, prepare
@@ -130,7 +139,7 @@ def _used(target: Path) -> StoreError:
 
 def _copy_backup(backup: Path, part: Path, progress: Progress) -> None:
     try:
-        with contextlib.closing(copying.connect_to_backup(backup)) as source:
+        with contextlib.closing(read_only.connect(backup)) as source:
             copying.require_outbox(source, backup)
             copying.copy_file(source, part, progress)
     except sqlite3.Error as error:

@@ -10,7 +10,6 @@ from pathlib import Path
 from relay.core.ports import StoreError
 from relay.outbox.sqlite import errors, schema
 from relay.outbox.sqlite.database import connect
-from relay.outbox.sqlite.file_lock import sibling
 
 Progress = Callable[[int, int], None]
 """Gets (pages copied, pages in all)."""
@@ -112,13 +111,6 @@ def explain(error: sqlite3.Error, source: Path, part: Path) -> StoreError:
             return errors.explain(error, part)
         case _:
             return errors.explain(error, source)
-
-
-def connect_to_backup(backup: Path) -> sqlite3.Connection:
-    """Without a change to it: a backup may be on a medium that cannot be written."""
-    log = sibling(backup, "-wal")
-    how = "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
-    return sqlite3.connect(f"{backup.absolute().as_uri()}?{how}", uri=True, isolation_level=None)
 
 
 def adopt_rights(part: Path, target: Path) -> None:
