@@ -37,8 +37,14 @@ def read_regular_text(path: Path, limit: int = MAX_BYTES) -> str:
     return read_regular(path, limit).decode("utf-8-sig")
 
 
+def file_kind(mode: int) -> str | None:
+    """What is there by its mode, with an article; None: a regular file."""
+    kind = stat.S_IFMT(mode)
+    return None if kind == stat.S_IFREG else _KINDS.get(kind, "something else")
+
+
 def _require_regular(found: os.stat_result) -> None:
-    kind = stat.S_IFMT(found.st_mode)
-    if kind != stat.S_IFREG:
-        number = errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL
-        raise OSError(number, f"it is {_KINDS.get(kind, 'something else')}, not a regular file")
+    kind = file_kind(found.st_mode)
+    if kind is not None:
+        number = errno.EISDIR if stat.S_ISDIR(found.st_mode) else errno.EINVAL
+        raise OSError(number, f"it is {kind}, not a regular file")

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,7 +17,7 @@ import pytest
 
 from relay.core.model import Delivered, DocumentName, Draft, Released, RowId, TenantId
 from relay.core.ports import StoreError
-from relay.outbox import SqliteOutbox, open_outbox
+from relay.outbox import SqliteOutbox, open_outbox, restore, risks_of, to_come
 from relay.outbox.sqlite import database, errors
 from tests.contract.stores import ACME, ROOM, insert_plainly
 from tests.outbox.conftest import Opener
@@ -72,9 +72,29 @@ async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
             await open_outbox(f"sqlite:///{tmp_path}/missing/relay.db", exclusive=exclusive)
 
 
-async def test_a_folder_is_no_outbox(tmp_path: Path) -> None:
-    (tmp_path / "relay.db").mkdir()
-    assert "is a folder" in str(await refused(tmp_path / "relay.db"))
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (os.mkdir, "is a directory"),
+        (os.mkfifo, "is a FIFO"),
+        (lambda path: path.symlink_to("/dev/full"), "is a device"),
+    ],
+)
+async def test_what_is_no_file_is_no_outbox(tmp_path: Path, make: Callable[[Path], None], what: str) -> None:
+    """And opening it is not tried: a FIFO would hold up its reader until somebody writes."""
+    path = tmp_path / "relay.db"
+    make(path)
+    error = await refused(path)
+    assert what in str(error)
+    assert error.lasting
+    for call in (to_come, risks_of, restore_nothing):
+        with pytest.raises(StoreError, match=what):
+            call(f"sqlite:///{path}")
+    assert names_in(tmp_path) == {"relay.db"}
+
+
+def restore_nothing(url: str) -> None:
+    restore(url, Path("backup.db"), who="anna", progress=lambda _done, _total: None)
 
 
 async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -93,8 +93,7 @@ def restore(path: Path, backup: Path, *, who: str, progress: Progress) -> Restor
 
     What stood there is kept beside it. Raises StoreError while a relay or another program uses it.
     """
-    if not path.parent.is_dir():
-        raise errors.missing_folder(path)
+    errors.require(path, create=True)
     if not backup.is_file():
         raise StoreError(f"there is no backup at {backup}; nothing was changed")
     if path.exists() and path.samefile(backup):

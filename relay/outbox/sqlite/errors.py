@@ -7,6 +7,7 @@ from pathlib import Path
 
 from relay.core.ports import RowRefusedError, StoreError
 from relay.observability import open_files
+from relay.observability.regular_file import file_kind
 
 LOCK_SECONDS = 5.0
 """How long a call waits while another process writes."""
@@ -141,8 +142,9 @@ def cannot_open(path: Path, error: Exception) -> StoreError:
         return hidden
     if not path.parent.is_dir():
         return missing_folder(path)
-    if path.is_dir():
-        return StoreError(f"the outbox {path} is a folder; give the path of a file", lasting=True)
+    kind = file_kind(path.stat().st_mode) if path.exists() else None
+    if kind is not None:
+        return _no_file(path, kind)
     if not path.exists() and os.access(path.parent, os.W_OK):
         return missing_file(path)
     return _unwritable(path, error)
@@ -156,7 +158,7 @@ def require(path: Path, *, create: bool) -> None:
     except OSError as error:
         raise unreachable(path, error) from error
     try:
-        path.stat()
+        kind = file_kind(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
         if not os.path.isdir(path.parent):  # noqa: PTH112  # raises nothing
             raise missing_folder(path) from None
@@ -164,6 +166,9 @@ def require(path: Path, *, create: bool) -> None:
             raise no_outbox(path) from None
     except OSError as error:
         raise unreachable(path, error) from error
+    else:
+        if kind is not None:  # opening a FIFO would wait for its writer
+            raise _no_file(path, kind)
 
 
 def read_only(path: Path) -> StoreError:
@@ -189,6 +194,10 @@ def missing_file(path: Path) -> StoreError:
     return _hidden(path) or StoreError(
         f"there is no outbox at {path}; put it back, or correct RELAY_OUTBOX__URL"
     )
+
+
+def _no_file(path: Path, kind: str) -> StoreError:
+    return StoreError(f"the outbox {path} is {kind}; give the path of a file", lasting=True)
 
 
 def no_outbox(path: Path) -> StoreError:
