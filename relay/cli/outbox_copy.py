@@ -28,7 +28,6 @@ def copy(
     interrupted copy resumes when the command is run again.
     """
     from relay.cli.common import load_settings
-    from relay.outbox import shown
     from relay.outbox.transfer import RefusedError
 
     at = load_settings().outbox
@@ -46,7 +45,7 @@ def copy(
         places = {"source": here.place, "target": there.place}
         output.print_json({"written": done.written, "complete": done.complete, **sides, **places})
     else:
-        _show(done, shown(source), shown(target))
+        _show(done, here.shown, there.shown)
     if not done.complete:
         output.fail(
             "the outbox changed while it was copied; stop what writes to it, and copy again", output.FAILURE

@@ -104,11 +104,6 @@ class OutboxSettings(Group):
         return outbox.OutboxLocation(self.url, self.schema_name, self.prefix, self.url_file)
 
     @property
-    def shown(self) -> str:
-        """The URL without its password."""
-        return outbox.shown(self.url)
-
-    @property
     def place(self) -> str:
         """Where it is, for an operator: the file's absolute path, or host and database."""
         return self.location.place

@@ -62,7 +62,7 @@ class Settings(Group):
     """Maximum number of posts in flight, of all tenants together; they are shared fairly."""
     max_bytes_in_memory: int = Field(192 * 2**20, ge=16 * 2**20, le=2**40)
     """Memory in bytes for the messages of all tenants together: what is prefetched, bodies, and posts in
-    flight. It is shared fairly; the process needs about 100 MiB besides."""
+    flight. It is shared fairly; the process needs at most 112 MiB besides."""
     tenants_dir: AnchoredPath | None = None
     """A directory of tenants: `<TENANT>.toml` each, or files of `[TENANT]` tables; changes there are applied
     while the relay runs."""

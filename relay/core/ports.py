@@ -164,7 +164,7 @@ class Outbox(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Hindrance:
+class RefusedRows:
     """Settled rows that the store refuses to delete or change: how many, the first one, and why."""
 
     count: int
@@ -220,7 +220,7 @@ class Housekeeping(Protocol):
         """
 
     @property
-    def hindrances(self) -> Sequence[Hindrance]:
+    def refused_rows(self) -> Sequence[RefusedRows]:
         """What `prune` and `purge_payloads` passed by: the store refused it. It is tried again later."""
 
     async def prune_audit(self, older_than: float, limit: int) -> int:

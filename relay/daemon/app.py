@@ -21,9 +21,9 @@ from relay.daemon.lease_loop import LEASES, LeaseLoop
 from relay.daemon.leases import LeaseHolder
 from relay.daemon.maintenance import HEARTBEAT, Heartbeat, Maintenance
 from relay.daemon.process_health import ProcessHealth, Running
-from relay.daemon.recovery import report_last_end
 from relay.daemon.reload import Load, Reload
 from relay.daemon.signals import ProcessSignals
+from relay.daemon.start_reports import report_last_end, report_risks
 from relay.daemon.startup import Startup, open_when_available
 from relay.daemon.store_incidents import StoreIncidents
 from relay.daemon.supervisor import Supervisor
@@ -188,7 +188,8 @@ class Relay:
             to.log.warning("connections.limited", reason=bounded, hint=open_files.RAISE_HINT)
         self._reload.refuse(settings.broken)
         await startup.wait_for(self._heartbeat.beat)  # before the first post: from here on a crash is noticed
-        await report_last_end(settings, self._outbox, startup, to.log)
+        await report_risks(settings, to.log)
+        await report_last_end(self._outbox, startup, to.log)
         await self._apply(settings)
         for name, component in self._components().items():
             self._supervisor.supervise(name, component)

@@ -91,13 +91,13 @@ class Maintenance:
     ) -> None:
         self._store, self._log, self.rules, self._may_delete = store, log, rules, may_delete
         self._warned: dict[TenantId, float] = {}
-        self._warned_of_hindrances = -_WARN_AGAIN_SECONDS
+        self._warned_of_refused_rows = -_WARN_AGAIN_SECONDS
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Delete what was settled long ago, in small batches; warn of what waits too long."""
         while not await nap(stopping, _ROUND_SECONDS):
             await self._prune(stopping)
-            self._warn_of_hindrances()
+            self._warn_of_refused_rows()
             await self._warn()
 
     async def _prune(self, stopping: asyncio.Event) -> None:
@@ -113,12 +113,12 @@ class Maintenance:
                 if await nap(stopping, _BATCH_PAUSE_SECONDS):
                     return
 
-    def _warn_of_hindrances(self) -> None:
+    def _warn_of_refused_rows(self) -> None:
         """Once an hour."""
-        found, now = self._store.hindrances, asyncio.get_running_loop().time()
-        if not found or now - self._warned_of_hindrances < _WARN_AGAIN_SECONDS:
+        found, now = self._store.refused_rows, asyncio.get_running_loop().time()
+        if not found or now - self._warned_of_refused_rows < _WARN_AGAIN_SECONDS:
             return
-        self._warned_of_hindrances = now
+        self._warned_of_refused_rows = now
         for one in found:
             self._log.warning(
                 "retention.hindered",

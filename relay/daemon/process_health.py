@@ -7,7 +7,6 @@ outbox is alive and not ready, and says why.
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from relay.config.settings import Settings
 from relay.core.model import DocumentName, TenantId
@@ -18,6 +17,7 @@ from relay.daemon.startup import Startup
 from relay.daemon.systemd import SystemdNotifier
 from relay.daemon.telemetry import ProcessTelemetry
 from relay.daemon.watchdog import Watchdog
+from relay.daemon.workers import Workers
 from relay.reports.overview import Configured
 from relay.web.application import web_thread
 from relay.web.health import HealthSources
@@ -26,26 +26,12 @@ from relay.web.relay_bridge import RelayBridge
 from relay.web.thread import WebThread
 
 
-class OwnTenants(Protocol):
-    """What is asked about the tenants of this process (`Workers`)."""
-
-    @property
-    def tenants(self) -> Iterable[TenantId]:
-        """The tenants that this process may own."""
-
-    def holds(self, tenant: TenantId) -> bool:
-        """Whether a post of this tenant may begin now."""
-
-    def accepted(self, tenant: TenantId) -> frozenset[DocumentName] | None:
-        """The documents that ION accepts from the tenant; None where that is not known here."""
-
-
 @dataclass(frozen=True, slots=True)
 class Running:
     """The components that need an open outbox, as far as health and metrics read them."""
 
     settings: Callable[[], Settings]
-    workers: OwnTenants
+    workers: Workers
     lease_holder: LeaseHolder | None
     mode: Callable[[], Mode]
 

@@ -44,9 +44,7 @@ class UntilEmpty:
                 if reason is None:
                     return None
                 left[tenant] = reason
-        settler, tenants = self._settler, self._workers.tenants
-        is_settling = any(len(settler.unsettled(tenant)) > settler.refused(tenant) for tenant in tenants)
-        return None if is_settling else left
+        return None if any(map(self._settler.is_settling, self._workers.tenants)) else left
 
     async def _stuck(self, tenant: TenantId) -> str | None:
         if tenant not in self._workers.tenants:

@@ -1,8 +1,9 @@
 """Error codes: each links a line of the log to a page of the run book.
 
 A code keeps its meaning for ever: it is never reused and never renumbered. The tens group them: 10x ION's
-answers, 11x credentials, 12x messages, 13x the outbox, 14x its rows and owners, 15x the relay itself, 16x
-settings, 17x stalled delivery. The pages are `relay/observability/runbook/RELAY-1xx.md`.
+answers, 11x credentials, 12x messages, 13x and 14x the outbox, 15x the relay itself, 16x its settings and
+surroundings, 17x stalled delivery; 158 to 160 are of the outbox too. The pages are
+`relay/observability/runbook/RELAY-1xx.md`.
 """
 
 import re
@@ -69,7 +70,7 @@ CODES = (
     Code("RELAY-156", "The relay's loop is blocked", events=("loop.blocked",)),
     Code("RELAY-157", "A component of the relay is stuck", events=("component.stuck",)),
     Code("RELAY-158", "A new outbox was created", events=("outbox.created",)),
-    Code("RELAY-159", "Ids of the outbox are generated twice", kinds=("identity",)),
+    Code("RELAY-159", "Ids of the outbox are generated twice", kinds=("sequence",)),
     Code("RELAY-160", "The queue of notifications fills up", kinds=("notifications",)),
     IGNORED,
     WRONG_SETTINGS,

@@ -40,6 +40,8 @@ class Incidents:
         self._digest = ErrorDigest(summary_seconds)
         self._causes: dict[str, tuple[FaultOwner, str]] = {}
         self._timer: Timer | None = None
+        self.is_held = False
+        """Whoever reported it knows that it lasts, whatever else works again: nothing resolves it."""
 
     @property
     def open(self) -> bool:
@@ -54,7 +56,7 @@ class Incidents:
 
     def resolved(self) -> None:
         """It works again; cheap, and silent where no incident is open."""
-        if self._digest.open:
+        if self._digest.open and not self.is_held:
             self._write(self._digest.resolved(self._clock()))
             self._schedule()
 

@@ -128,7 +128,7 @@ def restore(location: OutboxLocation | str, backup: Path, *, who: str, progress:
     if at.is_served:
         raise StoreError(
             f"the outbox {at.shown} is in a database, and is restored with it: pg_restore, or a recovery to "
-            "a point in time; run relay check afterwards: it finds an identity that lags behind",
+            "a point in time; run relay check afterwards: it finds a sequence that lags behind",
             lasting=True,
         )
     return file_backup.restore(at.path, backup, who=who, progress=progress)

@@ -1,4 +1,4 @@
-"""What both stores do alike: the process' name and heartbeat, polling, bulk actions step by step."""
+"""What both stores do alike: heartbeats, polling, bulk actions, and rows that a store refuses set apart."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from relay.core.admin import BulkAction, Moment
 from relay.core.model import AuditId, MessageKey, RowId, Settlement
-from relay.core.ports import CALL_SECONDS, Hindrance, Notification, NotSettled, RestoredBackup, Store
+from relay.core.ports import CALL_SECONDS, Notification, NotSettled, RefusedRows, RestoredBackup, Store
 from relay.outbox.bulk import run_to_end
 from relay.outbox.isolation import isolate
 from relay.outbox.poll_rate import PollRate
@@ -92,8 +92,8 @@ class OutboxFacade(Store):
 
     @property
     @override
-    def hindrances(self) -> Sequence[Hindrance]:
-        found = (self._pruning.hindrance, self._purging_payloads.hindrance)
+    def refused_rows(self) -> Sequence[RefusedRows]:
+        found = (self._pruning.refused, self._purging_payloads.refused)
         return [one for one in found if one is not None]
 
     # --- notifications ----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from relay.core.model import RowId
-from relay.core.ports import Hindrance
+from relay.core.ports import RefusedRows
 from relay.outbox.isolation import isolate
 
 Place: TypeAlias = tuple[Any, RowId]
@@ -39,13 +39,13 @@ class RetentionWalk:
         self._now = asyncio.get_running_loop().time
         self._after: Place | None = None
         self._began = 0.0
-        self.hindrance: Hindrance | None = None
+        self.refused: RefusedRows | None = None
         """The rows that were passed by, on this walk."""
 
     async def step(self, older_than: float, limit: int) -> int:
         """Change the next rows, at most `limit`; how many it dealt with, fewer where the rest can wait."""
-        if self.hindrance is not None and self._now() >= self._began + _AGAIN_SECONDS:
-            self.hindrance, self._after = None, None
+        if self.refused is not None and self._now() >= self._began + _AGAIN_SECONDS:
+            self.refused, self._after = None, None
         places = await self._page(self._after, older_than, limit)
         if not places:
             return 0
@@ -53,16 +53,16 @@ class RetentionWalk:
         changed, refused = await isolate([row for _, row in places], self._change, _ISOLATING_SECONDS)
         if refused:
             self._pass_by(refused)
-        if self.hindrance is not None or not self._removes:
+        if self.refused is not None or not self._removes:
             self._after = places[-1]
         if refused and self._now() >= end:
             return sum(changed)
         return sum(changed) + len(refused) if self._removes else len(places)
 
     def _pass_by(self, refused: Sequence[tuple[RowId, str]]) -> None:
-        if self.hindrance is None:
+        if self.refused is None:
             self._began = self._now()
             row, reason = refused[0]
-            self.hindrance = Hindrance(len(refused), row, reason)
+            self.refused = RefusedRows(len(refused), row, reason)
         else:
-            self.hindrance = replace(self.hindrance, count=self.hindrance.count + len(refused))
+            self.refused = replace(self.refused, count=self.refused.count + len(refused))

@@ -44,14 +44,14 @@ class BlockedLane:
         }
 
 
-def is_backing_off(record: Record, now: datetime) -> bool:
+def waits_for_time(record: Record, now: datetime) -> bool:
     """Whether the message waits for its time: its own back-off, or what its application asked for."""
     return record.not_before is not None and record.not_before > now
 
 
 def blocker(before: Sequence[Record], now: datetime) -> Record | None:
     """Of the messages before one in its lane: the first that waits for its time, else the first."""
-    waiting = (record for record in before if is_backing_off(record, now))
+    waiting = (record for record in before if waits_for_time(record, now))
     return next(waiting, before[0] if before else None)
 
 
@@ -65,7 +65,7 @@ def held_until(
     for lane in _lanes(records, ordering, not_accepted).values():
         until: datetime | None = None
         for record in lane:
-            if record.not_before is not None and is_backing_off(record, now):
+            if record.not_before is not None and waits_for_time(record, now):
                 until = max(until or record.not_before, record.not_before)
             yield record, until
 
@@ -79,13 +79,13 @@ def blocked_lanes(
     return [
         BlockedLane(record.ordering_key if ordering == "key" else None, record, len(lane) - place)
         for lane in _lanes(records, ordering, not_accepted).values()
-        for place, record in [_first_backing_off(lane, now)]
+        for place, record in [_first_that_waits(lane, now)]
         if record is not None
     ]
 
 
-def _first_backing_off(lane: Sequence[Record], now: datetime) -> tuple[int, Record | None]:
-    waiting = ((place, record) for place, record in enumerate(lane, 1) if is_backing_off(record, now))
+def _first_that_waits(lane: Sequence[Record], now: datetime) -> tuple[int, Record | None]:
+    waiting = ((place, record) for place, record in enumerate(lane, 1) if waits_for_time(record, now))
     return next(waiting, (0, None))
 
 

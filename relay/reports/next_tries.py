@@ -7,7 +7,7 @@ from typing import Any
 
 from relay.core.model import MessageId, TenantId
 from relay.observability import error_codes
-from relay.reports.delays import held_until, is_backing_off, read_first_pending
+from relay.reports.delays import held_until, read_first_pending, waits_for_time
 from relay.reports.overview import Configured, Overview, ReportStore, read_overview
 from relay.reports.times import instant
 from relay.reports.wait_reasons import Rule, WaitReason, tenant_wait_reason
@@ -84,5 +84,5 @@ async def _of_messages(tenant: TenantId, outbox: ReportStore, overview: Overview
     return [
         NextTry(until, tenant, record.message_id, "back-off", record.reason or "")
         for record, until in held
-        if is_backing_off(record, now)
+        if waits_for_time(record, now)
     ]

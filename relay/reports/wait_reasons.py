@@ -12,7 +12,7 @@ from typing import Any, Literal, assert_never
 from relay.core.admin import Record
 from relay.core.model import BACK_OFF, DocumentName, Ordering, TenantId, TenantState
 from relay.observability import error_codes
-from relay.reports.delays import is_backing_off
+from relay.reports.delays import waits_for_time
 from relay.reports.times import instant, time_since, time_until
 
 Rule = Literal[
@@ -168,13 +168,13 @@ def not_accepted(document: DocumentName, state: TenantState | None) -> WaitReaso
 def _own_reasons(record: Record, context: WaitContext) -> Iterator[WaitReason]:
     if record.document_name in context.not_accepted:
         yield not_accepted(record.document_name, context.state)
-    if is_backing_off(record, context.now):
+    if waits_for_time(record, context.now):
         since = record.history[-1][0] if record.history else None
         yield WaitReason("back-off", _own_time(record), since, record.not_before)
     ahead = context.ahead
     if ahead is not None:
         lane = "" if context.ordering == "tenant" else _lane(record)
-        next_try = ahead.not_before if is_backing_off(ahead, context.now) else None
+        next_try = ahead.not_before if waits_for_time(ahead, context.now) else None
         cause = f" ({ahead.reason or _own_time(ahead)})" if ahead.reason or next_try else ""
         text = f"message {ahead.message_id} is before it in its lane{lane}{cause}"
         yield WaitReason("lane", text, record.queued_at, next_try)

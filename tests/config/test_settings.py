@@ -505,7 +505,7 @@ def test_any_other_outbox_is_reported_with_a_hint(tmp_path: Path, url: str, hint
 
 def test_the_password_of_the_outbox_is_never_shown(tmp_path: Path) -> None:
     settings = load({"RELAY_OUTBOX__URL": DATABASE}, directory=tmp_path)
-    assert settings.outbox.shown == "postgresql://db-1:5432,db-2/orders?sslmode=require"
+    assert settings.outbox.location.shown == "postgresql://db-1:5432,db-2/orders?sslmode=require"
     assert CANARY not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
 
 

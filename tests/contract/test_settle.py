@@ -187,9 +187,9 @@ async def test_rows_that_may_not_be_deleted_do_not_keep_the_others(
     await store_case.refuse(messages[3].row, messages[4].row)
     assert await store.prune(500, 100) <= 20
     assert await states(store) == {"m3": "delivered", "m4": "delivered"}
-    (hindrance,) = store.hindrances
-    assert (hindrance.count, hindrance.row) == (2, messages[3].row)
-    assert "not this row" in hindrance.reason
+    (refused,) = store.refused_rows
+    assert (refused.count, refused.row) == (2, messages[3].row)
+    assert "not this row" in refused.reason
     assert await store.prune(500, 100) <= 2
     await store_case.allow()
 
@@ -198,4 +198,4 @@ async def test_without_refusals_nothing_hinders(store: Store) -> None:
     messages = await fill(store, 3)
     await store.settle([(message.key, Delivered()) for message in messages])
     await until(lambda: store.prune(0, 10), lambda pruned: pruned == 3)
-    assert list(store.hindrances) == []
+    assert list(store.refused_rows) == []

@@ -10,7 +10,7 @@ from relay.daemon.store_incidents import StoreIncidents
 from relay.observability import logs
 from relay.observability.incidents import Incidents
 
-LAG = StoreIncident("identity", "the next id of relay_outbox would be 1", "relay outbox upgrade")
+LAG = StoreIncident("sequence", "the next id of relay_outbox would be 1", "relay outbox upgrade")
 QUEUE = StoreIncident("notifications", "the queue is 50% full", "end the session")
 
 
@@ -48,11 +48,11 @@ async def test_each_kind_is_opened_once_and_resolved_by_itself(log: io.StringIO)
     incidents.close()
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
     assert [(line["event"], line.get("kind") or line["kinds"], line.get("code")) for line in lines] == [
-        ("incident.opened", "identity", "RELAY-159"),
+        ("incident.opened", "sequence", "RELAY-159"),
         ("incident.opened", "notifications", "RELAY-160"),
-        ("incident.resolved", ["identity"], None),
+        ("incident.resolved", ["sequence"], None),
         ("incident.resolved", ["notifications"], None),
-        ("incident.opened", "identity", "RELAY-159"),
+        ("incident.opened", "sequence", "RELAY-159"),
     ]
     assert lines[0]["detail"] == LAG.detail
     assert lines[0]["hint"] == LAG.hint

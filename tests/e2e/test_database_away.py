@@ -460,7 +460,7 @@ async def test_a_primary_that_becomes_read_only_under_the_relay_is_waited_out(
 # --- its sequences are behind ---------------------------------------------------------------------------
 
 
-async def test_an_identity_that_lags_behind_is_one_incident_until_an_upgrade_corrects_it(
+async def test_a_sequence_that_lags_behind_is_one_incident_until_an_upgrade_corrects_it(
     server: Server, sandbox: Sandbox, station: Station
 ) -> None:
     """As after a restore by logical replication; the relay runs all the time and delivers what is there."""
@@ -468,7 +468,7 @@ async def test_an_identity_that_lags_behind_is_one_incident_until_an_upgrade_cor
     async with connected(server.url) as connection:
         await connection.execute("ALTER TABLE relay_outbox ALTER COLUMN id RESTART")
     relay = station.start()
-    opened = await station.event(relay, "incident.opened", kind="identity")
+    opened = await station.event(relay, "incident.opened", kind="sequence")
     assert opened["code"] == "RELAY-159"
     enqueued = ("enqueue", "--tenant", TENANT, "--document", DOCUMENT, "-")
     refused = await station.command(*enqueued, stdin=b"<order/>")
@@ -476,11 +476,11 @@ async def test_an_identity_that_lags_behind_is_one_incident_until_an_upgrade_cor
     assert "relay outbox upgrade" in refused.err
     corrected = await station.command("outbox", "upgrade")
     assert "the next id of relay_outbox would be" in corrected.out
-    await station.event(relay, "incident.resolved", within=LONGER, kinds=["identity"])
+    await station.event(relay, "incident.resolved", within=LONGER, kinds=["sequence"])
     ids |= await enqueue(server.url, 5)
     await until_settled(server.url)
     assert {taken.message_id for taken in sandbox.messages()} == ids
-    assert len(relay.said("incident.opened", kind="identity")) == 1
+    assert len(relay.said("incident.opened", kind="sequence")) == 1
 
 
 # --- the relay itself is frozen --------------------------------------------------------------------------

@@ -137,7 +137,7 @@ async def test_an_outbox_is_upgraded_and_its_relays_are_replaced_while_messages_
             await house.until_it_sends(number)
 
         upgraded = await house.station.command("outbox", "upgrade")
-        assert (upgraded.code, await house.version()) == (0, 3), upgraded.err
+        assert (upgraded.code, await house.version()) == (0, 4), upgraded.err
         for number in olds:
             await house.until_it_sends(number)
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.core.model import DocumentName, Draft, TenantId
 from relay.core.ports import StoreError
 from relay.outbox import open_outbox
 from relay.outbox.sqlite import sole_relay
@@ -265,6 +267,43 @@ def test_the_lock_goes_with_the_file_that_is_used(tmp_path: Path) -> None:
     FileLock(link, create=False).release()
 
 
+def test_the_lock_follows_a_link_that_leads_to_another_file(tmp_path: Path) -> None:
+    link, first, second = tmp_path / "relay.db", tmp_path / "first.db", tmp_path / "second.db"
+    link.symlink_to(first)
+    lock = FileLock(link, create=True)
+    second.write_bytes(b"")
+    link.unlink()
+    link.symlink_to(second)
+    lock.follow()
+    with pytest.raises(StoreError, match="another relay"):
+        FileLock(second, create=False)
+    lock.release()
+    FileLock(second, create=False).release()
+
+
+async def test_what_is_read_by_a_link_is_what_the_relay_has_committed(opened: Opener, tmp_path: Path) -> None:
+    """`relay check` reads a file without a change, and with the log of the relay that uses it."""
+    link = tmp_path / "elsewhere" / "link.db"
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "relay.db")
+    used = await opened(tmp_path / "relay.db", exclusive=True)
+    await used.add([Draft(TenantId("ACME"), DocumentName("Sync.SalesOrder"), b"x")])
+    seen = await open_outbox(f"sqlite:///{link}", create=False, reading=True)
+    assert (await seen.notification()).pending == {"ACME"}
+    await seen.close()
+
+
+async def test_a_log_without_its_index_is_read_too(opened: Opener, tmp_path: Path) -> None:
+    """As in a copy of the file and its log that was made by hand."""
+    used = await opened(tmp_path / "relay.db", exclusive=True)
+    await used.add([Draft(TenantId("ACME"), DocumentName("Sync.SalesOrder"), b"x")])
+    for suffix in ("", "-wal"):
+        shutil.copy(tmp_path / f"relay.db{suffix}", tmp_path / f"copy.db{suffix}")
+    seen = await open_outbox(f"sqlite:///{tmp_path / 'copy.db'}", create=False, reading=True)
+    assert (await seen.notification()).pending == {"ACME"}
+    await seen.close()
+
+
 def posix_locks(path: Path) -> list[str]:
     """This process' own on the file."""
     inode, pid = f":{path.stat().st_ino} ", f" {os.getpid()} "
@@ -325,7 +364,7 @@ async def test_a_heartbeat_from_the_future_is_nobodys(opened: Opener, tmp_path: 
     await opened(path, exclusive=True)
 
 
-async def test_a_relay_up_to_0_2_0_counts_while_its_process_is_there(opened: Opener, tmp_path: Path) -> None:
+async def test_a_relay_of_0_1_0_counts_while_its_process_is_there(opened: Opener, tmp_path: Path) -> None:
     path = tmp_path / "relay.db"
     await open_and_close(path)
     other = await asyncio.to_thread(Holder, tmp_path / "other.db")

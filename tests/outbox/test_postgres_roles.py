@@ -189,7 +189,7 @@ async def test_the_relay_does_all_its_work_with_its_rights(relay: StoredOutbox) 
     assert await relay.relays() == []
 
 
-async def test_the_relay_sees_an_identity_that_lags_behind(roles: Roles, relay: StoredOutbox) -> None:
+async def test_the_relay_sees_a_sequence_that_lags_behind(roles: Roles, relay: StoredOutbox) -> None:
     await relay.add([Draft(ACME, ORDER, b"x")])
     assert await relay.incidents() == []
     assert await relay.notification_queue() == 0

@@ -93,7 +93,7 @@ async def test_many_delivered_rows_cost_a_worker_nothing_even_with_stale_statist
             (due._IN_LANES, [ACME, ORDER, ["k2", "k4"], [], 0, 128], {"relay_outbox_lanes"}),
             (due._LANES, [ACME, ORDER, 100], {"relay_outbox_lanes"}),
             (due._DOCUMENTS, [ACME], {"relay_outbox_lanes"}),
-            (due._MESSAGES, [rows, 1 << 20], {"relay_outbox_pkey"}),
+            (due._MESSAGES, [rows, 1 << 20, 1 << 20], {"relay_outbox_pkey"}),
             (tenants._NOTIFICATION, [0], {"relay_outbox_lanes"}),
             (settle._DELIVERED, [rows, ids, tenants_, fences, None], {"relay_outbox_pkey"}),
             (settle._RELEASED, [rows, ids, tenants_, fences, None, *released], {"relay_outbox_pkey"}),

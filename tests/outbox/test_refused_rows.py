@@ -110,14 +110,14 @@ def test_a_walk_passes_refused_rows_by_and_tries_them_again_an_hour_later() -> N
         walk = RetentionWalk(page, delete, removes=True)
         assert [await walk.step(1.0, 4) for _ in range(4)] == [4, 4, 2, 0]
         assert rows == [2, 3]
-        assert walk.hindrance is not None
-        assert (walk.hindrance.count, walk.hindrance.row, walk.hindrance.reason) == (2, 2, "a foreign key")
+        assert walk.refused is not None
+        assert (walk.refused.count, walk.refused.row, walk.refused.reason) == (2, 2, "a foreign key")
         bad.clear()
         assert await walk.step(1.0, 4) == 0, "not again at once"
         await asyncio.sleep(3600.0)
         assert await walk.step(1.0, 4) == 2
         assert rows == []
-        assert walk.hindrance is None
+        assert walk.refused is None
 
     run(scene())
 
@@ -138,8 +138,8 @@ def test_a_walk_among_many_refused_rows_leaves_the_rest_for_later() -> None:
         began = clock()
         assert await walk.step(1.0, 500) < 500
         assert clock() - began < retention._ISOLATING_SECONDS + 0.1
-        assert walk.hindrance is not None
-        assert walk.hindrance.count == 500
+        assert walk.refused is not None
+        assert walk.refused.count == 500
 
     run(scene())
 
@@ -270,10 +270,10 @@ async def test_a_foreign_key_to_old_messages_keeps_only_these(
         await until(lambda: outbox.prune(0.0, 500), lambda dealt_with: dealt_with == 50)
         left = await connection.fetch("SELECT id FROM relay_outbox ORDER BY id")
         assert [row for (row,) in left] == [keys[0].row, keys[30].row]
-        (hindrance,) = outbox.hindrances
-        assert hindrance.count == 2
-        assert hindrance.row in (keys[0].row, keys[30].row)
-        assert "to_message" in hindrance.reason
+        (found,) = outbox.refused_rows
+        assert found.count == 2
+        assert found.row in (keys[0].row, keys[30].row)
+        assert "to_message" in found.reason
         assert await outbox.prune(0.0, 500) == 0
 
 
@@ -288,7 +288,7 @@ async def test_a_purge_that_a_trigger_refuses_passes_the_row_by(url: str, opened
         assert await outbox.purge_payloads(-1.0, 500) == 10
         count = "SELECT count(*) FROM relay_outbox WHERE payload_size IS NULL"
         assert await connection.fetchval(count) == 1
-    assert [(one.count, one.row) for one in outbox.hindrances] == [(1, keys[4].row)]
+    assert [(one.count, one.row) for one in outbox.refused_rows] == [(1, keys[4].row)]
 
 
 async def test_commits_whose_answers_are_lost_count_once(url: str, opened_there: Open) -> None:

@@ -15,12 +15,13 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from relay.core.model import Delivered, DocumentName, Draft, Released, TenantId
+from relay.core.model import Delivered, DocumentName, Draft, Released, RowId, TenantId
 from relay.core.ports import StoreError
 from relay.outbox import SqliteOutbox, open_outbox, restore, risks_of, to_come
 from relay.outbox.sqlite import database, errors
 from tests.contract.stores import ACME, ROOM, insert_plainly
 from tests.outbox.conftest import Opener
+from tests.support.keys import settle_rows
 from tests.support.postgres import UNPRIVILEGED
 
 ORDER = DocumentName("Sync.SalesOrder")
@@ -496,3 +497,17 @@ async def test_close_leaves_no_thread_and_no_log_behind(tmp_path: Path) -> None:
     left = {thread.name for thread in set(threading.enumerate()) - before}
     assert not {name for name in left if name.startswith("outbox")}
     assert names_in(tmp_path) == {"relay.db"}
+
+
+async def test_a_trigger_that_names_what_is_not_there_is_to_be_corrected(
+    opened: Opener, tmp_path: Path
+) -> None:
+    """Not answered with a backup alone: the outbox itself is whole."""
+    outbox = await opened(tmp_path / "outbox.db")
+    with contextlib.closing(sqlite3.connect(tmp_path / "outbox.db")) as connection:
+        connection.execute(
+            "CREATE TRIGGER own AFTER UPDATE ON relay_outbox BEGIN SELECT count(*) FROM missing; END"
+        )
+    await outbox.add([draft()])
+    with pytest.raises(StoreError, match=r"main\.missing.*correct the trigger"):
+        await settle_rows(outbox, [(RowId(1), Delivered())])

@@ -208,7 +208,7 @@ class World:
         self._process = Process(self.outbox, self.rules.schedule, self.random.random)
         self.supervisor, self.workers = self._process.supervisor, self._process.workers
         self.liveness = self._process.liveness
-        self.meters = self._process.meters
+        self.meters, self.incidents = self._process.meters, self._process.incidents
 
     def _answer(self, call: Call, message: Message | None, now: float) -> Answer:
         return self.answer(call, None if message is None else message.message_id, now)

@@ -56,10 +56,10 @@ from relay.core.ports import (
     RELAY,
     ConflictError,
     Control,
-    Hindrance,
     Mode,
     Notification,
     NotSettled,
+    RefusedRows,
     RestoredBackup,
     StoreError,
     StoreIncident,
@@ -180,7 +180,7 @@ class MemoryOutbox:
         """While set, every call raises it and stores nothing."""
         self.refuses: dict[RowId, str] = {}
         """Rows that it neither settles nor deletes, and its words."""
-        self.hindrances: Sequence[Hindrance] = ()
+        self.refused_rows: Sequence[RefusedRows] = ()
         self._report_change: Callable[[str], None] = lambda _: None
         self._process = object()
         self._purged = (0.0, RowId(0))
@@ -437,7 +437,7 @@ class MemoryOutbox:
             and row.settled_at < cutoff
         ]
         refused = [row for _, row in sorted(old)[:limit] if row in self.refuses]
-        self.hindrances = [Hindrance(len(refused), row, self.refuses[row]) for row in refused[:1]]
+        self.refused_rows = [RefusedRows(len(refused), row, self.refuses[row]) for row in refused[:1]]
         for _, row in sorted(old)[:limit]:
             if row not in refused:
                 del self.shelf.rows[row]

@@ -199,7 +199,7 @@ def values_of(store: OddStore, column: str) -> list[str]:
             return [*STATES, *texts]
         case "created_at" | "queued_at" | "not_before" | "settled_at":
             return [*INSTANTS[store.kind], *texts[:3]]
-        case "id":  # not those that the identity gives next, nor the one behind which SQLite has none
+        case "id":  # not those that the sequence gives next, nor the one behind which SQLite has none
             return [
                 number for number in NUMBERS if number not in {"1", "1.5", "'9'", str(2**63 - 1)}
             ] + texts[:3]

@@ -60,7 +60,7 @@ _LASTING_BY_STATE = {
     "42703": "its outbox is of another version; bring it up to date with: relay outbox upgrade",
 }
 
-_KEYS_OF_IDENTITIES = ("outbox_pkey", "history_pkey", "audit_pkey")
+_GENERATED_KEYS = ("outbox_pkey", "history_pkey", "audit_pkey")
 
 _UNREACHABLE = "check that it runs and that this machine reaches it; the relay resumes automatically"
 
@@ -110,7 +110,7 @@ def explain(error: BaseException, where: str) -> StoreError:
             return error
         case asyncpg.TargetServerAttributeNotMatched():
             return StoreError(f"the outbox {where}: {_BY_STATE['25006']}")
-        case asyncpg.UniqueViolationError() if (error.constraint_name or "").endswith(_KEYS_OF_IDENTITIES):
+        case asyncpg.UniqueViolationError() if (error.constraint_name or "").endswith(_GENERATED_KEYS):
             return StoreError(
                 f"the outbox {where} generated an id that is in use: its sequence lags behind, as after a "
                 f"restore; run, as the owner of the tables: relay outbox upgrade ({_text_of(error)})"

@@ -1,12 +1,12 @@
 """What is deleted and purged on PostgreSQL once it was settled long ago, and counters merged."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from relay.core.model import RowId
 from relay.outbox.postgres.connection import StoreConnection
 from relay.outbox.postgres.settle import PURGING
 from relay.outbox.retention import Place
+from relay.outbox.values import EARLIEST
 
 _SETTLED = """
 SELECT settled_at, id FROM relay_outbox
@@ -45,14 +45,12 @@ SELECT tenant_id, sum(pending), sum(delivered), sum(parked), sum(dropped) FROM g
 
 _MERGED_AT_ONCE = 100_000
 
-_NEVER = datetime.min.replace(tzinfo=UTC)
-
 
 async def settled_long_ago(
     session: StoreConnection, after: Place | None, older_than: float, limit: int
 ) -> list[Place]:
     """The next rows that were settled so long ago, in the order of settling."""
-    settled_at, row = (_NEVER, 0) if after is None else after
+    settled_at, row = (EARLIEST, 0) if after is None else after
     return [
         (at, RowId(found)) for at, found in await session.fetch(_SETTLED, settled_at, row, older_than, limit)
     ]

@@ -11,7 +11,7 @@ from importlib import resources
 
 import asyncpg
 
-from relay.outbox.postgres import errors, store_incidents
+from relay.outbox.postgres import errors, incidents
 from relay.outbox.postgres.connection import Connection, StoreConnection
 from relay.outbox.postgres.database import PostgresLocation, close_connection
 from relay.outbox.postgres.errors import DRIVER_ERRORS
@@ -66,7 +66,7 @@ async def verify(location: PostgresLocation, session: StoreConnection) -> None:
 async def upgrade(location: PostgresLocation) -> list[str]:
     """Create the tables or bring them to the newest version, a transaction each. Raises StoreError.
 
-    An identity that lags behind is corrected; the result says which.
+    A sequence of ids that lags behind is corrected; the result says which.
     """
     connection = await location.connect()
     try:
@@ -75,7 +75,7 @@ async def upgrade(location: PostgresLocation) -> list[str]:
             for number, text in versions():
                 await _apply(location, connection, number, text)
             async with _transaction(connection):
-                corrected = await store_incidents.catch_up(connection, location.names)
+                corrected = await incidents.catch_up(connection, location.names)
             return [f"{one}; corrected: {one.statement}" for one in corrected]
     except (OSError, *DRIVER_ERRORS) as error:
         raise errors.explain(error, location.where) from error

@@ -40,8 +40,8 @@ AND ordering_key IS NULL
 """
 """A head's rows without a key; in the order of their ids by `ORDER BY ordering_key, id`."""
 
-FROM_FIRST = "'-9223372036854775808'::bigint"
-"""What lies before every id, as `after`: an application may have given negative ones."""
+FROM_FIRST = f"'{FIRST}'::bigint"
+"""FIRST as `after`; without the quotes it would be a numeric."""
 
 KEYED = """
 state = 'pending' AND upper(tenant_id) = head.tenant AND ordering_key IS NOT NULL

@@ -24,8 +24,9 @@ from relay.core.ports import Mode, Notification, NotSettled
 from relay.outbox.facade import OutboxFacade
 from relay.outbox.postgres import admin_queries as queries
 from relay.outbox.postgres import audit as audit_log
-from relay.outbox.postgres import bulk, retention, schema, selection, store_incidents, tenants
+from relay.outbox.postgres import bulk, retention, schema, selection, tenants
 from relay.outbox.postgres import due as due_rows
+from relay.outbox.postgres import incidents as store_incidents
 from relay.outbox.postgres import settle as writes
 from relay.outbox.postgres.change_watch import ChangeWatch
 from relay.outbox.postgres.connection import StoreConnection

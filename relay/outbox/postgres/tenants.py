@@ -8,7 +8,7 @@ from relay.core.model import TenantId, TenantState
 from relay.core.ports import RELAY, Control, Notification
 from relay.outbox.postgres import audit
 from relay.outbox.postgres.connection import StoreConnection, utc
-from relay.outbox.postgres.store_incidents import NOTIFY_BELOW
+from relay.outbox.postgres.incidents import NOTIFY_BELOW
 from relay.outbox.values import ALIVE_SECONDS, HeartbeatRow, relay_beats, tenant_states
 
 _PENDING = """

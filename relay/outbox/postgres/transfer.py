@@ -4,7 +4,7 @@ For the tables' owner: a relay's own role may neither give ids nor read the sequ
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from typing import Any
 
 from asyncpg import InsufficientPrivilegeError
@@ -56,8 +56,6 @@ FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[])
     WITH ORDINALITY AS given (message_row, at, what, detail, place)
 ORDER BY place
 """
-
-_MOST_ATTEMPTS = 2**31 - 1  # a file may hold more
 
 _LAST = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM relay_outbox_id_seq"
 
@@ -121,8 +119,7 @@ async def _with_histories(session: StoreConnection, found: Sequence[Row]) -> Seq
 
 async def write_rows(session: StoreConnection, rows: Sequence[StoredMessage]) -> None:
     """With their histories."""
-    fitting = (replace(row, attempts=min(row.attempts, _MOST_ATTEMPTS)) for row in rows)
-    await session.execute(_WRITE_ROWS, *_transpose(row.columns for row in fitting))
+    await session.execute(_WRITE_ROWS, *_transpose(row.columns for row in rows))
     await session.execute(_DELETE_HISTORIES, [row.id for row in rows])
     entries = [(row.id, at, what, detail) for row in rows for at, what, detail in row.history]
     if entries:

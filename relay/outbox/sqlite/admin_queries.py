@@ -55,14 +55,17 @@ FROM head
 """,  # noqa: S608  # constants
 )
 
+# The casts are for rows that were written with the constraints switched off.
+_TEXTS = ("document_name", "message_id", "to_logical_id", "ordering_key")
+_INSTANTS = ("not_before", "created_at", "queued_at", "settled_at")
 _RECORDS = in_one_step(
     15,
     f"""
-SELECT id, upper(tenant_id), document_name, message_id, to_logical_id, ordering_key,
-       substr(parameters, 1, {READ_PARAMETERS}),
+SELECT id, upper(tenant_id), {", ".join(map(text, _TEXTS))},
+       substr(CAST(parameters AS TEXT), 1, {READ_PARAMETERS}),
        coalesce({integer("payload_size")},
                 CASE typeof(payload) WHEN 'blob' THEN length(payload) ELSE length(CAST(payload AS BLOB)) END),
-       state, {text("reason")}, attempts, not_before, created_at, queued_at, settled_at
+       {text("state")}, {text("reason")}, {integer("attempts")}, {", ".join(map(text, _INSTANTS))}
 FROM relay_outbox WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id
 """,  # noqa: S608  # constants
 )
@@ -100,7 +103,7 @@ SELECT substr(CAST(payload AS BLOB), 1, ?) FROM relay_outbox WHERE id = ? AND pa
 _AGES = in_one_step(
     1,
     """
-SELECT (julianday('now') - julianday(queued_at)) * 86400.0 FROM (
+SELECT coalesce((julianday('now') - julianday(queued_at)) * 86400.0, 0.0) FROM (
     SELECT * FROM (
         SELECT id, queued_at FROM relay_outbox INDEXED BY relay_outbox_lanes
         WHERE state = 'pending' AND tenant_id = :tenant AND document_name = :document AND ordering_key IS NULL

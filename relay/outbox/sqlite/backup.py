@@ -9,11 +9,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from relay.core.ports import StoreError
-from relay.outbox.sqlite import audit, comparison, copying, errors, schema, sole_relay, write_ahead_log
+from relay.outbox.sqlite import (
+    audit,
+    comparison,
+    copying,
+    errors,
+    read_only,
+    schema,
+    sole_relay,
+    write_ahead_log,
+)
 from relay.outbox.sqlite.comparison import Comparison
 from relay.outbox.sqlite.copying import Progress
 from relay.outbox.sqlite.database import connect, prepare
-from relay.outbox.sqlite.file_lock import FileLock
+from relay.outbox.sqlite.file_lock import FileLock, sibling
 from relay.outbox.sqlite.last_use import replaced_use
 
 States = Mapping[str, int]
@@ -129,7 +138,7 @@ def _used(target: Path) -> StoreError:
 
 def _copy_backup(backup: Path, part: Path, progress: Progress) -> None:
     try:
-        with contextlib.closing(copying.connect_to_backup(backup)) as source:
+        with contextlib.closing(read_only.connect(backup)) as source:
             copying.require_outbox(source, backup)
             copying.copy_file(source, part, progress)
     except sqlite3.Error as error:
@@ -178,12 +187,12 @@ def _set_aside(target: Path) -> Path | None:
     if found:
         copying.link_or_copy(target, aside)
     for suffix in ("-wal", "-journal"):
-        left = write_ahead_log.beside(target, suffix)
+        left = sibling(target, suffix)
         if left.exists() and left.stat().st_size:
             left.rename(aside.with_name(aside.name + suffix))
             found = True
     for suffix in ("-wal", "-shm", "-journal"):
-        write_ahead_log.beside(target, suffix).unlink(missing_ok=True)
+        sibling(target, suffix).unlink(missing_ok=True)
     copying.sync(target.parent)
     return aside if found else None
 

@@ -11,12 +11,12 @@ import threading
 from pathlib import Path
 
 from relay.outbox.sqlite import database
-from relay.outbox.sqlite.file_lock import identity
+from relay.outbox.sqlite.file_lock import file_id
 
 POLL_SECONDS = 0.01
 """Half of it on average, all of it at worst, is added to a message's latency."""
 
-_IDENTITY_POLLS = 100  # once a second: is it still the same file?
+_FILE_POLLS = 100  # once a second: is it still the same file?
 _CLOSE_SECONDS = 1.0
 _REST_SECONDS = 1.0  # between two tries to open a file that cannot be opened
 
@@ -57,7 +57,7 @@ class ChangeWatch:
             self._stopping.wait(_REST_SECONDS)
 
     def _watch_one_file(self) -> None:
-        opened = identity(self._path)
+        opened = file_id(self._path)
         with contextlib.closing(database.connect(self._path)) as connection:
             last: int | None = None
             polls = 0
@@ -67,7 +67,7 @@ class ChangeWatch:
                     last = version
                     self._wake()
                 polls += 1
-                if polls % _IDENTITY_POLLS == 0 and identity(self._path) != opened:
+                if polls % _FILE_POLLS == 0 and file_id(self._path) != opened:
                     return
 
     def _wake(self) -> None:

@@ -113,13 +113,6 @@ def explain(error: sqlite3.Error, source: Path, part: Path) -> StoreError:
             return errors.explain(error, source)
 
 
-def connect_to_backup(backup: Path) -> sqlite3.Connection:
-    """Without a change to it: a backup may be on a medium that cannot be written."""
-    log = backup.with_name(backup.name + "-wal")
-    how = "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
-    return sqlite3.connect(f"{backup.absolute().as_uri()}?{how}", uri=True, isolation_level=None)
-
-
 def adopt_rights(part: Path, target: Path) -> None:
     """Give the copy the owner and the mode of the file that it replaces, or of a new one in that folder."""
     like = target if target.exists() else target.parent

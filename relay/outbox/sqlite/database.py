@@ -17,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from relay.core.ports import CALL_SECONDS, StoreError
 from relay.outbox.payload_digest import sha256
 from relay.outbox.sqlite import errors, schema
-from relay.outbox.sqlite.file_lock import FileLock, Identity, identity
+from relay.outbox.sqlite.file_lock import FileId, FileLock, file_id
 from relay.outbox.sqlite.identity import StoreIdentity
 
 _JOURNAL_BYTES = 64 * 1024 * 1024  # a write-ahead log that grew in a burst shrinks to this
@@ -73,7 +73,7 @@ class Channel:
         self._transaction = transaction
         self._executor = ThreadPoolExecutor(1, name)
         self._connection: sqlite3.Connection | None = None
-        self._opened: Identity | None = None
+        self._opened: FileId | None = None
         self._closed = False
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -139,7 +139,7 @@ class Channel:
         if self._connection is not None:
             self._require_same_file()
             return self._connection
-        opened = identity(self._path)
+        opened = file_id(self._path)
         if opened is None and os.path.isdir(self._path.parent):  # noqa: PTH112  # raises nothing
             raise errors.missing_file(self._path)
         if self._lock is not None:
@@ -154,7 +154,7 @@ class Channel:
         return connection
 
     def _require_same_file(self) -> None:
-        if identity(self._path) != self._opened:
+        if file_id(self._path) != self._opened:
             self._disconnect()
             raise errors.replaced(self._path)
 

@@ -33,7 +33,7 @@ SELECT each.value, (
                 WHERE state = 'pending' AND tenant_id = each.value AND document_name > found.name
                 ORDER BY document_name LIMIT 1)
         FROM found WHERE name IS NOT NULL
-    ) SELECT json_group_array(name) FROM found WHERE name IS NOT NULL) || ''
+    ) SELECT json_group_array(CAST(name AS TEXT)) FROM found WHERE name IS NOT NULL) || ''
 FROM json_each(?) AS each
 """,
 )
@@ -104,14 +104,17 @@ FROM relay_outbox WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id
 """,
 )
 
-# One row: what is small enough comes as one blob. `max(0, NULL)` is NULL, hence the coalesce. The inner query
-# must not name a payload that stays unread: it would be loaded from the disk.
+_TEXTS = ("document_name", "message_id", "to_logical_id", "ordering_key", "parameters")
+
+# One row: what is small enough comes as one blob. `max(0, NULL)` is NULL, hence the coalesce; the casts are
+# for rows that were written with the constraints switched off. The inner query must not name a payload that
+# stays unread: it would be loaded from the disk.
 _MESSAGES = f"""
 SELECT json_group_array(json_array(
-           id, upper(tenant_id), document_name, message_id, to_logical_id, ordering_key,
-           substr(parameters, 1, {READ_PARAMETERS}), attempts,
+           id, upper(tenant_id), {", ".join(f"CAST({name} AS TEXT)" for name in _TEXTS[:-1])},
+           substr(CAST(parameters AS TEXT), 1, {READ_PARAMETERS}), CAST(attempts AS INTEGER),
            coalesce(max(0.0, (julianday(not_before) - julianday('now')) * 86400.0), 0.0),
-           max(0.0, (julianday('now') - julianday(queued_at)) * 86400.0))),
+           coalesce(max(0.0, (julianday('now') - julianday(queued_at)) * 86400.0), 0.0))),
        CAST(group_concat(together, '') AS BLOB)
 FROM (SELECT id, tenant_id, document_name, message_id, to_logical_id, ordering_key, parameters, attempts,
              not_before, queued_at,
@@ -119,8 +122,6 @@ FROM (SELECT id, tenant_id, document_name, message_id, to_logical_id, ordering_k
                   ELSE CAST(CAST(payload AS BLOB) AS TEXT) END AS together
       FROM relay_outbox WHERE id IN (SELECT value FROM json_each(:ids)) ORDER BY id)
 """  # noqa: S608  # constants
-
-_TEXTS = ("document_name", "message_id", "to_logical_id", "ordering_key", "parameters")
 
 _RAW_TEXTS = f"""
 SELECT {", ".join(f"CAST({name} AS BLOB)" for name in _TEXTS)} FROM relay_outbox WHERE id = ?

@@ -84,8 +84,9 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
             )
         case sqlite3.SQLITE_ERROR if "no such" in str(error):
             return StoreError(
-                f"{path} lacks a table or column of the outbox ({error}); "
-                "restore a backup (relay outbox restore), or give another path in RELAY_OUTBOX__URL",
+                f"{path} lacks a table or column of the outbox ({error}); if a trigger of the application "
+                "names it, correct the trigger; else restore a backup (relay outbox restore), or give "
+                "another path in RELAY_OUTBOX__URL",
                 lasting=True,
             )
     return _failed(path, error)

@@ -2,7 +2,7 @@
 
 The lock that decides is on the file itself: an open-file-description lock on one byte far behind any content,
 which links, mounts and other spellings of the name share. SQLite's own locks are on other bytes. The lock on
-`<file>.lock` beside it excludes relays up to 0.2.0, which know no other, and holds what is printed about the
+`<file>.lock` beside it excludes relays of 0.1.0, which know no other, and holds what is printed about the
 holder.
 
 Closing any descriptor of a file drops the locks that SQLite holds on it in this process. So the file's
@@ -23,12 +23,12 @@ from relay.observability import open_files
 from relay.outbox.sqlite import errors
 from relay.outbox.sqlite.last_use import LastUse, format_use, parse_use
 
-Identity = tuple[int, int]
+FileId = tuple[int, int]
 
-_OWN_BYTE = 1 << 62
+_OWN_LOCK = range(1 << 62, (1 << 62) + 1)
 """The byte that is locked; a database ends long before it."""
 
-_SQLITE_BYTES = (0x40000000, 512)
+SQLITE_LOCKS = range(0x40000000, 0x40000200)
 """The bytes on which SQLite locks: whoever has the file open holds some of them."""
 
 _RECORD_BYTES = 1024
@@ -36,11 +36,11 @@ _RECORD_BYTES = 1024
 
 _UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
-_locked: set[Identity] = set()
+_locked: set[FileId] = set()
 """The files that this process has locked."""
 
 
-def identity(path: Path) -> Identity | None:
+def file_id(path: Path) -> FileId | None:
     """Which file stands at the path now."""
     try:
         found = os.stat(path)  # noqa: PTH116  # half the cost of Path.stat, and it is asked for each call
@@ -49,9 +49,15 @@ def identity(path: Path) -> Identity | None:
     return found.st_dev, found.st_ino
 
 
+def sibling(path: Path, suffix: str) -> Path:
+    """Another file beside it, as SQLite's own `-wal` and `-shm`: beside the target, if the path is a link."""
+    target = Path(os.path.realpath(path))
+    return target.with_name(target.name + suffix)
+
+
 def is_locked_here(path: Path) -> bool:
     """Whether this process has the lock of the file."""
-    return identity(path) in _locked
+    return file_id(path) in _locked
 
 
 class FileLock:
@@ -60,12 +66,10 @@ class FileLock:
     def __init__(self, path: Path, *, create: bool) -> None:
         """Raises StoreError where another relay holds it. `create`: a missing outbox is made, empty."""
         self._path, self._create = path, create
-        self._target = Path(os.path.realpath(path))
-        self._beside = self._target.with_name(self._target.name + ".lock")
         self._guard = threading.Lock()
         self._descriptors: list[int] = []
-        self._identity: Identity | None = None
-        self._beside_file = _lock_beside(self._beside, path)
+        self._file_id: FileId | None = None
+        self._beside_file = _lock_beside(sibling(path, ".lock"), path)
         self.before = parse_use(os.pread(self._beside_file, _RECORD_BYTES, 0))
         """What the relay before this one recorded."""
         try:
@@ -79,31 +83,31 @@ class FileLock:
     def follow(self) -> None:
         """Hold the lock on the file that stands at the path now. Raises StoreError if another relay does."""
         with self._guard:
-            found = identity(self._target)
-            if found == self._identity and found is not None:
+            found = file_id(self._path)
+            if found == self._file_id and found is not None:
                 return
             if found is None and not self._create:
                 return
             self._take(found)
 
-    def _take(self, found: Identity | None) -> None:
+    def _take(self, found: FileId | None) -> None:
         if found in _locked:
             raise _held(self._path, f"process {os.getpid()}")
-        descriptor = _open(self._path, self._target, create=self._create)
-        if not _lock(descriptor, _OWN_BYTE, 1, self._path):
+        descriptor = _open(self._path, create=self._create)
+        if not _lock(descriptor, _OWN_LOCK, self._path):
             os.close(descriptor)
             raise _held(self._path, "under another name of the file; relay status names it")
-        if self._identity is not None:
-            _unlock(self._descriptors[-1], _OWN_BYTE, 1)
-            _locked.discard(self._identity)
+        if self._file_id is not None:
+            _unlock(self._descriptors[-1], _OWN_LOCK)
+            _locked.discard(self._file_id)
         opened = os.fstat(descriptor)
         self._descriptors.append(descriptor)
-        self._identity = (opened.st_dev, opened.st_ino)
-        _locked.add(self._identity)
+        self._file_id = (opened.st_dev, opened.st_ino)
+        _locked.add(self._file_id)
 
     def exclude_all(self) -> bool:
         """Keep every other program from the file; False: one has it open. This process must not have."""
-        return not self._descriptors or _lock(self._descriptors[-1], *_SQLITE_BYTES, self._path)
+        return not self._descriptors or _lock(self._descriptors[-1], SQLITE_LOCKS, self._path)
 
     def record(self, use: LastUse | None) -> None:
         """Keep what the outbox holds beside it, for the next start."""
@@ -116,10 +120,10 @@ class FileLock:
             return
         for descriptor in self._descriptors:
             os.close(descriptor)
-        if self._identity is not None:
-            _locked.discard(self._identity)
+        if self._file_id is not None:
+            _locked.discard(self._file_id)
         os.close(self._beside_file)
-        self._descriptors, self._beside_file, self._identity = [], -1, None
+        self._descriptors, self._beside_file, self._file_id = [], -1, None
 
 
 def _held(path: Path, holder: str) -> StoreError:
@@ -132,17 +136,17 @@ def _held(path: Path, holder: str) -> StoreError:
 # --- the file itself ------------------------------------------------------------------------------
 
 
-def _open(path: Path, target: Path, *, create: bool) -> int:
+def _open(path: Path, *, create: bool) -> int:
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY | (os.O_CREAT if create else 0)
     try:
-        return os.open(target, flags, 0o644)  # as SQLite makes it
+        return os.open(path, flags, 0o644)  # as SQLite makes it
     except OSError as error:
         raise errors.cannot_open(path, error) from error
 
 
-def _lock(descriptor: int, start: int, length: int, path: Path) -> bool:
+def _lock(descriptor: int, place: range, path: Path) -> bool:
     try:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _range(fcntl.F_WRLCK, start, length))
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _range(fcntl.F_WRLCK, place))
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES):
             return False
@@ -154,14 +158,14 @@ def _lock(descriptor: int, start: int, length: int, path: Path) -> bool:
     return True
 
 
-def _unlock(descriptor: int, start: int, length: int) -> None:
+def _unlock(descriptor: int, place: range) -> None:
     with contextlib.suppress(OSError):
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _range(fcntl.F_UNLCK, start, length))
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _range(fcntl.F_UNLCK, place))
 
 
-def _range(kind: int, start: int, length: int) -> bytes:
+def _range(kind: int, place: range) -> bytes:
     """A `struct flock`, with room for the process id and what pads it."""
-    return struct.pack("hhqqiq", kind, os.SEEK_SET, start, length, 0, 0)
+    return struct.pack("hhqqiq", kind, os.SEEK_SET, place.start, len(place), 0, 0)
 
 
 # --- the file beside it ---------------------------------------------------------------------------
@@ -171,7 +175,7 @@ def _lock_beside(beside: Path, path: Path) -> int:
     descriptor = _open_beside(beside, path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if identity(beside) != _identity_of(descriptor):  # deleted meanwhile
+        if file_id(beside) != _file_id_of(descriptor):  # deleted meanwhile
             raise _held(path, "which starts or ends now")
     except OSError as error:
         words = os.pread(descriptor, 20, 0).split()
@@ -231,6 +235,6 @@ def _no_lock_file(beside: Path) -> StoreError:
     )
 
 
-def _identity_of(descriptor: int) -> Identity:
+def _file_id_of(descriptor: int) -> FileId:
     found = os.fstat(descriptor)
     return found.st_dev, found.st_ino

@@ -14,7 +14,7 @@ SELECT coalesce(sum(delivered), 0), (
     SELECT max(settled_at) FROM (
         SELECT settled_at, state FROM relay_outbox INDEXED BY relay_outbox_settled
         WHERE state = 'delivered' OR state = 'dropped' ORDER BY settled_at DESC LIMIT 100)
-    WHERE state = 'delivered')
+    WHERE state = 'delivered' AND typeof(settled_at) = 'text')
 FROM relay_counts
 """
 

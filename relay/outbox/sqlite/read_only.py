@@ -1,4 +1,4 @@
-"""Reads an outbox without changing its file, and without creating one beside it."""
+"""Reads an outbox without changing it."""
 
 import contextlib
 import os
@@ -7,23 +7,24 @@ from pathlib import Path
 
 from relay.outbox.sqlite import errors, schema
 from relay.outbox.sqlite.database import prepare
+from relay.outbox.sqlite.file_lock import sibling
+from relay.outbox.sqlite.write_ahead_log import log_bytes
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection that reads only.
+    """A connection that reads only: an outbox, or a backup on a medium that cannot be written.
 
     SQLite creates a write-ahead log and its index for readers too, unless the file is declared immutable: so
-    it is read where no other process keeps a log, and with the log of that process where there is one.
+    it is read where there is no log. Otherwise the log is read too; SQLite makes an index that is missing.
     """
-    in_use = all(os.path.exists(f"{path}{ending}") for ending in ("-wal", "-shm"))  # noqa: PTH110  # raises nothing
-    options = "mode=ro" if in_use else "mode=ro&immutable=1"
-    return prepare(path, options)
+    has_log = log_bytes(path) > 0 or all(map(os.path.exists, (sibling(path, "-wal"), sibling(path, "-shm"))))
+    return prepare(path, "mode=ro" if has_log else "mode=ro&immutable=1")
 
 
 def to_come(path: Path) -> str | None:
     """What `relay run` does at its start before it can use the outbox; None: nothing. Raises StoreError."""
     errors.require(path, create=True)
-    folder = path.parent
+    folder = Path(os.path.realpath(path)).parent
     if not os.access(folder, os.W_OK):
         raise errors.read_only(folder)
     if not os.path.exists(path):  # noqa: PTH110  # raises nothing

@@ -51,5 +51,5 @@ def _is_elsewhere(details: dict[str, Any]) -> bool:
     if BOOT_ID in details:
         return bool(details[BOOT_ID]) and details[BOOT_ID] != boot_id()
     if details.get("host") != socket.gethostname():
-        return True  # a relay up to 0.2.0, which does not say under which kernel it ran
+        return True  # a relay of 0.1.0, which does not say under which kernel it ran
     return details.get("pid") != str(os.getpid()) and Path(f"/proc/{details.get('pid')}").exists()

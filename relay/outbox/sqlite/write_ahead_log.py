@@ -12,7 +12,7 @@ from pathlib import Path
 from relay.core.ports import StoreError
 from relay.outbox.sqlite import errors
 from relay.outbox.sqlite.database import prepare
-from relay.outbox.sqlite.file_lock import identity
+from relay.outbox.sqlite.file_lock import SQLITE_LOCKS, file_id, sibling
 
 _SHRINK_MILLISECONDS = 200
 """Readers are waited for so long, and writers meanwhile wait too."""
@@ -20,20 +20,11 @@ _SHRINK_MILLISECONDS = 200
 _READ_LOCKS = range(123, 128)
 """The bytes of the -shm file that readers lock (SQLite's WAL-index format)."""
 
-_FILE_LOCKS = range(0x40000000, 0x40000200)
-"""The bytes of the file itself on which SQLite locks while it has it open."""
-
-
-def beside(path: Path, suffix: str) -> Path:
-    """SQLite's own file beside it, `-wal` or `-shm`: beside the target, if the path is a link."""
-    target = Path(os.path.realpath(path))
-    return target.with_name(target.name + suffix)
-
 
 def log_bytes(path: Path) -> int:
     """The size of the log; 0 where there is none."""
     try:
-        return beside(path, "-wal").stat().st_size
+        return sibling(path, "-wal").stat().st_size
     except OSError:
         return 0
 
@@ -52,16 +43,16 @@ def shrink(connection: sqlite3.Connection) -> None:
 
 def readers(path: Path) -> list[str]:
     """The visible processes that are in the middle of a read transaction, as `process 7 (python)`."""
-    return _holders(beside(path, "-shm"), _READ_LOCKS)
+    return _holders(sibling(path, "-shm"), _READ_LOCKS)
 
 
 def users(path: Path) -> list[str]:
     """The processes that have the file open."""
-    return _holders(Path(os.path.realpath(path)), _FILE_LOCKS)
+    return _holders(path, SQLITE_LOCKS)
 
 
 def _holders(file: Path, locks: range) -> list[str]:
-    found = identity(file)
+    found = file_id(file)
     if found is None:
         return []
     try:
@@ -95,7 +86,7 @@ def require_own(path: Path) -> None:
     file then changed after its log did, which otherwise only the last write-back does. Such a file, if nobody
     has it open, is examined whole, and without a change: rarely, since that takes as long as reading it.
     """
-    log = beside(path, "-wal")
+    log = sibling(path, "-wal")
     try:
         file, written = path.stat(), log.stat()
     except OSError:

@@ -10,10 +10,14 @@ from relay.observability.logs import Log
 from relay.outbox import risks_of
 
 
-async def report_last_end(settings: Settings, store: Store, startup: Startup, log: Log) -> None:
-    """What is sent again since the last end, and what may damage or lose the outbox where it lies."""
+async def report_risks(settings: Settings, log: Log) -> None:
+    """What may damage or lose the outbox where it lies."""
     for problem in await asyncio.to_thread(risks_of, settings.outbox.location):
         log.warning("outbox.endangered", reason=f"{problem.field} {problem.what}", hint=problem.hint)
+
+
+async def report_last_end(store: Store, startup: Startup, log: Log) -> None:
+    """What is sent again: a backup was put back, or the last relay did not settle its last posts."""
     in_flight = f"at most {MAX_UNSETTLED} messages a tenant"
     restored = await startup.wait_for(store.restored)
     is_unclean = await startup.wait_for(store.unclean)

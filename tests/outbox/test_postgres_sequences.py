@@ -44,7 +44,7 @@ async def highest_and_next(url: str, table: str) -> tuple[int, int]:
         return highest, following
 
 
-async def test_the_documented_insert_fails_loudly_where_the_identity_lags_behind(url: str) -> None:
+async def test_the_documented_insert_fails_loudly_where_the_sequence_lags_behind(url: str) -> None:
     """Without the columns of the conflict it would do nothing, and the message would be lost."""
     await filled(url, "ALTER TABLE relay_outbox ALTER COLUMN id RESTART")
     async with connected(url) as connection:
@@ -63,13 +63,13 @@ async def test_the_documented_insert_fails_loudly_where_the_identity_lags_behind
         "SELECT setval('{table}_id_seq', 5, false)",
     ],
 )
-async def test_an_identity_that_lags_behind_is_named_and_an_upgrade_corrects_it(
+async def test_a_sequence_that_lags_behind_is_named_and_an_upgrade_corrects_it(
     url: str, opened_there: Open, table: str, lag: str
 ) -> None:
     await filled(url, lag.format(table=table))
     outbox = await opened_there(url)
     (incident,) = await outbox.incidents()
-    assert incident.kind == "identity"
+    assert incident.kind == "sequence"
     assert table in incident.detail
     assert [name for name in TABLES if name in incident.detail] == [table]
     assert "its highest one is 5" in incident.detail
@@ -155,7 +155,7 @@ async def test_a_call_that_meets_it_says_what_to_do(url: str, opened_there: Open
         await call()
 
 
-async def test_the_same_message_id_again_is_not_called_an_identity_that_lags(url: str) -> None:
+async def test_the_same_message_id_again_is_not_called_a_sequence_that_lags(url: str) -> None:
     """An application's own key keeps its error."""
     async with connected(url) as connection:
         await connection.execute(ENQUEUE)

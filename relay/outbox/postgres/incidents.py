@@ -1,6 +1,6 @@
 """What may be wrong with an outbox on PostgreSQL although every call succeeds, found before it does harm.
 
-An identity lags behind where rows came without the sequence that generated their ids: by logical replication,
+A sequence of ids lags behind where rows came without it: by logical replication,
 or from a dump of the rows alone. Each INSERT fails then, until one gets an id that is free.
 """
 
@@ -35,7 +35,7 @@ _QUEUE = "SELECT pg_notification_queue_usage()"
 
 
 @dataclass(frozen=True, slots=True)
-class LaggingIdentity:
+class LaggingSequence:
     """A table whose sequence would generate an id that is not above the highest one."""
 
     table: str
@@ -48,20 +48,20 @@ class LaggingIdentity:
         return f"the next id of {self.table} would be {self.next_id}, and its highest one is {self.highest}"
 
 
-async def lagging_identities(connection: Connection, names: TableNames) -> list[LaggingIdentity]:
+async def lagging_sequences(connection: Connection, names: TableNames) -> list[LaggingSequence]:
     """All of them, one step along an index for each table."""
     found = []
     for place, highest, last, is_called in await connection.fetch(names.within(_IDS)):
         if highest is not None and last + is_called <= highest:
             table = names.within(_TABLES[place])
             statement = names.within(_CATCH_UP.format(table=_TABLES[place]))
-            found.append(LaggingIdentity(table, highest, last + is_called, statement))
+            found.append(LaggingSequence(table, highest, last + is_called, statement))
     return found
 
 
-async def catch_up(connection: Connection, names: TableNames) -> list[LaggingIdentity]:
+async def catch_up(connection: Connection, names: TableNames) -> list[LaggingSequence]:
     """Correct them, within a transaction: no id is generated meanwhile. What was corrected."""
-    found = await lagging_identities(connection, names)
+    found = await lagging_sequences(connection, names)
     for one in found:
         await connection.execute(f"LOCK TABLE {one.table} IN SHARE ROW EXCLUSIVE MODE")
         await connection.execute(one.statement)
@@ -69,8 +69,8 @@ async def catch_up(connection: Connection, names: TableNames) -> list[LaggingIde
 
 
 async def incidents(session: StoreConnection) -> Sequence[StoreIncident]:
-    """Identities that lag behind, and a queue of notifications that fills up."""
-    return [*await _of_identities(session), *await _of_notifications(session)]
+    """Sequences that lag behind, and a queue of notifications that fills up."""
+    return [*await _of_sequences(session), *await _of_notifications(session)]
 
 
 async def notification_queue(session: StoreConnection) -> float:
@@ -78,18 +78,18 @@ async def notification_queue(session: StoreConnection) -> float:
     return float(await session.fetchval(_QUEUE))
 
 
-async def _of_identities(session: StoreConnection) -> list[StoreIncident]:
+async def _of_sequences(session: StoreConnection) -> list[StoreIncident]:
     try:
-        lagging = await lagging_identities(session.connection, session.names)
+        lagging = await lagging_sequences(session.connection, session.names)
     except asyncpg.InsufficientPrivilegeError as error:
         hint = "GRANT SELECT on the three sequences to the relay's role, as docs/postgres.md lists"
         detail = f"whether ids are generated in order cannot be checked: {error}"
-        return [StoreIncident("identity", detail, hint)]
+        return [StoreIncident("sequence", detail, hint)]
     if not lagging:
         return []
     statements = "; ".join(one.statement for one in lagging)
     hint = f"run, as the owner of the tables: relay outbox upgrade; or: {statements}"
-    return [StoreIncident("identity", f"{'; '.join(map(str, lagging))}: INSERTs fail", hint)]
+    return [StoreIncident("sequence", f"{'; '.join(map(str, lagging))}: INSERTs fail", hint)]
 
 
 async def _of_notifications(session: StoreConnection) -> list[StoreIncident]:
