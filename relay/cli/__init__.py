@@ -4,7 +4,7 @@ Commands import what is slow to import when they run, and `sandbox` and `demo` a
 given, so that every other command starts quickly.
 """
 
-# The first statement comes before what is slow to import.
+# The first statements come before what is slow to import.
 
 import sys
 
@@ -12,6 +12,8 @@ from relay.daemon import held_signals
 
 if sys.argv[1:2] == ["run"]:
     held_signals.hold()
+else:
+    held_signals.end_on_interrupt()
 
 import errno
 import importlib
@@ -36,6 +38,8 @@ from relay.cli import (
     tenants,
 )
 from relay.cli import next as next_command
+
+held_signals.raise_on_interrupt()
 
 _LAZY = {
     "sandbox": "Run an ION simulator, with faults to inject.",

@@ -315,6 +315,16 @@ def test_ctrl_c_while_reading_standard_input_ends_with_130_and_stores_nothing(
     assert len(operator.list_messages()) == 1
 
 
+@pytest.mark.parametrize("arguments", [("run",), ("status",), ("enqueue", "--ndjson", "-")])
+def test_ctrl_c_during_the_imports_ends_with_130_and_no_traceback(
+    operator: "Operator", arguments: tuple[str, ...]
+) -> None:
+    """A module of the working folder, which `python -m` searches first, interrupts who imports it."""
+    (operator.folder / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    ran = operator.start(*arguments)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "")
+
+
 # --- files of settings that are none ------------------------------------------------------------------------
 
 Kind = Literal["a FIFO", "a device", "a directory", "a socket"]
