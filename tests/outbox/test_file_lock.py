@@ -113,7 +113,7 @@ async def test_no_other_name_lets_in_a_second_relay(
     holder = await asyncio.to_thread(Holder, path)
     try:
         other = other_name(path)
-        with pytest.raises(StoreError, match=r"another relay \(.*stop it first"):
+        with pytest.raises(StoreError, match=r"another relay \((process \d+|relay status names it.*)\) uses"):
             await opened(other, exclusive=True)
         await opened(other)  # other commands are not kept out
     finally:

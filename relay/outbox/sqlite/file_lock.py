@@ -96,7 +96,7 @@ class FileLock:
         descriptor = _open(self._path, create=self._create)
         if not _lock(descriptor, _OWN_LOCK, self._path):
             os.close(descriptor)
-            raise _held(self._path, "under another name of the file; relay status names it")
+            raise _held(self._path, "relay status names it; its lock file is another one or was deleted")
         if self._file_id is not None:
             _unlock(self._descriptors[-1], _OWN_LOCK)
             _locked.discard(self._file_id)
@@ -128,8 +128,8 @@ class FileLock:
 
 def _held(path: Path, holder: str) -> StoreError:
     return StoreError(
-        f"another relay ({holder}) uses the outbox {path}; stop it first, or give this relay an outbox of "
-        "its own in RELAY_OUTBOX__URL"
+        f"another relay ({holder}) uses the outbox {path}; stop it first, or name another outbox in "
+        "RELAY_OUTBOX__URL"
     )
 
 
