@@ -222,6 +222,18 @@ def test_an_existing_file_is_not_overwritten(tmp_path: Path, kind: str) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/full")])
+def test_what_is_no_file_is_not_replaced_by_a_backup(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """Not even with --force: root would replace a device by a file."""
+    path, target = filled(tmp_path / "relay.db", 1), tmp_path / "backup.db"
+    make(target)
+    before = target.lstat()
+    for force in (False, True):
+        with pytest.raises(StoreError, match=r"backup.db is a \w+; give the backup another name"):
+            make_backup(path, target, force=force)
+    assert target.lstat() == before
+
+
 def test_a_backup_of_no_outbox_is_refused(tmp_path: Path) -> None:
     change(tmp_path / "orders.db", "CREATE TABLE orders (id)")
     with pytest.raises(StoreError, match="holds no outbox"):
@@ -249,7 +261,7 @@ def test_a_damaged_outbox_is_not_backed_up(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_no_half_backup(tmp_path: Path, small_disk: Path) -> None:
     path = filled(tmp_path / "relay.db", 100, 20_000)
-    with pytest.raises(StoreError, match="the disk is full"):
+    with pytest.raises(StoreError, match=r"the disk is full under .*/backup.db.unfinished; free some space"):
         make_backup(path, small_disk / "backup.db")
     assert list(small_disk.iterdir()) == []
 
@@ -401,6 +413,7 @@ def test_what_is_no_whole_backup_changes_nothing(
     with pytest.raises(StoreError, match=text) as caught:
         put_back(path, backup)
     assert "backup.db" in str(caught.value)
+    assert str(caught.value).endswith("; nothing was changed")
     assert digest(path) == before
     assert not [file for file in tmp_path.iterdir() if "unfinished" in file.name or "replaced" in file.name]
 

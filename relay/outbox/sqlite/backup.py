@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from relay.core.ports import StoreError
+from relay.observability.regular_file import file_kind
 from relay.outbox.sqlite import (
     audit,
     comparison,
@@ -69,10 +70,7 @@ class Restored:
 def back_up(path: Path, target: Path, *, force: bool, progress: Progress) -> Backup:
     """Copy the outbox into a new file while it is in use. `force`: also over an existing file."""
     errors.require(path, create=False)
-    if target.exists() and path.samefile(target):
-        raise StoreError(f"{target} is the outbox itself; give the backup another name")
-    if os.path.lexists(target) and not force:
-        raise StoreError(f"{target} exists; give the backup another name, or replace it with --force")
+    _require_free(path, target, force=force)
     write_ahead_log.require_own(path)
     with copying.unfinished(target) as part:
         try:
@@ -86,6 +84,17 @@ def back_up(path: Path, target: Path, *, force: bool, progress: Progress) -> Bac
             states = _states(copy)
         copying.name_durably(part, target)
     return Backup(target, target.stat().st_size, states)
+
+
+def _require_free(path: Path, target: Path, *, force: bool) -> None:
+    if target.exists():
+        if path.samefile(target):
+            raise StoreError(f"{target} is the outbox itself; give the backup another name")
+        kind = file_kind(target.stat().st_mode)
+        if kind is not None:  # root could replace a device
+            raise StoreError(f"{target} is {kind}; give the backup another name")
+    if os.path.lexists(target) and not force:
+        raise StoreError(f"{target} exists; give the backup another name, or replace it with --force")
 
 
 def restore(path: Path, backup: Path, *, who: str, progress: Progress) -> Restored:

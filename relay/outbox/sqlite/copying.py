@@ -48,7 +48,7 @@ def unfinished(target: Path) -> Iterator[Path]:
     try:
         yield part
     except sqlite3.Error as error:
-        raise errors.explain(error, part) from error
+        raise _failed(error, part) from error
     finally:
         _remove(part)
 
@@ -80,7 +80,10 @@ def require_outbox(connection: sqlite3.Connection, path: Path) -> None:
     if not version:
         raise StoreError(f"{path} holds no outbox; nothing was changed")
     if version > schema.versions()[-1][0]:
-        raise schema.too_new(path, version)
+        raise StoreError(
+            f"{path} was made by a newer relay (schema version {version}, this one knows up to "
+            f"{schema.versions()[-1][0]}); use the command of that relay; nothing was changed"
+        )
 
 
 def require_whole(connection: sqlite3.Connection, path: Path, name: str) -> None:
@@ -108,9 +111,15 @@ def explain(error: sqlite3.Error, source: Path, part: Path) -> StoreError:
         case sqlite3.SQLITE_NOTADB:
             return StoreError(f"{source} is not a SQLite database; nothing was changed")
         case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
-            return errors.explain(error, part)
+            return _failed(error, part)
         case _:
             return errors.explain(error, source)
+
+
+def _failed(error: sqlite3.Error, part: Path) -> StoreError:
+    if errors.code(error) != sqlite3.SQLITE_FULL:
+        return errors.explain(error, part)
+    return StoreError(f"the disk is full under {part}; free some space in {part.parent}; nothing was changed")
 
 
 def adopt_rights(part: Path, target: Path) -> None:
