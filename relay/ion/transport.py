@@ -217,7 +217,7 @@ class _Connector(aiohttp.TCPConnector):
         return sum(map(len, self._conns.values()))
 
     def close_idle(self) -> None:
-        """The one that has been idle for the longest; at once: TLS would wait for its server to end it too."""
+        """The one that has been idle for the longest; at once, as TLS would wait for its server."""
         kept = min((kept for kept in self._conns.values() if kept), key=lambda kept: kept[0][1])
         transport = kept.popleft()[0].transport
         if transport is not None:
