@@ -6,6 +6,9 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 from weakref import WeakSet
 
+_TURNS = 2
+"""Of the loop: one until the transport is closed, and one more for loops that do so at the end of a turn."""
+
 
 class Pool(Protocol):
     """The connections of one tenant."""
@@ -14,7 +17,7 @@ class Pool(Protocol):
         """How many are kept for later requests."""
 
     def close_idle(self) -> None:
-        """Close one of them."""
+        """Close one of them at once, without a farewell to its server."""
 
 
 class Connections:
@@ -39,9 +42,17 @@ class Connections:
             finally:
                 self._in_use -= 1
 
-    def make_room(self) -> None:
-        """A request opens a new connection: close what is idle beyond the limit, most of the largest pool."""
+    async def make_room(self) -> None:
+        """A request opens a new connection: close what is idle beyond the limit, most of the largest pool.
+
+        Returns once the descriptors are free: a transport is closed in the loop's next turn, and until then
+        as many connections again would be open.
+        """
         pools = [pool for pool in self._pools if pool.idle()]
         excess = sum(pool.idle() for pool in pools) + self._in_use - self._limit
+        if excess <= 0:
+            return
         for _ in range(excess):
             max(pools, key=lambda pool: pool.idle()).close_idle()
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)

@@ -210,16 +210,18 @@ class _Connector(aiohttp.TCPConnector):
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
         self.made += 1
         if self.connections is not None:
-            self.connections.make_room()
+            await self.connections.make_room()
         return await super()._create_connection(*args, **kwargs)
 
     def idle(self) -> int:
         return sum(map(len, self._conns.values()))
 
     def close_idle(self) -> None:
-        """The one that has been idle for the longest."""
+        """The one that has been idle for the longest; at once: TLS would wait for its server to end it too."""
         kept = min((kept for kept in self._conns.values() if kept), key=lambda kept: kept[0][1])
-        kept.popleft()[0].close()
+        transport = kept.popleft()[0].transport
+        if transport is not None:
+            transport.abort()
 
 
 # --- a post that must no longer be sent ---------------------------------------------------------------

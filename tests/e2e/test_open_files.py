@@ -37,7 +37,7 @@ async def test_with_64_open_files_60_tenants_deliver_and_the_page_answers(tmp_pa
         station.application.insert_all(rows)
         async with station.relay() as relay:
             address = (await station.event(relay, "web.opened"))["address"]
-            (limit,) = relay.said("connections.limited")
+            limit = await station.event(relay, "connections.limited")
             assert (limit["code"], "64 open files" in limit["reason"]) == ("RELAY-167", True)
             await station.until(lambda: sandbox.record.count() > TENANTS, "deliveries")
             assert await asyncio.to_thread(asks, address, "/livez") == 200
