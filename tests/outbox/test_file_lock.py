@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import shutil
 import socket
 import sqlite3
@@ -373,3 +374,18 @@ async def test_a_relay_of_0_1_0_counts_while_its_process_is_there(opened: Opener
         await opened(path, exclusive=True)
     other.end()
     await opened(path, exclusive=True)
+
+
+async def test_a_limit_of_open_files_that_leaves_one_is_named(opened: Opener, tmp_path: Path) -> None:
+    """The lock file can be opened, the outbox itself cannot: no right is missing."""
+    path = tmp_path / "relay.db"
+    await opened(path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)  # the next one that is free
+    os.close(lowest)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 1, hard))
+        with pytest.raises(StoreError, match=rf"too many open files \(limit {lowest + 1}\)"):
+            FileLock(path, create=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -137,6 +137,8 @@ def _unwritable(path: Path, error: Exception | str) -> StoreError:
 
 def cannot_open(path: Path, error: Exception) -> StoreError:
     """Why the file cannot be opened, from what stands at its path."""
+    if open_files.is_exhausted(error):
+        return no_descriptors(path)
     hidden = _hidden(path)
     if hidden is not None:
         return hidden
