@@ -7,5 +7,5 @@ _UPTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def uptime() -> float:
-    """Steady seconds that also run while the machine is suspended; the loop's time stands still then."""
+    """Steady seconds that also run while the machine is suspended; the loop's time does not."""
     return time.clock_gettime(_UPTIME)

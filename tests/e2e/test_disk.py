@@ -1,9 +1,7 @@
 """Incidents of the outbox's disk and file: reported once, waited out, and nothing is lost."""
 
 import json
-import os
 import sqlite3
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,6 +12,7 @@ import pytest
 from relay.sandbox import Sandbox
 from tests.conftest import LONG
 from tests.e2e.conftest import GLOBEX
+from tests.support import disks
 from tests.support.application import OutboxRow, order
 from tests.support.process import RelayProcess, Station
 
@@ -23,32 +22,9 @@ STILL_SECONDS = 12.0 if LONG else 0.5
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 16 MB; only root may mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"NOT TESTED, a disk that fills: no tmpfs may be mounted here ({mounted.stderr!r})")
-    try:
+    """A disk of 16 MB."""
+    with disks.small(tmp_path / "disk", "16m") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def _fill(folder: Path) -> Path:
-    """Take all the space there is."""
-    ballast = folder / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        for size in (65536, 4096, 1):
-            try:
-                while True:
-                    file.write(b"\0" * size)
-            except OSError:
-                continue
-    assert os.statvfs(folder).f_bavail == 0
-    return ballast
 
 
 def _opened_incidents(relay: RelayProcess) -> list[dict[str, object]]:
@@ -79,7 +55,7 @@ async def test_a_disk_that_fills_while_messages_flow(
     sandbox.faults(tenant=GLOBEX, call="post", late=0.02)
     async with station.relay() as relay:
         await station.until(lambda: sandbox.record.count() >= 60, "60 arrivals")
-        ballast = _fill(small_disk)
+        ballast = disks.fill(small_disk)
         (opened,) = await station.until(lambda: _opened_incidents(relay), "the line about the disk")
         assert "disk is full" in str(opened["detail"])
         assert opened["hint"]
@@ -103,7 +79,7 @@ async def test_a_relay_that_starts_on_a_full_disk(sandbox: Sandbox, tmp_path: Pa
     station = Station(tmp_path, outbox=small_disk / "outbox.db")
     station.environment |= sandbox.environment(tmp_path)
     station.application.insert_all(OutboxRow(GLOBEX, order(n)) for n in range(50))
-    ballast = _fill(small_disk)
+    ballast = disks.fill(small_disk)
     relay = station.start()
     try:
         await station.until(lambda: not relay.running or _opened_incidents(relay), "the disk to be named")

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import sqlite3
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +14,7 @@ import pytest
 from relay.outbox import upgrade
 from relay.sandbox import Sandbox
 from tests.e2e.conftest import ACME
+from tests.support import disks
 from tests.support.credentials import asked_for_passwords
 from tests.support.postgres import Server, connected, own_server
 from tests.support.process import RelayProcess, Station, end
@@ -123,18 +123,9 @@ async def test_a_file_that_cannot_even_be_opened_for_a_lock(sandbox: Sandbox, st
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 4 MB; only root may mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"NOT TESTED, a disk that fills: no tmpfs may be mounted here ({mounted.stderr!r})")
-    try:
+    """A disk of 4 MB."""
+    with disks.small(tmp_path / "disk", "4m") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 async def test_a_full_disk(sandbox: Sandbox, tmp_path: Path, small_disk: Path) -> None:
@@ -142,24 +133,12 @@ async def test_a_full_disk(sandbox: Sandbox, tmp_path: Path, small_disk: Path) -
     station.environment |= sandbox.environment(tmp_path)
     station.application.insert(ACME)
     (small_disk / "outbox.db.lock").touch()
-    ballast = _fill(small_disk)
+    ballast = disks.fill(small_disk)
     async with starting(station) as waiting:
         await waiting.waits("disk is full")
         ballast.unlink()
         await waiting.starts()
         await station.until_delivered()
-
-
-def _fill(folder: Path) -> Path:
-    ballast = folder / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        for size in (65536, 4096, 1):
-            try:
-                while True:
-                    file.write(b"\0" * size)
-            except OSError:
-                continue
-    return ballast
 
 
 @pytest.fixture
