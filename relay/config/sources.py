@@ -16,7 +16,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values
+from dotenv.parser import Binding, parse_stream
 from pydantic_settings import BaseSettings, EnvSettingsSource
 from typing_extensions import override
 
@@ -75,9 +75,10 @@ class _Variables(EnvSettingsSource):
 
 def gather(environ: Mapping[str, str], directory: Path, model: type[BaseSettings], shape: Shape) -> Gathered:
     """Environment before `.env` before the TOML file that RELAY_CONFIG names, or `relay.toml`."""
-    dotenv, problems = _read_dotenv(directory / DOTENV)
-    environment = _own(environ)
-    unknown = _working_directory_problems(directory)
+    dotenv, problems, unknown = _read_dotenv(directory / DOTENV)
+    environment, misquoted = _unquoted(_own(environ))
+    problems += misquoted
+    unknown += _working_directory_problems(directory)
     from_file, more, strange_keys = _read_config(_config(environment) or _config(dotenv), directory, shape)
     problems += more
     unknown += strange_keys
@@ -115,14 +116,52 @@ def _is_own(name: str) -> bool:
     return name.startswith(PREFIX) and not injected
 
 
-def _read_dotenv(path: Path) -> tuple[dict[str, str], list[Problem]]:
-    """The variables of a `.env` file, not expanded; none where there is no file."""
+def _read_dotenv(path: Path) -> tuple[dict[str, str], list[Problem], list[Problem]]:
+    """The variables of a `.env` file, not expanded; none where there is no file.
+
+    Lines that cannot be read are problems where they name one of the relay's variables; the others may be of
+    another program, and are returned separately.
+    """
     if _is_absent(path):
-        return {}, []
+        return {}, [], []
     try:
-        return _own(dotenv_values(stream=StringIO(read_regular_text(path)), interpolate=False)), []
+        lines = list(parse_stream(StringIO(read_regular_text(path))))
     except (OSError, ValueError) as error:
-        return {}, [_unreadable(path, error)]
+        return {}, [_unreadable(path, error)], []
+    own: list[Problem] = []
+    others: list[Problem] = []
+    for line in lines:
+        if line.error:
+            (own if PREFIX in line.original.string.upper() else others).append(_unreadable_line(line))
+    return _own({line.key: line.value for line in lines if line.key is not None}), own, others
+
+
+def _unreadable_line(line: Binding) -> Problem:
+    """Its text is not shown: it may be a secret."""
+    blank = len(line.original.string) - len(line.original.string.lstrip("\n"))
+    where = f"{DOTENV}: line {line.original.line + blank}"
+    hint = "write NAME=VALUE, close every quote, and begin a comment with #"
+    return Problem(where, "cannot be read, and is not used", hint)
+
+
+def _unquoted(environment: dict[str, str]) -> tuple[dict[str, str], list[Problem]]:
+    """The variables without what a file of variables left around their values, and each as a problem."""
+    problems: list[Problem] = []
+    clean: dict[str, str] = {}
+    for name, text in environment.items():
+        bare = text.rstrip("\r")
+        if bare != text:
+            what = "ends with a carriage return (\\r)"
+            hint = "the file that sets it has the line ends of Windows; convert it: sed -i 's/\\r$//' FILE"
+            problems.append(Problem(name, what, hint))
+        if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "\"'":
+            hint = "remove them: a file of variables (docker --env-file) takes quotes as part of the value"
+            if name.upper().endswith("_SECRET"):
+                hint += f"; if they belong to the secret, write it into a file and set {name}_FILE"
+            problems.append(Problem(name, "has quotes around its value", hint))
+            bare = bare[1:-1]
+        clean[name] = bare
+    return clean, problems
 
 
 def _is_absent(path: Path) -> bool:
