@@ -631,7 +631,7 @@ def test_the_port_of_a_url_without_one_is_that_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGPORT", "99999")
-    assert load({"RELAY_OUTBOX__URL": "postgresql://h:5432/d"}, directory=tmp_path)
+    load({"RELAY_OUTBOX__URL": "postgresql://h:5432/d"}, directory=tmp_path)
     text = problems(tmp_path, {"RELAY_OUTBOX__URL": "postgresql://h/d"})["RELAY_OUTBOX__URL"]
     assert "PGPORT has the port 99999" in text
 
