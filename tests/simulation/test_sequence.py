@@ -211,6 +211,7 @@ async def test_poison_is_parked_after_its_attempts_when_others_pass():
     await w.until(lambda: w.rows("parked") == [stubborn["id"]])
     await w.stop()
     assert len([one for one in w.calls("post") if one.message_id == stubborn["id"]]) == 10
+    assert [row.attempts for row in w.outbox.rows if row.state == "parked"] == [10]
     assert len(w.rows("delivered")) == 4
 
 
@@ -275,6 +276,7 @@ async def test_rejected_messages_are_parked_and_the_others_continue():
     await w.all_settled(within=5)
     await w.stop()
     assert w.rows("parked") == ids[::3]
+    assert {row.attempts for row in w.outbox.rows if row.state == "parked"} == {1}
     assert names(w.calls("ping")) == ["ping"]
 
 
@@ -302,6 +304,8 @@ async def test_on_rejected_stop_pauses_at_the_first_and_keeps_the_message():
     await w.stop()
     assert len(w.calls("post")) == 1
     assert len(w.rows("pending")) == 2
+    assert sorted(row.attempts for row in w.outbox.rows) == [0, 1]
+    assert all(row.not_before is None for row in w.outbox.rows), "an operator ends it, not a back-off"
 
 
 @scene

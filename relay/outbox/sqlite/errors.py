@@ -56,10 +56,8 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
     if code(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
         if open_files.are_exhausted():
             return no_descriptors(path)
-        if _is_full(path.parent):
-            return _full(path)
-        if _is_full(_temporary_folder()):
-            return _full_temporary(path)
+        if _is_full(path.parent) or _is_full(_temporary_folder()):
+            return _without_room(path)
     match code(error):
         case sqlite3.SQLITE_FULL:
             return _without_room(path)
