@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 from structlog.testing import capture_logs
 
+from relay.core.model import DocumentName
 from relay.core.replies import Accepted, NoReply, Reply, TokenRefused, TokenUnavailable, Versions
 from tests.simulation.harness import FINE, ORDER, PARK, SHIPMENT, constant, violations, world
 from tests.support.virtual import run
@@ -242,6 +243,22 @@ async def test_a_document_that_is_not_accepted_waits_and_is_sent_when_it_is_adde
     await w.stop()
     assert w.arrived()[-2:] == shipments
     assert violations(w.requests) == []
+
+
+@scene
+async def test_a_name_that_differs_from_an_accepted_one_is_named_with_it():
+    accepted = {"now": frozenset({SHIPMENT})}
+    w = world(lambda call, _, __: Accepted(accepted["now"]) if call == "accepted_documents" else FINE[call])
+    await w.start()
+    wrong = w.insert("s", document=DocumentName("sync.shipment"))
+    await w.until(lambda: w.state[0] == "idle")
+    assert w.state[1] == (
+        "waiting to be accepted by ION: sync.shipment; did you mean Sync.Shipment instead of sync.shipment?"
+    )
+    accepted["now"] = frozenset({ORDER})
+    await w.until(lambda: w.state == ("idle", "waiting to be accepted by ION: sync.shipment"), within=310)
+    await w.stop()
+    assert w.rows("pending") == wrong
 
 
 @scene
