@@ -401,6 +401,40 @@ EVENTS = (
         {"setting": "RELAY_WEB__LISTEN", "address": "127.0.0.1:8480"},
     ),
     Event(
+        "web.crowded",
+        "warning",
+        "connections are turned away, for there is room for probes alone; one line a minute",
+        {
+            "setting": "RELAY_WEB__LISTEN",
+            "caller": "10.0.0.7",
+            "turned_away": 1,
+            "reason": "it has 100 connections",
+            "hint": "find out what holds them open, and keep it from this port; probes are still answered",
+        },
+    ),
+    Event(
+        "session.opened",
+        "info",
+        "a token of the page was right, and a session began",
+        {"role": "operator", "caller": "10.0.0.7"},
+    ),
+    Event(
+        "session.closed",
+        "info",
+        "somebody signed out of the page",
+        {"role": "operator", "caller": "10.0.0.7"},
+    ),
+    Event(
+        "audit.skipped",
+        "warning",
+        "an entry that could not be written into the audit, since the outbox did not answer",
+        {
+            "who": "operator@10.0.0.7",
+            "what": "sign-in",
+            "reason": "the outbox postgresql://db.example/shop did not answer within 10 s; …",
+        },
+    ),
+    Event(
         "component.crashed",
         "error",
         "a bug, with its traceback: the component is restarted, the others continue",

@@ -37,12 +37,26 @@ def check(
             raise typer.Exit(output.USAGE_ERROR) from None
         raise
     checked = asyncio.run(preflight.check(settings))
-    steps = [_configured(settings), *map(_wrong, settings.broken), *map(_step, checked)]
+    steps = [_configured(settings), *map(_wrong, settings.broken), *map(_step, checked), *_tokens(settings)]
     if as_json:
         _print_json(steps, settings.unknown)
     else:
         _print(steps, settings.unknown)
     raise typer.Exit(output.SUCCESS if all(step["ok"] for step in steps) else output.FAILURE)
+
+
+def _tokens(settings: "Settings") -> list[dict[str, Any]]:
+    """The files with the tokens of the page, as `relay run` reads them."""
+    from relay.config.settings import SettingsError
+    from relay.web.token_files import access_tokens
+
+    if settings.web.listen == "off":
+        return []
+    try:
+        access_tokens(settings.web)
+    except SettingsError as error:
+        return [_wrong(problem) for problem in error.problems]
+    return []
 
 
 def _configured(settings: "Settings") -> dict[str, Any]:

@@ -23,7 +23,9 @@ from relay.core.model import (
 MessageState = Literal["pending", "delivered", "parked", "dropped"]
 Action = Literal["retry", "park", "drop"]
 """What an operator can do to messages."""
-AuditAction = Action | Literal["cancel", "pause", "resume", "ask", "show", "restore"]
+AuditAction = (
+    Action | Literal["cancel", "pause", "resume", "ask", "show", "restore", "sign-in", "sign-out", "refused"]
+)
 """What the audit records. `show`: a payload was displayed; `restore`: a backup was put back."""
 Outcome = Literal["running", "done", "cancelled", "failed"]
 

@@ -69,6 +69,8 @@ class StoreIncident:
     kind: str
     detail: str
     hint: str
+    is_warning: bool = False
+    """Nothing fails for it: `relay check` ends with 0."""
 
 
 @dataclass(frozen=True, slots=True)

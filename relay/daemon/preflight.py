@@ -108,7 +108,7 @@ def _configured(settings: Settings, pending: Set[TenantId]) -> CheckStep:
 
 def _incident(found: StoreIncident) -> CheckStep:
     code = error_codes.of_kind(found.kind)
-    return CheckStep(None, "outbox", ok=False, detail=found.detail, hint=found.hint, code=code)
+    return CheckStep(None, "outbox", ok=found.is_warning, detail=found.detail, hint=found.hint, code=code)
 
 
 async def _endangered(settings: Settings) -> list[CheckStep]:

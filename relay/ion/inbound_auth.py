@@ -71,6 +71,7 @@ _REQUIRED = (
     "oauth_nonce",
 )
 
+_UNREADABLE = "the Authorization header or the query cannot be read"
 _DUMMY_SECRET = Secret("so that an unknown key takes as long as a known one")
 
 _Parameters = list[tuple[str, str]]
@@ -97,7 +98,11 @@ class InboundVerifier:
             return Refused("unauthenticated", problem)
         key = self._keys().get(oauth["oauth_consumer_key"])
         secret = key.secret if key is not None else _DUMMY_SECRET
-        if not _is_signed(request, parameters, oauth, secret) or key is None:
+        try:
+            is_signed = _is_signed(request, parameters, oauth, secret)
+        except ValueError:  # bytes that are no text
+            return Refused("unauthenticated", _UNREADABLE)
+        if not is_signed or key is None:
             return Refused(
                 "unauthenticated", "the consumer key is unknown, or the signature is not valid for it"
             )
@@ -140,7 +145,7 @@ def _collect_parameters(request: SignedRequest) -> _Parameters | Refused:
             exclude_oauth_signature=False,
         )
     except ValueError:
-        return Refused("unauthenticated", "the Authorization header or the query cannot be read")
+        return Refused("unauthenticated", _UNREADABLE)
     names = [name for name, _ in found if name.startswith("oauth_")]
     for name in names:
         if names.count(name) > 1:

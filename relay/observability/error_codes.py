@@ -25,7 +25,7 @@ class Code:
 NOT_ACCEPTED   = Code("RELAY-108", "Documents wait to be accepted by ION", events=("documents.withheld",))
 PARKED         = Code("RELAY-123", "Messages are parked", events=("message.parked", "messages.parked"))
 PAUSED         = Code("RELAY-124", "A tenant is paused", events=("tenant.paused",))
-OUTBOX         = Code("RELAY-131", "The outbox cannot be used", kinds=("outbox",))
+OUTBOX         = Code("RELAY-131", "The outbox cannot be used", kinds=("outbox",), events=("audit.skipped",))
 ENDANGERED     = Code("RELAY-148", "The outbox is in a place of risk", events=("outbox.endangered",))
 IGNORED        = Code("RELAY-161", "A setting is not used", events=("setting.ignored",))
 WRONG_SETTINGS = Code("RELAY-162", "The settings are wrong", events=("settings.refused",))
@@ -48,6 +48,7 @@ CODES = (
     Code("RELAY-114", "The token service fails", kinds=("token-unavailable",)),
     Code("RELAY-115", "Tokens are running out"),
     Code("RELAY-116", "Calls to the inbound port are refused", kinds=("inbound",)),
+    Code("RELAY-119", "Tokens of the page are refused", kinds=("login",)),
     Code("RELAY-121", "ION refuses a message", kinds=("invalid",)),
     Code("RELAY-122", "A message is too large for ION", kinds=("too-large",)),
     PARKED,
@@ -80,6 +81,7 @@ CODES = (
     Code("RELAY-165", "Lines of the log were dropped", events=("log.dropped",)),
     Code("RELAY-166", "The outbox' clock jumped", events=("clock.jumped",)),
     Code("RELAY-167", "The limit of open files is low", events=("connections.limited",)),
+    Code("RELAY-169", "A port of the relay is crowded", events=("web.crowded",)),
     Code("RELAY-171", "A tenant's oldest message has waited too long", events=("tenant.delayed",)),
     Code("RELAY-172", "A relay makes no progress"),
     NO_RELAY,

@@ -35,6 +35,7 @@ _RELAY = "relay"
 _FIRST_KEYS = ("timestamp", "level", "event", "tenant")
 _LEVELS_WITH_CODE = frozenset({"warning", "error", "critical"})
 _MAX_VALUE_LENGTH = 2000
+_MAX_TRACEBACK_LENGTH = 8000
 
 _DRAIN_SECONDS = 1.0
 """At the end of the process, a reader that has stopped reading is waited for so long."""
@@ -184,7 +185,7 @@ def recent_lines(tenant: str, limit: int = 30) -> list[EventDict]:
 def as_json(_: WrappedLogger, __: str, event: EventDict) -> str:
     """The line as JSON, the renderer for machines."""
     ordered = {key: _shortened(event[key]) for key in _FIRST_KEYS if key in event}
-    ordered |= {key: _shortened(value) for key, value in event.items() if key not in ordered}
+    ordered |= {key: _bounded(key, value) for key, value in event.items() if key not in ordered}
     return printable(json.dumps(ordered, ensure_ascii=False, default=str))
 
 
@@ -204,7 +205,7 @@ def _console(stream: TextIO) -> Callable[[WrappedLogger, str, EventDict], str]:
 def _for_console(key: str, value: object) -> object:
     """A traceback keeps its lines, indented so that none can pass for a line of the log."""
     if key == "exception" and isinstance(value, str):
-        return "\n".join("    " + printable(line) for line in value.splitlines())
+        return "\n".join("    " + printable(line) for line in _end_of(value).splitlines())
     if not isinstance(value, str) or value.isprintable():
         return _shortened(value)
     return _Escaped(printable(_shortened(value)))
@@ -218,6 +219,17 @@ class _Escaped(str):
     @override
     def __repr__(self) -> str:
         return f"'{self}'"
+
+
+def _bounded(key: str, value: Any) -> Any:
+    return _end_of(value) if key == "exception" and isinstance(value, str) else _shortened(value)
+
+
+def _end_of(traceback: str) -> str:
+    """Its last lines: the frames next to the error, and the error itself."""
+    if len(traceback) <= _MAX_TRACEBACK_LENGTH:
+        return traceback
+    return "…\n" + traceback[-_MAX_TRACEBACK_LENGTH:].partition("\n")[2]
 
 
 def _shortened(value: Any) -> Any:

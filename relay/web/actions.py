@@ -8,7 +8,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast, get_args
 
 from aiohttp import web
@@ -61,9 +61,7 @@ class Actions:
     async def preview(self, request: web.Request) -> web.Response:
         """The messages that an action would change; nothing is changed yet."""
         form = await request.post()
-        action, wanted = _action(form.get("what")), read_filter(form)
-        if wanted == Filter():
-            raise web.HTTPBadRequest(text="select messages by tenant, document, state or reason")
+        action, wanted = _action(form.get("what")), _selection(form)
         if wanted.state is None and not wanted.ids:
             wanted = replace(wanted, state=cast("Any", _DEFAULT_STATE[action]))
         preview = await (await self._store()).preview(action, wanted, _SAMPLE)
@@ -75,7 +73,7 @@ class Actions:
     async def decide(self, request: web.Request) -> web.Response:
         """Apply the action that was previewed, to the messages of the preview."""
         form = await request.post()
-        wanted = replace(read_filter(form), moment=_moment(str(form.get("moment", ""))))
+        wanted = replace(_selection(form), moment=_moment(str(form.get("moment", ""))))
         reason = str(form.get("reason_given", "")).strip()[:500]
         action = _action(form.get("what"))
         order = BulkAction(action, wanted, _who(request), reason or f"{action} on the page")
@@ -137,13 +135,21 @@ def _action(given: object) -> Action:
     return given
 
 
+def _selection(form: Mapping[str, Any]) -> Filter:
+    """The messages that a form selects: never all of them without a filter."""
+    wanted = read_filter(form)
+    if wanted == Filter():
+        raise web.HTTPBadRequest(text="select messages by tenant, document, state or reason")
+    return wanted
+
+
 def _moment(text: str) -> Moment:
     try:
         given = json.loads(text)
-        upto, at = int(given["upto"]), datetime.fromisoformat(given["at"])
+        upto, at = int(given["upto"]), datetime.fromisoformat(given["at"]).astimezone(UTC)
     except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
         raise web.HTTPBadRequest(text=_UNREADABLE) from None
-    if not FIRST <= upto <= _LARGEST_ROW or at.tzinfo is None:
+    if not FIRST <= upto <= _LARGEST_ROW:
         raise web.HTTPBadRequest(text=_UNREADABLE)
     return Moment(RowId(upto), at)
 

@@ -3,37 +3,35 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from aiohttp import web
 
 from relay.config import problems
-from relay.config.sections import InboundSettings, WebSettings
-from relay.config.settings import Settings, SettingsError
+from relay.config.sections import InboundSettings
+from relay.config.settings import Settings
 from relay.core.ports import Store
-from relay.core.validation import Problem
 from relay.ion.inbound_auth import InboundVerifier
-from relay.ion.oauth import Secret
 from relay.observability import logs
 from relay.observability.incidents import Incidents
 from relay.observability.metrics import Meters
-from relay.observability.regular_file import read_regular_text
 from relay.outbox import open_outbox
 from relay.web import health, inbound, metrics_endpoint, routes
-from relay.web.access_control import Access, AccessTokens, add_headers
+from relay.web.access_control import Access, add_headers
 from relay.web.delivery_rates import DeliveryRates
 from relay.web.health import Health, HealthSources
 from relay.web.inbound_keys import InboundKeys
+from relay.web.login_reports import LoginReports
 from relay.web.metrics_endpoint import MetricsEndpoint, OutboxGauges, OwnedTenants
 from relay.web.overview_cache import OverviewCache
 from relay.web.pages import Library
 from relay.web.relay_bridge import RelayBridge
 from relay.web.store_access import StoreAccess
 from relay.web.thread import Port, WebThread
+from relay.web.token_files import TokenFiles
+from relay.web.well_formed import require_host
 
 _OFF = "off"
 _MAX_FORM_BYTES = 64 * 1024
-_MIN_TOKEN_LENGTH = 16
 
 
 def web_thread(
@@ -50,10 +48,8 @@ def web_thread(
     settings = now()
     ports: list[Port] = []
     if settings.web.listen != _OFF:
-        access = Access(access_tokens(settings.web), local=problems.is_loopback(settings.web.listen))
-        ports.append(
-            Port("RELAY_WEB__LISTEN", settings.web.listen, _application(access, sources, meters, owned))
-        )
+        build = _application(settings, TokenFiles(settings.web), sources, meters, owned)
+        ports.append(Port("RELAY_WEB__LISTEN", settings.web.listen, build))
     if settings.inbound.listen != _OFF:
         keys = InboundKeys(now)
         build = _inbound(settings.inbound, settings.log.summary_seconds, keys, sources)
@@ -62,11 +58,13 @@ def web_thread(
 
 
 def _application(
-    access: Access, sources: HealthSources, meters: Meters, owned: OwnedTenants
+    settings: Settings, tokens: TokenFiles, sources: HealthSources, meters: Meters, owned: OwnedTenants
 ) -> Callable[[StoreAccess], web.Application]:
     def build(store_access: StoreAccess) -> web.Application:
         """Every component adds its routes."""
-        app = web.Application(client_max_size=_MAX_FORM_BYTES)
+        reports = LoginReports(store_access.store, lambda: _incidents(settings.log.summary_seconds))
+        access = Access(tokens.current, reports, local=problems.is_loopback(settings.web.listen))
+        app = web.Application(client_max_size=_MAX_FORM_BYTES, middlewares=[require_host])
         app.on_response_prepare.append(add_headers)
         health.routes(app, Health(store_access, sources), access)
         rates = DeliveryRates(time.monotonic)
@@ -86,8 +84,7 @@ def _inbound(
     settings: InboundSettings, summary_seconds: float, keys: InboundKeys, sources: HealthSources
 ) -> Callable[[StoreAccess], web.Application]:
     def build(store_access: StoreAccess) -> web.Application:
-        loop = asyncio.get_running_loop()
-        incidents = Incidents(logs.logger(), None, loop.time, summary_seconds, loop.call_later)
+        incidents = _incidents(summary_seconds)
         verifier = InboundVerifier(keys.current, settings.window_seconds)
         context = inbound.InboundContext(
             verifier, settings.base_url, Health(store_access, sources).hindrance, incidents, time.time
@@ -97,6 +94,11 @@ def _inbound(
     return build
 
 
+def _incidents(summary_seconds: float) -> Incidents:
+    loop = asyncio.get_running_loop()
+    return Incidents(logs.logger(), None, loop.time, summary_seconds, loop.call_later)
+
+
 def _opener(settings: Settings) -> Callable[[], Awaitable[Store]]:
     at = settings.outbox
 
@@ -104,28 +106,3 @@ def _opener(settings: Settings) -> Callable[[], Awaitable[Store]]:
         return await open_outbox(at.location, create=False, notify=False)
 
     return open_store
-
-
-def access_tokens(settings: WebSettings) -> AccessTokens:
-    """Those of the files that the settings name. Raises SettingsError."""
-    return AccessTokens(
-        _token(settings.token_file, "TOKEN_FILE"), _token(settings.read_token_file, "READ_TOKEN_FILE")
-    )
-
-
-def _token(file: Path | None, name: str) -> Secret | None:
-    if file is None:
-        return None
-    setting = f"RELAY_WEB__{name}"
-    try:
-        text = read_regular_text(file).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        what = f"{file} cannot be read: {reason}"
-        raise SettingsError([Problem(setting, what, "correct the path, or make it readable")]) from None
-    if len(text) < _MIN_TOKEN_LENGTH or not text.isprintable():
-        what = f"{file} does not contain a line of {_MIN_TOKEN_LENGTH} characters or more"
-        raise SettingsError(
-            [Problem(setting, what, "write a long random text into it: openssl rand -hex 32")]
-        )
-    return Secret(text)

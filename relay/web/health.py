@@ -92,9 +92,10 @@ class Health:
         """Liveness probe: 503 means restart."""
         return _probe_response(self.stalled())
 
-    async def readyz(self, _: web.Request) -> web.Response:
-        """Readiness probe: 503 means that nothing is delivered at present."""
-        return _probe_response(await self.hindrance())
+    async def readyz(self, *, in_detail: bool) -> web.Response:
+        """Readiness probe: 503 means that nothing is delivered at present. `in_detail`: says why."""
+        hindrance = await self.hindrance()
+        return _probe_response(hindrance if hindrance is None or in_detail else _NOT_READY)
 
     async def healthz(self, _: web.Request) -> web.Response:
         """All of it as JSON."""
@@ -142,9 +143,16 @@ def routes(app: web.Application, health: Health, access: Access) -> None:
             return access.refusal(request)
         return await health.healthz(request)
 
+    async def readyz(request: web.Request) -> web.Response:
+        return await health.readyz(in_detail=access.is_known(request))
+
     app.router.add_get("/livez", health.livez)
-    app.router.add_get("/readyz", health.readyz)
+    app.router.add_get("/readyz", readyz)
     app.router.add_get("/healthz", healthz)
+
+
+_NOT_READY = "nothing is delivered at present; the log and /healthz say why"
+"""For callers without a token: the reason may name hosts and paths."""
 
 
 def _probe_response(problem: str | None) -> web.Response:

@@ -20,6 +20,7 @@ from relay.core.protocol import FaultOwner
 from relay.ion.inbound_auth import InboundVerifier, RefusalReason, Refused, SignedRequest
 from relay.observability.incidents import Incidents
 from relay.web.login_throttle import LoginThrottle
+from relay.web.well_formed import require_host
 
 _CALL = re.compile(r"/(?P<tenant>[A-Za-z0-9_]{1,22})/service/(?P<what>ping|versions|protocol)(\?.*)?")
 _OF_A_TENANT = re.compile(r"/[A-Za-z0-9_]{1,22}/service(/.*)?")
@@ -62,7 +63,7 @@ class InboundContext:
 
 def application(context: InboundContext) -> web.Application:
     """One route for all: the signature covers the path as it was sent, not as a router decodes it."""
-    app = web.Application(client_max_size=0)
+    app = web.Application(client_max_size=0, middlewares=[require_host])
     app.router.add_route("*", "/{tail:.*}", _Inbound(context).answer)
     return app
 

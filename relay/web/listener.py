@@ -1,44 +1,30 @@
 """A listening port: an application behind limits on time, bytes and connections.
 
 aiohttp limits the length of lines and headers, and the idle time between two requests. This adds the limits
-that it lacks: on the time for a request's head (`HEAD_SECONDS`) and on the number of connections (`MOST`).
+that it lacks: on the time for a request's head (`HEAD_SECONDS`), and on the connections (`room.py`).
 """
 
 import asyncio
 import errno
-import logging
-from collections.abc import Callable
-from typing import cast
 from urllib.parse import urlsplit
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from relay.config.settings import SettingsError
 from relay.core.validation import Problem
-from relay.observability.open_files import open_files
+from relay.web.request_handler import RequestHandler, server_errors
+from relay.web.room import Room
 
 HEAD_SECONDS = 10.0
 """The time in which a new connection must send the head of its first request."""
-
-MOST = 200
-"""Maximum number of connections, fewer under a low limit of open files; one more is closed at once."""
+PROBE_SECONDS = 2.0
+"""The same where there is room for probes alone."""
 
 _KEEP_ALIVE = 15.0
 _LONGEST_LINE = 4096
 _LONGEST_FIELD = 8190
 _END_OF_HEAD = b"\r\n\r\n"
-_CLIENT_ERRORS = (HttpProcessingError, web.RequestPayloadError)
-
-
-def _is_server_error(line: logging.LogRecord) -> bool:
-    """Whether the error is the server's: malformed requests are not logged, or callers could fill the log."""
-    error = line.exc_info[1] if line.exc_info else None
-    return not isinstance(error, _CLIENT_ERRORS)
-
-
-_log = logging.getLogger(__name__)
-_log.addFilter(_is_server_error)
+_PROBES = (b"GET /livez ", b"GET /readyz ", b"HEAD /livez ", b"HEAD /readyz ")
 
 
 class Listener:
@@ -49,26 +35,29 @@ class Listener:
         self._runner = web.AppRunner(
             application,
             access_log=None,
-            logger=_log,
+            logger=server_errors,
             keepalive_timeout=_KEEP_ALIVE,
             max_line_size=_LONGEST_LINE,
             max_field_size=_LONGEST_FIELD,
             lingering_time=2.0,
             shutdown_timeout=1.0,
         )
-        self._connections: set[_Connection] = set()
+        self._room = Room(setting)
         self._server: asyncio.Server | None = None
 
     async def open(self) -> str:
         """Listen; the address with the actual port. Raises SettingsError."""
         await self._runner.setup()
-        assert self._runner.server is not None
-        make = cast("Callable[[], asyncio.Protocol]", self._runner.server)
+        server = self._runner.server
+        assert server is not None
         parts = urlsplit(f"//{self._at}")
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
-                lambda: _Connection(make(), self._connections), parts.hostname, parts.port or 0, backlog=128
+                lambda: _Connection(RequestHandler(server), self._room),
+                parts.hostname,
+                parts.port or 0,
+                backlog=128,
             )
         except OSError as error:
             await self._runner.cleanup()
@@ -92,23 +81,41 @@ class Listener:
 class _Connection(asyncio.Protocol):
     """One connection: what it sends is passed to aiohttp, within the time for a head."""
 
-    def __init__(self, inner: asyncio.Protocol, connections: "set[_Connection]") -> None:
-        self._inner, self._connections = inner, connections
+    def __init__(self, inner: asyncio.Protocol, room: Room) -> None:
+        self._inner, self._room = inner, room
+        self._transport: asyncio.Transport | None = None
+        self._caller = ""
         self._timer: asyncio.TimerHandle | None = None
         self._tail = b""
+        self._probe: bytes | None = None
+        """The beginning of its next request, where it may send probes alone."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait to be sent."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def abort(self) -> None:
+        """Close it at once."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Accept it, if there is room."""
-        self._connections.add(self)
+        """Find a place for it."""
         assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._caller = str((transport.get_extra_info("peername") or ("",))[0])
+        is_ordinary = self._room.enter(self, self._caller)
+        self._probe = None if is_ordinary else b""
         self._inner.connection_made(transport)
-        if len(self._connections) > min(MOST, open_files().web or MOST):
-            transport.abort()
-            return
-        self._timer = asyncio.get_running_loop().call_later(HEAD_SECONDS, transport.abort)
+        seconds = HEAD_SECONDS if is_ordinary else PROBE_SECONDS
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.abort)
 
     def data_received(self, data: bytes) -> None:
         """Pass it on; the first complete head ends the timer."""
+        if self._probe is not None and not self._is_probe(data):
+            self._room.turn_away(self, self._caller)
+            return
         if self._timer is not None:
             if _END_OF_HEAD in self._tail + data:
                 self._timer.cancel()
@@ -116,13 +123,20 @@ class _Connection(asyncio.Protocol):
             self._tail = (self._tail + data)[-len(_END_OF_HEAD) :]
         self._inner.data_received(data)
 
+    def _is_probe(self, data: bytes) -> bool:
+        """Whether what came so far can be one probe, and nothing behind it."""
+        begun = (self._probe or b"") + data
+        head, end, behind = begun.partition(_END_OF_HEAD)
+        self._probe = b"" if end else begun[:_LONGEST_LINE]
+        return not behind and any(head.startswith(probe) or probe.startswith(head) for probe in _PROBES)
+
     def eof_received(self) -> bool | None:
         """The client sends no more."""
         return self._inner.eof_received()
 
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is closed."""
-        self._connections.discard(self)
+        self._room.leave(self)
         if self._timer is not None:
             self._timer.cancel()
         self._inner.connection_lost(error)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,33 +11,41 @@ from aiohttp import web
 from relay.core.ports import StoreError
 from relay.reports import times
 from relay.reports.overview import Overview, TenantStatus
+from relay.web.access_control import SESSION, Access
 from relay.web.pages import Library
 
 _SECONDS = 2.0
 MOST = 50
 """Maximum number of pages that are updated at a time; further ones stay as they were loaded."""
+MOST_OF_READERS = 40
+"""While so many are open, readers get no further one: some are left for operators."""
+MOST_OF_ONE = 10
+"""Maximum number of one session."""
 
 
 class LiveUpdates:
     """One query of the outbox serves all open pages."""
 
-    def __init__(self, library: Library) -> None:
-        self._library = library
-        self._listeners = 0
+    def __init__(self, library: Library, access: Access) -> None:
+        self._library, self._access = library, access
+        self._open: Counter[str] = Counter()
+        """By session."""
         self._cells: Mapping[str, str] = {}
         self._overview: Overview | None = None
         self._stopping = asyncio.Event()
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """The cells whose text changed, every few seconds, until the page is closed."""
-        if self._listeners >= MOST:
+        session = request[SESSION]
+        most = MOST if session.role == "operator" else MOST_OF_READERS
+        if self._open.total() >= most or self._open[session.key] >= MOST_OF_ONE:
             return web.Response(status=204)  # tells the browser not to ask again
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
         await answer.prepare(request)
-        self._listeners += 1
+        self._open[session.key] += 1
         sent: dict[str, str] = {}
         try:
-            while not self._stopping.is_set():
+            while not self._stopping.is_set() and self._access.is_valid(session):
                 cells = await self._current_cells()
                 changed = {name: text for name, text in cells.items() if sent.get(name) != text}
                 sent.update(changed)
@@ -45,7 +54,8 @@ class LiveUpdates:
         except ConnectionError:
             pass
         finally:
-            self._listeners -= 1
+            self._open[session.key] -= 1
+            self._open += Counter()  # without those of which none is open
         return answer
 
     async def stop(self, _: web.Application) -> None:

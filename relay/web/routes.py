@@ -1,11 +1,11 @@
 """The routes of the operator's page, and its login."""
 
-import asyncio
+import math
 from importlib import resources
 
 from aiohttp import web
 
-from relay.web.access_control import Access, read_form, set_session_cookie
+from relay.web.access_control import Access, local_path, read_form, require_own_site, set_session_cookie
 from relay.web.actions import Actions
 from relay.web.live_updates import LiveUpdates
 from relay.web.pages import Library, Pages, add_templates, page, with_error_page
@@ -17,7 +17,7 @@ def routes(app: web.Application, library: Library, access: Access) -> None:
     """Add the routes; all but the login require a session."""
     add_templates(app)
     pages = Pages(library)
-    actions, live, login = Actions(library, pages), LiveUpdates(library), _Login(access)
+    actions, live, login = Actions(library, pages), LiveUpdates(library, access), _Login(access)
     app.on_shutdown.extend([live.stop, actions.stop])
     guarded = {
         ("GET", "/"): pages.overview,
@@ -55,28 +55,29 @@ class _Login:
     async def sign_in(self, request: web.Request) -> web.Response:
         """A valid token begins a session and leads to the page."""
         self._access.require_own_host(request)
-        caller = request.remote or ""
-        wait = self._access.wait(caller)
-        if wait:
-            return _form(request, f"Too many wrong tokens: wait {wait:.0f} s.", 429)
-        role = self._access.role_of(str((await read_form(request)).get("token", "")).strip(), caller)
-        if role is None:
+        require_own_site(request)
+        form, caller = await read_form(request), request.remote or ""
+        session = self._access.sign_in(str(form.get("token", "")).strip(), caller)
+        if session is None:
+            wait = self._access.wait(caller)
+            if wait:
+                answer = _form(request, f"Too many wrong tokens: wait {wait:.0f} s.", 429)
+                answer.headers["Retry-After"] = str(math.ceil(wait))
+                return answer
             return _form(request, "This is not a token of this relay.", 403)
-        session = self._access.sessions.begin(role, asyncio.get_running_loop().time())
-        answer = web.Response(status=303, headers={"Location": "/"})
-        set_session_cookie(answer, session, request)
-        return answer
+        response = web.Response(status=303, headers={"Location": local_path(request.query.get("to", ""))})
+        set_session_cookie(response, session, request)
+        return response
 
     async def sign_out(self, request: web.Request) -> web.Response:
         """End the session."""
-        session = self._access.session(request)
-        if session is not None:
-            self._access.sessions.end(session.key)
+        self._access.sign_out(request)
         return web.Response(status=303, headers={"Location": "/login"})
 
 
 def _form(request: web.Request, error: str, status: int = 200) -> web.Response:
-    return page(request, "login.html", status, error=error)
+    to = local_path(request.query.get("to", ""))
+    return page(request, "login.html", status, error=error, to="" if to == "/" else to)
 
 
 async def _static(request: web.Request) -> web.Response:

@@ -19,7 +19,7 @@ from relay.ion.credentials import OAuth1Source
 from relay.ion.oauth import Secret
 from relay.observability.regular_file import read_regular, read_regular_text
 from relay.web.access_control import AccessTokens
-from relay.web.application import access_tokens
+from relay.web.token_files import access_tokens
 from tests.support.rights import give_up_root_rights
 
 if TYPE_CHECKING:

@@ -50,6 +50,16 @@ class Caller:
         """Send a request of usual form. A header is written with `_` for `-`."""
         return await self.send(request(self.at, method, path, body, **headers))
 
+    async def until(self, expected: int, path: str, **headers: str) -> Answer:
+        """Ask again until the answer has this status."""
+        answer: Answer = (None, "")
+        for _ in range(int(SECONDS / 0.1)):
+            answer = await self.ask("GET", path, b"", **headers)
+            if answer[0] == expected:
+                return answer
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"{path} was never answered {expected}: {answer}")
+
     async def post(self, path: str, fields: dict[str, str], **headers: str) -> Answer:
         """Send a form."""
         kind = {"Content_Type": "application/x-www-form-urlencoded"}

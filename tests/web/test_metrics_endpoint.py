@@ -1,5 +1,6 @@
 """`/metrics`: what the outbox holds and what the relay did, in text that Prometheus reads, without a table scan."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -24,9 +25,12 @@ from relay.core.model import (
 )
 from relay.core.ports import Mode, StoreError
 from relay.ion.oauth import Secret
+from relay.observability import logs
+from relay.observability.incidents import Incidents
 from relay.observability.metrics import OTHER, Meters
 from relay.reports import overview
 from relay.web.access_control import Access, AccessTokens
+from relay.web.login_reports import LoginReports
 from relay.web.metrics_endpoint import MetricsEndpoint, OutboxGauges, OwnedTenants, routes
 from tests.support.keys import settle_rows
 from tests.support.memory import MemoryOutbox
@@ -59,6 +63,10 @@ def store() -> Away:
 
 def carrying(*tenants: TenantId) -> OwnedTenants:
     return OwnedTenants(lambda: tenants, lambda tenant: tenant == ACME, lambda: "notify")
+
+
+def no_incidents() -> Incidents:
+    return Incidents(logs.logger(), None, time.monotonic, 60.0, asyncio.get_running_loop().call_later)
 
 
 def reach(store: Away):
@@ -233,7 +241,12 @@ async def served(store: Away, meters: Meters, tokens: AccessTokens = OPEN) -> As
     """A bare application with the page."""
     app = web.Application()
     look = OutboxGauges(see(store), reach(store), meters, carrying(ACME, GLOBEX))
-    routes(app, look, MetricsEndpoint(meters), Access(tokens, local=True))
+    routes(
+        app,
+        look,
+        MetricsEndpoint(meters),
+        Access(lambda: tokens, LoginReports(reach(store), no_incidents), local=True),
+    )
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

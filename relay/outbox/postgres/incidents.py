@@ -118,4 +118,4 @@ async def _of_exposures(session: StoreConnection) -> list[StoreIncident]:
         return []
     detail = f"{'; '.join(map(str, found))}: what they create there may run with the relay's rights"
     hint = f"run, as its owner: {'; '.join(one.statement for one in found)}"
-    return [StoreIncident("exposed", detail, hint)]
+    return [StoreIncident("exposed", detail, hint, is_warning=True)]
