@@ -54,6 +54,7 @@ CODES = (
     PAUSED,
     Code("RELAY-125", "The remaining messages need an operator", events=("tenant.stuck",)),
     OUTBOX,
+    Code("RELAY-132", "What was delivered by minute is not recorded", kinds=("activity",)),
     Code("RELAY-140", "The outbox refuses a row", kinds=("refused",), events=("retention.hindered",)),
     Code("RELAY-141", "A tenant's lease was lost", events=("tenant.lost",)),
     Code("RELAY-142", "Rows of the outbox hold other messages now", events=("settlements.discarded",)),
