@@ -49,7 +49,7 @@ GROUP BY tenant_id, start
 
 _NOW = "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::bigint"
 
-_PRUNE = """
+PRUNE = """
 DELETE FROM relay_activity WHERE ctid IN (
     SELECT ctid FROM relay_activity
     WHERE span = $1 AND start {beyond} $2 LIMIT $3 FOR UPDATE SKIP LOCKED)
@@ -101,6 +101,6 @@ async def prune(session: StoreConnection, limit: int) -> int:
     deleted = 0
     for span in SPANS:
         for beyond, start in (("<", now - span.kept), (">", now + FUTURE_SECONDS)):
-            statement = _PRUNE.format(beyond=beyond)
+            statement = PRUNE.format(beyond=beyond)
             deleted += await session.execute(statement, span.seconds, start, limit - deleted)
     return deleted
