@@ -96,8 +96,9 @@ def settings_page() -> str:
         + "Environment variables, also in `.env` or in `relay.toml` (nested by `__`, in lower case: "
         + "`RELAY_LOG__LEVEL` is `level` under `[log]`). `<TENANT>` is the tenant's id in upper case. "
         + "`relay check` lists every invalid or unknown setting, with a hint; other commands warn of "
-        + "unknown ones. A file that a setting names is a regular one in UTF-8, with or without a byte order "
-        + "mark.\n\n"
+        + "unknown ones. A value is written without quotes around it, except in `.env` and `relay.toml`: "
+        + "`docker --env-file` would take them as part of it. A file that a setting names is a regular one "
+        + "in UTF-8, with or without a byte order mark.\n\n"
         + table(("variable", "default", "meaning"), rows)
     )
 

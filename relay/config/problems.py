@@ -1,8 +1,10 @@
 """What can be wrong with settings, in words for the operator, each with a hint.
 
-No text here contains a value, which may be a secret; the exception is a logical id, which is none.
+A text here contains the value only where it cannot be a secret: numbers, choices, addresses to listen on,
+patterns, logical ids; of a URL only its port.
 """
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -15,6 +17,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from relay.core.validation import Problem, tenant_id_problem
+from relay.outbox.database_url import LAST_PORT, database_url_problem, port_problem
+from relay.outbox.location import is_served_url
 
 Where = tuple[str, ...]
 
@@ -48,6 +52,9 @@ def url_problem(text: str) -> Problem | None:
     url = _split(text)
     if url is None or url.scheme not in ("http", "https") or not url.hostname:
         return Problem("", "is not a URL", "write it like https://HOST/api/ion/messaging/service")
+    port = url.netloc.rpartition("@")[2].rpartition("]")[2].partition(":")[2]
+    if port and (problem := port_problem(port)) is not None:
+        return problem
     if url.username is not None or url.query or url.fragment:
         hint = "write only scheme, host and path; credentials have settings of their own"
         return Problem("", "has a user, a query or a fragment", hint)
@@ -57,14 +64,16 @@ def url_problem(text: str) -> Problem | None:
 
 
 _OUTBOX_SCHEMES = ("sqlite", "postgresql", "postgres")
+_PLAIN = re.compile(r"[A-Za-z0-9_.,:*?\[\]+-]+")
+_MAX_SHOWN = 60
 _PATTERN = re.compile(r"[A-Za-z0-9_*?\[\]!-]+")
 
 
 def outbox_url_problem(text: str) -> Problem | None:
-    """An outbox that the relay can open; the store checks what follows the scheme."""
+    """An outbox that the relay can open."""
     scheme, separator, _ = text.partition("://")
     if separator and scheme in _OUTBOX_SCHEMES and text.isprintable():
-        return None
+        return database_url_problem(text, os.environ) if is_served_url(text) else None
     if separator and scheme.partition("+")[0] in _OUTBOX_SCHEMES:
         return Problem("", "names a driver", f"write {scheme.partition('+')[0]}:// without it")
     hint = "write sqlite:///relay.db, or postgresql://USER:PASSWORD@HOST:5432/DATABASE"
@@ -76,9 +85,13 @@ def listen_problem(text: str) -> Problem | None:
     if text.lower() == "off":
         return None
     url = _split(f"//{text}")
-    if url is None or not url.hostname or url.port is None or url.netloc != text or "@" in text:
-        hint = "write an address and a port, such as 127.0.0.1:8480 or [::1]:8480, or off"
-        return Problem("", "is not an address to listen on", hint)
+    hint = "write an address and a port, such as 127.0.0.1:8480 or [::1]:8480, or off"
+    if url is None or not url.hostname or url.netloc != text or "@" in text:
+        return Problem("", f"{shown(text)} is not an address to listen on", hint)
+    port = text.rpartition("]")[2].rpartition(":")[2] if ":" in text.rpartition("]")[2] else ""
+    if port != "0" and port_problem(port) is not None:
+        what = f"has the port {shown(port)}" if port else "has no port"
+        return Problem("", f"{shown(text)} {what}", f"{hint}; a port is at most {LAST_PORT}")
     return None
 
 
@@ -93,7 +106,7 @@ def patterns_problem(text: str) -> Problem | None:
         return None
     return Problem(
         "",
-        "is not a list of patterns",
+        f"{shown(text)} is not a list of patterns",
         "write tenant ids with * or ?, separated by commas: ACME_*,GLOBEX_TST",
     )
 
@@ -107,11 +120,16 @@ def _split(text: str) -> SplitResult | None:
     if not text.isprintable() or " " in text:
         return None
     try:
-        url = urlsplit(text)
-        _ = url.port
+        return urlsplit(text)
     except ValueError:
         return None
-    return url
+
+
+def shown(value: object) -> str:
+    """A value that cannot be a secret, on one line and of a bounded length."""
+    text = str(value)
+    short = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+    return short if _PLAIN.fullmatch(text) else repr(short)
 
 
 def _is_loopback(host: str) -> bool:
@@ -189,18 +207,26 @@ def inbound_key_problems(tenants: Mapping[str, Any]) -> Iterator[Found]:
 
 def explain(error: ValidationError, below: Where = ()) -> list[Found]:
     """What pydantic found; `below`: the place of the validated model in the settings."""
-    return [_explain(one, below) for one in error.errors(include_url=False, include_input=False)]
+    return [_explain(one, below) for one in error.errors(include_url=False)]
 
 
 def _explain(error: ErrorDetails, below: Where) -> Found:
     context = error.get("ctx", {})
     where = (*below, *(str(key) for key in error["loc"] if key != "[key]"))
     if error["type"] == "problem":
-        if len(where) == 1:  # a whole group: the problem names the field
+        if len(where) == 1 and context["field"]:  # a whole group: the problem names the field
             where = (*where, context["field"])
         return Found(where, context["what"], context["hint"])
     what, hint = _WORDS.get(error["type"], (f"cannot be read ({error['type']})", _UNKNOWN_HINT))
+    given = error["input"]
+    if error["type"] in _OF_NO_SECRET and isinstance(given, str | int | float) and not _is_json(given):
+        what = f"{shown(given)} {what}"
     return Found(where, what, hint.format_map(defaultdict(lambda: "more", context)))
+
+
+def _is_json(given: object) -> bool:
+    """Whether it looks like a group of settings in the wrong place, which may have secrets in it."""
+    return isinstance(given, str) and given.startswith(("{", "["))
 
 
 _UNKNOWN_HINT = "write it as in docs/settings.md"
@@ -229,3 +255,9 @@ _WORDS = {
     **dict.fromkeys(("model_type", "dict_type", "model_attributes_type"), _NOT_GROUP),
 }
 """What is wrong and the hint, by pydantic's type of error; its context fills the hint's placeholders."""
+
+_OF_NO_SECRET = frozenset(
+    {name for name, words in _WORDS.items() if words in (_NOT_INTEGER, _NOT_NUMBER, _NOT_BOOLEAN)}
+    | {"literal_error", "greater_than", "greater_than_equal", "less_than", "less_than_equal"}
+)
+"""These types of error concern numbers and choices only."""

@@ -34,6 +34,7 @@ from relay.config.sections import (
 )
 from relay.config.sources import Tree
 from relay.config.tenants_dir import TenantsDirectory
+from relay.config.variables import PREFIX, reason
 from relay.core.validation import Problem
 from relay.observability.regular_file import read_regular_text
 
@@ -144,7 +145,7 @@ class SettingsError(Exception):
 class _SettingsSource(BaseSettings, Settings):
     """Tells pydantic-settings how names are nested; what it reads is validated with all the rest."""
 
-    model_config = SettingsConfigDict(env_prefix=sources.PREFIX, env_nested_delimiter="__")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__")
 
 
 def load(environ: Mapping[str, str], *, directory: Path) -> Settings:
@@ -161,7 +162,7 @@ def load(environ: Mapping[str, str], *, directory: Path) -> Settings:
             signature = tenants_dir.signature(path)  # before it is read: a change meanwhile is seen as new
             tenants = tenants_dir.read(path, directory, SHAPE, gathered)
         except OSError as error:
-            what = f"names a directory that cannot be read ({sources.reason(error)})"
+            what = f"names a directory that cannot be read ({reason(error)})"
             found.append(Found(("tenants_dir",), what, "correct the path, or create the directory"))
     tree = _without(tree, tenants.names)
     for tenant, given in tree.get("tenants", {}).items():
@@ -189,7 +190,7 @@ def _with_outbox_url(tree: Tree, directory: Path) -> tuple[Tree, list[Found]]:
     try:
         url = read_regular_text(sources.anchored(directory, given["url_file"])).strip()
     except (OSError, ValueError) as error:
-        what = f"names a file that cannot be read ({sources.reason(error)})"
+        what = f"names a file that cannot be read ({reason(error)})"
         return tree, [Found(("outbox", "url_file"), what, "correct the path, or make it readable")]
     return {**tree, "outbox": {**given, "url": url}}, []
 

@@ -12,20 +12,29 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values
 from pydantic_settings import BaseSettings, EnvSettingsSource
 from typing_extensions import override
 
+from relay.config.variables import (
+    DOTENV,
+    PREFIX,
+    case_problem,
+    case_problems,
+    is_absent,
+    own,
+    read_dotenv,
+    reason,
+    unquoted,
+    unreadable,
+)
 from relay.core.validation import Problem
 from relay.observability.regular_file import read_regular_text
 
-PREFIX = "RELAY_"
 CONFIG = "RELAY_CONFIG"
-DOTENV, TOML = ".env", "relay.toml"
+TOML = "relay.toml"
 ANY = "*"
 
 _EXAMPLE_TENANT = "ACME_PRD"
@@ -75,16 +84,17 @@ class _Variables(EnvSettingsSource):
 
 def gather(environ: Mapping[str, str], directory: Path, model: type[BaseSettings], shape: Shape) -> Gathered:
     """Environment before `.env` before the TOML file that RELAY_CONFIG names, or `relay.toml`."""
-    dotenv, problems = _read_dotenv(directory / DOTENV)
-    environment = _own(environ)
-    unknown = _working_directory_problems(directory)
+    dotenv, problems, unknown = read_dotenv(directory / DOTENV)
+    environment, misquoted = unquoted(own(environ))
+    problems += misquoted
+    unknown += _working_directory_problems(directory)
     from_file, more, strange_keys = _read_config(_config(environment) or _config(dotenv), directory, shape)
     problems += more
     unknown += strange_keys
     from_variables: Tree = {}
     for given in (dotenv, environment):
         broken = _json_problems(given, shape)
-        problems += [*_case_problems(given), *broken.values()]
+        problems += [*case_problems(given), *broken.values()]
         raw = _Variables(model, {name: text for name, text in given.items() if name not in broken})()
         layer, strange, _ = tidy(raw, shape)
         named = tuple(name.upper() for name in given)
@@ -103,36 +113,6 @@ def _config(given: Mapping[str, str]) -> str | None:
 # --- reading ----------------------------------------------------------------------------------------
 
 
-def _own(environ: Mapping[str, str | None]) -> dict[str, str]:
-    """The relay's own variables that have a value, without those of Kubernetes for a service "relay"."""
-    return {
-        name: text for name, text in environ.items() if text and _is_own(name.upper()) and name.isprintable()
-    }
-
-
-def _is_own(name: str) -> bool:
-    injected = name in ("RELAY_PORT", "RELAY_SERVICE") or name.startswith(("RELAY_PORT_", "RELAY_SERVICE_"))
-    return name.startswith(PREFIX) and not injected
-
-
-def _read_dotenv(path: Path) -> tuple[dict[str, str], list[Problem]]:
-    """The variables of a `.env` file, not expanded; none where there is no file."""
-    if _is_absent(path):
-        return {}, []
-    try:
-        return _own(dotenv_values(stream=StringIO(read_regular_text(path)), interpolate=False)), []
-    except (OSError, ValueError) as error:
-        return {}, [_unreadable(path, error)]
-
-
-def _is_absent(path: Path) -> bool:
-    """Whether the working directory has no such file: a directory (Python's `venv .env`) is none either."""
-    try:
-        return path.is_dir() or not path.exists()
-    except OSError:  # a folder that may not be searched, which `_working_directory_problem` reports
-        return True
-
-
 def _working_directory_problems(directory: Path) -> list[Problem]:
     """Why its files are not read, though there may be some."""
     gone = not directory.is_absolute()
@@ -145,7 +125,7 @@ def _working_directory_problems(directory: Path) -> list[Problem]:
 def _read_config(
     named: str | None, directory: Path, shape: Shape
 ) -> tuple[Tree, list[Problem], list[Problem]]:
-    if not named and _is_absent(directory / TOML):
+    if not named and is_absent(directory / TOML):
         return {}, [], []
     try:
         path = anchored(directory, named or TOML)
@@ -171,7 +151,7 @@ def read_toml(path: Path) -> tuple[Tree, list[Problem]]:
         where = str(error).rpartition("(")[2].rstrip(")")  # the rest may quote the line
         return {}, [Problem(str(path), f"is not TOML ({where})", "correct the line")]
     except (OSError, ValueError) as error:
-        return {}, [_unreadable(path, error)]
+        return {}, [unreadable(path, error)]
 
 
 def anchored(directory: Path, named: str | Path) -> Path:
@@ -180,15 +160,6 @@ def anchored(directory: Path, named: str | Path) -> Path:
         return directory / Path(named).expanduser()
     except RuntimeError:
         raise OSError(errno.EINVAL, "~: this user has no home directory") from None
-
-
-def _unreadable(path: Path, error: OSError | ValueError) -> Problem:
-    return Problem(str(path), f"cannot be read ({reason(error)})", "make it a readable text file in UTF-8")
-
-
-def reason(error: OSError | ValueError) -> str:
-    """Why a text file cannot be read, in short."""
-    return (error.strerror or "error") if isinstance(error, OSError) else "it is not UTF-8"
 
 
 def _json_problems(variables: Mapping[str, str], shape: Shape) -> dict[str, Problem]:
@@ -282,22 +253,6 @@ def names(shape: Shape, tenant: str, where: Where = ()) -> Iterator[str]:
         yield variable(place)
         if below is not None:
             yield from names(below, tenant, place)
-
-
-def case_problem(name: str) -> Problem:
-    """Two spellings of one name: it is undefined which one counts."""
-    return Problem(name, "is set twice, once in another case", "keep one spelling")
-
-
-def _case_problems(variables: Mapping[str, str]) -> list[Problem]:
-    """Variables, or tenants in them, that differ by case only."""
-    problems: list[Problem] = []
-    first: dict[str, str] = {}
-    for name in variables:
-        spelled = "__".join(name.split("__")[:2]) if name.upper().startswith("RELAY_TENANTS__") else name
-        if first.setdefault(spelled.upper(), spelled) != spelled:
-            problems.append(case_problem(spelled))
-    return problems
 
 
 def _unknown_variables(variables: Sequence[str], shape: Shape) -> list[Problem]:

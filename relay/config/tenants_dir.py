@@ -19,13 +19,13 @@ from relay.config.sources import (
     Shape,
     Tree,
     Where,
-    case_problem,
     has,
     merged,
     read_toml,
     tidy,
     unknown_key,
 )
+from relay.config.variables import case_problem
 from relay.core.validation import Problem
 
 

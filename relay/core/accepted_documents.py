@@ -5,11 +5,28 @@ acceptedDocuments is polled on the retry schedule. One that is listed as accepte
 ready" holds the lane of that message; the whole document is held only when another lane is refused too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from difflib import get_close_matches
 
 from relay.core.model import DocumentName
 from relay.core.poison import Lane
 from relay.core.retry import Schedule
+
+_COMPARED, _SIMILARITY = 2000, 0.8
+
+
+def similar_name(document: DocumentName, accepted: Collection[DocumentName]) -> DocumentName | None:
+    """The accepted document that was probably meant: names are case-sensitive. None: none is similar.
+
+    Of a very long list only a name that differs in case is found.
+    """
+    by_fold = {name.casefold(): name for name in accepted}
+    if (same := by_fold.get(document.casefold())) is not None:
+        return same if same != document else None
+    if len(accepted) > _COMPARED:
+        return None
+    close = get_close_matches(document.casefold(), sorted(by_fold), n=1, cutoff=_SIMILARITY)
+    return by_fold[close[0]] if close else None
 
 
 class DocumentHolds:

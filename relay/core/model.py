@@ -125,9 +125,10 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """Taken out of the queue until an operator retries or drops it. `id`: as in `Released`."""
+    """Taken out of the queue until an operator retries or drops it. `counted`, `id`: as in `Released`."""
 
     reason: str
+    counted: bool = False
     id: SettlementId | None = None
 
 

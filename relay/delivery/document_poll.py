@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from relay.core.accepted_documents import PollSchedule
+from relay.core.accepted_documents import PollSchedule, similar_name
 from relay.core.model import DocumentName
 from relay.core.replies import Accepted, Answer
 from relay.delivery.context import TenantContext, TenantRules
@@ -11,6 +11,8 @@ from relay.delivery.tasks import Tasks
 
 _IGNORED_HINT = "correct these names in ION Desk, or remove them from the connection point"
 _HINT = "add them to the connection point in ION Desk (sent by the application)"
+
+_MAX_SUGGESTIONS = 5
 
 
 class DocumentPoll:
@@ -28,6 +30,9 @@ class DocumentPoll:
         self._schedule = PollSchedule(rules.schedule, context.chance)
         self._is_polling = False
         self._ignored = 0
+        self._compared: tuple[frozenset[DocumentName], frozenset[DocumentName]] | None = None
+        self.suggestions = ""
+        """Which accepted documents were probably meant by those that are not; empty where none is similar."""
 
     async def ask(self) -> Answer:
         """What ION accepts; a warning when the number of names that no message can have changes."""
@@ -40,11 +45,22 @@ class DocumentPoll:
                 )
         return answer
 
-    def update(self, unaccepted: frozenset[DocumentName], now: float, *, may_poll: bool) -> None:
-        """These documents have messages and are not accepted: log the new ones, and poll when it is time."""
+    def update(
+        self,
+        unaccepted: frozenset[DocumentName],
+        accepted: frozenset[DocumentName],
+        now: float,
+        *,
+        may_poll: bool,
+    ) -> None:
+        """The first have messages and are not accepted: log the new ones, and poll when it is time."""
+        if self._compared != (unaccepted, accepted):
+            self._compared = unaccepted, accepted
+            self.suggestions = _suggestions(unaccepted, accepted)
         new = self._schedule.update(unaccepted, now)
         if new:
-            self._context.telemetry.log.warning("documents.withheld", documents=sorted(new), hint=_HINT)
+            hint = f"{self.suggestions} or {_HINT}" if self.suggestions else _HINT
+            self._context.telemetry.log.warning("documents.withheld", documents=sorted(new), hint=hint)
         if may_poll and not self._is_polling and self._schedule.is_due(now):
             self._is_polling = True
             self._tasks.start(self._poll(), self._end_poll)
@@ -66,3 +82,8 @@ class DocumentPoll:
     def _end_poll(self) -> None:
         self._is_polling = False
         self._ended()
+
+
+def _suggestions(unaccepted: frozenset[DocumentName], accepted: frozenset[DocumentName]) -> str:
+    pairs = [(one, similar_name(one, accepted)) for one in sorted(unaccepted)[:_MAX_SUGGESTIONS]]
+    return " ".join(f"did you mean {meant} instead of {one}?" for one, meant in pairs if meant is not None)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from relay.core.model import Delivered, Message, Parked, Released, RowId, Settlement
 from relay.core.poison import CountedAttempts, PoisonDetector
-from relay.core.protocol import Posting, PostOutcome
+from relay.core.protocol import Fate, Posting, PostOutcome
 from relay.delivery.backlog import Backlog
 from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.tasks import Tasks
@@ -42,6 +42,7 @@ class Outcomes:
             case Parked():
                 self._finish(message)
                 meter.parked(kind)
+                settlement = replace(settlement, counted=True)
             case Released():
                 meter.released(kind, counted=settlement.counted)
                 self._sent.add(message.row)
@@ -76,6 +77,8 @@ class Outcomes:
         self._lanes.release(message)
         if outcome.row.posting is Posting.START_OVER:
             self._backlog.holds.refuse(message.document_name, lane)
+        if outcome.row.fate is Fate.POLICY and not settlement.counted:  # refused, and the tenant is halted
+            return replace(settlement, counted=True)
         if not settlement.counted:
             return settlement
         self._poison.count(message.row, lane, self._now())

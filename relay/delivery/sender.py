@@ -154,7 +154,8 @@ class Sender:
         self._slots.rest()
         if not self._slots.is_queued:  # else the memory is used once there is a place
             self._bodies.rest()
-        self._poll.update(prefetch.unaccepted, now, may_poll=not self._is_ending())
+        accepted = self._cycle.state.accepted
+        self._poll.update(prefetch.unaccepted, accepted, now, may_poll=not self._is_ending())
         self._report_state()
 
     async def _wait_for_posts(self, cycle: Cycle) -> None:
@@ -287,18 +288,18 @@ class Sender:
 
     def _report_state(self) -> None:
         documents = tuple(sorted(self.unaccepted))
-        kind = NOT_ACCEPTED if documents else ""
+        kind, meant = (NOT_ACCEPTED, self._poll.suggestions) if documents else ("", "")
         report, backlog = self._context.telemetry.report, self._backlog
         if self._slots.in_use or backlog.lanes.ready:
-            report("sending", "", None, kind=kind, documents=documents)
+            report("sending", meant, None, kind=kind, documents=documents)
         elif backlog.prefetch.is_reading or backlog.prefetch.is_postponed:
             return
         elif backlog.any_held:
-            report("sending", "", self._next_time(), kind=kind or BACK_OFF, documents=documents)
+            report("sending", meant, self._next_time(), kind=kind or BACK_OFF, documents=documents)
         else:
             self.idle = True
             self._context.telemetry.incidents.resolved()
-            report("idle", "", self._next_time(), kind=kind, documents=documents)
+            report("idle", meant, self._next_time(), kind=kind, documents=documents)
 
     def _next_time(self) -> float | None:
         """The next instant at which something becomes possible without an arrival or an operator."""

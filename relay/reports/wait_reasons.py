@@ -78,7 +78,7 @@ class WaitReason:
 def state_reason(kind: str, reason: str, documents: Collection[DocumentName]) -> str:
     """The reason that a tenant's live state carries, in words; empty where there is none."""
     if documents:
-        return f"waiting to be accepted by ION: {', '.join(documents)}"
+        return f"waiting to be accepted by ION: {', '.join(documents)}" + (f"; {reason}" if reason else "")
     return "a message waits for its back-off" if kind == BACK_OFF else reason
 
 
@@ -157,12 +157,19 @@ def _live_reason(state: TenantState, now: datetime) -> WaitReason | None:
 
 def not_accepted(document: DocumentName, state: TenantState | None) -> WaitReason:
     """The wait reason of a document that ION does not accept."""
+    meant = _meant(document, state.reason) if state else ""
     text = (
-        f"{document} is not accepted by ION; add it to the connection point in ION Desk "
+        f"{document} is not accepted by ION; {meant}add it to the connection point in ION Desk "
         '("sent by application"); the relay checks again automatically'
     )
     since, next_try = (state.since, state.next_try) if state else (None, None)
     return WaitReason("not-accepted", text, since, next_try, error_codes.NOT_ACCEPTED.code)
+
+
+def _meant(document: DocumentName, suggestions: str) -> str:
+    """The suggestion for this document, of those in the reason of a tenant's state."""
+    before, found, _ = suggestions.partition(f" instead of {document}?")
+    return f"{before[before.rfind('did you mean') :]}? Else " if found else ""
 
 
 def _own_reasons(record: Record, context: WaitContext) -> Iterator[WaitReason]:

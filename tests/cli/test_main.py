@@ -88,7 +88,7 @@ def test_all_wrong_settings_are_reported_with_exit_code_2(operator: "Operator") 
         assert ran.code == 2, command
         assert ran.out == ""
         assert ran.err.splitlines() == [
-            "relay: RELAY_LOG__LEVEL: is not one of its values; use 'debug', 'info', 'warning' or 'error'",
+            "relay: RELAY_LOG__LEVEL: loud is not one of its values; use 'debug', 'info', 'warning' or 'error'",
             "relay: RELAY_TENANTS__ACME__LOGICAL_ID: 'acme' does not begin with lid://; write lid:// before it",
             "relay: RELAY_LOG__LEVL: is not a setting of the relay; did you mean RELAY_LOG__LEVEL?",
         ]

@@ -140,7 +140,7 @@ def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "secret", ["123", "true", "null", '{"a": 1}', "[1]", "a$b${HOME}c", "#x", " y ", '"q"']
+    "secret", ["123", "true", "null", '{"a": 1}', "[1]", "a$b${HOME}c", "#x", " y ", 'q"', '"']
 )
 def test_a_secret_is_taken_literally_whatever_it_looks_like(tmp_path: Path, secret: str) -> None:
     name = "RELAY_TENANTS__GLOBEX__OAUTH1__CONSUMER_SECRET"
@@ -148,6 +148,54 @@ def test_a_secret_is_taken_literally_whatever_it_looks_like(tmp_path: Path, secr
     assert settings.tenants["GLOBEX"].oauth1 is not None
     assert settings.tenants["GLOBEX"].oauth1.consumer_secret is not None
     assert settings.tenants["GLOBEX"].oauth1.consumer_secret.get_secret_value() == secret
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+@pytest.mark.parametrize("name", sorted(ACME | GLOBEX))
+def test_quotes_that_a_file_of_variables_left_around_a_value_are_named(
+    tmp_path: Path, name: str, quote: str
+) -> None:
+    environ = ACME | GLOBEX
+    (text,) = problems(tmp_path, environ | {name: f"{quote}{environ[name]}{quote}"}).items()
+    assert text[0] == name
+    assert text[1].startswith("has quotes around its value; remove them")
+    assert ("_FILE" in text[1]) == name.endswith("SECRET")
+
+
+def test_the_end_of_a_line_of_windows_is_named(tmp_path: Path) -> None:
+    environ = {name: f"{text}\r" for name, text in (ACME | GLOBEX).items()}
+    found = problems(tmp_path, environ)
+    assert set(found) == set(environ)
+    assert all(text.startswith("ends with a carriage return") for text in found.values())
+    lines = [f"{name}={text}" for name, text in environ.items()]
+    (tmp_path / ".env").write_bytes("\n".join(lines).encode())
+    assert set(load({}, directory=tmp_path).tenants) == {"ACME_PRD", "GLOBEX"}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("\n\nRELAY_LOG__LEVEL\n\n\n RELAY_X Y\n", 6),
+        ('A=b\nRELAY_LOG__LEVEL="debug\nB=c\n', 2),
+        ("export RELAY_OUTBOX__URL 'x'", 1),
+    ],
+)
+def test_a_line_of_dotenv_that_cannot_be_read_is_a_problem(tmp_path: Path, text: str, line: int) -> None:
+    (tmp_path / ".env").write_text(text)
+    found = problems(tmp_path, {})
+    assert list(found) == [f".env: line {line}"]
+    assert "is not used; write NAME=VALUE" in found[f".env: line {line}"]
+
+
+def test_such_a_line_of_another_program_is_only_pointed_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / ".env").write_text(f"RELAY_LOG__LEVEL=debug\nfoo bar=={CANARY}\n")
+    settings = load({}, directory=tmp_path)
+    assert settings.log.level == "debug"
+    assert [problem.field for problem in settings.unknown] == [".env: line 2"]
+    assert CANARY not in f"{settings.unknown}"
+    assert caplog.text == ""
 
 
 def test_nothing_in_dotenv_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +330,9 @@ def test_https_anywhere_and_http_to_loopback_are_allowed(url: str) -> None:
         ("ftp://h/x", "not a URL"),
         ("h/x", "not a URL"),
         ("https://", "not a URL"),
-        ("https://h:99999/x", "not a URL"),
+        ("https://h:99999/x", "has the port 99999"),
+        ("https://h:0/x", "has the port 0"),
+        (f"https://h:{CANARY}/x", "has a port that is not a number"),
         ("https://[::1/x", "not a URL"),
         ("https://h/a b", "not a URL"),
         ("https://h/a\nb", "not a URL"),
@@ -348,6 +398,26 @@ def test_an_invalid_value_is_reported_with_what_would_be_valid(
     reported = next(iter(found.items())) if name == "RELAY_TENANTS" else (name, found[name])
     assert what in reported[1]
     assert reported[0].startswith(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "shown"),
+    [
+        ("RELAY_LOG__LEVEL", "verbose", "verbose is not one of its values"),
+        ("RELAY_LOG__LEVEL", " info", "' info' is not one of its values"),
+        ("RELAY_RETRY__MAX_SECONDS", "-5", "-5 is too small"),
+        ("RELAY_RETRY__MAX_ATTEMPTS", "9" * 5000, "9" * 60 + "… is not a whole number"),
+        ("RELAY_WEB__LISTEN", "127.0.0.1:99999", "127.0.0.1:99999 has the port 99999"),
+        ("RELAY_WEB__LISTEN", "127.0.0.1", "127.0.0.1 has no port"),
+        ("RELAY_WEB__LISTEN", "http://h:1", "'http://h:1' is not an address to listen on"),
+        ("RELAY_ONLY_TENANTS", "A B", "'A B' is not a list of patterns"),
+        ("RELAY_TENANTS__ACME_PRD__ORDERING", "fifo", "fifo is not one of its values"),
+    ],
+)
+def test_an_invalid_value_is_shown_where_it_is_no_secret(
+    tmp_path: Path, name: str, text: str, shown: str
+) -> None:
+    assert shown in problems(tmp_path, ACME | {name: text})[name]
 
 
 def test_a_number_in_the_place_of_a_string_is_reported(tmp_path: Path) -> None:
@@ -431,10 +501,28 @@ def test_what_kubernetes_injects_for_a_service_called_relay_is_not_ours(tmp_path
 # --- secrets --------------------------------------------------------------------------------------------------
 
 
+HOLDS_NO_SECRET = (
+    *("SECONDS", "LEVEL", "FORMAT", "DAYS", "BYTES", "MAX_ATTEMPTS", "MAX_IN_FLIGHT", "RATE_LIMIT", "LISTEN"),
+    *(
+        "TENANT_LABELS",
+        "ORDERING",
+        "ON_REJECTED",
+        "PARK_NOTHING",
+        "NOTIFY",
+        "SIGNATURE_METHOD",
+        "BYTES_IN_MEMORY",
+    ),
+    *("CLIENT_AUTHENTICATION", "TOKENS_A_DAY", "ONLY_TENANTS", "NOT_TENANTS"),
+)
+"""The ends of the names of numbers, choices, addresses to listen on, and patterns."""
+
+
 def everything_wrong() -> Iterator[dict[str, str]]:
     """Every setting in turn, and every group, set to a secret."""
     for name in names(SHAPE, "GLOBEX"):
         if not name.endswith("LOGICAL_ID"):  # it is no secret, and shown to the operator who mistyped it
+            if name.endswith(HOLDS_NO_SECRET):
+                continue  # shown, too: test_an_invalid_value_is_shown_where_it_is_no_secret
             yield GLOBEX | {name: CANARY}
             yield GLOBEX | {name: f'{{"x": "{CANARY}"}}'}
             yield GLOBEX | {name: f'["{CANARY}"'}
@@ -501,6 +589,51 @@ def test_any_other_outbox_is_reported_with_a_hint(tmp_path: Path, url: str, hint
     text = problems(tmp_path, {"RELAY_OUTBOX__URL": url})["RELAY_OUTBOX__URL"]
     assert hint in text
     assert CANARY not in text
+
+
+@pytest.mark.parametrize(
+    ("place", "what"),
+    [
+        (f"u:{CANARY}@x/y@h:5432/d", "is not escaped"),
+        (f"u:{CANARY}/y@h:5432/d", "is not escaped"),
+        (f"u:{CANARY}#y@h:5432/d", "is not escaped"),
+        (f"u:{CANARY}?y@h:5432/d", "is not escaped"),
+        (f"u:5432?{CANARY}@h:5432/d", "is not escaped"),
+        (f"u:{CANARY}@h:99999/d", "has the port 99999"),
+        (f"u:{CANARY}@h,[::1]:0/d", "has the port 0"),
+        (f"u:{CANARY}@/d?host=/run/pg&port=5432,65536", "has the port 65536"),
+        (f"u:{CANARY}", "has a port that is not a number"),
+        (f"u:{CANARY}@[h/d", "is no URL of a database"),
+    ],
+)
+def test_a_url_that_a_driver_would_misread_is_a_problem(tmp_path: Path, place: str, what: str) -> None:
+    for source in ("RELAY_OUTBOX__URL", "RELAY_OUTBOX__URL_FILE"):
+        (tmp_path / "url").write_text(f"postgresql://{place}\n")
+        given = f"postgresql://{place}" if source == "RELAY_OUTBOX__URL" else "url"
+        text = problems(tmp_path, {source: given})["RELAY_OUTBOX__URL"]
+        assert what in text
+        assert CANARY not in text
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "u:p%40w%2F%3F%23@h:5432/d", "u@h1:1,h2,[::1]:65535/d", "%2Frun%2Fpg/d", "/d?host=/run&port=5432",
+        "h/d?user=u&password=a@b", "u:p@w@h/d", "h:/d",
+    ],
+)  # fmt: skip
+def test_a_url_that_can_be_read_is_none(tmp_path: Path, place: str) -> None:
+    url = f"postgresql://{place}"
+    assert load({"RELAY_OUTBOX__URL": url}, directory=tmp_path).outbox.url == url
+
+
+def test_the_port_of_a_url_without_one_is_that_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPORT", "99999")
+    load({"RELAY_OUTBOX__URL": "postgresql://h:5432/d"}, directory=tmp_path)
+    text = problems(tmp_path, {"RELAY_OUTBOX__URL": "postgresql://h/d"})["RELAY_OUTBOX__URL"]
+    assert "PGPORT has the port 99999" in text
 
 
 def test_the_password_of_the_outbox_is_never_shown(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_name_that_is_no_tenant_id_is_broken(directory: Path) -> None:
 def test_a_bad_variable_of_such_a_tenant_breaks_it_only_and_is_named(directory: Path) -> None:
     put(directory, ACME=ACME, more=SEVERAL)
     name = "RELAY_TENANTS__ACME__ORDERING"
-    assert broken(directory, **{name: "sideways"}) == {name: "is not one of its values"}
+    assert broken(directory, **{name: "sideways"}) == {name: "sideways is not one of its values"}
     assert set(read(directory, **{name: "sideways"}).tenants) == {"A", "B"}
 
 

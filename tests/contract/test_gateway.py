@@ -317,6 +317,22 @@ async def test_an_unchanged_file_with_a_new_timestamp_costs_no_token(
     assert fetched(sandbox) == 1
 
 
+@pytest.mark.parametrize("call", CALLS)
+async def test_the_file_of_another_tenant_is_refused_with_both_names(
+    sandbox: Sandbox, source: IonApiFile, call: Call
+) -> None:
+    rewrite(source, ti="GLOBEX_PRD")
+    client = IonClient(connection(IonApiFile(source.path, TENANT)))
+    answer = await ask(client, call)
+    assert isinstance(answer, TokenRefused)
+    assert f"this .ionapi file is of GLOBEX_PRD, not of {TENANT}; name that of {TENANT}" in answer.detail
+    assert sandbox.requests() == []
+    rewrite(source, ti=TENANT.lower())
+    await client.ping()  # reads a file that has changed
+    assert not isinstance(await ask(client, call), TokenRefused)
+    await client.close()
+
+
 @pytest.mark.parametrize(
     ("content", "error"),
     [

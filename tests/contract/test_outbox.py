@@ -21,6 +21,7 @@ from relay.core.model import (
     Released,
     RowId,
     Settlement,
+    SettlementId,
     TenantId,
     TenantState,
 )
@@ -353,6 +354,20 @@ async def test_released_keeps_its_place_and_its_reason(store: Store) -> None:
         None,
     )
     assert record.settled_at is None
+
+
+@pytest.mark.parametrize(("counted", "attempts"), [(True, 2), (False, 1)])
+async def test_a_message_that_is_parked_by_an_answer_has_one_attempt_more(
+    store: Store, counted: bool, attempts: int
+) -> None:
+    await store.add([draft()])
+    (message,) = await due(store)
+    await settle_rows(store, [(message.row, Released("HTTP 500", counted=True))])
+    parked = Parked("HTTP 400", counted=counted, id=SettlementId("s"))
+    await settle_rows(store, [(message.row, parked)])
+    await settle_rows(store, [(message.row, parked)])  # its answer was lost
+    (record,) = await store.find(Filter(), 10)
+    assert (record.state, record.attempts) == ("parked", attempts)
 
 
 async def test_only_counted_releases_count_as_attempts(store: Store) -> None:

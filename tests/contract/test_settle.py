@@ -24,7 +24,7 @@ from tests.contract.stores import ACME, GLOBEX, ROOM, StoreCase, retry, until
 
 ORDER = DocumentName("Sync.SalesOrder")
 ONCE = SettlementId("process-1")
-RELEASED, PARKED = Released("HTTP 500", True, 60.0, ONCE), Parked("HTTP 400", ONCE)
+RELEASED, PARKED = Released("HTTP 500", True, 60.0, id=ONCE), Parked("HTTP 400", id=ONCE)
 FATES: list[Settlement] = [Delivered(), RELEASED, PARKED]
 by_fate = pytest.mark.parametrize("fate", FATES, ids=lambda fate: type(fate).__name__)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.core.accepted_documents import DocumentHolds, PollSchedule, Unready
+from relay.core.accepted_documents import DocumentHolds, PollSchedule, Unready, similar_name
 from relay.core.model import DocumentName
 from relay.core.retry import Schedule
 
@@ -18,6 +18,30 @@ def holds():
 @pytest.fixture
 def poll():
     return PollSchedule(Schedule(2.0, 16.0), lambda: 0.5)
+
+
+# --- names that were probably meant -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("document", "meant"),
+    [
+        ("sync.salesorder", ORDER),
+        ("Sync.SalesOrders", ORDER),
+        ("Sync.Salesorder ", ORDER),
+        ("SyncShipment", SHIPMENT),
+        ("Process.Invoice", None),
+        (ORDER, None),
+    ],
+)
+def test_a_name_that_is_not_accepted_is_compared_with_those_that_are(document, meant):
+    assert similar_name(DocumentName(document), BOTH) == meant
+
+
+def test_of_a_very_long_list_only_a_name_in_another_case_is_found():
+    many = {DocumentName(f"Sync.Document{number}") for number in range(3000)}
+    assert similar_name(DocumentName("sync.document7"), many) == "Sync.Document7"
+    assert similar_name(DocumentName("Sync.Documnet7"), many) is None
 
 
 # --- accepted, and yet refused ----------------------------------------------------------------------

@@ -27,6 +27,7 @@ async def test_a_poison_message_is_parked_and_the_others_pass(sandbox: Sandbox, 
         assert [line["message_id"] for line in relay.said("message.parked")] == [ids[9]]
     row = station.application.row(ids[9])
     assert "3 attempts, the last: HTTP 500" in row["reason"]
+    assert row["attempts"] == 3
     tries = [r for r in sandbox.requests(GLOBEX, "post") if r.message_id == ids[9]]
     assert len(tries) == 3
     lane = [taken.message_id for taken in sandbox.messages() if taken.message_id in ids[1::8]]

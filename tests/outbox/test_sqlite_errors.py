@@ -21,6 +21,7 @@ from relay.outbox import SqliteOutbox, open_outbox, restore, risks_of, to_come
 from relay.outbox.sqlite import database, errors
 from tests.contract.stores import ACME, ROOM, insert_plainly
 from tests.outbox.conftest import Opener
+from tests.support import disks
 from tests.support.keys import settle_rows
 from tests.support.postgres import UNPRIVILEGED
 
@@ -265,6 +266,39 @@ async def test_on_a_full_disk_nothing_is_half_stored_and_calls_succeed_once_ther
     await outbox.settle([(message.key, Delivered())])
     assert await pending(outbox) == stored
     assert integrity(small_disk / "relay.db") == "ok"
+
+
+SORTING = """
+import sqlite3, sys
+from pathlib import Path
+from relay.outbox.sqlite.errors import explain
+with sqlite3.connect(sys.argv[1]) as connection:
+    connection.execute("PRAGMA cache_size = 10")
+    try:
+        connection.execute(
+            "WITH RECURSIVE n (x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM n WHERE x < 100000) "
+            "SELECT x FROM n ORDER BY randomblob(50)"
+        ).fetchone()
+    except sqlite3.Error as error:
+        print(explain(error, Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize("variable", ["SQLITE_TMPDIR", "TMPDIR"])
+def test_a_full_disk_of_temporary_files_is_not_that_of_the_outbox(tmp_path: Path, variable: str) -> None:
+    path = tmp_path / "relay.db"
+    with disks.small(tmp_path / "temporary", "1m") as folder:
+        disks.fill(folder)
+        environ = {name: text for name, text in os.environ.items() if not name.endswith("TMPDIR")}
+        ran = subprocess.run(
+            [sys.executable, "-c", SORTING, str(path)],
+            env=environ | {variable: str(folder), "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert f"the disk is full under {folder}, where SQLite sorts" in ran.stdout
+    assert f"the outbox {path} has room" in ran.stdout
 
 
 async def test_a_disk_that_is_full_from_the_start_is_reported(small_disk: Path) -> None:

@@ -20,7 +20,14 @@ from relay.core.model import (
     TenantState,
 )
 from relay.observability import error_codes
-from relay.reports.wait_reasons import Rule, WaitContext, message_wait_reasons, state_code, state_reason
+from relay.reports.wait_reasons import (
+    Rule,
+    WaitContext,
+    message_wait_reasons,
+    not_accepted,
+    state_code,
+    state_reason,
+)
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 AN_HOUR_AGO, SOON = NOW - timedelta(hours=1), NOW + timedelta(minutes=5)
@@ -192,7 +199,28 @@ def test_a_live_states_reason_is_worded_from_its_data() -> None:
     assert state_reason(NOT_ACCEPTED, "", documents) == (
         "waiting to be accepted by ION: Sync.SalesOrder, Sync.Shipment"
     )
+    assert state_reason(NOT_ACCEPTED, "did you mean B instead of b?", (DocumentName("b"),)) == (
+        "waiting to be accepted by ION: b; did you mean B instead of b?"
+    )
     assert state_reason(BACK_OFF, "", ()) == "a message waits for its back-off"
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ("sync.shipment", "; did you mean Sync.Shipment? Else add it to"),
+        ("sync.order", "; did you mean Sync.Order? Else add it to"),
+        ("order", "; add it to"),
+    ],
+)
+def test_a_message_is_told_the_name_that_was_meant_by_its_own_document(document: str, said: str) -> None:
+    reason = (
+        "did you mean Sync.Order instead of sync.order? did you mean Sync.Shipment instead of sync.shipment?"
+    )
+    state = unaccepted(document).state
+    assert state is not None
+    text = not_accepted(DocumentName(document), replace(state, reason=reason)).text
+    assert text.startswith(f"{document} is not accepted by ION{said}")
 
 
 @pytest.mark.parametrize("row", protocol.ROWS, ids=lambda row: row.name)

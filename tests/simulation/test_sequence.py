@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 from structlog.testing import capture_logs
 
+from relay.core.model import DocumentName
 from relay.core.replies import Accepted, NoReply, Reply, TokenRefused, TokenUnavailable, Versions
 from tests.simulation.harness import FINE, ORDER, PARK, SHIPMENT, constant, violations, world
 from tests.support.virtual import run
@@ -211,6 +212,7 @@ async def test_poison_is_parked_after_its_attempts_when_others_pass():
     await w.until(lambda: w.rows("parked") == [stubborn["id"]])
     await w.stop()
     assert len([one for one in w.calls("post") if one.message_id == stubborn["id"]]) == 10
+    assert [row.attempts for row in w.outbox.rows if row.state == "parked"] == [10]
     assert len(w.rows("delivered")) == 4
 
 
@@ -241,6 +243,22 @@ async def test_a_document_that_is_not_accepted_waits_and_is_sent_when_it_is_adde
     await w.stop()
     assert w.arrived()[-2:] == shipments
     assert violations(w.requests) == []
+
+
+@scene
+async def test_a_name_that_differs_from_an_accepted_one_is_named_with_it():
+    accepted = {"now": frozenset({SHIPMENT})}
+    w = world(lambda call, _, __: Accepted(accepted["now"]) if call == "accepted_documents" else FINE[call])
+    await w.start()
+    wrong = w.insert("s", document=DocumentName("sync.shipment"))
+    await w.until(lambda: w.state[0] == "idle")
+    assert w.state[1] == (
+        "waiting to be accepted by ION: sync.shipment; did you mean Sync.Shipment instead of sync.shipment?"
+    )
+    accepted["now"] = frozenset({ORDER})
+    await w.until(lambda: w.state == ("idle", "waiting to be accepted by ION: sync.shipment"), within=310)
+    await w.stop()
+    assert w.rows("pending") == wrong
 
 
 @scene
@@ -275,6 +293,7 @@ async def test_rejected_messages_are_parked_and_the_others_continue():
     await w.all_settled(within=5)
     await w.stop()
     assert w.rows("parked") == ids[::3]
+    assert {row.attempts for row in w.outbox.rows if row.state == "parked"} == {1}
     assert names(w.calls("ping")) == ["ping"]
 
 
@@ -302,6 +321,8 @@ async def test_on_rejected_stop_pauses_at_the_first_and_keeps_the_message():
     await w.stop()
     assert len(w.calls("post")) == 1
     assert len(w.rows("pending")) == 2
+    assert sorted(row.attempts for row in w.outbox.rows) == [0, 1]
+    assert all(row.not_before is None for row in w.outbox.rows), "an operator ends it, not a back-off"
 
 
 @scene

@@ -358,8 +358,9 @@ class MemoryOutbox:
                 row.reason, row.attempts = reason, min(row.attempts + counted, MAX_ATTEMPTS)
                 row.not_before = now + wait if wait > 0 else None
                 row.history.append((now, "counted" if counted else "released", reason))
-            case Parked(reason) if row.state == "pending":
+            case Parked(reason, counted) if row.state == "pending":
                 row.state, row.reason, row.not_before, row.settled_at = "parked", reason, None, now
+                row.attempts = min(row.attempts + counted, MAX_ATTEMPTS)
                 row.history.append((now, "parked", reason))
             case Released() | Parked():
                 pass

@@ -7,6 +7,7 @@ once the cause is fixed.
 import asyncio
 import contextlib
 import math
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
 from dataclasses import dataclass, field
 from functools import update_wrapper
@@ -16,6 +17,7 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from relay.core.ports import CALL_SECONDS, StoreError
+from relay.outbox.database_url import database_url_problem
 from relay.outbox.location import shown
 from relay.outbox.postgres import errors
 from relay.outbox.postgres.connection import Connection, StoreConnection
@@ -59,8 +61,12 @@ class PostgresLocation:
 
         Each host has its share of the time: a primary that fell silent must not hide what took its place.
         """
+        url = self.logins.read_url() or self.url
+        problem = database_url_problem(url, os.environ)
+        if problem is not None:
+            raise errors.wrong_url(self.where, problem)
         try:
-            urls = each_host(self.logins.read_url() or self.url)
+            urls = each_host(url)
         except ValueError:
             raise errors.unreadable_url(self.where) from None
         failed: list[StoreError] = []

@@ -6,6 +6,7 @@ from pathlib import Path
 import asyncpg
 
 from relay.core.ports import CALL_SECONDS, RowRefusedError, StoreError
+from relay.core.validation import Problem
 from relay.observability import open_files
 
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -191,6 +192,11 @@ def unreadable_url(where: str) -> StoreError:
         "%2F for a / and %40 for an @ in a password, or a ?host=/folder of a socket",
         lasting=True,
     )
+
+
+def wrong_url(where: str, problem: Problem) -> StoreError:
+    """It would lead to another host or port than was meant."""
+    return StoreError(f"the URL of the outbox {where} {problem.what}; {problem.hint}", lasting=True)
 
 
 def silent(where: str, seconds: float) -> StoreError:

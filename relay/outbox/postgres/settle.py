@@ -83,6 +83,8 @@ _IF_NEW = """
         WHERE message_row = relay_outbox.id AND relay_history.settlement = free.settlement)
     RETURNING free.*)"""
 
+_COUNT = f"attempts = attempts + (free.counted AND attempts < {MAX_ATTEMPTS})::int"
+
 _RELEASED = f"""
 {
     _FREE.format(
@@ -92,7 +94,7 @@ _RELEASED = f"""
 },
 done AS (
     UPDATE relay_outbox
-    SET reason = free.reason, attempts = attempts + (free.counted AND attempts < {MAX_ATTEMPTS})::int,
+    SET reason = free.reason, {_COUNT},
         not_before = CASE WHEN free.wait > 0 THEN clock_timestamp() + make_interval(secs => free.wait) END
     {_IF_NEW},
 noted AS (
@@ -102,10 +104,10 @@ SELECT id FROM done
 """  # noqa: S608
 
 _PARKED = f"""
-{_FREE.format(types=", $6::text[], $7::text[]", names=", settlement, reason")},
+{_FREE.format(types=", $6::text[], $7::text[], $8::bool[]", names=", settlement, reason, counted")},
 done AS (
     UPDATE relay_outbox
-    SET state = 'parked', settled_at = clock_timestamp(), reason = free.reason, not_before = NULL
+    SET state = 'parked', settled_at = clock_timestamp(), reason = free.reason, not_before = NULL, {_COUNT}
     {_IF_NEW},
 noted AS (
     INSERT INTO relay_history (message_row, what, detail, settlement)
@@ -219,7 +221,8 @@ async def settle(
             counted, waits = zip(*((one.counted, one.wait) for one in released.values()), strict=True)
             left += await _set_back(session, _RELEASED, released, token, fences, list(counted), list(waits))
         if parked:
-            left += await _set_back(session, _PARKED, parked, token, fences)
+            counted = tuple(one.counted for one in parked.values())
+            left += await _set_back(session, _PARKED, parked, token, fences, list(counted))
     return await _explain(session, left, token, fences) if left else NotSettled()
 
 

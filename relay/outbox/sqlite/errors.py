@@ -56,11 +56,11 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
     if code(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
         if open_files.are_exhausted():
             return no_descriptors(path)
-        if _is_full(path):
-            return _full(path)
+        if _is_full(path.parent) or _is_full(_temporary_folder()):
+            return _without_room(path)
     match code(error):
         case sqlite3.SQLITE_FULL:
-            return _full(path) if _is_full(path) or not _are_ids_used_up(path) else _used_up(path)
+            return _without_room(path)
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return StoreError(
                 f"the outbox {path} was locked by another process for more than {LOCK_SECONDS:g} s; "
@@ -105,10 +105,27 @@ def no_descriptors(path: Path) -> StoreError:
     return StoreError(f"the outbox {path} cannot be opened: {open_files.described()}")
 
 
+def _without_room(path: Path) -> StoreError:
+    """SQLite says the same of three shortages."""
+    if _is_full(path.parent):
+        return _full(path)
+    if _are_ids_used_up(path):
+        return _used_up(path)
+    return _full_temporary(path) if _is_full(_temporary_folder()) else _full(path)
+
+
 def _full(path: Path) -> StoreError:
     return StoreError(
         f"the disk is full under the outbox {path}; free some space in {path.parent}; "
         "nothing that was stored is lost, and a running relay resumes automatically"
+    )
+
+
+def _full_temporary(path: Path) -> StoreError:
+    return StoreError(
+        f"the disk is full under {_temporary_folder()}, where SQLite sorts what does not fit into memory; "
+        f"free some space there, or name another folder in SQLITE_TMPDIR; the outbox {path} "
+        "has room, and nothing that was stored is lost"
     )
 
 
@@ -254,9 +271,16 @@ def _are_ids_used_up(path: Path) -> bool:
         return False
 
 
-def _is_full(path: Path) -> bool:
+def _is_full(folder: Path) -> bool:
     try:
-        space = os.statvfs(path.parent)
+        space = os.statvfs(folder)
     except OSError:
         return False
     return space.f_bavail * space.f_frsize < _NEARLY_FULL
+
+
+def _temporary_folder() -> Path:
+    """Where SQLite puts its temporary files (sqlite.org/tempfiles.html, section 5)."""
+    named = [os.environ.get(name) for name in ("SQLITE_TMPDIR", "TMPDIR")]
+    folders = [Path(name) for name in (*named, "/var/tmp", "/usr/tmp", "/tmp") if name]  # noqa: S108
+    return next((one for one in folders if one.is_dir() and os.access(one, os.W_OK | os.X_OK)), Path())

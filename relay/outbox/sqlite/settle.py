@@ -66,16 +66,19 @@ WHERE id = CAST(:key AS INTEGER) AND {_SAME.replace("key", ":key", 1)} AND state
                   WHERE row = CAST(:key AS INTEGER) AND settlement = :settlement)
 """  # noqa: S608
 
+_COUNT = f"attempts = attempts + (:counted AND attempts < {MAX_ATTEMPTS})"
+
 _RELEASED = f"""
 UPDATE relay_outbox
-SET reason = :reason, attempts = attempts + (:counted AND attempts < {MAX_ATTEMPTS}),
+SET reason = :reason, {_COUNT},
     not_before = CASE WHEN :wait > 0
         THEN strftime('%Y-%m-%dT%H:%M:%fZ', 'now', printf('+%.3f seconds', :wait)) END
 {_IF_NEW}"""  # noqa: S608
 
 _PARKED = f"""
 UPDATE relay_outbox
-SET state = 'parked', settled_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), reason = :reason, not_before = NULL
+SET state = 'parked', settled_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), reason = :reason, not_before = NULL,
+    {_COUNT}
 {_IF_NEW}"""  # noqa: S608
 
 _HELD = in_one_step(
@@ -161,10 +164,10 @@ def _write(
 
 def _set_back(connection: sqlite3.Connection, key: str, row: RowId, settlement: Released | Parked) -> bool:
     values: dict[str, object] = {"key": key, "reason": settlement.reason, "settlement": settlement.id}
+    values["counted"] = int(settlement.counted)
     if isinstance(settlement, Released):
         what = "counted" if settlement.counted else "released"
-        values |= {"counted": int(settlement.counted), "wait": settlement.wait}
-        changed = connection.execute(_RELEASED, values).rowcount
+        changed = connection.execute(_RELEASED, values | {"wait": settlement.wait}).rowcount
     else:
         what = "parked"
         changed = connection.execute(_PARKED, values).rowcount
