@@ -6,7 +6,9 @@ They are taken where `RELAY_TEST_SCREENSHOTS` names a folder: `make screenshots`
 import asyncio
 import os
 import random
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -54,14 +56,20 @@ async def record_past(station: Station) -> None:
     now = time.time()
     chance = random.Random(7)  # a picture that is the same each time
     outbox = await open_outbox(f"sqlite:///{station.application.path}")
-    for back in range(2, 60):
+    for back in range(1, 60):
         start, was_away = HOUR.span.start(now) - 60 * back, 20 <= back < 26
         delivered = 0 if was_away else chance.randint(380, 520)
         failed = chance.randint(1, 3) if was_away else 0
         durations = {bucket_of(0.02 * 1.5**step): 40 >> step for step in range(6)}
         for tenant in (EVERYONE, TenantId(ACME)):
-            one = Activity(delivered, failed, int(back == 25), 60 if was_away else 3, durations, durations)
+            one = Activity(delivered, failed, int(back == 25), None, durations, durations)
             await outbox.record_activity({ActivityKey("earlier", HOUR.span, start, tenant): one})
+            with closing(sqlite3.connect(station.application.path)) as connection, connection:
+                values = (HOUR.span.seconds, start, tenant, 60 * (27 - back) if was_away else 0)
+                connection.execute(
+                    "INSERT INTO relay_activity (span, start, tenant_id, source, waiting) VALUES (?, ?, ?, '', ?)",
+                    values,
+                )
     await outbox.close()
 
 
