@@ -1,10 +1,8 @@
 """The database of the outbox is down, full or replaced: one incident, the relay waits, nothing is lost."""
 
 import asyncio
-import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
@@ -15,6 +13,7 @@ import pytest
 
 from relay.outbox import upgrade
 from relay.sandbox import Sandbox, SandboxTenant
+from tests.support import disks
 from tests.support.credentials import Credentials, asked_for_passwords
 from tests.support.postgres import (
     UNPRIVILEGED,
@@ -309,34 +308,15 @@ def small_disk() -> Iterator[Path]:
 
     Not in pytest's folder: each new run of pytest on the machine closes that to the server's account.
     """
-    with TemporaryDirectory(prefix="relay-disk-") as name:
-        folder = Path(name)
-        mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", name], capture_output=True, check=False
-        )
-        if mounted.returncode != 0:
-            pytest.skip(f"NOT TESTED, a disk that fills: no tmpfs may be mounted here ({mounted.stderr!r})")
+    with (
+        TemporaryDirectory(prefix="relay-disk-") as name,
+        disks.small(Path(name, "disk"), "32m") as folder,
+    ):
+        Path(name).chmod(0o755)
         folder.chmod(0o755)
         (folder / "space").mkdir()
         shutil.chown(folder / "space", UNPRIVILEGED, unprivileged_group())
-        try:
-            yield folder
-        finally:
-            subprocess.run(["umount", "--lazy", name], check=True)
-
-
-def fill(folder: Path) -> Path:
-    """Take all the space there is."""
-    ballast = folder / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        for size in (65536, 4096, 1):
-            try:
-                while True:
-                    file.write(b"\0" * size)
-            except OSError:
-                continue
-    assert os.statvfs(folder).f_bavail == 0
-    return ballast
+        yield folder
 
 
 async def test_a_full_disk_under_the_database_is_said_once_and_waited_out(
@@ -352,7 +332,7 @@ async def test_a_full_disk_under_the_database_is_said_once_and_waited_out(
     ids = await enqueue(url, 2_000)
     relay = station.start(environment={"RELAY_OUTBOX__URL": url})
     await sandbox.until(lambda: sandbox.record.count() >= 50, within=LONGER)
-    ballast = fill(small_disk)
+    ballast = disks.fill(small_disk)
     await station.event(relay, "incident.opened", kind="outbox", within=90)
     assert "its disk is full" in str(complaints(relay)[0]["detail"])
     before = sandbox.record.count()

@@ -1,4 +1,3 @@
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -6,6 +5,7 @@ import pytest
 
 from relay.outbox import OutboxLocation, SqliteOutbox, StoredOutbox, open_outbox
 from relay.outbox.postgres import PostgresOutbox
+from tests.support import disks
 from tests.support.pgstore import Open
 from tests.support.postgres import Cluster
 
@@ -31,20 +31,8 @@ async def opened() -> AsyncIterator[Opener]:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte. Needs root; elsewhere the test is skipped with the reason."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small file system: {mounted.stderr.strip()}")
-    try:
+    with disks.small(tmp_path / "small", "1m") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture

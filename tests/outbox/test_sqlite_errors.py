@@ -247,10 +247,7 @@ async def test_on_a_full_disk_nothing_is_half_stored_and_calls_succeed_once_ther
 ) -> None:
     outbox = await opened(small_disk / "relay.db")
     await outbox.add([draft(b"first")])
-    ballast = small_disk / "ballast"
-    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
+    ballast = disks.fill(small_disk)
     stored = 1
     while (error := await failure(outbox.add([draft(b"A" * 9000), draft(b"B" * 9000)]))) is None:
         stored += 2
@@ -302,9 +299,7 @@ def test_a_full_disk_of_temporary_files_is_not_that_of_the_outbox(tmp_path: Path
 
 
 async def test_a_disk_that_is_full_from_the_start_is_reported(small_disk: Path) -> None:
-    with contextlib.suppress(OSError), (small_disk / "ballast").open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
+    disks.fill(small_disk)
     error = await refused(small_disk / "relay.db")
     assert "disk is full" in str(error)
 

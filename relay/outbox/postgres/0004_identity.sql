@@ -1,5 +1,6 @@
 -- The outbox of ion-relay on PostgreSQL, version 4: the identity of the store, limits of columns that broke a tenant,
--- and a notification that never fails an INSERT. Relays that know version 1 to 3 continue to work with it.
+-- a notification that never
+-- fails an INSERT, and triggers that serve the outbox only. Relays that know version 1 to 3 continue to work with it.
 
 -- == Leases ==
 
@@ -63,42 +64,21 @@ END $$;
 
 -- A notification that finds the server's queue full fails its transaction, at the commit, where nobody can catch it.
 -- So none is sent while the queue is more than half full, as where a session listens and does not read: relays poll.
-CREATE OR REPLACE FUNCTION relay_outbox_inserted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
-BEGIN
-    INSERT INTO relay_counts (tenant_id, pending, delivered, parked, dropped)
-        SELECT pg_catalog.upper(tenant_id),
-               pg_catalog.count(*) FILTER (WHERE state = 'pending'),
-               pg_catalog.count(*) FILTER (WHERE state = 'delivered'),
-               pg_catalog.count(*) FILTER (WHERE state = 'parked'),
-               pg_catalog.count(*) FILTER (WHERE state = 'dropped')
-        FROM added GROUP BY pg_catalog.upper(tenant_id);
-    -- A hint without content: at most one a transaction. Off with: ALTER DATABASE … SET relay.notify = off
-    IF FOUND AND coalesce(pg_catalog.current_setting('relay.notify', true), 'on') <> 'off'
-            AND pg_catalog.pg_notification_queue_usage() < 0.5 THEN
-        PERFORM pg_catalog.pg_notify('relay_outbox', '');
-    END IF;
-    RETURN NULL;
-END $$;
-
-DO $$
-BEGIN
-    EXECUTE pg_catalog.format('ALTER FUNCTION %I() SET search_path TO pg_catalog, %I, pg_temp',
-                              'relay_outbox_inserted', pg_catalog.current_schema());
-END $$;
+-- The function is in the section on the rights of the triggers.
 
 -- Whoever may change messages may see whether the ids that the sequences generate are behind those in the tables.
 DO $$
 DECLARE allowed record;
 BEGIN
     FOR allowed IN
-        SELECT CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(grantee)) END
+        SELECT CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END
                AS role, sequence
-        FROM pg_catalog.pg_class CROSS JOIN LATERAL pg_catalog.aclexplode(relacl)
-             CROSS JOIN pg_catalog.unnest(ARRAY[
+        FROM pg_class CROSS JOIN LATERAL aclexplode(relacl)
+             CROSS JOIN unnest(ARRAY[
                  'relay_outbox_id_seq', 'relay_history_id_seq', 'relay_audit_id_seq']) AS sequence
-        WHERE oid = pg_catalog.to_regclass('relay_outbox') AND grantee <> relowner AND privilege_type = 'UPDATE'
+        WHERE oid = to_regclass('relay_outbox') AND grantee <> relowner AND privilege_type = 'UPDATE'
     LOOP
-        EXECUTE pg_catalog.format('GRANT SELECT ON SEQUENCE %I TO %s', allowed.sequence, allowed.role);
+        EXECUTE format('GRANT SELECT ON SEQUENCE %I TO %s', allowed.sequence, allowed.role);
     END LOOP;
 END $$;
 
@@ -132,13 +112,105 @@ DO $$
 DECLARE allowed record;
 BEGIN
     FOR allowed IN
-        SELECT CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(grantee)) END
-               AS role, privilege_type AS what
-        FROM pg_catalog.pg_class CROSS JOIN LATERAL pg_catalog.aclexplode(relacl)
-        WHERE oid = pg_catalog.to_regclass('relay_tenants') AND grantee <> relowner
+        SELECT CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END AS role,
+               privilege_type AS what
+        FROM pg_class CROSS JOIN LATERAL aclexplode(relacl)
+        WHERE oid = to_regclass('relay_tenants') AND grantee <> relowner
           AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
     LOOP
-        EXECUTE pg_catalog.format('GRANT %s ON %I TO %s', allowed.what, 'relay_activity', allowed.role);
+        EXECUTE format('GRANT %s ON %I TO %s', allowed.what, 'relay_activity', allowed.role);
+    END LOOP;
+END $$;
+
+-- == The rights of the triggers ==
+
+-- They run with the owner's rights, so nobody else may attach their functions to a table of his own, and each refuses
+-- to run for another table than the outbox, where one was attached before.
+
+CREATE OR REPLACE FUNCTION relay_outbox_inserted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    IF TG_RELID IS DISTINCT FROM to_regclass('relay_outbox') THEN
+        RAISE insufficient_privilege USING MESSAGE = 'this function is for the outbox only';
+    END IF;
+    INSERT INTO relay_counts (tenant_id, pending, delivered, parked, dropped)
+        SELECT upper(tenant_id), count(*) FILTER (WHERE state = 'pending'),
+               count(*) FILTER (WHERE state = 'delivered'), count(*) FILTER (WHERE state = 'parked'),
+               count(*) FILTER (WHERE state = 'dropped')
+        FROM added GROUP BY upper(tenant_id);
+    -- A hint without content: at most one a transaction. Off with: ALTER DATABASE … SET relay.notify = off
+    IF FOUND AND coalesce(current_setting('relay.notify', true), 'on') <> 'off'
+            AND pg_notification_queue_usage() < 0.5 THEN
+        PERFORM pg_notify('relay_outbox', '');
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION relay_outbox_updated() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    IF TG_RELID IS DISTINCT FROM to_regclass('relay_outbox') THEN
+        RAISE insufficient_privilege USING MESSAGE = 'this function is for the outbox only';
+    END IF;
+    INSERT INTO relay_counts (tenant_id, pending, delivered, parked, dropped)
+        SELECT * FROM (
+            SELECT tenant, coalesce(sum(n) FILTER (WHERE state = 'pending'), 0) AS pending,
+                   coalesce(sum(n) FILTER (WHERE state = 'delivered'), 0) AS delivered,
+                   coalesce(sum(n) FILTER (WHERE state = 'parked'), 0) AS parked,
+                   coalesce(sum(n) FILTER (WHERE state = 'dropped'), 0) AS dropped
+            FROM (SELECT upper(tenant_id) AS tenant, state, 1 AS n FROM now_so
+                  UNION ALL SELECT upper(tenant_id), state, -1 FROM before) changed
+            GROUP BY tenant) sums
+        WHERE (pending, delivered, parked, dropped) <> (0, 0, 0, 0);
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION relay_outbox_deleted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    IF TG_RELID IS DISTINCT FROM to_regclass('relay_outbox') THEN
+        RAISE insufficient_privilege USING MESSAGE = 'this function is for the outbox only';
+    END IF;
+    INSERT INTO relay_counts (tenant_id, pending, delivered, parked, dropped)
+        SELECT upper(tenant_id), -count(*) FILTER (WHERE state = 'pending'),
+               -count(*) FILTER (WHERE state = 'delivered'), -count(*) FILTER (WHERE state = 'parked'),
+               -count(*) FILTER (WHERE state = 'dropped')
+        FROM gone GROUP BY upper(tenant_id);
+    DELETE FROM relay_history WHERE message_row IN (SELECT id FROM gone);
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION relay_outbox_truncated() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    IF TG_RELID IS DISTINCT FROM to_regclass('relay_outbox') THEN
+        RAISE insufficient_privilege USING MESSAGE = 'this function is for the outbox only';
+    END IF;
+    DELETE FROM relay_counts;
+    DELETE FROM relay_history;
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION relay_outbox_defaults() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.message_id := coalesce(NEW.message_id, replace(gen_random_uuid()::text, '-', ''));
+    NEW.to_logical_id := coalesce(NEW.to_logical_id, 'lid://default');
+    NEW.parameters := coalesce(NEW.parameters, '{}');
+    NEW.state := coalesce(NEW.state, 'pending');
+    NEW.attempts := coalesce(NEW.attempts, 0);
+    NEW.created_at := coalesce(NEW.created_at, clock_timestamp());
+    NEW.queued_at := coalesce(NEW.queued_at, clock_timestamp());
+    RETURN NEW;
+END $$;
+CREATE OR REPLACE TRIGGER relay_outbox_defaults BEFORE INSERT ON relay_outbox FOR EACH ROW
+    WHEN (num_nulls(NEW.message_id, NEW.to_logical_id, NEW.parameters, NEW.state, NEW.attempts,
+                    NEW.created_at, NEW.queued_at) > 0)
+    EXECUTE FUNCTION relay_outbox_defaults();
+
+-- A trigger fires without the right to call its function; attaching it takes that right.
+DO $$
+DECLARE name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['inserted', 'updated', 'deleted', 'truncated', 'defaults'] LOOP
+        EXECUTE format('ALTER FUNCTION %I() SET search_path TO pg_catalog, %I, pg_temp',
+                       'relay_outbox_' || name, current_schema());
+        EXECUTE format('REVOKE ALL ON FUNCTION %I() FROM PUBLIC', 'relay_outbox_' || name);
     END LOOP;
 END $$;
 

@@ -11,10 +11,9 @@ from relay.outbox.values import deliveries_by_tenant, tenant_activities
 # In the order of the key: processes that write the same rows wait for each other, and never in a circle.
 _RECORD = """
 INSERT INTO relay_activity (source, span, start, tenant_id, delivered, failed, parked, queued, answered)
-SELECT * FROM ROWS FROM (
-    pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::int[]), pg_catalog.unnest($3::bigint[]),
-    pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::bigint[]), pg_catalog.unnest($6::bigint[]),
-    pg_catalog.unnest($7::bigint[]), pg_catalog.unnest($8::text[]), pg_catalog.unnest($9::text[]))
+SELECT * FROM unnest(
+    $1::text[], $2::int[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
+    $8::text[], $9::text[])
     AS counted (source, span, start, tenant_id, delivered, failed, parked, queued, answered)
 ORDER BY span, start, tenant_id, source
 ON CONFLICT (span, start, tenant_id, source) DO UPDATE SET
@@ -24,11 +23,11 @@ ON CONFLICT (span, start, tenant_id, source) DO UPDATE SET
 
 _RECORD_WAITING = """
 WITH counted AS (
-    SELECT tenant_id, pg_catalog.sum(pending)::bigint AS pending FROM relay_counts GROUP BY tenant_id)
+    SELECT tenant_id, sum(pending)::bigint AS pending FROM relay_counts GROUP BY tenant_id)
 INSERT INTO relay_activity (span, start, tenant_id, source, waiting)
 SELECT $1::int, $2::bigint, tenant_id, '', pending FROM (
     SELECT tenant_id, pending FROM counted WHERE pending > 0
-    UNION ALL SELECT $3::text, coalesce(pg_catalog.sum(greatest(pending, 0)), 0)::bigint FROM counted) waiting
+    UNION ALL SELECT $3::text, coalesce(sum(greatest(pending, 0)), 0)::bigint FROM counted) waiting
 ORDER BY tenant_id COLLATE "C"
 ON CONFLICT (span, start, tenant_id, source) DO UPDATE SET waiting = excluded.waiting
     WHERE excluded.waiting > relay_activity.waiting
@@ -42,12 +41,12 @@ ORDER BY start, tenant_id
 """
 
 _DELIVERIES = """
-SELECT tenant_id, start, pg_catalog.sum(delivered)::bigint FROM relay_activity
+SELECT tenant_id, start, sum(delivered)::bigint FROM relay_activity
 WHERE span = $1 AND start = ANY ($2::bigint[]) AND tenant_id = ANY ($3::text[]) AND delivered > 0
 GROUP BY tenant_id, start
 """
 
-_NOW = "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::bigint"
+_NOW = "SELECT extract(epoch FROM clock_timestamp())::bigint"
 
 PRUNE = """
 DELETE FROM relay_activity WHERE ctid IN (

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
+from relay.outbox.postgres.catalog_names import qualified
 from relay.outbox.postgres.table_names import TableNames
 
 Row: TypeAlias = asyncpg.Record
@@ -32,7 +33,7 @@ async def set_for_session(connection: Connection, settings: Mapping[str, str]) -
     The process that was connected to is the one that answers; a pooler has a number of its own.
     """
     calls = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
-    straight = f"SELECT {calls} WHERE pg_backend_pid() = {connection.get_server_pid()}"
+    straight = qualified(f"SELECT {calls} WHERE pg_backend_pid() = {connection.get_server_pid()}")
     return await connection.execute(straight) == "SELECT 1"
 
 

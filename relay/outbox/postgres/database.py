@@ -64,7 +64,7 @@ class PostgresLocation:
         url = self.logins.read_url() or self.url
         problem = database_url_problem(url, os.environ)
         if problem is not None:
-            raise errors.wrong_url(self.where, problem)
+            raise errors.unreadable_url(self.where, problem)
         try:
             urls = each_host(url)
         except ValueError:

@@ -185,18 +185,17 @@ def explain_call(error: BaseException, where: str) -> StoreError:
     return explained
 
 
-def unreadable_url(where: str) -> StoreError:
-    """The driver could not parse it. Its own text is not shown: it may contain characters of a password."""
+def unreadable_url(where: str, problem: Problem | None = None) -> StoreError:
+    """No driver can parse it, or as something else than was meant.
+
+    A driver's own text is not shown: it may contain characters of a password.
+    """
+    what = f": it {problem.what}" if problem else ""
     return StoreError(
-        f"{where} is no PostgreSQL URL; use postgresql://role@host:5432/database, with "
-        "%2F for a / and %40 for an @ in a password, or a ?host=/folder of a socket",
+        f"{where} is no PostgreSQL URL{what}; use postgresql://role@host:5432/database, with %2F for a /, "
+        "%40 for an @ and %23 for a # in a password, or a ?host=/folder of a socket",
         lasting=True,
     )
-
-
-def wrong_url(where: str, problem: Problem) -> StoreError:
-    """It would lead to another host or port than was meant."""
-    return StoreError(f"the URL of the outbox {where} {problem.what}; {problem.hint}", lasting=True)
 
 
 def silent(where: str, seconds: float) -> StoreError:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from relay.outbox.postgres import errors
+from relay.outbox.postgres.catalog_names import qualified
 from relay.outbox.postgres.connection import Connection, StoreConnection
 
 _SYSTEM = "SELECT system_identifier::text FROM pg_control_system()"
@@ -114,7 +115,7 @@ class StoreIdentity:
         if query in self._not_given:
             return ""
         try:
-            return str(await connection.fetchval(query))
+            return str(await connection.fetchval(qualified(query)))
         except _NOT_GIVEN:
             self._not_given.add(query)
             return ""

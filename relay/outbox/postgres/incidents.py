@@ -11,6 +11,7 @@ import asyncpg
 
 from relay.core.ports import StoreIncident
 from relay.outbox.postgres.connection import Connection, StoreConnection
+from relay.outbox.postgres.exposure import exposures
 from relay.outbox.postgres.table_names import TableNames
 
 NOTIFY_BELOW = 0.5
@@ -69,8 +70,12 @@ async def catch_up(connection: Connection, names: TableNames) -> list[LaggingSeq
 
 
 async def incidents(session: StoreConnection) -> Sequence[StoreIncident]:
-    """Sequences that lag behind, and a queue of notifications that fills up."""
-    return [*await _of_sequences(session), *await _of_notifications(session)]
+    """Sequences that lag behind, a queue of notifications that fills up, roles that may create too much."""
+    return [
+        *await _of_sequences(session),
+        *await _of_notifications(session),
+        *await _of_exposures(session),
+    ]
 
 
 async def notification_queue(session: StoreConnection) -> float:
@@ -105,3 +110,12 @@ async def _of_notifications(session: StoreConnection) -> list[StoreIncident]:
         "SELECT pg_terminate_backend(…)"
     )
     return [StoreIncident("notifications", detail, hint)]
+
+
+async def _of_exposures(session: StoreConnection) -> list[StoreIncident]:
+    found = await exposures(session.connection, session.names)
+    if not found:
+        return []
+    detail = f"{'; '.join(map(str, found))}: what they create there may run with the relay's rights"
+    hint = f"run, as its owner: {'; '.join(one.statement for one in found)}"
+    return [StoreIncident("exposed", detail, hint)]

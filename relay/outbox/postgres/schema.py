@@ -12,9 +12,11 @@ from importlib import resources
 import asyncpg
 
 from relay.outbox.postgres import errors, incidents
+from relay.outbox.postgres.catalog_names import qualified
 from relay.outbox.postgres.connection import Connection, StoreConnection
 from relay.outbox.postgres.database import PostgresLocation, close_connection
 from relay.outbox.postgres.errors import DRIVER_ERRORS
+from relay.outbox.postgres.exposure import exposures
 from relay.outbox.postgres.table_names import TableNames
 
 _UPGRADE_SECONDS = 3600.0
@@ -66,7 +68,7 @@ async def verify(location: PostgresLocation, session: StoreConnection) -> None:
 async def upgrade(location: PostgresLocation) -> list[str]:
     """Create the tables or bring them to the newest version, a transaction each. Raises StoreError.
 
-    A sequence of ids that lags behind is corrected; the result says which.
+    A sequence of ids that lags behind is corrected; the result says which, and who may create too much.
     """
     connection = await location.connect()
     try:
@@ -76,7 +78,11 @@ async def upgrade(location: PostgresLocation) -> list[str]:
                 await _apply(location, connection, number, text)
             async with _transaction(connection):
                 corrected = await incidents.catch_up(connection, location.names)
-            return [f"{one}; corrected: {one.statement}" for one in corrected]
+            exposed = await exposures(connection, location.names)
+            return [
+                *(f"{one}; corrected: {one.statement}" for one in corrected),
+                *(f"warning: {one}; run, as its owner: {one.statement}" for one in exposed),
+            ]
     except (OSError, *DRIVER_ERRORS) as error:
         raise errors.explain(error, location.where) from error
     finally:
@@ -99,13 +105,13 @@ async def _transaction(connection: Connection) -> AsyncIterator[None]:
     async with connection.transaction():
         # Applications queue behind a change of tables that waits for its lock.
         await connection.execute("SET LOCAL lock_timeout = '20s'")
-        await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        await connection.execute(qualified(f"SELECT pg_advisory_xact_lock({_LOCK})"))
         yield
 
 
 async def _version(location: PostgresLocation, connection: Connection) -> int:
     names = location.names
-    if not await connection.fetchval(_EXISTS, f"{names.prefix}schema", names.schema):
+    if not await connection.fetchval(qualified(_EXISTS), f"{names.prefix}schema", names.schema):
         return 0
     newest = await connection.fetchval(names.within("SELECT max(version) FROM relay_schema"))
     return int(newest or 0)
@@ -113,7 +119,7 @@ async def _version(location: PostgresLocation, connection: Connection) -> int:
 
 async def _require_fit(location: PostgresLocation, connection: Connection) -> None:
     encoding, version = await connection.fetchrow(  # type: ignore[misc]  # there is always one
-        "SELECT current_setting('server_encoding'), current_setting('server_version_num')::int"
+        qualified("SELECT current_setting('server_encoding'), current_setting('server_version_num')::int")
     )
     if encoding != "UTF8":
         raise errors.not_utf8(location.where, encoding)

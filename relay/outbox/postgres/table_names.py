@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from relay.core.ports import StoreError
 from relay.outbox.location import DEFAULT_PREFIX
+from relay.outbox.postgres.catalog_names import qualified
 
 _NAME = re.compile(r"('?)\brelay_(?=\w)")
 _PREFIX = re.compile(r"[a-z_][a-z0-9_]{0,29}")
@@ -50,15 +51,16 @@ class TableNames:
         return None if self.schema is None else '"' + self.schema.replace('"', '""') + '"'
 
     def within(self, statement: str) -> str:
-        """The statement with the tables' full names."""
+        """The statement with the full names of tables and functions."""
         found = self._known.get(statement)
         if found is None:
             before = "" if self.quoted_schema is None else f"{self.quoted_schema}."
             found = self._known[statement] = _NAME.sub(
-                lambda match: f"'{self.prefix}" if match[1] else f"{before}{self.prefix}", statement
+                lambda match: f"'{self.prefix}" if match[1] else f"{before}{self.prefix}",
+                qualified(statement),
             )
         return found
 
     def definition(self, text: str) -> str:
         """Statements that create tables, for a transaction whose `search_path` begins with the schema."""
-        return _NAME.sub(lambda match: f"{match[1]}{self.prefix}", text)
+        return _NAME.sub(lambda match: f"{match[1]}{self.prefix}", qualified(text))
