@@ -39,6 +39,9 @@ HEADERS = {
 FORM_SECONDS = 10.0
 """The time in which a form must arrive."""
 
+_AUTOMATIC = ("/activity", "/events")
+"""What an open page requests by itself: that must not keep a session from becoming idle."""
+
 _NOT_OWN = "the form does not belong to this session; reload the page\n"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -118,7 +121,8 @@ class Access:
 
     def session(self, request: web.Request) -> Session | None:
         """The browser's session, if there is one."""
-        return self.sessions.find(request.cookies.get(COOKIE, ""), _now())
+        is_use = not request.path.startswith(_AUTOMATIC)
+        return self.sessions.find(request.cookies.get(COOKIE, ""), _now(), is_use=is_use)
 
     def guarded(self, handler: Handler, needed: Role = "operator") -> Handler:
         """Require a session; to change something also a form of this session, and the role `needed`."""

@@ -46,16 +46,20 @@ class Sessions:
             self._sessions.popitem(last=False)
         return session
 
-    def find(self, key: str, now: float) -> Session | None:
-        """The session of this cookie, None if it is unknown or was idle for too long."""
+    def find(self, key: str, now: float, *, is_use: bool = True) -> Session | None:
+        """The session of this cookie, None if it is unknown or was idle for too long.
+
+        `is_use`: an operator or a reader did something, so that it is not idle now.
+        """
         session = self._sessions.get(key)
         if session is None:
             return None
         if now - session.seen_at > IDLE_SECONDS:
             del self._sessions[key]
             return None
-        session.seen_at = now
-        self._sessions.move_to_end(key)
+        if is_use:
+            session.seen_at = now
+            self._sessions.move_to_end(key)
         return session
 
     def end(self, key: str) -> None:
