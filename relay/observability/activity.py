@@ -4,24 +4,22 @@ A delivery costs some additions here: no lock, no clock, no write. Clocks are ar
 """
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from relay.core.activity import (
     EVERYONE,
-    LAST_BUCKET,
     SPANS,
     Activity,
     ActivityKey,
-    Durations,
     bucket_of,
     combined,
 )
 from relay.core.model import TenantId
 
 
-def _no_durations() -> list[int]:
-    return [0] * (LAST_BUCKET + 1)
+def _no_durations() -> defaultdict[int, int]:
+    return defaultdict(int)
 
 
 @dataclass(slots=True)
@@ -31,8 +29,8 @@ class ActivityTally:
     delivered: int = 0
     failed: int = 0
     parked: int = 0
-    queued: list[int] = field(default_factory=_no_durations)
-    answered: list[int] = field(default_factory=_no_durations)
+    queued: defaultdict[int, int] = field(default_factory=_no_durations)
+    answered: defaultdict[int, int] = field(default_factory=_no_durations)
 
     def add_delivery(self, seconds: float) -> None:
         """ION took a message, `seconds` after it was enqueued."""
@@ -52,15 +50,11 @@ class ActivityTally:
 
     def activity(self) -> Activity:
         """The counts as a value."""
-        queued, answered = _counted(self.queued), _counted(self.answered)
+        queued, answered = dict(self.queued), dict(self.answered)
         return Activity(self.delivered, self.failed, self.parked, None, queued, answered)
 
     def __bool__(self) -> bool:
-        return bool(self.delivered or self.failed or self.parked or any(self.answered))
-
-
-def _counted(durations: Sequence[int]) -> Durations:
-    return {bucket: count for bucket, count in enumerate(durations) if count}
+        return bool(self.delivered or self.failed or self.parked or self.answered)
 
 
 class ActivityLedger:
