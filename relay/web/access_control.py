@@ -40,7 +40,7 @@ FORM_SECONDS = 10.0
 """The time in which a form must arrive."""
 
 _AUTOMATIC = ("/activity", "/events")
-"""What an open page requests by itself: that must not keep a session from becoming idle."""
+"""What an open page requests automatically: that is no use of the session."""
 
 _NOT_OWN = "the form does not belong to this session; reload the page\n"
 
