@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from relay.core.activity import Span, TenantActivity
 from relay.core.model import (
     AuditId,
     DocumentName,
@@ -198,6 +199,19 @@ class Admin(Protocol):
 
         At most `limit` rows are examined for each document, those with the lowest ids.
         """
+
+    async def activity(
+        self, span: Span, starts: Sequence[int], tenants: Sequence[TenantId]
+    ) -> Sequence[TenantActivity]:
+        """What is recorded in the stretches of time that began then, in their order; also of EVERYONE.
+
+        Of all processes together. What nobody recorded is left out.
+        """
+
+    async def deliveries(
+        self, span: Span, starts: Sequence[int], tenants: Sequence[TenantId]
+    ) -> Mapping[TenantId, Mapping[int, int]]:
+        """How many messages were delivered, by tenant and start; for many tenants. Zeros are left out."""
 
     # --- bulk actions: preview, begin, advance chunk by chunk; or all at once ---------------------
 

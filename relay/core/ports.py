@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 
+from relay.core.activity import Activity, ActivityKey
 from relay.core.admin import Admin
 from relay.core.model import (
     DocumentName,
@@ -230,6 +231,15 @@ class Housekeeping(Protocol):
 
         Bulk actions without progress for an hour are marked as failed on this occasion.
         """
+
+    async def record_activity(self, counts: Mapping[ActivityKey, Activity]) -> None:
+        """Replace these counts."""
+
+    async def record_waiting(self, at: float) -> None:
+        """Note how many messages of each tenant wait now. `at`: now, in seconds since 1970."""
+
+    async def prune_activity(self, limit: int) -> int:
+        """Delete at most `limit` rows of activity that are kept no longer; how many."""
 
     async def incidents(self) -> Sequence[StoreIncident]:
         """What is wrong with the store itself now, at most one of each kind; cheap at any backlog."""

@@ -5,6 +5,7 @@ import os
 import random
 import socket
 import sys
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from relay.core.byte_budget import ByteBudget
 from relay.core.fair_share import FairShare
 from relay.core.model import TenantId
 from relay.core.ports import Store
+from relay.daemon.activity_recorder import RECORDER, ActivityRecorder
 from relay.daemon.clock_watch import CLOCK, ClockWatch
 from relay.daemon.lease_loop import LEASES, LeaseLoop
 from relay.daemon.leases import LeaseHolder
@@ -115,9 +117,8 @@ class Relay:
         self._outbox, self._signals, self._systemd = outbox, signals, systemd
         self._telemetry = to = telemetry
         schedule, name = schedule_of(settings), f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        reports = SettlementReports(
-            to.log, to.incidents, incidents_of(to.log, None, settings.log.summary_seconds)
-        )
+        more_incidents = partial(incidents_of, to.log, None, settings.log.summary_seconds)
+        reports = SettlementReports(to.log, to.incidents, more_incidents())
         self._settler = Settler(outbox, reports, schedule, random.random, to.meters, to.liveness)
         self._supervisor = Supervisor(to.log, to.incidents, schedule, random.random, to.liveness)
         leases = outbox.leases
@@ -137,9 +138,8 @@ class Relay:
         self._maintenance = Maintenance(
             outbox, to.log, maintenance_rules_of(settings), self._clock_watch.is_steady
         )
-        self._store_incidents = StoreIncidents(
-            outbox, partial(incidents_of, to.log, None, settings.log.summary_seconds)
-        )
+        self._store_incidents = StoreIncidents(outbox, more_incidents)
+        self._activity = ActivityRecorder(outbox, to.meters.activity, time.time, more_incidents())
         self._reload = Reload(settings, load, self._apply, signals, to.log)
         outbox.when_changed(self._begin_anew)
 
@@ -214,6 +214,7 @@ class Relay:
             HEARTBEAT: partial(self._heartbeat.run, to.states.rewrite),
             CLOCK: self._clock_watch.run,
             "store incidents": self._store_incidents.run,
+            RECORDER: self._activity.run,
             "maintenance": partial(self._maintenance.run, self._workers.stopping),
             "lag": partial(to.meters.watch_loop, lambda: self._memory.taken),
             "reload": partial(self._reload.run, self._systemd),
@@ -270,6 +271,7 @@ class Relay:
         if unsettled:
             log.error("relay.ended", reason=f"{unsettled} settlements could not be written", hint="see above")
             return 1
+        await self._activity.close(max(deadline - clock(), _DEREGISTER_SECONDS))
         await self._heartbeat.deregister(max(deadline - clock(), _DEREGISTER_SECONDS))
         await self._telemetry.trace_export.close()
         log.info("relay.ended")

@@ -105,6 +105,7 @@ class Maintenance:
         jobs = [
             partial(store.prune, rules.delivered_kept, _BATCH),
             partial(store.prune_audit, rules.audit_kept, _BATCH),
+            partial(store.prune_activity, _BATCH),
         ]
         if rules.payload_kept is not None:
             jobs.append(partial(store.purge_payloads, max(rules.payload_kept, _PURGE_AFTER_SECONDS), _BATCH))

@@ -5,12 +5,14 @@ web thread. So a delivery costs no lock, and a scrape reads memory.
 """
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Literal
 
 from relay.core.model import TenantId
+from relay.observability.activity import ActivityLedger, ActivityTally
 from relay.observability.prometheus_text import Family, Histogram, render
 from relay.observability.token_quota import TokenQuota
 
@@ -119,6 +121,8 @@ class Meters(DeliveryMeters, OutboxMeters):
         OutboxMeters.__init__(self)
         self._bound, self._known, self._lock = bound, set[str](), threading.Lock()
         self._clock, self._quotas = clock, dict[str, TokenQuota]()
+        self.activity = ActivityLedger(os.urandom(16).hex())
+        """The same by time, for the outbox: the operator's page shows it."""
 
     @property
     def families(self) -> list[Family | Histogram]:
@@ -158,7 +162,7 @@ class Meters(DeliveryMeters, OutboxMeters):
             del self._quotas[label]
             self.token_quota.forget(label)
             self.token_quota_left.forget(label)
-        return Meter(self, label)
+        return Meter(self, label, self.activity.of(tenant))
 
     def count_token_request(self, label: str) -> None:
         """A token was requested, with or without success."""
@@ -189,21 +193,25 @@ class Meters(DeliveryMeters, OutboxMeters):
 class Meter:
     """One tenant's view of the meters; called from the relay's loop alone."""
 
-    def __init__(self, meters: Meters, label: str) -> None:
+    def __init__(self, meters: Meters, label: str, activity: ActivityTally) -> None:
         self._meters, self._label, self._own = meters, label, (label,)
+        self._activity = activity
 
     def delivered(self, seconds: float) -> None:
         """ION took a message, `seconds` after it was enqueued."""
         self._meters.delivered.add(self._own)
         self._meters.delivery_seconds.observe(seconds)
+        self._activity.add_delivery(seconds)
 
     def parked(self, reason: str) -> None:
         """A message was parked. `reason`: one of a few words."""
         self._meters.parked.add((self._label, reason))
+        self._activity.parked += 1
 
     def released(self, reason: str, *, counted: bool) -> None:
         """A message waits again. `reason`: one of a few words."""
         self._meters.released.add((self._label, reason, "yes" if counted else "no"))
+        self._activity.failed += 1
 
     def sent_again(self) -> None:
         """A message is posted that was posted before."""
@@ -216,3 +224,5 @@ class Meter:
         if call == "token":
             self._meters.count_token_request(self._label)
         self._meters.request_seconds.observe(seconds, (call,))
+        if call == "post" and status is not None:
+            self._activity.add_answer(seconds)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, cast, get_args
 
+from relay.core.activity import Activity, Durations, TenantActivity, combined
 from relay.core.admin import FIRST, AuditAction, AuditEntry, Filter, Moment, Outcome, Record, RelayBeat
 from relay.core.model import (
     AuditId,
@@ -211,3 +212,27 @@ def _json(text: str | None) -> object:
 def _plain(text: str) -> str:
     r"""Without halves of surrogate pairs, which JSON can hold (`"\ud800"`) and neither HTTP nor a store."""
     return text.encode("utf-8", "replace").decode()[:MAX_TEXT]
+
+
+def tenant_activities(found: Iterable[tuple[Any, ...]]) -> Sequence[TenantActivity]:
+    """The rows of all processes, which are together for each start and tenant, as one for each."""
+    activities: dict[tuple[int, TenantId], list[Activity]] = {}
+    for start, tenant, delivered, failed, parked, waiting, queued, answered in found:
+        one = Activity(delivered, failed, parked, waiting, _durations(queued), _durations(answered))
+        activities.setdefault((start, TenantId(tenant)), []).append(one)
+    return [
+        TenantActivity(start, tenant, ones[0] if len(ones) == 1 else combined(ones))
+        for (start, tenant), ones in activities.items()
+    ]
+
+
+def _durations(text: str) -> Durations:
+    return {} if text == "{}" else {int(bucket): count for bucket, count in json.loads(text).items()}
+
+
+def deliveries_by_tenant(found: Iterable[tuple[Any, ...]]) -> Mapping[TenantId, Mapping[int, int]]:
+    """From (tenant, start, how many)."""
+    delivered: dict[TenantId, dict[int, int]] = {}
+    for tenant, start, count in found:
+        delivered.setdefault(TenantId(tenant), {})[start] = count
+    return delivered

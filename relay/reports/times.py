@@ -25,6 +25,17 @@ def duration(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
+def measured(seconds: float | None) -> str:
+    """Of what was measured to a tenth: `23 ms`, `1.4 s`, `52 s`, `5 min`; empty for None."""
+    if seconds is None:
+        return ""
+    if seconds >= 60:
+        return duration(seconds)
+    if seconds >= 0.995:
+        return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.1f} s"
+    return f"{float(f'{max(seconds, 0.001) * 1000:.2g}'):.0f} ms"
+
+
 def time_since(when: datetime | None, now: datetime) -> str:
     """The time that has passed since; empty for None."""
     return "" if when is None else duration((now - when).total_seconds())

@@ -44,6 +44,9 @@ FORM_SECONDS = 10.0
 
 _LOCAL_PATH = re.compile(r"/(?!/)[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,2000}")
 _FORM_TYPE = "application/x-www-form-urlencoded"
+_AUTOMATIC = ("/activity", "/events")
+"""What an open page requests automatically: that is no use of the session."""
+
 _NOT_OWN = "the form does not belong to this session; reload the page\n"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -76,7 +79,7 @@ class Access:
     def __init__(self, tokens: Callable[[], AccessTokens], reports: LoginReports, *, local: bool) -> None:
         self._tokens, self._reports, self._local = tokens, reports, local
         self._failures = LoginThrottle()
-        self._sessions = Sessions(lambda: secrets.token_urlsafe(32))
+        self.sessions = Sessions(lambda: secrets.token_urlsafe(32))
 
     @property
     def open(self) -> bool:
@@ -139,25 +142,26 @@ class Access:
         if role is None:
             return None
         self._reports.signed_in(role, caller)
-        return self._sessions.begin(role, _now(), token)
+        return self.sessions.begin(role, _now(), token)
 
     def sign_out(self, request: web.Request) -> None:
         """End the browser's session."""
         session = self.session(request)
         if session is not None:
-            self._sessions.end(session.key)
+            self.sessions.end(session.key)
             self._reports.signed_out(session.role, request.remote or "")
 
     def session(self, request: web.Request) -> Session | None:
         """The browser's session, if there is one."""
-        session = self._sessions.find(request.cookies.get(COOKIE, ""), _now())
+        is_use = not request.path.startswith(_AUTOMATIC)
+        session = self.sessions.find(request.cookies.get(COOKIE, ""), _now(), is_use=is_use)
         return session if session is not None and self.is_valid(session) else None
 
     def is_valid(self, session: Session) -> bool:
         """Whether it has not ended: by signing out, by its age, or because its token was replaced."""
         if not self.open and self._tokens().role_of(session.token) != session.role:
-            self._sessions.end(session.key)
-        return self._sessions.holds(session, _now())
+            self.sessions.end(session.key)
+        return self.sessions.holds(session, _now())
 
     def guarded(self, handler: Handler, needed: Role = "operator") -> Handler:
         """Require a session; to change something also a form of this session, and the role `needed`."""
@@ -167,7 +171,7 @@ class Access:
             session = self.session(request)
             is_new = session is None and self.open and request.method in ("GET", "HEAD")
             if is_new:
-                session = self._sessions.begin("operator", _now())
+                session = self.sessions.begin("operator", _now())
             if session is None and self.open:
                 raise web.HTTPForbidden(text=_NOT_OWN)
             if session is None:

@@ -17,7 +17,7 @@ from relay.observability.metrics import Meters
 from relay.outbox import open_outbox
 from relay.web import health, inbound, metrics_endpoint, routes
 from relay.web.access_control import Access, add_headers
-from relay.web.delivery_rates import DeliveryRates
+from relay.web.activity_views import ActivityViews
 from relay.web.health import Health, HealthSources
 from relay.web.inbound_keys import InboundKeys
 from relay.web.login_reports import LoginReports
@@ -67,12 +67,12 @@ def _application(
         app = web.Application(client_max_size=_MAX_FORM_BYTES, middlewares=[require_host])
         app.on_response_prepare.append(add_headers)
         health.routes(app, Health(store_access, sources), access)
-        rates = DeliveryRates(time.monotonic)
-        overviews = OverviewCache(store_access, sources.configured, rates)
+        overviews = OverviewCache(store_access, sources.configured)
         gauges = OutboxGauges(overviews.overview, store_access.store, meters, owned)
         metrics_endpoint.routes(app, gauges, MetricsEndpoint(meters), access)
+        activity = ActivityViews(store_access)
         library = Library(
-            store_access, sources.configured, sources.accepted, overviews, rates, logs.recent_lines
+            store_access, sources.configured, sources.accepted, overviews, activity, logs.recent_lines
         )
         routes.routes(app, library, access)
         return app

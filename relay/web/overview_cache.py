@@ -5,7 +5,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from relay.reports.overview import Configured, Overview, read_overview
-from relay.web.delivery_rates import DeliveryRates
 from relay.web.store_access import StoreAccess
 
 KEPT_SECONDS, KEPT_SHARE = 2.0, 20.0
@@ -15,10 +14,8 @@ KEPT_SECONDS, KEPT_SHARE = 2.0, 20.0
 class OverviewCache:
     """Queries the outbox on demand, and not again while the last overview is fresh."""
 
-    def __init__(
-        self, access: StoreAccess, configured: Callable[[], Configured], rates: DeliveryRates
-    ) -> None:
-        self._access, self._configured, self._rates = access, configured, rates
+    def __init__(self, access: StoreAccess, configured: Callable[[], Configured]) -> None:
+        self._access, self._configured = access, configured
         self._overview: Overview | None = None
         self._kept_until = float("-inf")
         self._changes = 0
@@ -35,7 +32,6 @@ class OverviewCache:
                 )
                 kept = max(KEPT_SECONDS, KEPT_SHARE * (time() - began))
                 self._kept_until = began + (kept if changes == self._changes else 0.0)
-                self._rates.record(self._overview.counts)
             return self._overview
 
     def invalidate(self) -> None:

@@ -22,7 +22,7 @@ from relay.reports import tenant, times
 from relay.reports.overview import Configured, TenantStatus
 from relay.reports.queue_ages import age_labels
 from relay.web.access_control import MARK, MAY_LEAVE, SESSION, Handler
-from relay.web.delivery_rates import DeliveryRates
+from relay.web.activity_views import ActivityViews
 from relay.web.overview_cache import OverviewCache
 from relay.web.relay_bridge import LoopStalledError
 from relay.web.store_access import StoreAccess
@@ -46,7 +46,7 @@ class Library:
     configured: Callable[[], Configured]
     accepted: Callable[[TenantId], frozenset[DocumentName] | None]
     overviews: OverviewCache
-    rates: DeliveryRates
+    activity: ActivityViews
     recent_lines: RecentLines
 
 
@@ -62,7 +62,8 @@ class Pages:
         ordered = seen.by_urgency
         every = "all" in request.query
         shown = ordered if every else ordered[:TENANTS_SHOWN]
-        rows = [(one, self._library.rates.line(one.tenant_id)) for one in shown]
+        lines = await self._library.activity.sparklines([one.tenant_id for one in shown])
+        rows = [(one, lines.get(one.tenant_id)) for one in shown]
         return page(
             request,
             "overview.html",
@@ -70,6 +71,7 @@ class Pages:
             rows=rows,
             hidden=len(ordered) - len(shown),
             total=_total(ordered),
+            view=await self._library.activity.view(request.query),
         )
 
     async def tenant(self, request: web.Request) -> web.Response:
@@ -86,12 +88,18 @@ class Pages:
             tenant=report.tenant,
             ages=age_labels(),
             most=max((max(one.ages.counts) for one in report.documents), default=0),
-            line=self._library.rates.line(name),
+            view=await self._library.activity.view(request.query, name),
             log_lines=self._library.recent_lines(name),
             accepted=await self._accepted(name),
             is_paused=seen.paused(name) is not None,
             now=seen.at,
         )
+
+    async def activity(self, request: web.Request) -> web.Response:
+        """The charts alone, of a tenant or of all."""
+        activity = self._library.activity
+        view = await activity.view(request.query, activity.tenant_of(request))
+        return page(request, "activity.html", view=view)
 
     async def _accepted(self, tenant: TenantId) -> list[DocumentName] | None:
         try:
@@ -219,6 +227,8 @@ def add_templates(app: web.Application) -> None:
         "duration": times.duration,
         "instant": times.instant,
         "number": lambda value: f"{value:,}",
+        "measured": times.measured,
+        "moment": lambda seconds: times.instant(datetime.fromtimestamp(seconds, UTC)),
     }
 
 

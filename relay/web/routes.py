@@ -10,7 +10,12 @@ from relay.web.actions import Actions
 from relay.web.live_updates import LiveUpdates
 from relay.web.pages import Library, Pages, add_templates, page, with_error_page
 
-_TYPES = {"style.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_TYPES = {
+    "style.css": "text/css",
+    "page.js": "text/javascript",
+    "activity.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
 
 
 def routes(app: web.Application, library: Library, access: Access) -> None:
@@ -26,6 +31,8 @@ def routes(app: web.Application, library: Library, access: Access) -> None:
         ("GET", "/message"): pages.message,
         ("GET", "/audit"): pages.audit,
         ("GET", "/audit/{id:-?[0-9]{1,19}}"): pages.entry,
+        ("GET", "/activity"): pages.activity,
+        ("GET", "/activity/{tenant:[A-Za-z0-9_]+}"): pages.activity,
         ("GET", "/events"): live.events,
         ("POST", "/tenants/{tenant:[A-Za-z0-9_]+}/{what:pause|resume|ask}"): actions.on_tenant,
         ("POST", "/messages/preview"): actions.preview,

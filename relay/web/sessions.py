@@ -53,14 +53,19 @@ class Sessions:
         self._keep(self._used if token else self._new, session)
         return session
 
-    def find(self, key: str, now: float) -> Session | None:
-        """The session of this cookie, None if it is unknown or was idle for too long."""
+    def find(self, key: str, now: float, *, is_use: bool = True) -> Session | None:
+        """The session of this cookie, None if it is unknown or was idle for too long.
+
+        `is_use`: an operator or a reader did something, so that it is not idle now.
+        """
         session = self._new.get(key) or self._used.get(key)
         if session is None or not self.holds(session, now):
             return None
-        session.seen_at = now
-        self._new.pop(key, None)
-        self._keep(self._used, session)
+        if is_use:
+            session.seen_at = now
+        if is_use or key in self._new:
+            self._new.pop(key, None)
+            self._keep(self._used, session)
         return session
 
     def holds(self, session: Session, now: float) -> bool:

@@ -5,19 +5,27 @@ They are taken where `RELAY_TEST_SCREENSHOTS` names a folder: `make screenshots`
 
 import asyncio
 import os
+import random
+import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, async_playwright
 
+from relay.core.activity import EVERYONE, Activity, ActivityKey, bucket_of
+from relay.core.model import TenantId
+from relay.outbox import open_outbox
+from relay.reports.activity import HOUR
 from relay.sandbox import Sandbox, SandboxTenant
 from tests.e2e.test_page import CHROMIUM, FLAGS
 from tests.support.application import ORDER, SHIPMENT, order
 from tests.support.process import RelayProcess, Station
 
 FOLDER = os.environ.get("RELAY_TEST_SCREENSHOTS")
-LINE_SECONDS = 120.0
-"""So long the relay is watched, for a line of rates to be seen."""
+WATCHED_SECONDS = 30.0
+"""So long the relay is watched: it records every ten seconds what it delivers."""
 
 ACME, GLOBEX, INITECH, NORTHWIND = "ACME_PRD", "GLOBEX_PRD", "INITECH_TST", "NORTHWIND_PRD"
 TENANTS = (ACME, "CONTOSO_PRD", GLOBEX, INITECH, NORTHWIND, "UMBRELLA_PRD")
@@ -41,6 +49,28 @@ async def enqueue(station: Station, sizes: tuple[int, ...] = (30, 45, 25, 60, 80
                 station.application.insert(ACME, order(number), key=f"customer-{number % 20}")
                 number += 1
                 await asyncio.sleep(5 / size)
+
+
+async def record_past(station: Station) -> None:
+    """What an earlier relay recorded in the hour before."""
+    now = time.time()
+    chance = random.Random(7)  # a picture that is the same each time
+    outbox = await open_outbox(f"sqlite:///{station.application.path}")
+    for back in range(1, 60):
+        start, was_away = HOUR.span.start(now) - 60 * back, 20 <= back < 26
+        delivered = 0 if was_away else chance.randint(380, 520)
+        failed = chance.randint(1, 3) if was_away else 0
+        durations = {bucket_of(0.02 * 1.5**step): 40 >> step for step in range(6)}
+        for tenant in (EVERYONE, TenantId(ACME)):
+            one = Activity(delivered, failed, int(back == 25), None, durations, durations)
+            await outbox.record_activity({ActivityKey("earlier", HOUR.span, start, tenant): one})
+            with closing(sqlite3.connect(station.application.path)) as connection, connection:
+                values = (HOUR.span.seconds, start, tenant, 60 * (27 - back) if was_away else 0)
+                connection.execute(
+                    "INSERT INTO relay_activity (span, start, tenant_id, source, waiting) VALUES (?, ?, ?, '', ?)",
+                    values,
+                )
+    await outbox.close()
 
 
 async def fill(station: Station) -> None:
@@ -86,6 +116,7 @@ async def test_pictures_for_the_documentation(tmp_path: Path) -> None:
         station.environment |= sandbox.environment(tmp_path)
         day(sandbox)
         await fill(station)
+        await record_past(station)
         async with station.relay() as relay:
             handing = asyncio.create_task(enqueue(station))
             await photograph(relay, (await station.event(relay, "web.opened"))["address"])
@@ -99,7 +130,7 @@ async def photograph(relay: RelayProcess, address: str) -> None:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = await browser.new_page(viewport={"width": 1200, "height": 480})
         await page.goto(f"http://{address}/")
-        await asyncio.sleep(LINE_SECONDS)
+        await asyncio.sleep(WATCHED_SECONDS)
         await take(page, address, "page-overview", "/")
         await take(page, address, "page-tenant", f"/tenants/{GLOBEX}")
         assert relay.running

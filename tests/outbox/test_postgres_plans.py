@@ -8,9 +8,10 @@ from typing import Any
 import asyncpg
 import pytest
 
+from relay.core.activity import MINUTES
 from relay.core.admin import Action, BulkAction, Filter, MessageState
 from relay.core.model import DocumentName, MessageId, OrderingKey, RowId, TenantId
-from relay.outbox.postgres import admin_queries, audit, bulk, retention, selection
+from relay.outbox.postgres import activity, admin_queries, audit, bulk, retention, selection
 from relay.outbox.postgres.connection import StoreConnection
 from relay.outbox.postgres.table_names import TableNames
 from tests.support.postgres import Cluster, connected
@@ -155,3 +156,21 @@ async def test_a_bulk_action_changes_its_rows_by_their_ids(session: Explaining) 
         await bulk.apply_chunk(session, BulkAction(what, Filter(RARE), "ann@desk", "x"), RowId(0))
         assert "walk" not in (ways := session.taken())
         assert "pkey" in ways
+
+
+async def test_counts_by_time_are_read_and_deleted_along_their_key(session: Explaining) -> None:
+    await session.execute("""
+        INSERT INTO relay_activity (span, start, tenant_id, source, delivered)
+        SELECT 60, 60 * minute, 'T' || tenant, 'a', 1
+        FROM generate_series(1, 120) minute, generate_series(1, 200) tenant""")
+    await session.execute("ANALYZE relay_activity")
+    starts, tenants = [60 * minute for minute in range(1, 61)], [TenantId("T7"), TenantId("T8")]
+    session.taken()
+    assert len(await activity.activity(session, MINUTES, starts, tenants)) == 120
+    assert len(await activity.deliveries(session, MINUTES, starts, tenants)) == 2
+    (plan,) = await session.connection.fetch(
+        "EXPLAIN (FORMAT JSON) " + session.names.within(activity.PRUNE.format(beyond="<")), 60, 100, 10
+    )
+    plans = session.plans + plan[0]
+    assert "relay_activity_pkey" in plans
+    assert "Seq Scan" not in plans

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from relay.core.activity import EVERYONE, MINUTES, Activity, ActivityKey
 from relay.core.admin import BulkAction, Count, Filter
 from relay.core.model import (
     Delivered,
@@ -39,6 +40,7 @@ HAND_OVER = (
 )
 
 TABLES = (
+    "activity",
     "outbox",
     "history",
     "counts",
@@ -153,6 +155,7 @@ async def test_an_application_writes_nothing_else(roles: Roles) -> None:
             "INSERT INTO relay_tenants (tenant_id) VALUES ('ACME_PRD')",
             "INSERT INTO relay_audit (who, what, selection, reason, outcome) VALUES ('x', 'x', '', '', 'done')",
             "INSERT INTO relay_relays (relay, token, details) VALUES ('x', 'x', '{}')",
+            "INSERT INTO relay_activity (span, start, tenant_id, source) VALUES (60, 0, 'ACME_PRD', 'x')",
             "INSERT INTO relay_holders (token, relay, until) VALUES ('x', 'x', now())",
             "INSERT INTO relay_leases (tenant_id) VALUES ('ACME_PRD')",
             "INSERT INTO relay_schema VALUES (99, 99)",
@@ -184,6 +187,12 @@ async def test_the_relay_does_all_its_work_with_its_rights(relay: StoredOutbox) 
     assert await relay.purge_payloads(-1.0, 10) == 2
     assert await relay.prune(-1.0, 10) == 2
     assert await relay.prune_audit(-1.0, 10) == 0
+    counts = {ActivityKey("a", MINUTES, 0, ACME): Activity(delivered=1)}
+    for _ in range(2):
+        await relay.record_activity(counts)
+        await relay.record_waiting(0.0)
+    assert len(await relay.activity(MINUTES, [0], [ACME, EVERYONE])) == 2
+    assert await relay.prune_activity(10) == 3
     await relay.leases.release([ACME])
     await relay.leave("relay-1")
     assert await relay.relays() == []
@@ -241,10 +250,11 @@ async def test_who_may_decide_about_tenants_may_write_the_audit_once_the_tables_
         sequences = "relay_outbox_id_seq, relay_history_id_seq"
         await connection.execute(
             f"REVOKE SELECT ON SEQUENCE {sequences} FROM {urlsplit(roles.relay).username};"
-            "DROP TABLE relay_audit; DELETE FROM relay_schema WHERE version >= 2"
+            "DROP TABLE relay_audit; DROP TABLE relay_activity; DELETE FROM relay_schema WHERE version >= 2"
         )
     await asyncio.to_thread(upgrade, roles.owner)
     assert await relay.incidents() == []
+    await relay.record_waiting(0.0)
     await relay.pause(ACME, "holidays")
     assert [entry.who for entry in await relay.audit(10)] == ["relay"]
     await refused(roles.application, ["SELECT 1 FROM relay_audit"])

@@ -4,16 +4,28 @@ import contextlib
 import json
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
 import pytest
 
+from relay.core.activity import EVERYONE, MINUTES, Activity, ActivityKey
 from relay.core.admin import Filter
 from relay.core.model import DocumentName, OrderingKey, TenantId
 from relay.outbox import upgrade
-from relay.outbox.sqlite import admin_queries, audit, bulk, due, retention, selection, settle, tenants
+from relay.outbox.sqlite import (
+    activity,
+    admin_queries,
+    audit,
+    bulk,
+    due,
+    retention,
+    selection,
+    settle,
+    tenants,
+)
 from relay.outbox.sqlite.database import connect
 from relay.outbox.values import WINDOW, PendingFilter
 from tests.support.costs import steps
@@ -163,3 +175,50 @@ def test_the_settlement_of_a_group_goes_by_row_id(piled_up: sqlite3.Connection) 
         )
     ]
     assert "SEARCH relay_outbox USING INTEGER PRIMARY KEY (rowid=?)" in plan
+
+
+# --- counts by time ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recorded(piled_up: sqlite3.Connection) -> sqlite3.Connection:
+    """Two hundred tenants that were busy all the time that minutes are kept."""
+    now = time.time()
+    for back in range(MINUTES.kept // 60):
+        start = MINUTES.start(now) - 60 * back
+        names = [EVERYONE, *(TenantId(f"T{number}") for number in range(200))]
+        keys = (ActivityKey("a", MINUTES, start, name) for name in names)
+        activity.record(piled_up, dict.fromkeys(keys, Activity(delivered=1)))
+    return piled_up
+
+
+def hour() -> list[int]:
+    return [MINUTES.start(time.time()) - 60 * back for back in range(60)]
+
+
+def test_the_hour_of_one_tenant_is_found_whatever_others_did(recorded: sqlite3.Connection) -> None:
+    with steps(recorded) as count:
+        found = activity.activity(recorded, MINUTES, hour(), [TenantId("T7"), EVERYONE])
+    assert len(found) >= 118
+    assert count[0] < 100
+
+
+def test_deliveries_of_some_tenants_are_found_whatever_others_did(recorded: sqlite3.Connection) -> None:
+    with steps(recorded) as count:
+        found = activity.deliveries(recorded, MINUTES, hour(), [TenantId("T7"), TenantId("T8")])
+    assert len(found) == 2
+    assert count[0] < 100
+
+
+def test_deleting_old_counts_never_looks_at_the_others(recorded: sqlite3.Connection) -> None:
+    old = MINUTES.start(time.time()) - MINUTES.kept - 3600
+    activity.record(recorded, {ActivityKey("a", MINUTES, old, ACME): Activity()})
+    with steps(recorded) as count:
+        assert activity.prune(recorded, 10) == 1
+    assert count[0] < 50
+
+
+def test_what_waits_is_noted_without_counting_messages(recorded: sqlite3.Connection) -> None:
+    with steps(recorded) as count:
+        activity.record_waiting(recorded, time.time())
+    assert count[0] < 50

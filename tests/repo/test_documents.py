@@ -58,9 +58,10 @@ def test_every_kind_of_incident_can_be_looked_up() -> None:
     kinds = {
         kind for path in (ROOT / "relay").rglob("*.py") for kind in kinds_of(ast.parse(path.read_text()))
     }
-    assert kinds == {"row.name", "'outbox'", "'refused'", "'traces'", "'inbound'"}
+    assert kinds == {"row.name", "'outbox'", "'refused'", "'traces'", "'inbound'", "'activity'"}
     assert "**Kind `outbox`**" in OPERATING
     assert "**Kind `refused`**" in OPERATING
+    assert "**Kind `activity`**" in OPERATING
     assert "kind `traces`" in section(OPERATING, "Tracing")
     page = (DOCS / "what-happens-when.md").read_text()
     assert {row.name for row in protocol.ROWS} == set(re.findall(r"\| `([a-z0-9-]+)` \|", page))

@@ -14,6 +14,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
+from relay.core.activity import (
+    EVERYONE,
+    FUTURE_SECONDS,
+    SPANS,
+    Activity,
+    ActivityKey,
+    Span,
+    TenantActivity,
+    combined,
+)
 from relay.core.admin import (
     AGES,
     FIRST,
@@ -140,6 +150,7 @@ class Shelf:
     register: Register = field(default_factory=Register)
     audit: dict[AuditId, AuditEntry] = field(default_factory=dict)
     orders: dict[AuditId, "Running"] = field(default_factory=dict)
+    activity: dict[ActivityKey, Activity] = field(default_factory=dict)
     last_row: int = 0
     last_audit: int = 0
     changes: int = 0
@@ -455,6 +466,29 @@ class MemoryOutbox:
             self._purged = (at, row)
         return len(found)
 
+    async def record_activity(self, counts: Mapping[ActivityKey, Activity]) -> None:
+        await self._turn()
+        self.shelf.activity.update(counts)
+
+    async def record_waiting(self, at: float) -> None:
+        await self._turn()
+        kept = self.shelf.activity
+        waiting = {tenant: count.pending for tenant, count in (await self.counts()).items() if count.pending}
+        for tenant, pending in {**waiting, EVERYONE: sum(waiting.values())}.items():
+            for span in SPANS:
+                key = ActivityKey("", span, span.start(at), tenant)
+                kept[key] = combined([kept.get(key, Activity()), Activity(waiting=pending)])
+
+    async def prune_activity(self, limit: int) -> int:
+        await self._turn()
+        now = self.shelf.clock()
+        old = [
+            key for key in self.shelf.activity if not now - key.span.kept <= key.start <= now + FUTURE_SECONDS
+        ]
+        for key in old[:limit]:
+            del self.shelf.activity[key]
+        return len(old[:limit])
+
     async def close(self) -> None:
         self._closed = True
         await asyncio.sleep(0)
@@ -555,6 +589,27 @@ class MemoryOutbox:
             QueueAges(*group, _buckets(found[:limit]), more=len(found) > limit)
             for group, found in sorted(ages.items())
         ]
+
+    async def activity(
+        self, span: Span, starts: Sequence[int], tenants: Sequence[TenantId]
+    ) -> Sequence[TenantActivity]:
+        await self._turn()
+        found: dict[tuple[int, TenantId], list[Activity]] = {}
+        for key, one in self.shelf.activity.items():
+            if key.span == span and key.start in starts and key.tenant in tenants:
+                found.setdefault((key.start, key.tenant), []).append(one)
+        return [
+            TenantActivity(start, tenant, combined(ones)) for (start, tenant), ones in sorted(found.items())
+        ]
+
+    async def deliveries(
+        self, span: Span, starts: Sequence[int], tenants: Sequence[TenantId]
+    ) -> Mapping[TenantId, Mapping[int, int]]:
+        found: dict[TenantId, dict[int, int]] = {}
+        for start, tenant, one in await self.activity(span, starts, tenants):
+            if one.delivered:
+                found.setdefault(tenant, {})[start] = one.delivered
+        return found
 
     # --- admin.Admin: bulk --------------------------------------------------------------------
 

@@ -26,6 +26,8 @@ READS = (
     f"/message?tenant={ACME}&id={TREASURE}",
     "/audit",
     "/audit/1",
+    "/activity",
+    "/activity/ACME_PRD?range=day",
     "/events",
     "/healthz",
     "/metrics",

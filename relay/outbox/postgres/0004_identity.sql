@@ -87,6 +87,41 @@ END $$;
 -- Which settlement an entry is of; null: none. After an answer that was lost it is written again: once is enough.
 ALTER TABLE relay_history ADD COLUMN IF NOT EXISTS settlement text COLLATE "C";
 
+-- == What happened, by time ==
+
+-- Counts of each tenant (in upper case; empty: of all) in stretches of `span` seconds from `start` on (since 1970, UTC), as
+-- each relay process, the `source`, counted them. Durations: JSON, how many in each bucket. The source is empty where a
+-- relay looked how many messages of all processes wait: the most that were seen. Deleted after two hours (minutes) or a
+-- day (quarters of an hour).
+CREATE TABLE IF NOT EXISTS relay_activity (
+    span      integer NOT NULL,
+    start     bigint NOT NULL,
+    tenant_id text COLLATE "C" NOT NULL,
+    source    text COLLATE "C" NOT NULL,
+    delivered bigint NOT NULL DEFAULT 0,
+    failed    bigint NOT NULL DEFAULT 0,
+    parked    bigint NOT NULL DEFAULT 0,
+    waiting   bigint,
+    queued    text NOT NULL DEFAULT '{}',
+    answered  text NOT NULL DEFAULT '{}',
+    PRIMARY KEY (span, start, tenant_id, source)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01);
+
+-- Whoever may change the states of tenants may count.
+DO $$
+DECLARE allowed record;
+BEGIN
+    FOR allowed IN
+        SELECT CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END AS role,
+               privilege_type AS what
+        FROM pg_class CROSS JOIN LATERAL aclexplode(relacl)
+        WHERE oid = to_regclass('relay_tenants') AND grantee <> relowner
+          AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+    LOOP
+        EXECUTE format('GRANT %s ON %I TO %s', allowed.what, 'relay_activity', allowed.role);
+    END LOOP;
+END $$;
+
 -- == The rights of the triggers ==
 
 -- They run with the owner's rights, so nobody else may attach their functions to a table of his own, and each refuses

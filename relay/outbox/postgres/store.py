@@ -22,6 +22,7 @@ from relay.core.model import (
 )
 from relay.core.ports import Mode, Notification, NotSettled
 from relay.outbox.facade import OutboxFacade
+from relay.outbox.postgres import activity as recorded
 from relay.outbox.postgres import admin_queries as queries
 from relay.outbox.postgres import audit as audit_log
 from relay.outbox.postgres import bulk, retention, schema, selection, tenants
@@ -159,6 +160,9 @@ class PostgresOutbox(OutboxFacade):
     _delete = writing(retention.delete)
     _purge = writing(retention.purge)
     prune_audit = writing(audit_log.prune)
+    record_activity = writing(recorded.record)
+    record_waiting = writing(recorded.record_waiting)
+    prune_activity = writing(recorded.prune)
     incidents = reading(store_incidents.incidents)
     _beat = writing(tenants.beat)
     _sweep = writing(tenants.sweep)
@@ -203,6 +207,8 @@ class PostgresOutbox(OutboxFacade):
     payload = reading(queries.payload)
     queue_ages = reading(queries.queue_ages)
     preview = reading(queries.preview)
+    activity = reading(recorded.activity)
+    deliveries = reading(recorded.deliveries)
     _now = reading(selection.moment)
     _begin = writing(bulk.begin)
     advance = writing(bulk.advance)

@@ -84,4 +84,24 @@ DROP TABLE relay_not_utf_8;
 -- Which settlement an entry is of; null: none. After an answer that was lost it is written again: once is enough.
 ALTER TABLE relay_history ADD COLUMN settlement TEXT;
 
+-- == What happened, by time ==
+
+-- Counts of each tenant (in upper case; empty: of all) in stretches of `span` seconds from `start` on (since 1970, UTC), as
+-- each relay process, the `source`, counted them. Durations: JSON, how many in each bucket. The source is empty where a
+-- relay looked how many messages of all processes wait: the most that were seen. Deleted after two hours (minutes) or a
+-- day (quarters of an hour).
+CREATE TABLE relay_activity (
+    span      INTEGER NOT NULL,
+    start     INTEGER NOT NULL,
+    tenant_id TEXT NOT NULL,
+    source    TEXT NOT NULL,
+    delivered INTEGER NOT NULL DEFAULT 0,
+    failed    INTEGER NOT NULL DEFAULT 0,
+    parked    INTEGER NOT NULL DEFAULT 0,
+    waiting   INTEGER,
+    queued    TEXT NOT NULL DEFAULT '{}',
+    answered  TEXT NOT NULL DEFAULT '{}',
+    PRIMARY KEY (span, start, tenant_id, source)
+) WITHOUT ROWID;
+
 INSERT INTO relay_schema (version) VALUES (4);

@@ -22,6 +22,7 @@ from relay.core.model import (
 )
 from relay.core.ports import Leases, Mode, Notification, NotSettled, RestoredBackup, StoreIncident
 from relay.outbox.facade import OutboxFacade
+from relay.outbox.sqlite import activity as recorded
 from relay.outbox.sqlite import admin_queries as queries
 from relay.outbox.sqlite import audit as audit_log
 from relay.outbox.sqlite import bulk, incidents, retention, selection, tenants, write_ahead_log
@@ -125,6 +126,9 @@ class SqliteOutbox(OutboxFacade):
     _delete = writing(retention.delete)
     _purge = writing(retention.purge)
     prune_audit = writing(audit_log.prune)
+    record_activity = writing(recorded.record)
+    record_waiting = writing(recorded.record_waiting)
+    prune_activity = writing(recorded.prune)
     _leave = writing(tenants.leave)
     _beat = writing(tenants.beat)
     _sweep = writing(tenants.sweep)
@@ -184,6 +188,8 @@ class SqliteOutbox(OutboxFacade):
     payload = reading(queries.payload)
     queue_ages = reading(queries.queue_ages)
     preview = reading(queries.preview)
+    activity = reading(recorded.activity)
+    deliveries = reading(recorded.deliveries)
     _now = reading(selection.moment)
     _begin = writing(bulk.begin)
     advance = writing(bulk.advance)
