@@ -10,10 +10,10 @@ from relay.ion.credentials import CredentialSource, IonApiFile, OAuth1Source
 from relay.ion.oauth import Secret
 
 
-def credentials_of(name: TenantId, tenant: TenantSettings) -> CredentialSource:
+def credentials_of(tenant: TenantSettings) -> CredentialSource:
     """What the tenant authenticates with: its .ionapi file, or OAuth 1.0a keys."""
     if tenant.ionapi_file is not None:
-        return IonApiFile(tenant.ionapi_file, name if tenant.ion_url is None else None)
+        return IonApiFile(tenant.ionapi_file)
     keys = tenant.oauth1
     assert keys is not None, "validation requires one of the two"
     assert keys.consumer_key is not None, "validation requires it"

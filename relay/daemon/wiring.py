@@ -97,7 +97,7 @@ def _connection(settings: Settings, name: TenantId, tenant: TenantSettings) -> I
         tenant_id=name,
         logical_id=LogicalId(tenant.logical_id),
         ion_url=tenant.ion_url,
-        credentials=credentials_of(name, tenant),
+        credentials=credentials_of(tenant),
         connect_seconds=settings.http.connect_seconds,
         read_seconds=settings.http.read_seconds,
         total_seconds=settings.http.total_seconds,

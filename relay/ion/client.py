@@ -18,6 +18,7 @@ from relay import __version__
 from relay.core import protocol
 from relay.core.model import TRACEPARENT, LogicalId, Message, TenantId
 from relay.core.ports import EncodedPost, Ion
+from relay.core.protocol import FaultOwner
 from relay.core.replies import Accepted, Answer, NoReply, Reply, TokenRefused, TokenUnavailable, Versions
 from relay.ion import oauth, wire
 from relay.ion.auth import Endpoint, IonCall, ServiceAddress, open_address
@@ -58,6 +59,8 @@ class IonConnection:
     token_basic: bool
     token_scope: str | None
 
+
+_OF_SETTINGS = (FaultOwner.CREDENTIALS, FaultOwner.CONFIGURATION)
 
 Failure = NoReply | TokenRefused | TokenUnavailable
 
@@ -226,7 +229,7 @@ class IonClient(Ion):
             return TokenUnavailable(response.detail)
         if not protocol.is_fine(Reply(response.status)):
             error = wire.one_line(self._redact(oauth.read_token_error(response.body)))
-            detail = f"HTTP {response.status}" + (f": {error}" if error else "")
+            detail = f"HTTP {response.status}" + (f": {error}" if error else "") + self._of_another_tenant()
             return protocol.token_answer(response.status, detail, _retry_after(response))
         token = oauth.read_token(response.body)
         return TokenUnavailable(token) if isinstance(token, str) else token
@@ -274,7 +277,18 @@ class IonClient(Ion):
         code, detail = wire.read_error(body)
         if not detail and response.location is not None:
             detail = wire.describe_redirect(response.location)
-        return Reply(response.status, self._redact(detail), code, _retry_after(response))
+        detail = self._redact(detail)
+        if protocol.row_of(Reply(response.status, code=code)).fault in _OF_SETTINGS:
+            detail = f"{detail}{self._of_another_tenant()}".removeprefix("; ")
+        return Reply(response.status, detail, code, _retry_after(response))
+
+    def _of_another_tenant(self) -> str:
+        """What is known where credentials or settings are refused: the `.ionapi` file names its tenant."""
+        credentials = _credentials_of(self._address)
+        own = self._connection.tenant_id
+        if not isinstance(credentials, IonApi) or credentials.tenant.upper() == own:
+            return ""
+        return f"; the .ionapi file is of {credentials.tenant[:80]}, and this tenant is {own}"
 
     def _redact(self, text: str) -> str:
         """A server's text without the secrets that were sent to it and that it may echo."""

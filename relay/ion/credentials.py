@@ -10,7 +10,6 @@ from typing import Protocol
 
 from typing_extensions import override
 
-from relay.core.model import TenantId
 from relay.ion.oauth import (
     CredentialError,
     Credentials,
@@ -44,13 +43,9 @@ class CredentialSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class IonApiFile(CredentialSource):
-    """OAuth 2 from an `.ionapi` file, downloaded from ION API.
-
-    `tenant`: whose it must be, since its URL and its token are of the tenant that it names; None: anybody's.
-    """
+    """OAuth 2 from an `.ionapi` file, downloaded from ION API."""
 
     path: Path
-    tenant: TenantId | None = None
 
     @property
     @override
@@ -60,15 +55,9 @@ class IonApiFile(CredentialSource):
     @override
     def read(self) -> IonApi:
         try:
-            found = parse_ionapi(_read_text(self.path))
+            return parse_ionapi(_read_text(self.path))
         except CredentialError as error:
             raise CredentialError(f"{self.path}: {error}") from None
-        if self.tenant is not None and found.tenant.upper() != self.tenant:
-            raise CredentialError(
-                f"{self.path}: this .ionapi file is of {found.tenant[:80]}, not of {self.tenant}; name "
-                f"that of {self.tenant}, or set its ION_URL if it is to be reached with this one"
-            )
-        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def test_every_kind_of_incident_can_be_looked_up() -> None:
     kinds = {
         kind for path in (ROOT / "relay").rglob("*.py") for kind in kinds_of(ast.parse(path.read_text()))
     }
-    assert kinds == {"row.name", "'outbox'", "'refused'", "'traces'", "'inbound'", "'activity'"}
+    assert kinds == {"row.name", "'outbox'", "'refused'", "'traces'", "'inbound'", "'activity'", "'login'"}
     assert "**Kind `outbox`**" in OPERATING
     assert "**Kind `refused`**" in OPERATING
     assert "**Kind `activity`**" in OPERATING
