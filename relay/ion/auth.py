@@ -16,9 +16,6 @@ from relay.ion.credentials import CredentialSource
 from relay.ion.oauth import CredentialError, Credentials, IonApi, OAuth1Keys, Signer, Token
 from relay.observability import open_files
 
-_MIN_REDACTED = 4
-"""Characters; redacting shorter secrets would make every text unreadable."""
-
 IonCall = Literal["ping", "versions", "acceptedDocuments", "post"]
 
 
@@ -83,7 +80,7 @@ def _address(credentials: Credentials, base: str, logical_id: LogicalId) -> Serv
             "acceptedDocuments": endpoint("GET", wire.accepted_documents_url(base, logical_id)),
             "post": endpoint("POST", wire.multipart_message_url(base)),
         },
-        tuple(text for text in _sent_secrets(credentials) if len(text) >= _MIN_REDACTED),
+        _sent_secrets(credentials),
     )
 
 

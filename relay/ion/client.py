@@ -24,6 +24,7 @@ from relay.ion import oauth, wire
 from relay.ion.auth import Endpoint, IonCall, ServiceAddress, open_address
 from relay.ion.connections import Connections
 from relay.ion.credentials import CredentialSource, Fingerprint, fingerprint
+from relay.ion.masking import SecretMask
 from relay.ion.oauth import IonApi, Token
 from relay.ion.tokens import TokenCache, TokenResult
 from relay.ion.transport import HttpResponse, Transport
@@ -93,6 +94,7 @@ class IonClient(Ion):
         self._tokens = TokenCache(self._fetch_token, time.monotonic)
         self._address: ServiceAddress | TokenRefused | TokenUnavailable | None = None
         self._fingerprint: Fingerprint | None = None
+        self._masked: tuple[tuple[str, ...], SecretMask] | None = None
 
     # --- the port -----------------------------------------------------------------------------------
 
@@ -228,7 +230,7 @@ class IonClient(Ion):
         if isinstance(response, NoReply):
             return TokenUnavailable(response.detail)
         if not protocol.is_fine(Reply(response.status)):
-            error = wire.one_line(self._redact(oauth.read_token_error(response.body)))
+            error = wire.one_line(oauth.read_token_error(response.body, self._mask().apply))
             detail = f"HTTP {response.status}" + (f": {error}" if error else "") + self._of_another_tenant()
             return protocol.token_answer(response.status, detail, _retry_after(response))
         token = oauth.read_token(response.body)
@@ -271,13 +273,9 @@ class IonClient(Ion):
         success = Reply(response.status)
         if protocol.is_fine(success):
             return success
-        body = response.body
-        for secret in self._secrets():  # before the text is truncated: half a secret is one too
-            body = body.replace(secret.encode(), b"***")
-        code, detail = wire.read_error(body)
+        code, detail = wire.read_error(response.body, self._mask().apply)
         if not detail and response.location is not None:
             detail = wire.describe_redirect(response.location)
-        detail = self._redact(detail)
         if protocol.row_of(Reply(response.status, code=code)).fault in _OF_SETTINGS:
             detail = f"{detail}{self._of_another_tenant()}".removeprefix("; ")
         return Reply(response.status, detail, code, _retry_after(response))
@@ -290,16 +288,15 @@ class IonClient(Ion):
             return ""
         return f"; the .ionapi file is of {credentials.tenant[:80]}, and this tenant is {own}"
 
-    def _redact(self, text: str) -> str:
-        """A server's text without the secrets that were sent to it and that it may echo."""
-        for secret in self._secrets():
-            text = text.replace(secret, "***")
-        return text
-
-    def _secrets(self) -> tuple[str, ...]:
+    def _mask(self) -> SecretMask:
+        """Takes the secrets out of a server's text that were sent to it and that it may echo."""
         token = self._tokens.cached
         cached = (token.value.reveal(),) if token is not None else ()
-        return cached + (self._address.secrets if isinstance(self._address, ServiceAddress) else ())
+        sent = self._address.secrets if isinstance(self._address, ServiceAddress) else ()
+        secrets = (*cached, *sent)
+        if self._masked is None or self._masked[0] != secrets:
+            self._masked = secrets, SecretMask(secrets)
+        return self._masked[1]
 
 
 def _credentials_of(

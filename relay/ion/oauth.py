@@ -8,7 +8,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any, Literal, NoReturn
@@ -289,11 +289,14 @@ def _lifetime(expires_in: object) -> float:
     return min(lifetime, _MAX_LIFETIME) if lifetime > 0 else ASSUMED_LIFETIME
 
 
-def read_token_error(body: bytes) -> str:
-    """The error in the token service's response (RFC 6749, section 5.2); empty if it is not readable."""
+def read_token_error(body: bytes, mask: Callable[[str], str] = str) -> str:
+    """The error in the token service's response (RFC 6749, section 5.2); empty if it is not readable.
+
+    `mask`: applied to its texts before they are cut.
+    """
     found = _parse_object(body)
     texts = [found.get("error"), found.get("error_description")]
-    return ": ".join(text[:600] for text in texts if isinstance(text, str) and text)
+    return ": ".join(mask(text)[:600] for text in texts if isinstance(text, str) and text)
 
 
 def _parse_object(body: bytes) -> dict[str, Any]:

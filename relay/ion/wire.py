@@ -8,6 +8,7 @@ code and its swagger; [R] this relay's own choice where the sources are silent.
 import json
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -177,23 +178,24 @@ def _read_names(body: bytes, key: str) -> list[str] | str:
     return names
 
 
-def read_error(body: bytes) -> tuple[int | None, str]:
+def read_error(body: bytes, mask: Callable[[str], str] = str) -> tuple[int | None, str]:
     """IMS's internal code and error text, in any of its three formats [S]; else what the body is.
 
-    The text stands under `errors` (a string or an array) or under `message`.
+    The text stands under `errors` (a string or an array) or under `message`. `mask`: applied to it before it
+    is cut, since half a secret is one too.
     """
-    found = _parse(body)
+    found = _parse(body, mask)
     if isinstance(found, _Unreadable):
         return None, found.what if body.strip() else ""
     if not isinstance(found, dict):
         return None, "the answer is not a JSON object"
-    texts = _strings(found.get("errors")) or _strings(found.get("message"))
+    texts = _strings(found.get("errors"), mask) or _strings(found.get("message"), mask)
     return _read_code(found.get("code")), one_line("; ".join(texts))
 
 
-def _strings(value: object) -> list[str]:
+def _strings(value: object, mask: Callable[[str], str]) -> list[str]:
     values: list[object] = value[:5] if isinstance(value, list) else [value]
-    return [text[: 2 * MAX_DETAIL] for text in values if isinstance(text, str) and text]
+    return [mask(text)[: 2 * MAX_DETAIL] for text in values if isinstance(text, str) and text]
 
 
 def _read_code(code: object) -> int | None:
@@ -207,20 +209,20 @@ class _Unreadable:
     what: str
 
 
-def _parse(body: bytes) -> Any:
+def _parse(body: bytes, mask: Callable[[str], str] = str) -> Any:
     """The body's JSON value, or `_Unreadable`. Other content is not quoted: it may echo what was sent."""
     if not body.strip():
         return _Unreadable("the answer is empty")
     try:
         return json.loads(body)
     except (ValueError, RecursionError):  # ValueError: not JSON, not UTF-8, a number of 5,000 digits
-        return _Unreadable(_html_title(body) or f"the answer is not JSON ({len(body)} bytes)")
+        return _Unreadable(_html_title(body, mask) or f"the answer is not JSON ({len(body)} bytes)")
 
 
-def _html_title(body: bytes) -> str | None:
+def _html_title(body: bytes, mask: Callable[[str], str]) -> str | None:
     """The error pages of gateways and proxies name the error in their title."""
     found = _TITLE.search(body[:4096].decode("utf-8", "replace"))
-    return one_line(f"an HTML page: {found[1]}", 120) if found else None
+    return one_line(f"an HTML page: {mask(found[1])}", 120) if found else None
 
 
 def read_retry_after(header: str | None, now: datetime) -> float | None:

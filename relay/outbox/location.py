@@ -99,6 +99,19 @@ def shown(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator:
         return repr(url)
-    place, _, query = rest.rpartition("@")[2].partition("?")
+    place, _, query = rest.partition("?")
+    if not _is_query(query) or not _ends_in_a_place(place):  # the ? is of a password, which ends at an @
+        place, _, query = rest.rpartition("@")[2].partition("?")
     options = [(name, value) for name, value in parse_qsl(query) if name in _SHOWN_OPTIONS]
+    place = place.rpartition("@")[2]
     return f"{scheme}://{place}" + (f"?{urlencode(options, safe='/,:')}" if options else "")
+
+
+def _is_query(text: str) -> bool:
+    return all("=" in option for option in text.split("&") if option)
+
+
+def _ends_in_a_place(text: str) -> bool:
+    """Whether this can be `USER:PASSWORD@HOST:PORT/DATABASE`, and not the first half of a password."""
+    host = text.rpartition("@")[2].partition("/")[0].rpartition(",")[2].rpartition("]")[2]
+    return not host.partition(":")[2] or host.partition(":")[2].isdecimal()

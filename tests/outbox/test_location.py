@@ -51,6 +51,12 @@ async def test_three_slashes_are_relative_four_absolute(
         ),
         ("postgresql:///shop?host=/run/pg&password=canary&user=relay", "postgresql:///shop?host=/run/pg"),
         ("postgres://relay:ca/na?ry@db/shop", "postgres://db/shop"),
+        ("postgresql://h/d?user=u&password=a@canary", "postgresql://h/d"),
+        ("postgresql://u:p@h/d?PASSWORD=a@canary&sslmode=require", "postgresql://h/d?sslmode=require"),
+        ("postgresql://h/d?sslpassword=canary&passfile=/a@canary", "postgresql://h/d"),
+        ("postgresql://u:canary?x=y@h/d", "postgresql://h/d"),
+        ("postgresql://u:canary?x@h/d", "postgresql://h/d"),
+        ("postgresql://u:p@[::1]:5432/d?password=a@canary", "postgresql://[::1]:5432/d"),
         ("sqlite:////var/lib/a@b.db", "sqlite:////var/lib/a@b.db"),
     ],
 )
