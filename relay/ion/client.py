@@ -94,7 +94,7 @@ class IonClient(Ion):
         self._tokens = TokenCache(self._fetch_token, time.monotonic)
         self._address: ServiceAddress | TokenRefused | TokenUnavailable | None = None
         self._fingerprint: Fingerprint | None = None
-        self._masked: tuple[tuple[str, ...], SecretMask] | None = None
+        self._masked: tuple[int, SecretMask] | None = None
 
     # --- the port -----------------------------------------------------------------------------------
 
@@ -294,8 +294,8 @@ class IonClient(Ion):
         cached = (token.value.reveal(),) if token is not None else ()
         sent = self._address.secrets if isinstance(self._address, ServiceAddress) else ()
         secrets = (*cached, *sent)
-        if self._masked is None or self._masked[0] != secrets:
-            self._masked = secrets, SecretMask(secrets)
+        if self._masked is None or self._masked[0] != hash(secrets):
+            self._masked = hash(secrets), SecretMask(secrets)
         return self._masked[1]
 
 

@@ -191,6 +191,8 @@ def _optional(found: Mapping[str, Any], name: str) -> str | None:
 def _secure(found: Mapping[str, Any], name: str) -> str:
     """Credentials and messages are never sent unencrypted, except within this machine."""
     value = _required(found, name)
+    if "@" in value.partition("://")[2].partition("/")[0]:
+        raise CredentialError(f'"{name}" in the .ionapi file has a user or a password in it; {_HINT}')
     if not is_secure(value):
         raise CredentialError(f'"{name}" in the .ionapi file is not an https URL; {_HINT}')
     return value

@@ -192,6 +192,14 @@ def test_unknown_keys_are_ignored() -> None:
     assert parsed(zz={"deep": [1]}, v=None) == parsed()
 
 
+@pytest.mark.parametrize("name", ["iu", "pu"])
+@pytest.mark.parametrize("user", ["canary", "user:canary", "user:can@ary", ":canary"])
+def test_a_url_with_a_user_is_refused_without_being_shown(name: str, user: str) -> None:
+    with pytest.raises(CredentialError, match=f'"{name}" in the .ionapi file has a user') as caught:
+        parsed(**{name: f"https://{user}@gateway.example/x"})
+    assert "can" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["ti", "ci", "cs", "iu", "pu", "ot"])
 @pytest.mark.parametrize("value", [None, ""])
 def test_a_missing_key_is_named_with_the_fix(name: str, value: object) -> None:
