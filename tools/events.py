@@ -401,6 +401,16 @@ EVENTS = (
         {"setting": "RELAY_WEB__LISTEN", "address": "127.0.0.1:8480"},
     ),
     Event(
+        "secrets.exposed",
+        "warning",
+        "at the start: a file with secrets that other users of the machine may read",
+        {
+            "setting": "RELAY_TENANTS__ACME_PRD__IONAPI_FILE",
+            "reason": "names /etc/ion-relay/acme.ionapi, which every user of this machine may read (mode 0644)",
+            "hint": "chmod o= /etc/ion-relay/acme.ionapi, and give it the group of the relay alone",
+        },
+    ),
+    Event(
         "web.crowded",
         "warning",
         "connections are turned away, for there is room for probes alone; one line a minute",

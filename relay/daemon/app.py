@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 import relay
+from relay.config.secret_files import exposed_files
 from relay.config.settings import Settings
 from relay.core.byte_budget import ByteBudget
 from relay.core.fair_share import FairShare
@@ -183,6 +184,8 @@ class Relay:
         )
         for problem in [*settings.unknown, *to.trace_export.open()]:
             to.log.warning("setting.ignored", setting=problem.field, reason=problem.what, hint=problem.hint)
+        for problem in exposed_files(settings, os.environ):
+            to.log.warning("secrets.exposed", setting=problem.field, reason=problem.what, hint=problem.hint)
         bounded = open_files_problem(settings)
         if bounded is not None:
             to.log.warning("connections.limited", reason=bounded, hint=open_files.RAISE_HINT)

@@ -1,10 +1,12 @@
 """`relay check`: the outbox, every tenant's initialisation and the inbound port, step by step, with hints."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass
 
 from relay.config.credentials import inbound_sources
+from relay.config.secret_files import exposed_files
 from relay.config.settings import Settings
 from relay.core import protocol
 from relay.core.model import TenantId
@@ -56,6 +58,7 @@ async def check(settings: Settings) -> list[CheckStep]:
     return [
         *outbox,
         *await _endangered(settings),
+        *_exposed(settings),
         *files,
         *(step for steps in tenants for step in steps),
         *await _inbound(settings),
@@ -121,6 +124,15 @@ async def _endangered(settings: Settings) -> list[CheckStep]:
     return [
         CheckStep(None, "outbox", ok=True, detail=f"{one.field} {one.what}", hint=one.hint, code=code)
         for one in found
+    ]
+
+
+def _exposed(settings: Settings) -> list[CheckStep]:
+    """Files with secrets that others may read: a warning each."""
+    code = error_codes.EXPOSED.code
+    return [
+        CheckStep(None, "secrets", ok=True, detail=f"{one.field} {one.what}", hint=one.hint, code=code)
+        for one in exposed_files(settings, os.environ)
     ]
 
 

@@ -9,12 +9,14 @@ import itertools
 import re
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tomllib
 import venv
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from email.parser import HeaderParser
 from importlib import metadata
 from pathlib import Path
@@ -268,16 +270,30 @@ def test_the_unit_waits_for_readiness_watches_and_leaves_the_grace() -> None:
     assert said["RestartPreventExitStatus"] == ["2"]
 
 
-def test_what_the_unit_prepares_is_an_outbox_that_the_group_may_write(tmp_path: Path) -> None:
-    (prepare,) = unit()["ExecStartPre"]
+@pytest.mark.parametrize(("umask", "mode"), [("0007", 0o660), ("0022", 0o640), ("0077", 0o600)])
+def test_an_outbox_is_for_its_owner_and_its_group_as_the_umask_admits(
+    tmp_path: Path, umask: str, mode: int
+) -> None:
+    """Under that of the unit applications of the group may write it; others may never read it."""
     assert unit()["UMask"] == ["0007"]
-    for _ in range(2):  # a second start leaves it alone
-        subprocess.run(shlex.split(prepare), cwd=tmp_path, check=True, umask=0o007, timeout=10)
+    for _ in range(2):
         made = [sys.executable, "-m", "relay", "outbox", "upgrade"]
         environment = {"RELAY_OUTBOX__URL": f"sqlite:///{tmp_path}/relay.db", "PYTHONPATH": str(ROOT)}
-        subprocess.run(made, cwd=tmp_path, env=environment, check=True, umask=0o007, timeout=60)
-    assert (tmp_path / "relay.db").stat().st_mode & 0o777 == 0o660
-    assert (tmp_path / "relay.db").stat().st_size > 0
+        subprocess.run(made, cwd=tmp_path, env=environment, check=True, umask=int(umask, 8), timeout=60)
+    assert (tmp_path / "relay.db").stat().st_mode & 0o777 == mode
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as connection, connection:
+        connection.execute("UPDATE relay_tenants SET reason = 'x'")
+        for file in tmp_path.glob("relay.db-*"):
+            assert file.stat().st_mode & 0o777 == mode
+
+
+def test_credentials_are_not_the_outbox_groups() -> None:
+    said = unit()
+    assert said["Group"] == ["ion-outbox"]
+    assert said["SupplementaryGroups"] == ["ion-relay"]
+    text = (ROOT / "deploy" / "README.md").read_text()
+    assert "install -m 0640 -g ion-relay relay.env acme.ionapi /etc/ion-relay/" in text
+    assert "join the group `ion-outbox`" in text
 
 
 @needs_systemd

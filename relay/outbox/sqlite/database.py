@@ -5,6 +5,7 @@ automatically once the cause is fixed.
 """
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Coroutine
@@ -20,6 +21,7 @@ from relay.outbox.sqlite import errors, schema
 from relay.outbox.sqlite.file_lock import FileId, FileLock, file_id
 from relay.outbox.sqlite.identity import StoreIdentity
 
+_MODE = 0o660
 _JOURNAL_BYTES = 64 * 1024 * 1024  # a write-ahead log that grew in a burst shrinks to this
 
 P = ParamSpec("P")
@@ -29,7 +31,16 @@ Transaction = Callable[[sqlite3.Connection], AbstractContextManager[None]]
 
 
 def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
-    """A connection as the relay uses it everywhere: durable, patient, without hidden transactions."""
+    """A connection as the relay uses it everywhere: durable, patient, without hidden transactions.
+
+    A new file is for its owner and its group, as far as the umask admits; SQLite would make it readable for
+    all, and gives the files beside it the rights of the first.
+    """
+    if create:
+        with contextlib.suppress(
+            OSError
+        ):  # it is there already; or what is wrong is reported when it is opened
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))
     return prepare(path, f"mode={'rwc' if create else 'rw'}")
 
 
