@@ -406,7 +406,8 @@ EVENTS = (
         "at the start: a file with secrets that other users of the machine may read",
         {
             "setting": "RELAY_TENANTS__ACME_PRD__IONAPI_FILE",
-            "reason": "names /etc/ion-relay/acme.ionapi, which every user of this machine may read (mode 0644)",
+            "reason": "names /etc/ion-relay/acme.ionapi, which every user of this machine may read "
+            "(mode 0644)",
             "hint": "chmod o= /etc/ion-relay/acme.ionapi, and give it the group of the relay alone",
         },
     ),
