@@ -1,6 +1,5 @@
 """`relay explain`: the run book page of an error code."""
 
-from importlib import resources
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,20 +29,12 @@ def explain(
         near = ", ".join(f"{one.code} ({one.title})" for one in error_codes.nearest(code))
         hint = f"did you mean {near}?" if near else "list all codes with: relay explain"
         output.fail(f"there is no code {code!r}: {hint}")
-    page = _page(found)
+    page = error_codes.page_of(found)
     if as_json:
         output.print_json({**_summary(found), "page": page})
         return
     for line in page.rstrip("\n").split("\n"):
         output.print_line(line)
-
-
-def _page(code: "Code") -> str:
-    return (
-        resources.files("relay.observability")
-        .joinpath("runbook", f"{code.code}.md")
-        .read_text(encoding="utf-8")
-    )
 
 
 def _summary(code: "Code") -> dict[str, Any]:

@@ -55,5 +55,5 @@ def _row(tenant: "TenantStatus", now: datetime) -> tuple[object, ...]:
         "" if count.oldest_due_seconds is None else duration(count.oldest_due_seconds),
         time_since(tenant.since, now),
         time_until(tenant.next_try, now),
-        f"{tenant.reason} ({tenant.code})" if tenant.code else tenant.reason,
+        f"{tenant.summary} ({tenant.code})" if tenant.code else tenant.summary,
     )

@@ -1,8 +1,7 @@
 """The protocol: what every answer of ION means, for the tenant and for the message.
 
-The worker performs a state; the answer goes into one of the `after_` functions, which classifies it once and
-returns the outcome: the table's row, the answer in words, the next state and, for a post, the settlement.
-`ROWS` is the whole behaviour as a table; every status code has its meaning here alone.
+The worker performs a state; one of the `after_` functions classifies the answer once, and returns the table's
+row, the answer in words, the next state and, for a post, the settlement. `ROWS` is the whole behaviour.
 
 Sources: [G] ION Connect developer guide, "Application sends a message to ION"; [S] Infor's IMS v3 sample
 code; [R] this relay's own rule where the sources are silent.
@@ -230,7 +229,7 @@ def after_accepted(state: Send, answer: Answer) -> GetOutcome:
 
 
 def _retry_get(state: Initialise | Ping, answer: Answer, row: Row, detail: str) -> State:
-    streak = _failed(state)
+    streak = _failed(state, row, detail)
     again = replace(state, streak=streak)
     match row.opening:
         case Opening.HALT:
@@ -303,19 +302,20 @@ def _after_posting(
     match row.posting:
         case Posting.POLICY if policy.on_rejected == "stop":
             reason = f"a message was refused and on_rejected is stop: {detail}"
-            return Halt(row.name, reason, _failed(state), until_resumed=True)
+            return Halt(row.name, reason, _failed(state, row, detail), until_resumed=True)
         case Posting.NEXT | Posting.POLICY:
             return _next(state, row, detail, settlement)
         case Posting.PING_SOON if state.streak.failures == 0:
-            return Ping(state.accepted, _failed(state))
+            return Ping(state.accepted, _failed(state, row, detail))
         case Posting.START_OVER if state.streak.failures == 0:
-            return Initialise(_failed(state))
+            return Initialise(_failed(state, row, detail))
         case Posting.START_OVER:
-            return Pause(Initialise(_failed(state)), row.name, detail, _retry_after(answer))
+            return Pause(Initialise(_failed(state, row, detail)), row.name, detail, _retry_after(answer))
         case Posting.PING | Posting.PING_SOON | Posting.NEVER:
-            return Pause(Ping(state.accepted, _failed(state)), row.name, detail, _retry_after(answer))
+            again = Ping(state.accepted, _failed(state, row, detail))
+            return Pause(again, row.name, detail, _retry_after(answer))
         case Posting.HALT:
-            return Halt(row.name, detail, _failed(state))
+            return Halt(row.name, detail, _failed(state, row, detail))
         case _:
             assert_never(row.posting)
 
@@ -332,13 +332,13 @@ def _next(state: Send, row: Row, detail: str, settlement: Settlement) -> State:
                 return Halt(row.name, reason, streak, until_resumed=True)
             return Send(state.accepted, streak)
         case Released():  # nothing is parked: a post is repeated after a ping, and never in a hot loop
-            return Pause(Ping(state.accepted, _failed(state)), row.name, detail)
+            return Pause(Ping(state.accepted, _failed(state, row, detail)), row.name, detail)
         case _:
             assert_never(settlement)
 
 
-def _failed(state: Send | Initialise | Ping) -> Streak:
-    return replace(state.streak, failures=state.streak.failures + 1)
+def _failed(state: Send | Initialise | Ping, row: Row, detail: str) -> Streak:
+    return replace(state.streak, failures=state.streak.failures + 1, kind=row.name, reason=detail)
 
 
 def _retry_after(answer: Answer) -> float:

@@ -4,7 +4,7 @@ Which answer leads to which state is decided in `protocol.py`.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from relay.core.model import DocumentName
@@ -15,10 +15,13 @@ class Streak:
     """What failed in a row; only a delivery launched after the last failure resets it.
 
     `failures` decides the next pause; `rejected` counts messages that ION refused and the relay parked.
+    `kind` and `reason`: of the last failure, which is what operators read until the next delivery.
     """
 
     failures: int = 0
     rejected: int = 0
+    kind: str = field(default="", compare=False)
+    reason: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,8 @@ def worst(states: Iterable[State]) -> State:
 def _longest_streak(states: Iterable[State]) -> Streak:
     """A delivery among them was launched before the failure, so it resets nothing."""
     streaks = [state.then.streak if isinstance(state, Pause) else state.streak for state in states]
-    return Streak(max(streak.failures for streak in streaks), max(streak.rejected for streak in streaks))
+    failed = max(streaks, key=lambda streak: streak.failures)
+    return replace(failed, rejected=max(streak.rejected for streak in streaks))
 
 
 def _distance(state: State) -> int:

@@ -289,8 +289,11 @@ class Sender:
     def _report_state(self) -> None:
         documents = tuple(sorted(self.unaccepted))
         kind, meant = (NOT_ACCEPTED, self._poll.suggestions) if documents else ("", "")
-        report, backlog = self._context.telemetry.report, self._backlog
+        report, backlog, failed = self._context.telemetry.report, self._backlog, self._cycle.state.streak
         if self._slots.in_use or backlog.lanes.ready:
+            if failed.reason:  # until something is delivered, what failed is what operators read
+                report("sending", failed.reason, None, kind=failed.kind)
+                return
             report("sending", meant, None, kind=kind, documents=documents)
         elif backlog.prefetch.is_reading or backlog.prefetch.is_postponed:
             return

@@ -107,12 +107,12 @@ class Worker:
         ion = self._context.ion
         match state:
             case Initialise():
-                self._telemetry.report("initialising", "", None)
+                self._telemetry.report("initialising", state.streak.reason, None, kind=state.streak.kind)
                 after = partial(protocol.after_initialise, state)
                 documents = self._sender.ask_documents
                 return await self._get(after, ion.ping, ion.versions, documents) or state
             case Ping():
-                self._telemetry.report("pinging", "", None)
+                self._telemetry.report("pinging", state.streak.reason, None, kind=state.streak.kind)
                 return await self._get(partial(protocol.after_ping, state), ion.ping, ion.versions) or state
             case Send():
                 return await self._sender.perform(state)

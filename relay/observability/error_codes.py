@@ -9,6 +9,7 @@ surroundings, 17x stalled delivery; 158 to 160 are of the outbox too. The pages 
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib import resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,11 @@ def find(text: str) -> Code | None:
     """The code that is written as `RELAY-101`, `relay-101` or `101`."""
     number = _NUMBER.fullmatch(text.strip())
     return None if number is None else _BY_CODE.get(f"RELAY-{number[1]}")
+
+
+def page_of(code: Code) -> str:
+    """The code's page of the run book, as Markdown."""
+    return resources.files("relay.observability").joinpath("runbook", f"{code.code}.md").read_text("utf-8")
 
 
 def nearest(text: str) -> list[Code]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from relay.core.admin import Admin, Count, RelayBeat
 from relay.core.model import Ordering, TenantId, TenantState
@@ -18,6 +18,11 @@ UNCONFIGURED, STOPPED, PAUSED, IDLE = "unconfigured", "stopped", "paused", "idle
 
 Configured = Mapping[TenantId, Ordering]
 """The tenants of the settings, and the ordering of each."""
+
+
+Tone = Literal["fine", "attention", "paused", "halted"]
+NextStep = Literal["resume", "ask", "see-parked"]
+"""Resume the tenant; try ION again now; decide about the parked messages."""
 
 
 class ReportStore(Admin, Protocol):
@@ -47,6 +52,50 @@ class TenantStatus:
     configured: bool
     relay: str | None = None
     code: str | None = None
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether ION fails for it: also while it is being tried again, until something is delivered."""
+        return self.state in ("backing-off", "halted") or bool(
+            self.reason
+            and self.code
+            and self.state in ("initialising", "pinging", "sending")
+            and not self.waits
+        )
+
+    @property
+    def waits(self) -> bool:
+        """Whether documents wait to be accepted."""
+        return self.code == error_codes.NOT_ACCEPTED.code
+
+    @property
+    def tone(self) -> Tone:
+        """How urgent it is: parked messages, and documents that are not accepted, need attention."""
+        if self.state in ("halted", UNCONFIGURED, STOPPED):
+            return "halted" if self.state == "halted" or self.count.pending else "paused"
+        if self.state == PAUSED:
+            return "paused"
+        return "attention" if self.is_failing or self.waits or self.count.parked else "fine"
+
+    @property
+    def summary(self) -> str:
+        """The reason of the state, and that messages are parked."""
+        parked = self.count.parked
+        note = (
+            f"{parked:,} parked message{'s need' if parked != 1 else ' needs'} an operator" if parked else ""
+        )
+        return "; ".join(filter(None, (self.reason, note)))
+
+    @property
+    def next_step(self) -> NextStep | None:
+        """The one thing to do first; None: nothing needs an operator."""
+        if self.state == PAUSED:
+            return "resume"
+        if self.is_failing:
+            return "ask"
+        if self.count.parked:
+            return "see-parked"
+        return "ask" if self.waits else None
 
     def as_json(self) -> dict[str, Any]:
         """A tenant's value in `relay status --json`."""
@@ -184,7 +233,7 @@ _URGENCY = {"halted": 0, PAUSED: 0, UNCONFIGURED: 0, STOPPED: 0, "backing-off": 
 
 def _urgency(tenant: TenantStatus) -> tuple[int, float, TenantId]:
     count = tenant.count
-    rank = _URGENCY.get(tenant.state, 2) if count.pending else 3
+    rank = _URGENCY.get(tenant.state, 1 if tenant.is_failing else 2) if count.pending else 3
     if count.parked:
         rank = min(rank, 1)
     return rank, -(count.oldest_due_seconds or 0.0), tenant.tenant_id

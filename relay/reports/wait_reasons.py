@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Literal, assert_never
 
 from relay.core.admin import Record
-from relay.core.model import BACK_OFF, DocumentName, Ordering, TenantId, TenantState
+from relay.core.model import BACK_OFF, NOT_ACCEPTED, DocumentName, Ordering, TenantId, TenantState
 from relay.observability import error_codes
 from relay.reports.delays import waits_for_time
 from relay.reports.times import instant, time_since, time_until
@@ -46,7 +46,8 @@ class WaitContext:
 class WaitReason:
     """One thing that a message waits for: the rule, the text, since when, and when it is tried next.
 
-    `code`: the run book's, where what is known says exactly which.
+    `code`: the run book's, where what is known says exactly which. `command`: what ends it, on the command
+    line; the page has a button instead.
     """
 
     rule: Rule
@@ -54,12 +55,18 @@ class WaitReason:
     since: datetime | None = None
     next_try: datetime | None = None
     code: str | None = None
+    command: str | None = None
+
+    @property
+    def with_command(self) -> str:
+        """The text for the command line."""
+        return f"{self.text}; {self.command}" if self.command else self.text
 
     def as_json(self) -> dict[str, Any]:
         """As in `waits_for`."""
         return {
             "rule": self.rule,
-            "text": self.text,
+            "text": self.with_command,
             "since": instant(self.since),
             "next_try": instant(self.next_try),
             "code": self.code,
@@ -72,7 +79,7 @@ class WaitReason:
             f"; next try {time_until(self.next_try, now)} ({instant(self.next_try)})" if self.next_try else ""
         )
         page = f"; see: relay explain {self.code}" if self.code else ""
-        return f"{subject}: {self.text}{since}{following}{page}"
+        return f"{subject}: {self.with_command}{since}{following}{page}"
 
 
 def state_reason(kind: str, reason: str, documents: Collection[DocumentName]) -> str:
@@ -87,7 +94,9 @@ def state_code(state: TenantState) -> str | None:
     match state.state:
         case "paused":
             return error_codes.PAUSED.code
-        case "backing-off" | "halted":
+        case "backing-off" | "halted" | "initialising" | "pinging":
+            return error_codes.of_kind(state.kind)
+        case "sending" if state.kind not in ("", NOT_ACCEPTED, BACK_OFF):
             return error_codes.of_kind(state.kind)
         case _:
             return error_codes.NOT_ACCEPTED.code if state.documents else None
@@ -117,8 +126,8 @@ def tenant_wait_reason(tenant: TenantId, context: WaitContext) -> WaitReason | N
         since = state.since if state and state.state == "paused" else None
         return _paused(tenant, context.paused, since)
     if not context.running:
-        text = "no relay is running; start one with: relay run"
-        return WaitReason("no-relay", text, code=error_codes.NO_RELAY.code)
+        text, command = "no relay is running", "start one with: relay run"
+        return WaitReason("no-relay", text, code=error_codes.NO_RELAY.code, command=command)
     if state is None:
         text = (
             f"no running relay owns {tenant} yet; where several share the outbox, one acquires it within "
@@ -129,26 +138,26 @@ def tenant_wait_reason(tenant: TenantId, context: WaitContext) -> WaitReason | N
 
 
 def _paused(tenant: TenantId, reason: str, since: datetime | None) -> WaitReason:
-    text = f"the tenant is paused: {reason}; end it with: relay tenants resume {tenant}"
-    return WaitReason("paused", text, since, code=error_codes.PAUSED.code)
+    text, command = f"the tenant is paused: {reason}", f"end it with: relay tenants resume {tenant}"
+    return WaitReason("paused", text, since, code=error_codes.PAUSED.code, command=command)
 
 
 def _live_reason(state: TenantState, now: datetime) -> WaitReason | None:
     reason, code = state_reason(state.kind, state.reason, state.documents), state_code(state)
     match state.state:
         case "halted":
-            text = (
-                f"the tenant is halted for {time_since(state.since, now)}: {reason}; correct it, or: "
-                f"relay tenants resume {state.tenant_id}"
-            )
-            return WaitReason("halted", text, state.since, state.next_try, code)
+            text = f"the tenant is halted for {time_since(state.since, now)}: {reason}; correct it"
+            command = f"or: relay tenants resume {state.tenant_id}"
+            return WaitReason("halted", text, state.since, state.next_try, code, command)
         case "paused":
             return _paused(state.tenant_id, reason, state.since)
         case "backing-off":
             text = f"ION fails for this tenant, and is tried again after growing pauses: {reason}"
             return WaitReason("backing-off", text, state.since, state.next_try, code)
         case "initialising" | "pinging":
-            return WaitReason("opening", "the relay is checking whether ION is ready", state.since)
+            last = f", after: {reason}" if reason else ""
+            text = f"the relay is checking whether ION is ready{last}"
+            return WaitReason("opening", text, state.since, code=code)
         case "sending" | "idle":
             return None
         case _:

@@ -98,5 +98,6 @@ def _of_tenant(one: TenantStatus, overview: Overview) -> dict[str, Any]:
         "oldest": "" if oldest is None else times.duration(oldest),
         "since": times.time_since(one.since, overview.at),
         "next": times.time_until(one.next_try, overview.at),
-        "reason": one.reason,
+        "reason": one.summary,
+        "tone": one.tone,
     }

@@ -5,6 +5,7 @@ from importlib import resources
 
 from aiohttp import web
 
+from relay.web import run_book
 from relay.web.access_control import Access, local_path, read_form, require_own_site, set_session_cookie
 from relay.web.actions import Actions
 from relay.web.live_updates import LiveUpdates
@@ -34,6 +35,8 @@ def routes(app: web.Application, library: Library, access: Access) -> None:
         ("GET", "/activity"): pages.activity,
         ("GET", "/activity/{tenant:[A-Za-z0-9_]+}"): pages.activity,
         ("GET", "/events"): live.events,
+        ("GET", "/run-book"): run_book.index,
+        ("GET", "/run-book/{code:[A-Za-z0-9-]{1,20}}"): run_book.entry,
         ("POST", "/tenants/{tenant:[A-Za-z0-9_]+}/{what:pause|resume|ask}"): actions.on_tenant,
         ("POST", "/messages/preview"): actions.preview,
         ("POST", "/messages/decide"): actions.decide,

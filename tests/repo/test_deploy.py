@@ -154,7 +154,9 @@ def test_what_the_code_imports_is_what_the_project_says_it_needs() -> None:
     shared = {f"opentelemetry-{part}" for part in ("sdk", "exporter-otlp-proto-http")}
     brought = {name for name in shared if any(f"{normal(one)}-".startswith(f"{name}-") for one in imported)}
     imported = {name.split(".")[0] for name in imported}
-    foreign = {normal(name) for name in imported - sys.stdlib_module_names - {"relay"}} | brought
+    called = {"markdown_it": "markdown-it-py"}
+    outside = imported - sys.stdlib_module_names - {"relay"}
+    foreign = {normal(called.get(name, name)) for name in outside} | brought
     brought_along = {
         "pydantic",
         "pydantic-core",

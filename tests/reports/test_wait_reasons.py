@@ -86,19 +86,23 @@ def test_where_nothing_is_in_its_way_it_goes_next() -> None:
         (
             live("halted", "HTTP 403", "forbidden"),
             "halted",
-            "halted for 60 min: HTTP 403; correct it, or: relay tenants resume ACME",
+            "halted for 60 min: HTTP 403; correct it; or: relay tenants resume ACME",
         ),
         (live("paused"), "paused", "relay tenants resume ACME"),
         (live("backing-off"), "backing-off", "after growing pauses: HTTP 503"),
         (live("initialising"), "opening", "checking whether ION is ready"),
-        (live("pinging"), "opening", "checking whether ION is ready"),
+        (live("pinging", "", ""), "opening", "checking whether ION is ready"),
+        (live("pinging"), "opening", "checking whether ION is ready, after: HTTP 503"),
     ],
 )
 def test_the_wait_reason_of_the_whole_tenant_comes_first(context: WaitContext, rule: str, text: str) -> None:
     record = replace(RECORD, not_before=SOON, reason="HTTP 500", attempts=1)
     first, second = message_wait_reasons(record, context)
     assert first.rule == rule
-    assert text in first.text
+    assert text in first.with_command
+    assert "relay " not in first.text.replace("relay is", "").replace("running relay owns", "").replace(
+        "the relay", ""
+    ), "the page has a button instead of a command"
     assert second.rule == "back-off"
 
 
@@ -131,7 +135,8 @@ def test_a_tenants_wait_reason_has_since_and_next_try(state: StateName) -> None:
         (live("backing-off", "HTTP 429: slow down", "busy"), "RELAY-101"),
         (live("backing-off", "the connection was cut", "silent"), "RELAY-103"),
         (live("backing-off", "HTTP 503", kind=""), None),
-        (live("pinging"), None),
+        (live("pinging"), "RELAY-101"),
+        (live("pinging", "", ""), None),
     ],
 )
 def test_a_wait_has_the_code_of_the_run_book_where_it_is_exact(
@@ -224,7 +229,7 @@ def test_a_message_is_told_the_name_that_was_meant_by_its_own_document(document:
 
 
 @pytest.mark.parametrize("row", protocol.ROWS, ids=lambda row: row.name)
-@pytest.mark.parametrize("state", ["backing-off", "halted"])
+@pytest.mark.parametrize("state", ["backing-off", "halted", "initialising", "pinging", "sending"])
 def test_a_failing_state_has_the_code_of_its_kind(state: StateName, row: protocol.Row) -> None:
     found = live(state, kind=row.name).state
     assert found is not None
@@ -233,9 +238,10 @@ def test_a_failing_state_has_the_code_of_its_kind(state: StateName, row: protoco
 
 def test_a_state_in_which_nothing_fails_has_no_code() -> None:
     for state in set(get_args(StateName)) - {"backing-off", "halted", "paused"}:
-        found = live(state).state
-        assert found is not None
-        assert state_code(found) is None
+        for kind in ("", BACK_OFF):
+            found = live(state, "", kind).state
+            assert found is not None
+            assert state_code(found) is None
     found = live("paused", "anything").state
     assert found is not None
     assert state_code(found) == "RELAY-124"

@@ -12,7 +12,10 @@
       const text = changed[cell.dataset.cell];
       if (text === undefined || cell.textContent === text) continue;
       cell.textContent = text;
-      if ("state" in cell.dataset) cell.className = `state ${text}`;
+    }
+    for (const cell of document.querySelectorAll("[data-tone]")) {
+      const tone = changed[cell.dataset.tone];
+      if (tone !== undefined) cell.className = `state ${tone}`;
     }
     if (status) status.textContent = "Live updates are on.";
   };
