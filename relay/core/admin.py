@@ -149,6 +149,15 @@ class AuditEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class ActionCount:
+    """How many messages of a retry are in this state now; `reason`: of parked ones, else empty."""
+
+    state: MessageState
+    reason: str
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
 class RelayBeat:
     """A relay process: when it last beat, whether that is recent enough to call it running."""
 
@@ -229,6 +238,9 @@ class Admin(Protocol):
 
         The entry as it is then: call again while its `outcome` is "running". Any process may.
         """
+
+    async def outcome(self, audit_id: AuditId, limit: int) -> Sequence[ActionCount]:
+        """What became of the messages of a retry, at most `limit` of them; those that are still stored."""
 
     async def decide(self, order: BulkAction) -> int:
         """Begin, and advance to the end; how many messages it changed.

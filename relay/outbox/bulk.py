@@ -45,6 +45,11 @@ class ChunkResult:
     last: RowId | None
 
 
+def action_mark(audit_id: AuditId) -> str:
+    """What the history's entries of a bulk action have in the place of a settlement's id."""
+    return f"action-{audit_id}"
+
+
 def states_of(what: Action, wanted: Filter) -> tuple[MessageState, ...]:
     """The states in which the action applies to the selected messages."""
     return tuple(state for state in ACTIONS[what].states if wanted.state in (None, state))

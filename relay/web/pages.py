@@ -17,8 +17,8 @@ from aiohttp import web
 from relay.core.admin import FIRST, Filter, MessageState
 from relay.core.model import AuditId, DocumentName, MessageId, RowId, TenantId
 from relay.core.ports import StoreError
+from relay.reports import action_outcome, tenant, times
 from relay.reports import message as message_report
-from relay.reports import tenant, times
 from relay.reports.overview import Configured, TenantStatus
 from relay.reports.queue_ages import age_labels
 from relay.web.access_control import MARK, MAY_LEAVE, SESSION, Handler
@@ -147,10 +147,13 @@ class Pages:
 
     async def entry(self, request: web.Request) -> web.Response:
         """One entry of the audit, with its progress."""
-        entry = await (await self._library.access.store()).entry(audit_id(request))
+        store = await self._library.access.store()
+        entry = await store.entry(audit_id(request))
         if entry is None:
             raise web.HTTPNotFound(text="no such entry in the audit")
-        return page(request, "entry.html", entry=entry)
+        return page(
+            request, "entry.html", entry=entry, became=await action_outcome.read_outcome(store, entry)
+        )
 
 
 def _total(tenants: Sequence[TenantStatus]) -> dict[str, int]:

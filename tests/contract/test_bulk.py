@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from relay.core.admin import AGES, Action, BulkAction, Filter, MessageState, Outcome, QueueAges
+from relay.core.admin import AGES, Action, ActionCount, BulkAction, Filter, MessageState, Outcome, QueueAges
 from relay.core.model import (
     AuditId,
     Delivered,
@@ -20,6 +20,7 @@ from relay.core.model import (
     TenantId,
 )
 from relay.core.ports import ConflictError, Control, Store, StoreError
+from relay.reports.action_outcome import read_outcome
 from tests.contract.stores import ACME, GLOBEX, ROOM, StoreCase, drop, park, retry, until
 from tests.support.keys import settle_rows
 
@@ -445,3 +446,43 @@ async def test_the_moment_of_a_preview_is_later_than_all_that_was_done_before(st
         await store.add([draft(f"later {number}")])
         assert await store.decide(BulkAction("park", seen.wanted, ANN)) == 1
         await until(lambda: park(store, EVERY, "x"), lambda parked: parked == 1)
+
+
+# --- what became of a retry ----------------------------------------------------------------------------
+
+
+async def test_what_became_of_the_messages_of_a_retry_is_counted(store: Store) -> None:
+    await store.add([draft(f"{i}") for i in range(6)])
+    await settled(store, **{f"{i}": Parked("HTTP 400: first") for i in range(6)})
+    first = await store.begin(BulkAction("retry", Filter(state="parked"), "ann@desk"))
+    await store.advance(first)
+    assert await store.outcome(first, 100) == [ActionCount("pending", "", 6)]
+    await settled(store, **{"0": Delivered(), "1": Delivered()})
+    await settled(store, **{"2": Parked("HTTP 400: again"), "3": Parked("HTTP 413")})
+    entry = await store.entry(first)
+    assert entry is not None
+    became = await read_outcome(store, entry)
+    assert became is not None
+    assert became.sentence == "2 delivered, 2 parked again, 2 waiting"
+    assert list(became.reasons) == [("HTTP 400: again", 1), ("HTTP 413", 1)]
+    assert not became.is_fine
+    assert not became.is_settled
+    assert sum(one.messages for one in await store.outcome(first, 3)) == 3
+    second = await store.begin(BulkAction("retry", Filter(ids=(MessageId("2"),)), "bob@desk"))
+    await store.advance(second)
+    assert await store.outcome(second, 100) == [ActionCount("pending", "", 1)]
+    parked = await store.begin(BulkAction("park", Filter(ids=(MessageId("4"),)), "bob@desk", "later"))
+    done = await store.advance(parked)
+    assert await read_outcome(store, done) is None
+    await settled(store, **{"2": Delivered(), "5": Delivered()})
+
+    async def delivered() -> int:
+        await store.prune(0, 100)
+        return len(await store.find(Filter(state="delivered"), 10))
+
+    await until(delivered, lambda left: left == 0)
+    became = await read_outcome(store, entry)
+    assert became is not None
+    assert became.sentence == "2 parked again, 4 no longer stored"
+    assert became.is_settled
+    assert became.as_json() == {"parked_again": 2, "no_longer_stored": 4}

@@ -10,7 +10,7 @@ import pytest
 
 from relay.core.activity import MINUTES
 from relay.core.admin import Action, BulkAction, Filter, MessageState
-from relay.core.model import DocumentName, MessageId, OrderingKey, RowId, TenantId
+from relay.core.model import AuditId, DocumentName, MessageId, OrderingKey, RowId, TenantId
 from relay.outbox.postgres import activity, admin_queries, audit, bulk, retention, selection
 from relay.outbox.postgres.connection import StoreConnection
 from relay.outbox.postgres.table_names import TableNames
@@ -153,7 +153,7 @@ async def test_the_audit_is_read_along_an_index(session: Explaining, tenant: Ten
 async def test_a_bulk_action_changes_its_rows_by_their_ids(session: Explaining) -> None:
     decisions: tuple[Action, ...] = ("park", "retry", "drop")
     for what in decisions:
-        await bulk.apply_chunk(session, BulkAction(what, Filter(RARE), "ann@desk", "x"), RowId(0))
+        await bulk.apply_chunk(session, BulkAction(what, Filter(RARE), "ann@desk", "x"), RowId(0), AuditId(7))
         assert "walk" not in (ways := session.taken())
         assert "pkey" in ways
 

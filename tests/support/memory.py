@@ -28,6 +28,7 @@ from relay.core.admin import (
     AGES,
     FIRST,
     Action,
+    ActionCount,
     AuditAction,
     AuditEntry,
     BulkAction,
@@ -74,7 +75,7 @@ from relay.core.ports import (
     StoreError,
     StoreIncident,
 )
-from relay.outbox.bulk import ABANDONED_SECONDS, ACTIONS, run_to_end, states_of, summary
+from relay.outbox.bulk import ABANDONED_SECONDS, ACTIONS, action_mark, run_to_end, states_of, summary
 from relay.outbox.payload_digest import fingerprint, sha256
 from relay.outbox.values import MAX_ATTEMPTS
 from tests.support.leases import MemoryLeases, Register
@@ -647,7 +648,7 @@ class MemoryOutbox:
         selected = [
             row for row in self._select(order.wanted) if row.state in states and row.row > running.after
         ]
-        self._decide(order, selected[:CHUNK])
+        self._decide(order, selected[:CHUNK], audit_id)
         entry = replace(entry, messages=entry.messages + len(selected[:CHUNK]))
         if len(selected) < CHUNK:
             entry = replace(entry, outcome="done", ended_at=_utc(self.shelf.clock()))
@@ -655,13 +656,24 @@ class MemoryOutbox:
             running.after, running.moved_at = selected[CHUNK - 1].row, self.shelf.clock()
         return self._enter(entry)
 
-    def _decide(self, order: BulkAction, selected: Sequence[Row]) -> None:
+    async def outcome(self, audit_id: AuditId, limit: int) -> Sequence[ActionCount]:
+        await self._turn()
+        retried = [
+            row for row in self.shelf.rows.values() if SettlementId(action_mark(audit_id)) in row.settlements
+        ]
+        found = Counter(
+            (row.state, row.reason or "" if row.state == "parked" else "") for row in retried[:limit]
+        )
+        return [ActionCount(state, reason, count) for (state, reason), count in found.items()]
+
+    def _decide(self, order: BulkAction, selected: Sequence[Row], audit_id: AuditId) -> None:
         now, done = self.shelf.clock(), ACTIONS[order.what].done
         for row in selected:
             row.history.append((now, done, order.reason))
             row.not_before, row.reason, row.settled_at = None, order.reason, now
             if done == "retried":
                 row.attempts, row.queued_at, row.reason, row.settled_at = 0, now, None, None
+                row.settlements.add(SettlementId(action_mark(audit_id)))
             row.state = "pending" if done == "retried" else done
         self._bump({row.tenant_id for row in selected})
 

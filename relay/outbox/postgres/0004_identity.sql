@@ -85,7 +85,9 @@ END $$;
 -- == Settlements that are written again ==
 
 -- Which settlement an entry is of; null: none. After an answer that was lost it is written again: once is enough.
+-- Of a message that an operator retried: the bulk action, so that what became of its messages can be counted.
 ALTER TABLE relay_history ADD COLUMN IF NOT EXISTS settlement text COLLATE "C";
+CREATE INDEX IF NOT EXISTS relay_history_retried ON relay_history (settlement, message_row) WHERE what = 'retried';
 
 -- == What happened, by time ==
 

@@ -5,11 +5,12 @@ Each chunk is a short transaction of its own, so that settlements get in between
 
 from collections.abc import Sequence
 
-from relay.core.admin import FIRST, AuditEntry, BulkAction, MessageState
+from relay.core.admin import FIRST, ActionCount, AuditEntry, BulkAction, MessageState
 from relay.core.model import AuditId, RowId
 from relay.outbox.bulk import (
     ACTIONS,
     ChunkResult,
+    action_mark,
     filter_json,
     no_such_action,
     states_of,
@@ -18,6 +19,7 @@ from relay.outbox.bulk import (
 )
 from relay.outbox.postgres import audit, selection, settle, tenants
 from relay.outbox.postgres.connection import StoreConnection
+from relay.outbox.values import MAX_TEXT
 
 CHUNK = 500
 """Rows in one transaction: some 20 ms, so that settlements get in between."""
@@ -48,8 +50,15 @@ FROM locked WHERE relay_outbox.id = locked.id RETURNING relay_outbox.id, upper(t
 """  # noqa: S608
 
 _ADD_HISTORY = """
-INSERT INTO relay_history (message_row, what, detail) SELECT unnest($1::bigint[]), $2, $3
+INSERT INTO relay_history (message_row, what, detail, settlement) SELECT unnest($1::bigint[]), $2, $3, $4
 """
+
+_OUTCOME = f"""
+SELECT state, CASE WHEN state = 'parked' THEN left(reason, {MAX_TEXT}) END AS why, count(*)
+FROM (SELECT message_row FROM relay_history WHERE what = 'retried' AND settlement = $1 LIMIT $2) AS retried
+JOIN relay_outbox ON relay_outbox.id = retried.message_row
+GROUP BY 1, 2
+"""  # noqa: S608  # constants
 
 _BEGIN = """
 INSERT INTO relay_audit (who, what, tenant_id, selection, reason, outcome, wanted, reached)
@@ -89,7 +98,7 @@ async def advance(session: StoreConnection, audit_id: AuditId) -> AuditEntry:
     what, wanted, who, reason, reached, outcome = row
     if outcome == "running":
         order = stored_order(audit_id, what, wanted, who, reason)
-        done = await apply_chunk(session, order, RowId(reached))
+        done = await apply_chunk(session, order, RowId(reached), audit_id)
         await session.execute(_ADVANCE, audit_id, done.rows, done.last)
     entry = await audit.entry(session, audit_id)
     assert entry is not None, "it is locked"
@@ -106,15 +115,28 @@ async def cancel(session: StoreConnection, audit_id: AuditId, who: str) -> bool:
     return True
 
 
-async def apply_chunk(session: StoreConnection, order: BulkAction, after: RowId) -> ChunkResult:
+async def outcome(session: StoreConnection, audit_id: AuditId, limit: int) -> Sequence[ActionCount]:
+    """What became of the messages of a retry."""
+    found = await session.fetch(_OUTCOME, action_mark(audit_id), limit)
+    return [ActionCount(state, reason or "", count) for state, reason, count in found]
+
+
+async def apply_chunk(
+    session: StoreConnection, order: BulkAction, after: RowId, audit_id: AuditId
+) -> ChunkResult:
     """Change the next rows behind `after`, and make their tenants' workers discard what they prefetched."""
     states = states_of(order.what, order.wanted)
     page = await selection.next_page(session, order.wanted, states, CHUNK, after)
-    return ChunkResult(await _apply(session, order, states, page.ids) if page.ids else 0, page.last)
+    changed = await _apply(session, order, states, page.ids, audit_id) if page.ids else 0
+    return ChunkResult(changed, page.last)
 
 
 async def _apply(
-    session: StoreConnection, order: BulkAction, states: tuple[MessageState, ...], rows: Sequence[RowId]
+    session: StoreConnection,
+    order: BulkAction,
+    states: tuple[MessageState, ...],
+    rows: Sequence[RowId],
+    audit_id: AuditId,
 ) -> int:
     values = (rows, states, *selection.match_values(order.wanted))
     what = ACTIONS[order.what].done
@@ -124,7 +146,7 @@ async def _apply(
         changed = await session.fetch(_SET_ASIDE, *values, what, order.reason)
     done = sorted(row for row, _ in changed)
     if done:
-        await session.execute(_ADD_HISTORY, done, what, order.reason)
+        await session.execute(_ADD_HISTORY, done, what, order.reason, action_mark(audit_id))
         await settle.trim_history(session, done)
         await tenants.bump(session, sorted({tenant for _, tenant in changed}))
     return len(done)

@@ -213,6 +213,7 @@ class PostgresOutbox(OutboxFacade):
     _begin = writing(bulk.begin)
     advance = writing(bulk.advance)
     cancel = writing(bulk.cancel)
+    outcome = reading(bulk.outcome)
     audit = reading(audit_log.newest)
     entry = reading(audit_log.entry)
     note = writing(audit_log.note)

@@ -82,7 +82,9 @@ DROP TABLE relay_not_utf_8;
 -- == Settlements that are written again ==
 
 -- Which settlement an entry is of; null: none. After an answer that was lost it is written again: once is enough.
+-- Of a message that an operator retried: the bulk action, so that what became of its messages can be counted.
 ALTER TABLE relay_history ADD COLUMN settlement TEXT;
+CREATE INDEX relay_history_retried ON relay_history (settlement, row) WHERE what = 'retried';
 
 -- == What happened, by time ==
 

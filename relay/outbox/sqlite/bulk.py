@@ -8,11 +8,12 @@ import json
 from collections.abc import Sequence
 from sqlite3 import Connection
 
-from relay.core.admin import FIRST, AuditEntry, BulkAction
+from relay.core.admin import FIRST, ActionCount, AuditEntry, BulkAction
 from relay.core.model import AuditId, RowId
 from relay.outbox.bulk import (
     ACTIONS,
     ChunkResult,
+    action_mark,
     filter_json,
     no_such_action,
     states_of,
@@ -20,6 +21,7 @@ from relay.outbox.bulk import (
     summary,
 )
 from relay.outbox.sqlite import audit, selection, tenants
+from relay.outbox.sqlite.json_rows import in_one_step, rows, text
 
 CHUNK = 500
 """Rows in one transaction: some 20 ms, so that settlements and inserts get in between."""
@@ -38,8 +40,20 @@ WHERE id IN (SELECT value FROM json_each(:rows))
 """
 
 _ADD_HISTORY = """
-INSERT INTO relay_history (row, what, detail) SELECT value, :done, :reason FROM json_each(:rows)
+INSERT INTO relay_history (row, what, detail, settlement)
+SELECT value, :done, :reason, :action FROM json_each(:rows)
 """
+
+_OUTCOME = in_one_step(
+    3,
+    f"""
+SELECT state, CASE WHEN state = 'parked' THEN {text("reason")} END AS why, count(*)
+FROM (SELECT row FROM relay_history INDEXED BY relay_history_retried
+      WHERE what = 'retried' AND settlement = ? LIMIT ?) AS retried
+CROSS JOIN relay_outbox ON id = retried.row
+GROUP BY 1, 2
+""",  # noqa: S608  # constants
+)
 
 _TENANTS = """
 SELECT DISTINCT upper(tenant_id) FROM relay_outbox WHERE id IN (SELECT value FROM json_each(?))
@@ -86,7 +100,7 @@ def advance(connection: Connection, audit_id: AuditId) -> AuditEntry:
     what, wanted, who, reason, reached, outcome = row
     if outcome == "running":
         order = stored_order(audit_id, what, wanted, who, reason)
-        done = apply_chunk(connection, order, RowId(reached))
+        done = apply_chunk(connection, order, RowId(reached), audit_id)
         connection.execute(_ADVANCE, {"audit": audit_id, "rows": done.rows, "last": done.last})
     entry = audit.entry(connection, audit_id)
     assert entry is not None
@@ -103,16 +117,23 @@ def cancel(connection: Connection, audit_id: AuditId, who: str) -> bool:
     return True
 
 
-def apply_chunk(connection: Connection, order: BulkAction, after: RowId) -> ChunkResult:
+def outcome(connection: Connection, audit_id: AuditId, limit: int) -> Sequence[ActionCount]:
+    """What became of the messages of a retry."""
+    found = rows(connection, _OUTCOME, (action_mark(audit_id), limit))
+    return [ActionCount(state, reason or "", count) for state, reason, count in found]
+
+
+def apply_chunk(connection: Connection, order: BulkAction, after: RowId, audit_id: AuditId) -> ChunkResult:
     """Change the next rows behind `after`, and make their tenants' workers discard what they prefetched."""
     page = selection.page(connection, order.wanted, states_of(order.what, order.wanted), CHUNK, after)
     if page.ids:
-        _apply(connection, order, page.ids)
+        _apply(connection, order, page.ids, audit_id)
     return ChunkResult(len(page.ids), page.last)
 
 
-def _apply(connection: Connection, order: BulkAction, rows: Sequence[RowId]) -> None:
-    values = {"rows": json.dumps(rows), "done": ACTIONS[order.what].done, "reason": order.reason}
+def _apply(connection: Connection, order: BulkAction, ids: Sequence[RowId], audit_id: AuditId) -> None:
+    values = {"rows": json.dumps(ids), "done": ACTIONS[order.what].done, "reason": order.reason}
+    values["action"] = action_mark(audit_id)
     connection.execute(_RETRY if order.what == "retry" else _SET_ASIDE, values)
     connection.execute(_ADD_HISTORY, values)
     for (tenant,) in connection.execute(_TENANTS, (values["rows"],)).fetchall():
