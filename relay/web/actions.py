@@ -16,10 +16,18 @@ from aiohttp import web
 from relay.core.admin import FIRST, Action, AuditEntry, BulkAction, Filter, Moment
 from relay.core.model import AuditId, RowId, TenantId
 from relay.core.ports import Store, StoreError
+from relay.web.access_control import SESSION
 from relay.web.pages import Library, Pages, audit_id, page, read_filter, write_filter
 
 MAX_SHOWN_BYTES = 256 * 1024
 """The number of bytes of a document that are shown."""
+
+_DONE = {
+    "pause": "Paused: nothing more is sent until somebody resumes the tenant.",
+    "resume": "Resumed: the relay initialises the tenant and continues.",
+    "ask": "ION is being asked again now. What came of it stands here within seconds.",
+}
+"""What a tenant's page confirms after an action."""
 
 _LARGEST_ROW = 2**63 - 1
 _UNREADABLE = "the preview cannot be read; preview it again"
@@ -54,6 +62,7 @@ class Actions:
             case _:
                 await store.ask(tenant, who)
         self._overviews.invalidate()
+        request[SESSION].notice = _DONE[request.match_info["what"]]
         raise web.HTTPSeeOther(f"/tenants/{tenant}")
 
     # --- messages -----------------------------------------------------------------------------------

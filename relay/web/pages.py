@@ -92,6 +92,7 @@ class Pages:
             log_lines=self._library.recent_lines(name),
             accepted=await self._accepted(name),
             is_paused=seen.paused(name) is not None,
+            notice=request[SESSION].take_notice(),
             now=seen.at,
         )
 

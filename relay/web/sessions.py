@@ -29,6 +29,13 @@ class Session:
     mark: str
     seen_at: float
     token: str = field(default="", repr=False)
+    notice: str = ""
+    """What the next page confirms, once."""
+
+    def take_notice(self) -> str:
+        """It, and none from then on."""
+        notice, self.notice = self.notice, ""
+        return notice
 
     def sent(self, mark: str) -> bool:
         """Whether a form with this mark belongs to the session."""

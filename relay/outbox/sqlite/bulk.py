@@ -49,8 +49,8 @@ _OUTCOME = in_one_step(
     f"""
 SELECT state, CASE WHEN state = 'parked' THEN {text("reason")} END AS why, count(*)
 FROM (SELECT row FROM relay_history INDEXED BY relay_history_retried
-      WHERE what = 'retried' AND settlement = ? LIMIT ?) AS retried
-CROSS JOIN relay_outbox ON id = retried.row
+      WHERE what = 'retried' AND settlement = ? LIMIT ?) AS found
+CROSS JOIN relay_outbox ON id = found.row
 GROUP BY 1, 2
 """,  # noqa: S608  # constants
 )
