@@ -101,6 +101,7 @@ async def test_no_form_with_a_field_missing_or_odd_breaks_anything(station: Stat
         assert cookie is not None
         forms = await crawl(caller, cookie[0])
         preview = ("post", "/messages/preview")
+        forms[preview] += [("what", "retry"), ("state", "parked")]
         _, text = await caller.post(*_form(preview, forms[preview]), Cookie=cookie[0])
         for method, action, fields in Forms(text).forms:
             forms.setdefault((method, action), fields)
