@@ -1,31 +1,12 @@
 """`relay audit`: the operators' actions, and how many messages each changed."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from relay.cli import output
-from relay.core.admin import AuditEntry
 from relay.core.model import TenantId
 from relay.reports.times import instant
-
-if TYPE_CHECKING:
-    from relay.core.ports import Store
-    from relay.reports.action_outcome import ActionOutcome
-
-_MOST_OUTCOMES = 100
-"""Retries whose messages are counted, the newest ones."""
-
-
-async def _read(
-    outbox: "Store", limit: int, tenant: TenantId | None
-) -> Sequence[tuple[AuditEntry, "ActionOutcome | None"]]:
-    from relay.reports.action_outcome import read_outcome
-
-    found = await outbox.audit(limit, tenant)
-    counted = [await read_outcome(outbox, entry) for entry in found[:_MOST_OUTCOMES]]
-    return list(zip(found, [*counted, *[None] * (len(found) - len(counted))], strict=True))
 
 
 def audit(
@@ -35,13 +16,12 @@ def audit(
 ) -> None:
     """List what operators did, newest first.
 
-    That is actions on messages and tenants, logins to the page, and payloads that were viewed; of retries
-    also what became of the messages since.
+    That is actions on messages and tenants, logins to the page, and payloads that were viewed.
     """
     from relay.cli.common import load_settings, with_outbox
 
     name = None if tenant is None else TenantId(tenant.upper())
-    entries = with_outbox(load_settings().outbox, lambda outbox: _read(outbox, limit, name))
+    entries = with_outbox(load_settings().outbox, lambda outbox: outbox.audit(limit, name))
     rows = [
         {
             "id": entry.id,
@@ -54,17 +34,14 @@ def audit(
             "messages": entry.messages,
             "outcome": entry.outcome,
             "ended_at": instant(entry.ended_at),
-            "became": None if became is None else became.as_json(),
         }
-        for entry, became in entries
+        for entry in entries
     ]
     if as_json:
         output.print_json(rows)
     elif rows:
         names = ("at", "who", "what", "tenant_id", "messages", "outcome", "selection", "reason")
-        head = [*(name.replace("_id", "") for name in names), "became"]
-        words = [became.sentence if became else "" for _, became in entries]
-        table = [[*(row[name] for name in names), word] for row, word in zip(rows, words, strict=True)]
-        output.print_table(head, table)
+        head = [name.replace("_id", "") for name in names]
+        output.print_table(head, [[row[name] for name in names] for row in rows])
     else:
         output.print_note("the audit is empty")

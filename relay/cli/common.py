@@ -1,8 +1,8 @@
 """What commands share: the settings of this process, its outbox, and the name of its user."""
 
 import asyncio
-import getpass
 import os
+import pwd
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from relay.reports.overview import Configured, Overview
 
 T = TypeVar("T")
+_UID_DIGITS = 10
 
 
 def load_settings(*, warn: bool = True) -> Settings:
@@ -54,12 +55,22 @@ def read_overview(settings: Settings) -> "Overview":
 
 
 def current_user() -> str:
-    """The operator's name in the audit: user@host."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in containers
-        user = str(os.getuid())
+    """The operator's name in the audit: user@host, as the system knows it, not as the environment says.
+
+    Of root also who became it by sudo: only root could claim another one, and root can write anything.
+    """
+    user = _name_of(os.geteuid())
+    by = os.environ.get("SUDO_UID", "")
+    if os.geteuid() == 0 and by.isascii() and by.isdecimal() and len(by) <= _UID_DIGITS:
+        user = f"{user} (sudo by {_name_of(int(by))})"
     return f"{user}@{socket.gethostname()}"
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):  # a user id without a name, as in containers
+        return str(uid)
 
 
 def name_outbox(at: "OutboxLocation", *, create: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from relay.core.admin import ActionCount, Admin, AuditEntry
 
@@ -42,10 +41,6 @@ class ActionOutcome:
     def sentence(self) -> str:
         """One line: "2 delivered, 3 parked again, 1 waiting"."""
         return ", ".join(f"{count:,} {word}" for word, count in self.counts)
-
-    def as_json(self) -> dict[str, Any]:
-        """As in `relay audit --json`."""
-        return {word.replace(" ", "_"): count for word, count in self.counts}
 
 
 async def read_outcome(store: Admin, entry: AuditEntry) -> ActionOutcome | None:

@@ -3,8 +3,9 @@
 import json
 import time
 from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Any, Protocol
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from aiohttp import web
 
@@ -29,14 +30,41 @@ class _BadRequestError(Exception):
     """The request cannot be read; the text says why."""
 
 
-class ControlInterface:
-    """Handles requests to the control interface."""
+def is_loopback(host: str) -> bool:
+    """Whether the name or address is this machine's alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
-    def __init__(self, ion: SimulatorState) -> None:
-        self._ion = ion
+
+def _host(http: web.BaseRequest) -> str:
+    """Without its port; empty where it is none."""
+    try:
+        return urlsplit(f"//{http.headers.get('Host', '')}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_of_another_site(http: web.BaseRequest) -> bool:
+    if http.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        return True
+    origin = http.headers.get("Origin")
+    return origin is not None and origin.partition("://")[2] != http.headers.get("Host", "")
+
+
+class ControlInterface:
+    """Handles requests to the control interface. `local`: only this machine reaches it."""
+
+    def __init__(self, ion: SimulatorState, *, local: bool) -> None:
+        self._ion, self._local = ion, local
 
     async def serve(self, http: web.BaseRequest) -> web.StreamResponse:
-        """Respond to one request."""
+        """Respond to one request; not to a page of another site, nor under another host's name."""
+        if self._local and not is_loopback(_host(http)):
+            return _json({"error": "this is not the requested host; use 127.0.0.1 or localhost"}, 421)
+        if _is_of_another_site(http):
+            return _json({"error": "the request came from a page of another site"}, 403)
         path = http.raw_path.partition("?")[0].removeprefix("/_sandbox").strip("/")
         segments = [unquote(segment) for segment in path.split("/")] if path else []
         self._ion.change_tenants(time.monotonic())

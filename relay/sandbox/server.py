@@ -12,7 +12,7 @@ from aiohttp import web
 
 from relay.sandbox import connect
 from relay.sandbox.conformance import ConformanceChecker, Violation
-from relay.sandbox.control import ControlInterface
+from relay.sandbox.control import ControlInterface, is_loopback
 from relay.sandbox.faults import Fault, FaultPlan
 from relay.sandbox.ims_api import Authenticator, ImsApi
 from relay.sandbox.record import Request, RequestRecord, TakenMessage
@@ -65,7 +65,7 @@ class Sandbox:
             "http" if tls is None else "https",
             self._notify,
         )
-        self._control = ControlInterface(self._ion)
+        self._control = ControlInterface(self._ion, local=is_loopback(host))
         self._host, self._port, self._tls, self._keep_alive = host, port, tls, keep_alive_seconds
         self._runner: web.ServerRunner | None = None
         self._waiting: list[asyncio.Event] = []

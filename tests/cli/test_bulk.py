@@ -2,6 +2,7 @@
 
 import os
 import pty
+import pwd
 import re
 import select
 import signal
@@ -78,11 +79,27 @@ def test_the_audit_is_a_table_without_json(operator: "Operator") -> None:
 
 
 def test_a_user_without_a_name_is_recorded_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nobody() -> str:
-        raise KeyError("getpwuid(): uid not found: 4711")
+    monkeypatch.setattr("os.geteuid", lambda: 4_294_967_000)
+    assert current_user().startswith("4294967000@")
 
-    monkeypatch.setattr("getpass.getuser", nobody)
-    assert current_user().startswith(f"{os.getuid()}@")
+
+@pytest.mark.parametrize("name", ["LOGNAME", "USER", "LNAME", "USERNAME", "SUDO_USER"])
+def test_a_users_name_is_the_systems_and_not_the_environments(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "somebody-else")
+    assert current_user().startswith(f"{pwd.getpwuid(os.geteuid()).pw_name}@")
+
+
+def test_of_root_it_is_recorded_who_became_it_by_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_UID", str(pwd.getpwnam("nobody").pw_uid))
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert current_user().startswith("root (sudo by nobody)@")
+    monkeypatch.setenv("SUDO_UID", "x" * 99)
+    assert current_user().startswith("root@")
+    monkeypatch.setattr("os.geteuid", lambda: 4_294_967_000)
+    monkeypatch.setenv("SUDO_UID", "0")
+    assert current_user().startswith("4294967000@"), "anybody may set the variable"
 
 
 def test_messages_are_selected_by_what_their_reason_contains(operator: "Operator") -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from relay.sandbox import Sandbox, SandboxTenant
@@ -95,6 +96,32 @@ async def test_requests_violations_and_the_overview(acme: IonClient) -> None:
 async def test_other_paths_are_not_found(acme: IonClient) -> None:
     assert (await _ask(acme, "GET", "/nothing")).status == 404
     assert (await _ask(acme, "PUT", "/faults")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Host": "localhost:8481"}, 200),
+        ({"Host": "evil.example"}, 421),
+        ({"Host": "127.0.0.1.evil.example:8481"}, 421),
+        ({"Host": "a]b"}, 421),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_no_page_of_another_site_controls_the_simulator(
+    sandbox: Sandbox, method: str, headers: dict[str, str], status: int
+) -> None:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, f"{sandbox.url}/_sandbox/faults", headers=headers) as answer,
+    ):
+        assert answer.status == status
 
 
 # --- settings of a relay -----------------------------------------------------------------------
