@@ -235,6 +235,38 @@ async def test_a_role_that_may_create_schemas_is_named(place: Place) -> None:
     assert await asyncio.to_thread(upgrade, place.owner) == []
 
 
+NAMES = [
+    "x$$; DROP TABLE relay_victim; DO $$ BEGIN END",
+    "x$relay$; DROP TABLE relay_victim; DO $relay$ BEGIN END",
+    "x$relay$ $relay_$; DROP TABLE relay_victim; --",
+    "x'); DROP TABLE relay_victim; --",
+    'x"; DROP TABLE relay_victim; --',
+    "x\\'; DROP TABLE relay_victim; --",
+    "x -- y",
+    "x/*",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_the_name_of_a_schema_is_never_a_statement(postgres: Cluster, name: str) -> None:
+    """As in RELAY_OUTBOX__SCHEMA: by the upgrade, by the printed statements, and at run time."""
+    database = await postgres.create()
+    url = postgres.url_of(database)
+    async with connected(url) as connection:
+        await connection.execute("CREATE TABLE relay_victim ()")
+        at = OutboxLocation(url, schema=name)
+        await connection.execute(schema(at))
+        await asyncio.to_thread(upgrade, at)
+        outbox = await open_outbox(at)
+        await outbox.add([Draft(ACME, ORDER, b"x")])
+        assert (await outbox.counts())[ACME].pending == 1
+        await outbox.close()
+        assert await connection.fetchval("SELECT to_regclass('public.relay_victim')") is not None
+        found = await connection.fetchval("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'x%'")
+        assert found == name
+    await postgres.drop(database)
+
+
 # --- what is written in statements ---------------------------------------------------------------------
 
 

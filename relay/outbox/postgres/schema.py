@@ -132,11 +132,11 @@ def _opening(names: TableNames) -> str:
     quoted = names.quoted_schema
     if quoted is None:
         return ""
-    text = quoted.replace("'", "''")
-    return (
-        f"DO $$ BEGIN IF to_regnamespace('{text}') IS NULL THEN CREATE SCHEMA {quoted}; END IF; END $$;\n"
-        f"SET LOCAL search_path TO {quoted};\n\n"
-    )
+    text, tag = quoted.replace("'", "''"), "$relay$"
+    while tag in text:  # a name must not end the block
+        tag = f"{tag[:-1]}_$"
+    block = f"BEGIN IF to_regnamespace('{text}') IS NULL THEN CREATE SCHEMA {quoted}; END IF; END"
+    return f"DO {tag} {qualified(block)} {tag};\nSET LOCAL search_path TO {quoted};\n\n"
 
 
 def _newest() -> int:
