@@ -100,4 +100,5 @@ def _of_tenant(one: TenantStatus, overview: Overview) -> dict[str, Any]:
         "next": times.time_until(one.next_try, overview.at),
         "reason": one.summary,
         "tone": one.tone,
+        "code": one.code or "",
     }
