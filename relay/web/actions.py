@@ -18,6 +18,7 @@ from relay.core.model import AuditId, RowId, TenantId
 from relay.core.ports import Store, StoreError
 from relay.web.access_control import SESSION
 from relay.web.pages import Library, Pages, audit_id, page, read_filter, write_filter
+from relay.web.shown_text import indented
 
 MAX_SHOWN_BYTES = 256 * 1024
 """The number of bytes of a document that are shown."""
@@ -112,7 +113,9 @@ class Actions:
         await store.note(_who(request), "show", record.tenant_id, f"the document of {record.message_id}")
         content = await store.payload(record.row, MAX_SHOWN_BYTES)
         text = None if content is None else content.decode("utf-8", "replace")
-        return page(request, "payload.html", record=record, text=text, most=MAX_SHOWN_BYTES)
+        is_whole = text is not None and record.size <= MAX_SHOWN_BYTES
+        pretty = await asyncio.to_thread(indented, text) if text is not None and is_whole else None
+        return page(request, "payload.html", record=record, text=text, pretty=pretty, most=MAX_SHOWN_BYTES)
 
     # --- in the background --------------------------------------------------------------------------
 

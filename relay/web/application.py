@@ -23,7 +23,7 @@ from relay.web.inbound_keys import InboundKeys
 from relay.web.login_reports import LoginReports
 from relay.web.metrics_endpoint import MetricsEndpoint, OutboxGauges, OwnedTenants
 from relay.web.overview_cache import OverviewCache
-from relay.web.pages import Library
+from relay.web.pages import Library, with_own_errors
 from relay.web.relay_bridge import RelayBridge
 from relay.web.store_access import StoreAccess
 from relay.web.thread import Port, WebThread
@@ -64,7 +64,7 @@ def _application(
         """Every component adds its routes."""
         reports = LoginReports(store_access.store, lambda: _incidents(settings.log.summary_seconds))
         access = Access(tokens.current, reports, local=problems.is_loopback(settings.web.listen))
-        app = web.Application(client_max_size=_MAX_FORM_BYTES, middlewares=[require_host])
+        app = web.Application(client_max_size=_MAX_FORM_BYTES, middlewares=[require_host, with_own_errors])
         app.on_response_prepare.append(add_headers)
         health.routes(app, Health(store_access, sources), access)
         overviews = OverviewCache(store_access, sources.configured)

@@ -13,6 +13,7 @@ from relay.reports import times
 from relay.reports.overview import Overview, TenantStatus
 from relay.web.access_control import SESSION, Access
 from relay.web.pages import Library
+from relay.web.shown_text import visible_text
 
 _SECONDS = 2.0
 MOST = 50
@@ -98,7 +99,7 @@ def _of_tenant(one: TenantStatus, overview: Overview) -> dict[str, Any]:
         "oldest": "" if oldest is None else times.duration(oldest),
         "since": times.time_since(one.since, overview.at),
         "next": times.time_until(one.next_try, overview.at),
-        "reason": one.summary,
+        "reason": visible_text(one.summary),
         "tone": one.tone,
         "code": one.code or "",
     }

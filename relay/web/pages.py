@@ -8,11 +8,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Any, get_args
 
 import aiohttp_jinja2
 import jinja2
 from aiohttp import web
+from multidict import MultiMapping
 
 from relay.core.admin import FIRST, Filter, MessageState
 from relay.core.model import AuditId, DocumentName, MessageId, RowId, TenantId
@@ -26,6 +28,7 @@ from relay.web.access_control import MARK, MAY_LEAVE, SESSION, Handler
 from relay.web.activity_views import ActivityViews
 from relay.web.overview_cache import OverviewCache
 from relay.web.relay_bridge import LoopStalledError
+from relay.web.shown_text import visible
 from relay.web.store_access import StoreAccess
 
 TENANTS_SHOWN = 100
@@ -60,8 +63,9 @@ class Pages:
     async def overview(self, request: web.Request) -> web.Response:
         """All tenants, the most urgent first."""
         seen = await self._library.overviews.overview()
-        ordered = seen.by_urgency
-        every = "all" in request.query
+        wanted = request.query.get("q", "").strip().upper()
+        ordered = [one for one in seen.by_urgency if wanted in one.tenant_id]
+        every = "all" in request.query or bool(wanted)
         shown = ordered if every else ordered[:TENANTS_SHOWN]
         lines = await self._library.activity.sparklines([one.tenant_id for one in shown])
         rows = [(one, lines.get(one.tenant_id)) for one in shown]
@@ -71,7 +75,9 @@ class Pages:
             seen=seen,
             rows=rows,
             hidden=len(ordered) - len(shown),
-            total=_total(ordered),
+            total=_total(seen.by_urgency),
+            wanted=wanted,
+            known=len(seen.by_urgency),
             view=await self._library.activity.view(request.query),
         )
 
@@ -80,7 +86,10 @@ class Pages:
         name = TenantId(request.match_info["tenant"].upper())
         seen = await self._library.overviews.overview()
         if not seen.knows(name):
-            raise web.HTTPNotFound(text=f"there is no tenant {name}")
+            near = get_close_matches(name, seen.names(), n=1)
+            raise web.HTTPNotFound(
+                text=f"there is no tenant {name}{f'; did you mean {near[0]}?' if near else ''}"
+            )
         report = await tenant.read_tenant(await self._library.access.store(), name, seen)
         return page(
             request,
@@ -170,15 +179,15 @@ def _total(tenants: Sequence[TenantStatus]) -> dict[str, int]:
 
 
 def read_filter(given: Mapping[str, Any]) -> Filter:
-    """From a query string or a form; empty fields do not filter."""
-    texts = {
-        name: str(given.get(name, "")).strip() for name in ("tenant", "document", "state", "reason", "id")
-    }
+    """From a query string or a form; empty fields do not filter. Ids: a field each, or lines of one."""
+    texts = {name: str(given.get(name, "")).strip() for name in ("tenant", "document", "state", "reason")}
+    chosen = given.getall("id", []) if isinstance(given, MultiMapping) else [given.get("id", "")]
+    ids = [line.strip() for value in chosen for line in str(value).splitlines() if line.strip()]
     return Filter(
         TenantId(texts["tenant"].upper()) if texts["tenant"] else None,
         DocumentName(texts["document"]) if texts["document"] else None,
         texts["state"] if texts["state"] in _STATES else None,
-        (MessageId(texts["id"]),) if texts["id"] else (),
+        tuple(dict.fromkeys(map(MessageId, ids))),
         texts["reason"] or None,
     )
 
@@ -209,7 +218,7 @@ def write_filter(wanted: Filter) -> dict[str, str]:
         "document": wanted.document,
         "state": wanted.state,
         "reason": wanted.reason,
-        "id": wanted.ids[0] if wanted.ids else None,
+        "id": "\n".join(wanted.ids),
     }
     return {name: str(value) for name, value in given.items() if value}
 
@@ -226,6 +235,7 @@ def add_templates(app: web.Application) -> None:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=visible,
     )
     environment.filters |= {
         "ago": times.time_since,
@@ -268,4 +278,27 @@ def with_error_page(handler: Handler) -> Handler:
 
 
 def _error_page(request: web.Request, status: int, title: str, text: str) -> web.Response:
-    return page(request, "wrong.html", status, title=title, text=text)
+    return page(request, "wrong.html", status, title=title, text=text, next=_NEXT.get(status, ""))
+
+
+_NEXT = {
+    400: "Nothing was changed. Go back, reload the page, and try again.",
+    403: "Nothing was changed. Reload the page before you try again; another session or role may be needed.",
+    404: "Check the address, or find it in the lists of tenants and messages.",
+    405: "Nothing was changed. Use the buttons of the page.",
+    415: "Nothing was changed. Use the buttons of the page.",
+    503: "Nothing was changed as far as is known. The relay tries again automatically; reload in a moment.",
+}
+"""What somebody does next who sees such an answer."""
+
+
+@web.middleware
+async def with_own_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Of an address that is none, a page for browsers."""
+    try:
+        return await handler(request)
+    except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
+        if "text/html" not in request.headers.get("Accept", ""):
+            raise
+        text = f"there is no page {request.path[:200]}" if error.status == 404 else (error.text or "")
+        return _error_page(request, error.status, error.reason, text)

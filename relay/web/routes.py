@@ -14,6 +14,7 @@ from relay.web.pages import Library, Pages, add_templates, page, with_error_page
 _TYPES = {
     "style.css": "text/css",
     "page.js": "text/javascript",
+    "helpers.js": "text/javascript",
     "activity.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }

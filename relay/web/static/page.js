@@ -1,10 +1,23 @@
-// Keeps the cells of an open page up to date. It sets text only: nothing of a response ever becomes markup.
+// Keeps the cells of an open page up to date, as text, and the progress of an action, as the server draws it.
 "use strict";
 (() => {
-  if (document.querySelector("[data-running]")) setTimeout(() => location.reload(), 1500);
+  const refresh = async () => {
+    const part = document.querySelector("[data-part]");
+    if (!part?.querySelector("[data-running]")) return;
+    const answer = await fetch(location.href, { redirect: "error" }).catch(() => null);
+    const next = answer?.ok && new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("[data-part]");
+    if (next) {
+      const focused = [...part.querySelectorAll("a, button")].indexOf(document.activeElement);
+      part.replaceChildren(...next.childNodes);
+      part.querySelectorAll("a, button")[focused]?.focus({ preventScroll: true });
+    }
+    setTimeout(refresh, 1500);
+  };
+  setTimeout(refresh, 1500);
   const container = document.querySelector("[data-live]");
   const status = document.getElementById("live");
   if (!container || !window.EventSource) return;
+  const silent = document.getElementById("silent");
   const source = new EventSource(container.dataset.live);
   source.onmessage = (event) => {
     const changed = JSON.parse(event.data);
@@ -25,9 +38,16 @@
       link.hidden = !code;
     }
     if (status) status.textContent = "Live updates are on.";
+    silent.hidden = true;
+    silent.removeAttribute("role");
   };
   source.onerror = () => {
-    if (status) status.textContent = "The relay does not answer; this is its last known state.";
+    if (status) status.textContent = "";
+    if (!silent.hidden) return;
+    const since = new Date().toLocaleTimeString();
+    silent.textContent = `The relay does not answer since ${since} (your time). What you see is its last known state.`;
+    silent.setAttribute("role", "alert");
+    silent.hidden = false;
   };
   addEventListener("pagehide", () => source.close());
 })();
