@@ -195,6 +195,8 @@ def _print(report: "MessageReport") -> None:
     for happening in report.history:
         output.print_line(f"  {instant(happening.at) or ''}  {happening.text}")
     output.print_line(report.summary)
+    for command in report.commands:
+        output.print_line(f"  {command}")
     if report.waits_for and report.relay is not None:
         output.print_line(f"Its tenant is owned by {report.relay}.")
     for wait in report.waits_for:

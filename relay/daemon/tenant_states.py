@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
-from relay.core.model import DocumentName, StateName, TenantId, TenantState
+from relay.core.model import BACK_OFF, NOT_ACCEPTED, DocumentName, StateName, TenantId, TenantState
 from relay.core.ports import Housekeeping
 
 _WRITE_SECONDS = 1.0
 _FARTHEST_SECONDS = 1000 * 365.25 * 86400.0
 """A `not_before` that an application gave may lie behind the last year that a date can have."""
-_OUTAGE = frozenset({"initialising", "pinging", "backing-off"})
+_OUTAGE = frozenset({"initialising", "pinging", "backing-off", "halted"})
 """These alternate while ION is away: an operator wants to know since when it is."""
+_NO_FAILURE = frozenset({"", NOT_ACCEPTED, BACK_OFF})
+"""Kinds of a tenant that sends; any other is of a failure that no delivery has ended yet."""
 
 
 class TenantStates:
@@ -39,7 +41,7 @@ class TenantStates:
         if known == (state, reason, kind, documents) and next_try is None:
             return
         wall = self._wall()
-        since = before.since if before is not None and _is_continued(before.state, state) else wall
+        since = before.since if before is not None and _is_continued(before, state, kind) else wall
         due = (
             None if next_try is None else wall + timedelta(seconds=min(next_try - _now(), _FARTHEST_SECONDS))
         )
@@ -77,8 +79,18 @@ class TenantStates:
             await asyncio.sleep(_WRITE_SECONDS)
 
 
-def _is_continued(before: StateName, now: StateName) -> bool:
-    return before == now or (before in _OUTAGE and now in _OUTAGE)
+def _is_continued(before: TenantState, state: StateName, kind: str) -> bool:
+    if before.state == state == "sending":
+        return _is_outage(state, before.kind) == _is_outage(state, kind)
+    if before.state == state:
+        return True
+    if "halted" in (before.state, state) and before.kind != kind:
+        return False  # another failure than the one that halted it
+    return _is_outage(before.state, before.kind) and _is_outage(state, kind)
+
+
+def _is_outage(state: StateName, kind: str) -> bool:
+    return state in _OUTAGE or (state == "sending" and kind not in _NO_FAILURE)
 
 
 def _now() -> float:

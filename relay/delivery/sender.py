@@ -292,7 +292,7 @@ class Sender:
         report, backlog, failed = self._context.telemetry.report, self._backlog, self._cycle.state.streak
         if self._slots.in_use or backlog.lanes.ready:
             if failed.reason:  # until something is delivered, what failed is what operators read
-                report("sending", failed.reason, None, kind=failed.kind)
+                report("sending", failed.reason, None, kind=failed.kind, documents=documents)
                 return
             report("sending", meant, None, kind=kind, documents=documents)
         elif backlog.prefetch.is_reading or backlog.prefetch.is_postponed:

@@ -51,7 +51,7 @@ class MessageReport:
 
     @property
     def summary(self) -> str:
-        """Its state in one sentence, with what an operator can do."""
+        """Its state and what an operator can do, in words; the page has buttons for it."""
         record = self.record
         match record.state:
             case "pending":
@@ -59,16 +59,32 @@ class MessageReport:
             case "delivered":
                 return "It was delivered: ION took custody."
             case "parked":
-                return (
-                    f"It is parked: {_reason(record)}. Fix the cause, then: relay messages retry "
-                    f"{record.message_id}; or drop it: relay messages drop {record.message_id}; "
-                    f"see: relay explain {error_codes.PARKED.code}"
-                )
+                return f"It is parked: {_reason(record)}. Fix the cause, then retry it; or drop it."
             case "dropped":
-                again = f"To enqueue it again: relay messages retry {record.message_id}"
-                return f"It was dropped: {_reason(record)}. {again}"
+                return f"It was dropped: {_reason(record)}. Retry it to enqueue it again."
             case _:
                 assert_never(record.state)
+
+    @property
+    def code(self) -> str | None:
+        """The run book's, of its state."""
+        return error_codes.PARKED.code if self.record.state == "parked" else None
+
+    @property
+    def commands(self) -> Sequence[str]:
+        """What does on the command line what the summary names."""
+        match self.record.state:
+            case "parked":
+                words: tuple[str, ...] = (
+                    "messages retry {0}",
+                    "messages drop {0}",
+                    f"explain {error_codes.PARKED.code}",
+                )
+            case "dropped":
+                words = ("messages retry {0}",)
+            case _:
+                words = ()
+        return ["relay " + one.format(self.record.message_id) for one in words]
 
     @property
     def relay(self) -> str | None:

@@ -234,7 +234,7 @@ _URGENCY = {"halted": 0, PAUSED: 0, UNCONFIGURED: 0, STOPPED: 0, "backing-off": 
 def _urgency(tenant: TenantStatus) -> tuple[int, float, TenantId]:
     count = tenant.count
     rank = _URGENCY.get(tenant.state, 1 if tenant.is_failing else 2) if count.pending else 3
-    if count.parked:
+    if tenant.tone in ("halted", "attention"):
         rank = min(rank, 1)
     return rank, -(count.oldest_due_seconds or 0.0), tenant.tenant_id
 

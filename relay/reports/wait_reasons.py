@@ -84,7 +84,7 @@ class WaitReason:
 
 def state_reason(kind: str, reason: str, documents: Collection[DocumentName]) -> str:
     """The reason that a tenant's live state carries, in words; empty where there is none."""
-    if documents:
+    if documents and kind in ("", NOT_ACCEPTED, BACK_OFF):
         return f"waiting to be accepted by ION: {', '.join(documents)}" + (f"; {reason}" if reason else "")
     return "a message waits for its back-off" if kind == BACK_OFF else reason
 
@@ -157,6 +157,9 @@ def _live_reason(state: TenantState, now: datetime) -> WaitReason | None:
         case "initialising" | "pinging":
             last = f", after: {reason}" if reason else ""
             text = f"the relay is checking whether ION is ready{last}"
+            return WaitReason("opening", text, state.since, code=code)
+        case "sending" if code is not None and code != error_codes.NOT_ACCEPTED.code:
+            text = f"the relay is trying ION again with one message, after: {reason}"
             return WaitReason("opening", text, state.since, code=code)
         case "sending" | "idle":
             return None

@@ -101,4 +101,5 @@ def _of_tenant(one: TenantStatus, overview: Overview) -> dict[str, Any]:
         "next": times.time_until(one.next_try, overview.at),
         "reason": visible_text(one.summary),
         "tone": one.tone,
+        "code": one.code or "",
     }

@@ -21,6 +21,7 @@ from relay.core.model import AuditId, DocumentName, MessageId, RowId, TenantId
 from relay.core.ports import StoreError
 from relay.reports import action_outcome, tenant, times
 from relay.reports import message as message_report
+from relay.reports.advice import advice
 from relay.reports.overview import Configured, TenantStatus
 from relay.reports.queue_ages import age_labels
 from relay.web.access_control import MARK, MAY_LEAVE, SESSION, Handler
@@ -101,6 +102,7 @@ class Pages:
             log_lines=self._library.recent_lines(name),
             accepted=await self._accepted(name),
             is_paused=seen.paused(name) is not None,
+            advice=advice(report.tenant),
             notice=request[SESSION].take_notice(),
             now=seen.at,
         )

@@ -9,7 +9,8 @@ from relay.observability import error_codes
 from relay.web.pages import page
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": False})
-_CODE = re.compile(r"(?<![\w/-])(RELAY-1\d\d)(?![\w.-])")
+_CODE = re.compile(r"`[^`]*`|(?<![\w/-])(RELAY-1\d\d)(?![\w-]|\.\w)")
+"""Or a command, which may name a code and stays as it is."""
 _TITLE = re.compile(r"\A# [^\n]*\n+")
 _LINK = re.compile(r"\[([^\]]*)\]\((?!/)[^)]*\)")
 
@@ -30,4 +31,8 @@ async def entry(request: web.Request) -> web.Response:
 def rendered(text: str) -> str:
     """A page as HTML. Links lead to the other pages of the run book; those to files stay text."""
     body = _LINK.sub(r"\1", _TITLE.sub("", text))
-    return str(_MARKDOWN.render(_CODE.sub(r"[\1](/run-book/\1)", body)))
+    return str(_MARKDOWN.render(_CODE.sub(_linked, body)))
+
+
+def _linked(found: re.Match[str]) -> str:
+    return f"[{found[1]}](/run-book/{found[1]})" if found[1] else found[0]

@@ -30,6 +30,13 @@
       const tone = changed[cell.dataset.tone];
       if (tone !== undefined) cell.className = `state ${tone}`;
     }
+    for (const link of document.querySelectorAll("[data-code]")) {
+      const code = changed[link.dataset.code];
+      if (code === undefined) continue;
+      link.textContent = code;
+      link.href = `/run-book/${encodeURIComponent(code)}`;
+      link.hidden = !code;
+    }
     if (status) status.textContent = "Live updates are on.";
     silent.hidden = true;
     silent.removeAttribute("role");
