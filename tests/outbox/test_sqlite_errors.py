@@ -540,3 +540,41 @@ async def test_a_trigger_that_names_what_is_not_there_is_to_be_corrected(
     await outbox.add([draft()])
     with pytest.raises(StoreError, match=r"main\.missing.*correct the trigger"):
         await settle_rows(outbox, [(RowId(1), Delivered())])
+
+
+ENDLESS = """
+CREATE VIEW endless AS WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n;
+CREATE TRIGGER foreign_trigger AFTER INSERT ON relay_relays BEGIN SELECT count(*) FROM endless; END;
+"""
+
+
+async def test_a_trigger_that_never_ends_does_not_keep_the_outbox_from_closing(
+    opened: Opener, tmp_path: Path
+) -> None:
+    path = tmp_path / "relay.db"
+    outbox = await opened(path)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(ENDLESS)
+    beating = asyncio.create_task(failure(outbox.beat("relay-1", {})))
+    await asyncio.sleep(0.1)
+    async with asyncio.timeout(20):
+        await outbox.close()
+    assert "interrupted" in str(await beating)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM relay_relays").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("command", ["run", "outbox upgrade"])
+def test_a_process_ends_by_sigterm_though_a_trigger_never_does(tmp_path: Path, command: str) -> None:
+    environ = {"RELAY_OUTBOX__URL": "sqlite:///relay.db", "RELAY_WEB__LISTEN": "off", "PYTHONPATH": str(ROOT)}
+    relay = [sys.executable, "-m", "relay"]
+    subprocess.run([*relay, "outbox", "upgrade"], cwd=tmp_path, env=environ, check=True, capture_output=True)
+    with contextlib.closing(sqlite3.connect(tmp_path / "relay.db")) as connection:
+        connection.executescript(ENDLESS)
+    with subprocess.Popen(
+        [*relay, *command.split()], cwd=tmp_path, env=environ, stderr=subprocess.PIPE
+    ) as process:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(3)
+        process.terminate()
+        process.wait(40)

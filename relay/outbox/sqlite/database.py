@@ -22,6 +22,7 @@ from relay.outbox.sqlite.file_lock import FileId, FileLock, file_id
 from relay.outbox.sqlite.identity import StoreIdentity
 
 _MODE = 0o660
+_CLOSE_SECONDS = errors.LOCK_SECONDS + 1
 _JOURNAL_BYTES = 64 * 1024 * 1024  # a write-ahead log that grew in a burst shrinks to this
 
 P = ParamSpec("P")
@@ -96,16 +97,29 @@ class Channel:
         return await self._within(lambda: self._perform(work))
 
     async def close(self) -> None:
-        """After the running calls. A thread that a hanging disk holds is left behind."""
+        """After the running calls. A statement that does not end is interrupted, as in a trigger of others.
+
+        A thread that a hanging disk holds is left behind.
+        """
         if self._closed:
             return
         self._closed = True
+        patience = asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._interrupt)
         try:
             await self._within(self._disconnect)
         except StoreError:
             self._executor.shutdown(wait=False, cancel_futures=True)
             raise
+        finally:
+            patience.cancel()
         self._executor.shutdown()
+
+    def _interrupt(self) -> None:
+        """End the running statement; nothing of its transaction is stored."""
+        connection = self._connection
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):  # it was closed at this very moment
+                connection.interrupt()
 
     async def _within(self, job: Callable[[], T]) -> T:
         try:
@@ -116,9 +130,10 @@ class Channel:
             async with asyncio.timeout(CALL_SECONDS):
                 return await future
         except TimeoutError as error:
+            self._interrupt()
             raise StoreError(
-                f"the disk under the outbox {self._path} did not answer within {CALL_SECONDS:g} s; "
-                "check the file system; what was being written may be stored",
+                f"the outbox {self._path} did not answer within {CALL_SECONDS:g} s; check the file system "
+                "under it, and triggers that applications added; what was being written may be stored",
                 answer_lost=True,
             ) from error
 
