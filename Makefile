@@ -99,6 +99,10 @@ test-pythons: $(READY) tools ## the tests on every Python >= 3.11 found here; ot
 check-%: $(READY) tools
 	@$(BIN)/python tools/check.py $*
 
+.PHONY: audit
+audit: $(READY) ## known weaknesses of the code (bandit) and of the locked packages (pip-audit), where their lists can be reached
+	@$(BIN)/python tools/audit.py
+
 .PHONY: screenshots
 screenshots: $(READY) ## take the pictures of the operator's page that the documentation shows
 	@RELAY_TEST_SCREENSHOTS=$(CURDIR)/docs $(BIN)/python -m pytest -q tests/e2e/test_pictures.py

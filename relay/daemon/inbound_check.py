@@ -18,7 +18,7 @@ _SECONDS = 10.0
 _LONGEST_BODY = 4096
 _SHOWN_CHARACTERS = 200
 
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104  # how such a listener is reached from here
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104  # how such a listener is reached from here  # nosec B104  # compared with, never bound
 
 
 async def ping(settings: Settings, tenant: TenantId, source: OAuth1Source) -> str | None:

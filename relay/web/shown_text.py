@@ -37,7 +37,7 @@ def indented(text: str) -> str | None:
         if begin in ("{", "["):
             return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
         if begin == "<" and not _DECLARES.search(text):
-            pretty = minidom.parseString(text.encode()).toprettyxml(indent="  ")  # noqa: S318  # no entities
+            pretty = minidom.parseString(text.encode()).toprettyxml(indent="  ")  # noqa: S318  # nosec B318  # no entities
             lines = [line for line in pretty.splitlines() if line.strip()]
             return "\n".join(lines if text.lstrip().startswith("<?xml") else lines[1:])
     except (ExpatError, RecursionError, ValueError):  # ValueError: not JSON, numbers of 5,000 digits

@@ -282,5 +282,5 @@ def _is_full(folder: Path) -> bool:
 def _temporary_folder() -> Path:
     """Where SQLite puts its temporary files (sqlite.org/tempfiles.html, section 5)."""
     named = [os.environ.get(name) for name in ("SQLITE_TMPDIR", "TMPDIR")]
-    folders = [Path(name) for name in (*named, "/var/tmp", "/usr/tmp", "/tmp") if name]  # noqa: S108
+    folders = [Path(name) for name in (*named, "/var/tmp", "/usr/tmp", "/tmp") if name]  # noqa: S108  # nosec B108
     return next((one for one in folders if one.is_dir() and os.access(one, os.W_OK | os.X_OK)), Path())
