@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / ".venv" / "audit"
 PROGRAMS = ("bandit==1.9.4", "pip-audit==2.10.1")
 
-# B608 is left to ruff's S608, the same rule: each statement that is put together is marked there, with a reason.
+# B608 is left to S608 of ruff, the same rule: each such statement is marked there, with a reason.
 BANDIT = ("-q", "-r", "relay", "-ll", "-s", "B608")
 LOCKS = ("requirements.lock",)
 _SECONDS = 300
