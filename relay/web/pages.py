@@ -300,5 +300,9 @@ async def with_own_errors(request: web.Request, handler: Handler) -> web.StreamR
     except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
         if "text/html" not in request.headers.get("Accept", ""):
             raise
-        text = f"there is no page {request.path[:200]}" if error.status == 404 else (error.text or "")
+        text = (
+            f"there is no page {request.path[:200]}"
+            if isinstance(error, web.HTTPNotFound)
+            else (error.text or "")
+        )
         return _error_page(request, error.status, error.reason, text)
