@@ -8,7 +8,8 @@
     const at = new Date(time.dateTime);
     if (Number.isNaN(at.getTime())) continue;
     const words = `${local.format(at)} ${named}`;
-    time.title = `${time.dateTime} UTC, ${words}`;
+    if (at.getTimezoneOffset() === 0) continue;
+    time.title = `${time.dateTime}, ${words}`;
     if (time.textContent.trim() === time.dateTime) {
       const beside = document.createElement("span");
       beside.className = "quiet local";
