@@ -1,5 +1,6 @@
 """Calls that claim to be ION's: which are accepted, and which are refused."""
 
+import re
 from typing import Literal
 
 import pytest
@@ -99,6 +100,19 @@ def test_a_parameter_that_is_in_the_header_and_in_the_query_is_refused(verifier)
     outcome = verifier.verify(SignedRequest("GET", URL + "?oauth_nonce=b", signed().authorization), ACME, NOW)
     assert outcome is not None
     assert "twice" in outcome.detail
+
+
+@pytest.mark.parametrize("name", ["oauth_signature", "oauth_nonce", "oauth_consumer_key", "oauth_extra"])
+@pytest.mark.parametrize("value", ["\udcff", "%FF", "\u0141"])
+def test_bytes_that_are_no_text_are_refused(verifier, name, value):
+    header = signed().authorization
+    odd = (
+        f'{header}, {name}="{value}"'
+        if name not in header
+        else re.sub(rf'{name}="[^"]*"', f'{name}="{value}"', header)
+    )
+    outcome = verifier.verify(SignedRequest("GET", URL, odd), ACME, NOW)
+    assert why(outcome) == "unauthenticated"
 
 
 def test_a_query_that_cannot_be_read_is_refused(verifier):
