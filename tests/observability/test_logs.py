@@ -254,3 +254,29 @@ def test_recent_lines_of_a_tenant_are_the_newest_first_and_only_what_was_written
     logs.logger(tenant="OTHER").info("x.happened")
     assert [line["number"] for line in logs.recent_lines("RECENT")] == [2, 1, 0]
     assert len(logs.recent_lines("RECENT", limit=2)) == 2
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_long_traceback_keeps_its_end(form: logs.Format) -> None:
+    """The frames next to the error and the error itself are what one needs."""
+    out = io.StringIO()
+    logs.configure("info", form, out)
+
+    def dive(depth: int) -> None:
+        if depth:
+            other[depth % 2](depth - 1)
+        raise ValueError("the last words")
+
+    def dive_deeper(depth: int) -> None:
+        dive(depth)
+
+    other = (dive, dive_deeper)  # so that the frames differ, and are not folded
+
+    try:
+        dive(150)
+    except ValueError:
+        logging.getLogger("a.library").exception("it failed")
+    text = out.getvalue()
+    assert "the last words" in text[-200:]
+    assert "it failed" in text
+    assert len(text) < 20_000
