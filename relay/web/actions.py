@@ -6,7 +6,7 @@ by chunk; retried messages are sent by the same sender, at the same rate, as all
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast, get_args
@@ -14,11 +14,11 @@ from typing import Any, cast, get_args
 from aiohttp import web
 
 from relay.core.admin import FIRST, Action, AuditEntry, BulkAction, Filter, Moment
-from relay.core.model import AuditId, RowId, TenantId
+from relay.core.model import AuditId, MessageId, RowId, TenantId
 from relay.core.ports import Store, StoreError
 from relay.web.access_control import SESSION
+from relay.web.indented import indented
 from relay.web.pages import Library, Pages, audit_id, page, read_filter, write_filter
-from relay.web.shown_text import indented
 
 MAX_SHOWN_BYTES = 256 * 1024
 """The number of bytes of a document that are shown."""
@@ -32,6 +32,8 @@ _DONE = {
 
 _LARGEST_ROW = 2**63 - 1
 _UNREADABLE = "the preview cannot be read; preview it again"
+
+_NOTHING_SELECTED = "check the boxes of messages, or filter by tenant, document, state or reason"
 
 _SAMPLE = 10
 _ACTIONS: tuple[Action, ...] = get_args(Action)
@@ -71,10 +73,12 @@ class Actions:
     async def preview(self, request: web.Request) -> web.Response:
         """The messages that an action would change; nothing is changed yet."""
         form = await request.post()
-        action, wanted = _action(form.get("what")), _selection(form)
+        action, store = _action(form.get("what")), await self._store()
+        chosen = form.getall("chosen", [])
+        wanted = await _chosen(store, chosen) if chosen else _selection(form)
         if wanted.state is None and not wanted.ids:
             wanted = replace(wanted, state=cast("Any", _DEFAULT_STATE[action]))
-        preview = await (await self._store()).preview(action, wanted, _SAMPLE)
+        preview = await store.preview(action, wanted, _SAMPLE)
         assert preview.wanted.moment is not None
         moment = {"upto": preview.wanted.moment.upto, "at": preview.wanted.moment.at.isoformat()}
         fields = {**write_filter(preview.wanted), "what": action, "moment": json.dumps(moment)}
@@ -112,10 +116,10 @@ class Actions:
         record, store = facts["record"], await self._store()
         await store.note(_who(request), "show", record.tenant_id, f"the document of {record.message_id}")
         content = await store.payload(record.row, MAX_SHOWN_BYTES)
-        text = None if content is None else content.decode("utf-8", "replace")
-        is_whole = text is not None and record.size <= MAX_SHOWN_BYTES
-        pretty = await asyncio.to_thread(indented, text) if text is not None and is_whole else None
-        return page(request, "payload.html", record=record, text=text, pretty=pretty, most=MAX_SHOWN_BYTES)
+        text, is_whole = _read_text(content, record.size)
+        pretty = await asyncio.to_thread(indented, text) if is_whole else None
+        facts = {"text": None if content is None else text, "is_whole": is_whole, "pretty": pretty}
+        return page(request, "payload.html", record=record, most=MAX_SHOWN_BYTES, **facts)
 
     # --- in the background --------------------------------------------------------------------------
 
@@ -151,8 +155,30 @@ def _selection(form: Mapping[str, Any]) -> Filter:
     """The messages that a form selects: never all of them without a filter."""
     wanted = read_filter(form)
     if wanted == Filter():
-        raise web.HTTPBadRequest(text="select messages by tenant, document, state or reason")
+        raise web.HTTPBadRequest(text=_NOTHING_SELECTED)
     return wanted
+
+
+async def _chosen(store: Store, values: Sequence[object]) -> Filter:
+    """The messages whose boxes were checked, each a tenant and a message id, and no other ones."""
+    pairs = [str(value).partition(" ") for value in values]
+    chosen = {(TenantId(tenant.upper()), MessageId(one)) for tenant, _, one in pairs if tenant and one}
+    if not chosen:
+        raise web.HTTPBadRequest(text=_NOTHING_SELECTED)
+    tenants, ids = {tenant for tenant, _ in chosen}, tuple(dict.fromkeys(one for _, one in sorted(chosen)))
+    wanted = Filter(tenant=tenants.pop() if len(tenants) == 1 else None, ids=ids)
+    found = await store.find(wanted, len(chosen) + 1, FIRST)
+    for record in found:
+        if (TenantId(record.tenant_id.upper()), record.message_id) not in chosen:
+            other = f"{record.tenant_id} has a message {record.message_id} too"
+            raise web.HTTPBadRequest(text=f"{other}: show the messages of one tenant, and choose there")
+    return wanted
+
+
+def _read_text(content: bytes | None, size: int) -> tuple[str, bool]:
+    """A document as text, and whether that is all of it: not cut, and nothing replaced."""
+    text = (content or b"").decode("utf-8", "replace")
+    return text, content is not None and len(content) == size and text.encode() == content
 
 
 def _moment(text: str) -> Moment:

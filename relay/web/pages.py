@@ -14,7 +14,6 @@ from typing import Any, get_args
 import aiohttp_jinja2
 import jinja2
 from aiohttp import web
-from multidict import MultiMapping
 
 from relay.core.admin import FIRST, Filter, MessageState
 from relay.core.model import AuditId, DocumentName, MessageId, RowId, TenantId
@@ -28,7 +27,7 @@ from relay.web.access_control import MARK, MAY_LEAVE, SESSION, Handler
 from relay.web.activity_views import ActivityViews
 from relay.web.overview_cache import OverviewCache
 from relay.web.relay_bridge import LoopStalledError
-from relay.web.shown_text import visible
+from relay.web.shown_text import exact, is_shown_exactly, visible
 from relay.web.store_access import StoreAccess
 
 TENANTS_SHOWN = 100
@@ -123,6 +122,7 @@ class Pages:
     async def messages(self, request: web.Request) -> web.Response:
         """A filtered list."""
         wanted = read_filter(request.query)
+        wanted = replace(wanted, ids=tuple(MessageId(one.strip()) for one in wanted.ids))
         if not request.query:
             wanted = replace(wanted, state="parked")
         after = _row(request.query["after"]) if "after" in request.query else FIRST
@@ -179,15 +179,14 @@ def _total(tenants: Sequence[TenantStatus]) -> dict[str, int]:
 
 
 def read_filter(given: Mapping[str, Any]) -> Filter:
-    """From a query string or a form; empty fields do not filter. Ids: a field each, or lines of one."""
+    """From a query string or a form; empty fields do not filter. Ids: one in each line, as they are."""
     texts = {name: str(given.get(name, "")).strip() for name in ("tenant", "document", "state", "reason")}
-    chosen = given.getall("id", []) if isinstance(given, MultiMapping) else [given.get("id", "")]
-    ids = [line.strip() for value in chosen for line in str(value).splitlines() if line.strip()]
+    lines = str(given.get("id", "")).replace("\r\n", "\n").split("\n")
     return Filter(
         TenantId(texts["tenant"].upper()) if texts["tenant"] else None,
         DocumentName(texts["document"]) if texts["document"] else None,
         texts["state"] if texts["state"] in _STATES else None,
-        tuple(dict.fromkeys(map(MessageId, ids))),
+        tuple(dict.fromkeys(MessageId(line) for line in lines if line.strip())),
         texts["reason"] or None,
     )
 
@@ -243,9 +242,11 @@ def add_templates(app: web.Application) -> None:
         "duration": times.duration,
         "instant": times.instant,
         "number": lambda value: f"{value:,}",
+        "exact": exact,
         "measured": times.measured,
         "moment": lambda seconds: times.instant(datetime.fromtimestamp(seconds, UTC)),
     }
+    environment.tests["shown_exactly"] = is_shown_exactly
 
 
 def page(request: web.Request, template: str, status: int = 200, **facts: object) -> web.Response:

@@ -5,7 +5,7 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -60,7 +60,9 @@ class Caller:
             await asyncio.sleep(0.1)
         raise AssertionError(f"{path} was never answered {expected}: {answer}")
 
-    async def post(self, path: str, fields: dict[str, str], **headers: str) -> Answer:
+    async def post(
+        self, path: str, fields: Mapping[str, str] | Sequence[tuple[str, str]], **headers: str
+    ) -> Answer:
         """Send a form."""
         kind = {"Content_Type": "application/x-www-form-urlencoded"}
         return await self.ask("POST", path, urlencode(fields).encode(), **{**kind, **headers})
