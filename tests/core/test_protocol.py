@@ -465,6 +465,12 @@ def test_park_nothing_turns_a_park_into_a_wait_and_no_hot_loop(status: int, kind
     assert settlement == Released(f"HTTP {status}", True)
 
 
+def test_what_failed_last_is_kept_until_a_delivery() -> None:
+    state, _ = after_post(Send(ORDERS, Streak(1, 0, "cut", "reset")), Reply(503), PARK, NO_ATTEMPTS)
+    assert isinstance(state, Pause)
+    assert (state.then.streak.kind, state.then.streak.reason) == ("busy", "HTTP 503")
+
+
 def test_park_nothing_changes_nothing_else() -> None:
     for answer, _, _, fate in everything():
         if fate not in ("parked", "policy"):

@@ -76,6 +76,19 @@ def test_the_longest_streak_is_kept() -> None:
     assert worst([Send(ORDERS, B), Send(ORDERS, C)]) == Send(ORDERS, Streak(4, 7))
 
 
+def test_the_longest_streak_is_kept_with_what_failed_last_in_it() -> None:
+    joined = worst(
+        [Ping(ORDERS, Streak(1, 7, "busy", "HTTP 503")), Ping(ORDERS, Streak(2, 3, "cut", "reset"))]
+    )
+    assert isinstance(joined, Ping)
+    assert dataclasses.astuple(joined.streak) == (2, 7, "cut", "reset")
+
+
+def test_how_a_failure_is_worded_makes_no_other_streak() -> None:
+    assert Streak(1, 2, "busy", "HTTP 503") == Streak(1, 2, "cut", "reset")
+    assert hash(Streak(1, 2, "busy")) == hash(Streak(1, 2, "cut"))
+
+
 def test_a_delivery_amid_failures_shortens_no_delay() -> None:
     late: list[State] = [
         Pause(Ping(ORDERS, Streak(6, 1)), "busy", "HTTP 503"),
