@@ -206,6 +206,19 @@ EVENTS = (
         },
     ),
     Event(
+        "message.failing",
+        "warning",
+        "only this message fails, others are delivered; once for each message",
+        {
+            "message_id": "37797f44d0b042d59ad21a0ac7e88099",
+            "document": "Sync.Shipment",
+            "reason": "HTTP 403: an HTML page: Request Rejected",
+            "hint": "check this document: others are delivered. It is tried again at growing distances, and "
+            "parked in the end",
+        },
+        _TENANT,
+    ),
+    Event(
         "message.parked",
         "warning",
         "a message was parked and needs an operator",

@@ -194,12 +194,16 @@ class GetOutcome:
 
 @dataclass(frozen=True, slots=True)
 class PostOutcome:
-    """What an answer to a post means: as `GetOutcome`, and what becomes of the message."""
+    """What an answer to a post means: as `GetOutcome`, and what becomes of the message.
+
+    `only_this`: others are delivered, so that the answer says nothing about the tenant.
+    """
 
     row: Row
     detail: str
     state: State
     settlement: Settlement
+    only_this: bool = False
 
 
 def after_initialise(state: Initialise, answer: Answer) -> GetOutcome:
@@ -254,29 +258,58 @@ class Policy:
 
 
 def after_post(
-    state: Send, answer: Answer, policy: Policy, attempts: Callable[[], CountedAttempts]
+    state: Send, answer: Answer, policy: Policy, attempts: Callable[[Row], CountedAttempts]
 ) -> PostOutcome:
     """What follows from a post's answer for the tenant and for the message.
 
-    `attempts`: what is known about the message, asked only where the answer counts as an attempt.
+    `attempts`: what is known about the message, asked only where the message may be sent again.
     """
     row, detail = row_of(answer), describe(answer)
-    settlement = _settle(row, detail, policy, attempts)
+    if row.fate is Fate.DELIVERED:
+        return PostOutcome(row, detail, Send(state.accepted), _DELIVERED)
+    known = attempts(row)
+    if _is_only_this(row, policy, known):
+        wait = _retry_after(answer)
+        settlement = _counted(f"{detail}; only this message, others are delivered", policy, known, wait)
+        return PostOutcome(row, detail, state, settlement, only_this=True)
+    settlement = _settle(row, detail, policy, known)
+    detail = _holding(row, detail, known)
     after = _after_posting(state, answer, row, detail, settlement, policy)
     return PostOutcome(row, detail, after, settlement)
 
 
+def _is_only_this(row: Row, policy: Policy, known: CountedAttempts) -> bool:
+    """The message meets a failure again, though others were delivered meanwhile: the fault is its own [R].
+
+    A busy server says that it refuses whatever comes: that is the message's only where no other meets it.
+    What is parked or stops the tenant at once needs no proof.
+    """
+    if row.posting in (Posting.HALT, Posting.NEVER) or row is TOKEN_FAILED:
+        return False
+    if row.posting in (Posting.NEXT, Posting.POLICY) and not policy.park_nothing:
+        return False
+    if row.posting is Posting.POLICY and policy.on_rejected == "stop":
+        return False
+    return known.delivered_elsewhere and not (row is BUSY and known.failed_elsewhere)
+
+
+def _holding(row: Row, detail: str, known: CountedAttempts) -> str:
+    """Where nothing else can show whose fault it is, an operator may know."""
+    if not (known.again and known.alone) or row.fault in (FaultOwner.ION, FaultOwner.MESSAGE):
+        return detail
+    return f"{detail}; pings succeed, and message {known.message_id} is refused again: {_PARK_IT}"
+
+
+_PARK_IT = "all others wait behind it, park it if only this one is refused"
 _DELIVERED = Delivered()
 
 
-def _settle(row: Row, detail: str, policy: Policy, attempts: Callable[[], CountedAttempts]) -> Settlement:
+def _settle(row: Row, detail: str, policy: Policy, known: CountedAttempts) -> Released | Parked:
     match row.fate:
-        case Fate.DELIVERED:
-            return _DELIVERED
-        case Fate.RELEASED | Fate.NONE:
+        case Fate.RELEASED | Fate.DELIVERED | Fate.NONE:  # delivered: see `after_post`
             return Released(detail)
         case Fate.COUNTED:
-            return _counted(detail, policy, attempts())
+            return _counted(detail, policy, known)
         case Fate.POLICY if policy.on_rejected == "stop":
             return Released(detail)
         case Fate.POLICY | Fate.PARKED if policy.park_nothing:
@@ -287,17 +320,17 @@ def _settle(row: Row, detail: str, policy: Policy, attempts: Callable[[], Counte
             assert_never(row.fate)
 
 
-def _counted(detail: str, policy: Policy, known: CountedAttempts) -> Settlement:
+def _counted(detail: str, policy: Policy, known: CountedAttempts, wait: float = 0.0) -> Released | Parked:
     """Only a message that fails while others pass is poison; where there is no other, time decides."""
     attempts = known.attempts + 1
     is_poison = known.delivered_elsewhere or (known.alone and known.seconds >= _ALONE_SECONDS)
     if policy.park_nothing or attempts < policy.max_attempts or not is_poison:
-        return Released(detail, counted=True)
+        return Released(detail, counted=True, wait=wait)
     return Parked(f"{attempts} attempts, the last: {detail}")
 
 
 def _after_posting(
-    state: Send, answer: Answer, row: Row, detail: str, settlement: Settlement, policy: Policy
+    state: Send, answer: Answer, row: Row, detail: str, settlement: Released | Parked, policy: Policy
 ) -> State:
     match row.posting:
         case Posting.POLICY if policy.on_rejected == "stop":
@@ -320,10 +353,8 @@ def _after_posting(
             assert_never(row.posting)
 
 
-def _next(state: Send, row: Row, detail: str, settlement: Settlement) -> State:
+def _next(state: Send, row: Row, detail: str, settlement: Released | Parked) -> State:
     match settlement:
-        case Delivered():
-            return Send(state.accepted)
         case Parked():
             rejected = state.streak.rejected + 1
             streak = replace(state.streak, rejected=rejected)

@@ -1,6 +1,7 @@
 """How many posts of a tenant may be in flight: by slow start, by its fair share, by what is unsettled."""
 
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from relay.core.fair_share import TenantShare
@@ -18,11 +19,27 @@ class PostSlots:
         self._share = TenantShare(tasks.wake)
         self.slow_start = SlowStart(rules.max_in_flight)
         self.in_use = 0
+        self._limit, self._flight, self._late = rules.max_in_flight, 0, 0
+
+    def new_flight(self) -> None:
+        """Posts that are still in flight are late from now on: the flight grows without them."""
+        self._flight += 1
+        self._late = self.in_use
+
+    @property
+    def in_flight(self) -> int:
+        """The slots in use without the late ones."""
+        return self.in_use - self._late
+
+    @property
+    def has_free(self) -> bool:
+        """Whether one more slot may be used."""
+        return self.in_flight < self.slow_start.size and self.in_use < self._limit
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Use one slot for this work, until it ends."""
         self.in_use += 1
-        self._tasks.start(work, self._end)
+        self._tasks.start(work, partial(self._end, self._flight))
 
     def may_post(self) -> bool:
         """Whether another post may begin: few enough are unsettled, and the tenant is this process'."""
@@ -52,10 +69,16 @@ class PostSlots:
         if not self.in_use:
             self._context.telemetry.liveness.idle()
 
+    def wait_no_more(self) -> None:
+        """No post begins for now."""
+        self._context.fair_share.rest(self._share)
+
     def leave(self) -> None:
         """No post is in flight any more."""
         self._context.fair_share.leave(self._share)
 
-    def _end(self) -> None:
+    def _end(self, flight: int) -> None:
         self.in_use -= 1
+        if flight != self._flight:
+            self._late -= 1
         self.show_idle()

@@ -59,6 +59,7 @@ CODES = (
     Code("RELAY-125", "The remaining messages need an operator", events=("tenant.stuck",)),
     OUTBOX,
     Code("RELAY-132", "What was delivered by minute is not recorded", kinds=("activity",)),
+    Code("RELAY-135", "Only this message fails", events=("message.failing",)),
     Code("RELAY-138", "Others may create where the outbox is", kinds=("exposed",)),
     Code("RELAY-140", "The outbox refuses a row", kinds=("refused",), events=("retention.hindered",)),
     Code("RELAY-141", "A tenant's lease was lost", events=("tenant.lost",)),

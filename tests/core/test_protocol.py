@@ -5,12 +5,13 @@ The order of the tests is from the broad to the fine, so that a wrong row is nam
 
 import dataclasses
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 
 from relay.core import protocol
-from relay.core.model import Delivered, DocumentName, Parked, Released, Settlement
+from relay.core.model import Delivered, DocumentName, MessageId, Parked, Released, Settlement
 from relay.core.poison import CountedAttempts
 from relay.core.protocol import (
     Fate,
@@ -51,8 +52,12 @@ def after_accepted(state: Send, answer: Answer) -> State:
 def after_post(
     state: Send, answer: Answer, policy: Policy, known: CountedAttempts
 ) -> tuple[State, Settlement]:
-    outcome = protocol.after_post(state, answer, policy, lambda: known)
+    outcome = protocol.after_post(state, answer, policy, lambda _: known)
     return outcome.state, outcome.settlement
+
+
+def always(known: CountedAttempts) -> Callable[[protocol.Row], CountedAttempts]:
+    return lambda _: known
 
 
 # --- the table, by hand ---------------------------------------------------------------------------
@@ -513,23 +518,16 @@ def test_a_delivery_starts_the_count_of_refused_messages_anew() -> None:
 @pytest.mark.parametrize(
     ("known", "parked"),
     [
-        (CountedAttempts(8, 99999.0, True, True), False),  # the ninth attempt
-        (CountedAttempts(9, 0.0, True, False), True),  # the tenth, and others got through
-        (CountedAttempts(9, 0.0, True, True), True),
-        (CountedAttempts(25, 0.0, True, False), True),
-        (
-            CountedAttempts(9, 99999.0, False, False),
-            False,
-        ),  # nothing else got through: not this message's doing
-        (CountedAttempts(500, 99999.0, False, False), False),
-        (CountedAttempts(9, 1799.9, False, True), False),  # alone: only time tells
-        (CountedAttempts(9, 1800.0, False, True), True),
-        (CountedAttempts(8, 1800.0, False, True), False),
-        (CountedAttempts(9, 86400.0, False, True), True),
+        (CountedAttempts(9, 99999.0), False),  # nothing else got through: not this message's doing
+        (CountedAttempts(500, 99999.0), False),
+        (CountedAttempts(9, 1799.9, alone=True), False),  # alone: only time tells
+        (CountedAttempts(9, 1800.0, alone=True), True),
+        (CountedAttempts(8, 1800.0, alone=True), False),
+        (CountedAttempts(9, 86400.0, alone=True), True),
     ],
     ids=str,
 )
-def test_a_message_is_parked_for_its_attempts_only_when_it_alone_fails(
+def test_where_no_other_is_delivered_a_message_is_parked_only_if_there_is_none_and_after_half_an_hour(
     answer: Answer, known: CountedAttempts, parked: bool
 ) -> None:
     state, settlement = after_post(Send(ORDERS, Streak(3, 2)), answer, PARK, known)
@@ -538,9 +536,112 @@ def test_a_message_is_parked_for_its_attempts_only_when_it_alone_fails(
     assert state == Pause(Ping(ORDERS, Streak(4, 2)), row_of(answer).name, "HTTP 500", 0.0, False)
 
 
+OWN = CountedAttempts(0, 5.0, delivered_elsewhere=True, again=True)
+"""What is known of a message that fails again after others were delivered."""
+ONLY_THIS = "; only this message, others are delivered"
+
+
+def may_be_its_own() -> Iterator[Answer]:
+    """Answers that may be about one message, though they would be the tenant's without others."""
+    for answer, _, posting, _ in everything():
+        if posting in ("ping", "ping soon", "start over") and not isinstance(answer, TokenUnavailable):
+            yield answer
+
+
+def test_an_answer_that_only_this_message_meets_leaves_the_tenant_as_it_was() -> None:
+    asked = list(may_be_its_own())
+    assert {getattr(answer, "status", 0) for answer in asked} >= {
+        0,
+        302,
+        401,
+        403,
+        404,
+        412,
+        415,
+        422,
+        500,
+        503,
+    }
+    for answer in asked:
+        outcome = protocol.after_post(Send(ORDERS, Streak(3, 2)), answer, PARK, lambda _: OWN)
+        assert outcome.only_this
+        assert (outcome.row, outcome.detail) == (row_of(answer), text_of(answer))
+        assert outcome.state == Send(ORDERS, Streak(3, 2))
+        assert outcome.settlement == Released(text_of(answer) + ONLY_THIS, True)
+
+
+def test_its_own_answer_lets_the_message_wait_as_long_as_the_server_asks() -> None:
+    _, settlement = after_post(Send(ORDERS), Reply(503, retry_after=90.0), PARK, OWN)
+    assert settlement == Released("HTTP 503" + ONLY_THIS, True, 90.0)
+
+
+@pytest.mark.parametrize(("attempts", "parked"), [(8, False), (9, True), (25, True)])
+def test_a_message_that_alone_is_refused_is_parked_after_its_attempts(attempts: int, parked: bool) -> None:
+    state, settlement = after_post(
+        Send(ORDERS, Streak(0, 9)), Reply(403, "no"), PARK, replace(OWN, attempts=attempts)
+    )
+    reason = "HTTP 403: no" + ONLY_THIS
+    expected = Parked(f"{attempts + 1} attempts, the last: {reason}") if parked else Released(reason, True)
+    assert settlement == expected
+    assert state == Send(ORDERS, Streak(0, 9))  # it does not count among those that are refused in a row
+
+
+def test_a_busy_server_means_all_messages_unless_no_other_meets_it() -> None:
+    for status, is_own in ((429, False), (503, False), (403, True), (500, True)):
+        known = replace(OWN, failed_elsewhere=True)
+        outcome = protocol.after_post(Send(ORDERS), Reply(status), PARK, always(known))
+        assert outcome.only_this == is_own
+        assert isinstance(outcome.state, Send) == is_own
+
+
+def test_nothing_is_a_messages_own_before_another_one_is_delivered() -> None:
+    for answer, *_ in everything():
+        for known in (NO_ATTEMPTS, replace(OWN, delivered_elsewhere=False), CountedAttempts(3, again=True)):
+            outcome = protocol.after_post(Send(ORDERS), answer, PARK, always(known))
+            assert not outcome.only_this
+
+
+def test_what_is_parked_or_stops_the_tenant_at_once_needs_no_proof() -> None:
+    for answer, _, posting, _ in everything():
+        if posting in ("next", "policy", "halt", "never") or isinstance(answer, TokenUnavailable):
+            for policy in (PARK, STOP):
+                known = after_post(Send(ORDERS), answer, policy, OWN)
+                assert known == after_post(Send(ORDERS), answer, policy, NO_ATTEMPTS)
+                assert not protocol.after_post(Send(ORDERS), answer, policy, lambda _: OWN).only_this
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_park_nothing_lets_a_refused_message_wait_alone(status: int) -> None:
+    outcome = protocol.after_post(Send(ORDERS, Streak(1, 1)), Reply(status), PARK_NOTHING, lambda _: OWN)
+    assert outcome.only_this
+    assert outcome.state == Send(ORDERS, Streak(1, 1))
+    assert outcome.settlement == Released(f"HTTP {status}{ONLY_THIS}", True)
+    stop = replace(PARK_NOTHING, on_rejected="stop")
+    stopped = protocol.after_post(Send(ORDERS), Reply(status), stop, lambda _: OWN)
+    assert isinstance(stopped.state, Halt) == (status == 400)
+
+
+HOLDS = "; pings succeed, and message m-1 is refused again: all others wait behind it, park it if only this one is refused"
+
+
+@pytest.mark.parametrize(
+    ("answer", "says_so"),
+    [(Reply(403), True), (Reply(404), True), (Reply(412), True), (Reply(401), True), (Reply(503), False),
+     (Reply(500), False), (NoReply("cut"), False), (Reply(400), False)],
+)  # fmt: skip
+def test_a_message_that_holds_all_others_is_named(answer: Answer, says_so: bool) -> None:
+    for again, alone in ((True, True), (True, False), (False, True)):
+        known = CountedAttempts(alone=alone, again=again, message_id=MessageId("m-1"))
+        outcome = protocol.after_post(Send(ORDERS, Streak(1)), answer, PARK, always(known))
+        assert outcome.detail == text_of(answer) + (HOLDS if says_so and again and alone else "")
+        if not isinstance(outcome.state, Send):
+            assert getattr(outcome.state, "reason", outcome.detail) == outcome.detail
+        assert HOLDS not in str(getattr(outcome.settlement, "reason", ""))
+
+
 def test_the_limit_of_attempts_is_the_policys() -> None:
     for attempts in range(6):
-        known = CountedAttempts(attempts, delivered_elsewhere=True)
+        known = replace(OWN, attempts=attempts)
         _, settlement = after_post(Send(ORDERS), Reply(500), replace(PARK, max_attempts=4), known)
         assert isinstance(settlement, Parked) == (attempts >= 3)
 
@@ -548,11 +649,11 @@ def test_the_limit_of_attempts_is_the_policys() -> None:
 def test_park_nothing_keeps_even_an_exhausted_message() -> None:
     known = CountedAttempts(99, 99999.0, True, True)
     _, settlement = after_post(Send(ORDERS), Reply(500), PARK_NOTHING, known)
-    assert settlement == Released("HTTP 500", True)
+    assert settlement == Released("HTTP 500" + ONLY_THIS, True)
 
 
-def test_only_counted_answers_ever_use_up_attempts() -> None:
-    exhausted = CountedAttempts(99, 99999.0, True, True)
+def test_without_a_delivery_of_others_only_counted_answers_use_up_attempts() -> None:
+    exhausted = CountedAttempts(99, 99999.0, alone=True)
     for answer, _, _, fate in everything():
         if fate != "counted":
             assert after_post(Send(ORDERS), answer, PARK, exhausted) == after_post(
@@ -572,7 +673,7 @@ def test_an_outcome_names_the_row_and_the_answer_in_words() -> None:
             protocol.after_accepted(Send(ORDERS), answer),
         ):
             assert (get.row, get.detail) == expected
-        post = protocol.after_post(Send(ORDERS), answer, PARK, lambda: NO_ATTEMPTS)
+        post = protocol.after_post(Send(ORDERS), answer, PARK, lambda _: NO_ATTEMPTS)
         assert (post.row, post.detail) == expected
     for get in (
         protocol.after_initialise(Initialise(), Accepted(ORDERS)),
@@ -582,16 +683,16 @@ def test_an_outcome_names_the_row_and_the_answer_in_words() -> None:
         assert get.detail.endswith(" documents accepted")
 
 
-def test_what_is_known_of_a_message_is_asked_only_where_the_answer_counts() -> None:
+def test_what_is_known_of_a_message_is_asked_with_the_row_unless_it_was_delivered() -> None:
     for answer, _, _, fate in everything():
-        asked: list[bool] = []
+        asked: list[object] = []
 
-        def known(asked: list[bool] = asked) -> CountedAttempts:
-            asked.append(True)
+        def known(row: protocol.Row, asked: list[object] = asked) -> CountedAttempts:
+            asked.append(row)
             return NO_ATTEMPTS
 
         protocol.after_post(Send(ORDERS), answer, PARK, known)
-        assert asked == [True] * (fate == "counted")
+        assert asked == [row_of(answer)] * (fate != "delivered")
 
 
 # --- Retry-After ----------------------------------------------------------------------------------
@@ -656,7 +757,7 @@ def test_policies_rows_and_outcomes_are_values_that_nothing_can_change() -> None
     values = (
         PARK,
         protocol.ROWS[0], protocol.after_ping(Ping(ORDERS), Reply(200)),
-        protocol.after_post(Send(ORDERS), Reply(202), PARK, lambda: NO_ATTEMPTS),
+        protocol.after_post(Send(ORDERS), Reply(202), PARK, lambda _: NO_ATTEMPTS),
     )  # fmt: skip
     for value in values:
         assert not hasattr(value, "__dict__"), type(value)

@@ -26,6 +26,7 @@ GIVEN = {
     "RELAY-124": ("tenant.paused",),
     "RELAY-125": ("tenant.stuck",),
     "RELAY-131": ("outbox",),
+    "RELAY-135": ("message.failing",),
     "RELAY-141": ("tenant.lost",),
     "RELAY-143": ("outbox.changed",),
     "RELAY-151": ("relay.recovered",),

@@ -297,10 +297,13 @@ def violations(requests: list[Request]) -> list[str]:
     """Posts that the guide's sequence does not allow.
 
     Each needs ping and versions after the last failure that had been answered when it began, and
-    acceptedDocuments after the last "not ready".
+    acceptedDocuments after the last "not ready". What only one message meets is no failure of the tenant: it
+    met one before, and another message was delivered since.
     """
     found: list[str] = []
     opened, initialised = 0, False  # ping, versions; acceptedDocuments
+    first_failed: dict[str | None, float] = {}
+    delivered: dict[str | None, float] = {}
     events = sorted(
         [(one.ended, one, True) for one in requests] + [(one.began, one, False) for one in requests],
         key=_when,
@@ -312,8 +315,12 @@ def violations(requests: list[Request]) -> list[str]:
                 found.append(
                     f"post of {one.message_id} at {one.at}: opened {opened}, initialised {initialised}"
                 )
+        elif one.call == "post" and row is protocol.OK:
+            delivered[one.message_id] = one.ended
         elif one.call == "post":
-            if row.posting not in (Posting.NEXT, Posting.POLICY):
+            since = first_failed.setdefault(one.message_id, one.ended)
+            is_own = any(at >= since for other, at in delivered.items() if other != one.message_id)
+            if row.posting not in (Posting.NEXT, Posting.POLICY) and not is_own:
                 opened = 0
                 initialised = initialised and row.posting is not Posting.START_OVER
         elif is_end and row.opening is not Opening.CONTINUE:
