@@ -163,6 +163,7 @@ def test_what_the_code_imports_is_what_the_project_says_it_needs() -> None:
         "dotenv",
         "yarl",
         "multidict",
+        "markupsafe",
         "click",
         "opentelemetry",
     }  # parts of the declared
