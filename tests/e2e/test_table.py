@@ -158,6 +158,7 @@ def post_cases() -> Iterator[Case]:
         (_rule("post", status=400, code=453, error="the body is empty"),),
         state="parked",
         reason="",
+        counted=1,
     )
     yield Case(
         "400 to a post, policy stop: the tenant is paused, the message waits",
@@ -166,6 +167,7 @@ def post_cases() -> Iterator[Case]:
         state="pending",
         tenant="paused",
         reason="on_rejected is stop",
+        counted=1,
         settings={"ON_REJECTED": "stop"},
     )
     for code in (418, 419, 448, 458):
@@ -208,6 +210,7 @@ def post_cases() -> Iterator[Case]:
         f"{OPENING} post:413",
         (_rule("post", status=413),),
         state="parked",
+        counted=1,
     )
     for status in (429, 503):
         yield Case(
@@ -279,6 +282,7 @@ def post_cases() -> Iterator[Case]:
             f"{OPENING} post:400",
             (_rule("post", status=400, code=450, error="wrong encoding", body=body),),
             state="parked",
+            counted=1,
         )
     yield Case(
         "post refused, then ping refused: failures in a row survive a ping that is fine",
