@@ -1,5 +1,6 @@
 """How many posts of a tenant may be in flight: by slow start, by its fair share, by what is unsettled."""
 
+import asyncio
 from collections.abc import Coroutine
 from functools import partial
 from typing import Any
@@ -10,26 +11,37 @@ from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.limits import MAX_UNSETTLED
 from relay.delivery.tasks import Tasks
 
+_PATIENCE_SECONDS = 2.0
+"""A flight of one post that takes longer goes on without it, so that others need not wait for it."""
+
 
 class PostSlots:
-    """One tenant's slots. A slot is a task that posts one message after the other."""
+    """One tenant's slots. A slot is a task that posts one message after the other while its flight is on."""
 
     def __init__(self, rules: TenantRules, context: TenantContext, tasks: Tasks) -> None:
         self._tenant, self._context, self._tasks = rules.tenant_id, context, tasks
         self._share = TenantShare(tasks.wake)
         self.slow_start = SlowStart(rules.max_in_flight)
-        self.in_use = 0
-        self._limit, self._flight, self._late = rules.max_in_flight, 0, 0
+        self._now = asyncio.get_running_loop().time
+        self._limit, self._late, self._began = rules.max_in_flight, 0, 0.0
+        self.in_use = self.flight = 0
 
     def new_flight(self) -> None:
         """Posts that are still in flight are late from now on: the flight grows without them."""
-        self._flight += 1
+        self.flight += 1
         self._late = self.in_use
 
     @property
     def in_flight(self) -> int:
         """The slots in use without the late ones."""
         return self.in_use - self._late
+
+    @property
+    def patience_ends(self) -> float | None:
+        """When the flight goes on without its only post; None where it does not wait for a single one."""
+        if self._late or self.in_use != 1 or self.slow_start.size != 1:
+            return None
+        return self._began + _PATIENCE_SECONDS
 
     @property
     def has_free(self) -> bool:
@@ -39,7 +51,7 @@ class PostSlots:
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Use one slot for this work, until it ends."""
         self.in_use += 1
-        self._tasks.start(work, partial(self._end, self._flight))
+        self._tasks.start(work, partial(self._end, self.flight))
 
     def may_post(self) -> bool:
         """Whether another post may begin: few enough are unsettled, and the tenant is this process'."""
@@ -48,6 +60,7 @@ class PostSlots:
 
     def begin_post(self) -> bool:
         """Take a place among all posts of the process; False: there is none now."""
+        self._began = self._now()
         return self.may_post() and self._context.fair_share.begin(self._share)
 
     def end_post(self) -> None:
@@ -79,6 +92,6 @@ class PostSlots:
 
     def _end(self, flight: int) -> None:
         self.in_use -= 1
-        if flight != self._flight:
+        if flight != self.flight:
             self._late -= 1
         self.show_idle()

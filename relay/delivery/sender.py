@@ -215,6 +215,9 @@ class Sender:
 
     def _launch(self, cycle: Cycle, now: float) -> None:
         slots = self._slots
+        patience_ends = slots.patience_ends
+        if patience_ends is not None and now >= patience_ends:
+            slots.new_flight()
         while slots.has_free and not self._is_ending(cycle):
             if not slots.in_use and now - self._last_contact > _IDLE_SECONDS and self._backlog.lanes.ready:
                 cycle.follow(Ping(cycle.state.accepted, cycle.state.streak))
@@ -222,7 +225,7 @@ class Sender:
             message = self._take(cycle)
             if message is None:
                 return
-            slots.start(self._send(cycle, message))
+            slots.start(self._send(cycle, slots.flight, message))
 
     def _take(self, cycle: Cycle) -> Message | None:
         """The next message that may be sent, with a place for its post; None where there is none."""
@@ -248,8 +251,9 @@ class Sender:
             self._outcomes.set_aside(message, reason)
         return None
 
-    async def _send(self, cycle: Cycle, message: Message | None) -> None:
+    async def _send(self, cycle: Cycle, flight: int, message: Message | None) -> None:
         """Post one message after the other, as long as all goes well."""
+        slots = self._slots
         while message is not None:
             began = self._now()
             self._context.telemetry.liveness.begin()
@@ -259,7 +263,8 @@ class Sender:
             self._apply(cycle, message, answer, began)
             if self._backlog.prefetch.is_short:
                 self._tasks.wake()
-            message = self._take(cycle) if self._slots.in_flight <= self._slots.slow_start.size else None
+            is_wanted = flight == slots.flight and slots.in_flight <= slots.slow_start.size
+            message = self._take(cycle) if is_wanted else None
 
     async def _post(self, cycle: Cycle, message: Message) -> Answer | None:
         """The answer; None if it was not sent: the cycle ended first, or no post can be made of it."""
@@ -356,4 +361,6 @@ class Sender:
     def _next_time(self) -> float | None:
         """The next instant at which something becomes possible without an arrival or an operator."""
         times = [*self._backlog.next_times(self._now()), self._poll.next_poll]
+        if self._backlog.lanes.ready:
+            times.append(self._slots.patience_ends)
         return min((time for time in times if time is not None), default=None)

@@ -110,7 +110,7 @@ class ScriptedCase:
         self.client.queue(call, NoReply(f"{kind}: nonsense") if body_matters else Reply(200))
 
     def stage_slow(self, call: Call, seconds: float) -> None:
-        self.client.delay = lambda current, _: seconds if current == call else 0.0
+        self.client.delay = lambda current, *_: seconds if current == call else 0.0
 
     def taken(self) -> Sequence[str]:
         return [taken.message_id for taken in self.client.taken]

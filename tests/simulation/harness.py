@@ -193,6 +193,8 @@ class World:
     rules: TenantRules = field(default_factory=lambda: rules_of(ACME))
     latency: float = 0.01
     traces: Traces | None = None
+    slow: dict[str, float] = field(default_factory=dict)
+    """How long ION takes for the posts of some messages."""
     requests: list[Request] = field(default_factory=list)
     states: list[tuple[float, str, str]] = field(default_factory=list)
 
@@ -203,12 +205,15 @@ class World:
         self.shift = 0.0
         """Seconds by which the store's clock was set forward since the start."""
         self.outbox = _SlowOutbox(lambda: EPOCH + loop.time() + self.shift)
-        self.ion = _RecordedIon(answer=self._answer, delay=lambda *_: self.latency)
+        self.ion = _RecordedIon(answer=self._answer, delay=self._delay)
         self.ion.record_in(self.requests, itertools.count())
         self._process = Process(self.outbox, self.rules.schedule, self.random.random)
         self.supervisor, self.workers = self._process.supervisor, self._process.workers
         self.liveness = self._process.liveness
         self.meters, self.incidents = self._process.meters, self._process.incidents
+
+    def _delay(self, call: Call, now: float, message: Message | None) -> float:
+        return self.slow.get(message.message_id, self.latency) if message is not None else self.latency
 
     def _answer(self, call: Call, message: Message | None, now: float) -> Answer:
         return self.answer(call, None if message is None else message.message_id, now)

@@ -37,7 +37,7 @@ class ScriptedPost(EncodedPost):
 
 @dataclass(slots=True)
 class ScriptedIon:
-    """`delay`: seconds before each answer, a number or by call and loop time.
+    """`delay`: seconds before each answer, a number or by call, loop time and message.
 
     `requests`: every call, in order. `taken`: the messages that were answered with a 2xx, in order.
     `traceparents`: of the posts, in order. `changed`: the result of `credentials_changed`. `closed`: how
@@ -46,7 +46,7 @@ class ScriptedIon:
 
     documents: Iterable[str] = ("Sync.Shipment",)
     answer: Script | None = None
-    delay: float | Callable[[Call, float], float] = 0.0
+    delay: float | Callable[[Call, float, Message | None], float] = 0.0
     changed: bool = False
     closed: int = 0
     begin: Callable[[], None] | None = None
@@ -103,7 +103,7 @@ class ScriptedIon:
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
             answer = self._script(call, message, now) or fine  # decided when it arrives, as ION does
-            await asyncio.sleep(self.delay(call, now) if callable(self.delay) else self.delay)
+            await asyncio.sleep(self.delay(call, now, message) if callable(self.delay) else self.delay)
         finally:
             self.in_flight -= 1
         return answer
