@@ -12,15 +12,15 @@ from typing import Any, Literal
 
 import structlog
 
-from relay.core import protocol
-from relay.core.protocol import FaultOwner
+from relay.core import answers
+from relay.core.answers import FaultOwner
 from relay.observability import logs
 
 Level = Literal["debug", "info", "warning", "error"]
 
 _WALL = datetime(2026, 11, 24, 19, 16, 11, 207000, UTC)
 _TENANT = {"tenant": "ACME_PRD"}
-_ION = {"fault": FaultOwner.ION.value, "hint": protocol.BUSY.hint}
+_ION = {"fault": FaultOwner.ION.value, "hint": answers.BUSY.hint}
 
 
 @dataclass(frozen=True, slots=True)

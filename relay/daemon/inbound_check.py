@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from yarl import URL
 
 from relay.config.settings import Settings
-from relay.core import protocol
+from relay.core import answers
 from relay.core.model import TenantId
 from relay.core.replies import NoReply, Reply
 from relay.ion.credentials import OAuth1Source
@@ -37,7 +37,7 @@ async def ping(settings: Settings, tenant: TenantId, source: OAuth1Source) -> st
     if isinstance(answer, NoReply):
         return f"{answer.detail}; is a relay running there?"
     body = answer.body.decode("utf-8", "replace")[:_SHOWN_CHARACTERS]
-    return None if protocol.is_fine(Reply(answer.status, body)) else f"HTTP {answer.status}: {body}"
+    return None if answers.is_fine(Reply(answer.status, body)) else f"HTTP {answer.status}: {body}"
 
 
 def _base(settings: Settings) -> str:

@@ -3,9 +3,10 @@
 import asyncio
 from dataclasses import replace
 
+from relay.core.answers import Fate, Posting, Row
 from relay.core.model import Delivered, Message, Parked, Released, RowId, Settlement
 from relay.core.poison import CountedAttempts, PoisonDetector
-from relay.core.protocol import Fate, Posting, PostOutcome, Row
+from relay.core.protocol import PostOutcome
 from relay.delivery.backlog import Backlog
 from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.tasks import Tasks

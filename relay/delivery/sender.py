@@ -1,12 +1,11 @@
 """Concurrent posts of one tenant: started while all goes well, each answered, applied and settled.
 
-It performs the state `Send`. What an answer means is decided in `protocol.py`, which message is next in
+It performs the state `Send`. What an answer means is decided in `answers.py`, which message is next in
 `lanes.py`; this module connects both to the network.
 """
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from relay.core import protocol, states
@@ -18,6 +17,7 @@ from relay.core.states import Initialise, Ping, Send, State
 from relay.delivery.backlog import Backlog
 from relay.delivery.bodies import Bodies
 from relay.delivery.context import TenantContext, TenantRules
+from relay.delivery.cycle import Cycle
 from relay.delivery.document_poll import DocumentPoll
 from relay.delivery.outcomes import Outcomes
 from relay.delivery.post_slots import PostSlots
@@ -31,31 +31,6 @@ _IDLE_SECONDS = 60.0
 
 _JOIN_SECONDS = 0.25
 """How long a cycle that continues at once waits for its other posts, whose answers may ask for more."""
-
-
-@dataclass(slots=True)
-class Cycle:
-    """One performance of `Send`. It ends when an answer asks for another state, or when it is drained.
-
-    `state`: what the next answer starts from. `next`: the other state. `is_over`: it was performed; answers
-    to its posts are late.
-    """
-
-    state: Send
-    next: State | None = None
-    is_draining: bool = False
-    is_over: bool = False
-
-    def follow(self, state: State) -> None:
-        """An answer to one of its posts asks for this state."""
-        if not isinstance(state, Send):
-            self.next = state if self.next is None else states.worst((self.next, state))
-        elif self.next is None:  # otherwise it was launched before the failure: it resets nothing
-            self.state = state
-
-    def join(self, state: State) -> None:
-        """An answer to a post of an earlier cycle asks for this state."""
-        self.follow(states.worst((self.state, state)))
 
 
 class Sender:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, assert_never
 
-from relay.core import protocol
+from relay.core import answers, protocol
 from relay.core.model import DocumentName
 from relay.core.ports import Control
 from relay.core.protocol import GetOutcome
@@ -137,12 +137,12 @@ class Worker:
             self._telemetry.liveness.begin()
             answer = await unless(self._context.stopping, call())
             outcome = None if answer is None else after(answer)
-            if outcome is None or outcome.row is not protocol.OK:
+            if outcome is None or outcome.row is not answers.OK:
                 break
         self._telemetry.liveness.idle()
         if outcome is None:
             return None
-        if outcome.row is not protocol.OK:
+        if outcome.row is not answers.OK:
             self._telemetry.report_incident(outcome)
         return self._sender.join(outcome.state)
 

@@ -42,6 +42,7 @@ class HttpResponse:
     is_complete: bool
     retry_after: str | None = None
     location: str | None = None
+    content_type: str | None = None
 
 
 class Transport:
@@ -271,8 +272,10 @@ async def _read_response(response: aiohttp.ClientResponse, limit: int) -> HttpRe
     else:
         body = await _read_at_most(response.content, limit + 1)
         is_complete = len(body) <= limit
-    retry_after, location = (response.headers.get(name) for name in ("Retry-After", "Location"))
-    return HttpResponse(response.status, body[:limit], is_complete, retry_after, location)
+    retry_after, location, content_type = map(
+        response.headers.get, ("Retry-After", "Location", "Content-Type")
+    )
+    return HttpResponse(response.status, body[:limit], is_complete, retry_after, location, content_type)
 
 
 async def _read_at_most(content: aiohttp.StreamReader, limit: int) -> bytes:

@@ -19,8 +19,9 @@ from relay.sandbox.tenants import ConnectionPoint, SandboxTenant, Tenants
 
 FaultyCall = Literal["ping", "versions", "acceptedDocuments", "post", "token", "*"]
 FaultyBody = Literal[
-    "truncated", "not-json", "not-utf8", "wrong-types", "huge", "empty", "html", "errors-text", "message-text"
-]
+    "truncated", "not-json", "not-utf8", "wrong-types", "huge", "empty", "html", "errors-text",
+    "message-text", "gateway", "gateway-fault",
+]  # fmt: skip
 Cut = Literal["before", "after"]
 TokenChange = Literal["expire", "revoke"]
 

@@ -12,6 +12,7 @@ from relay.sandbox.faults import NO_FAULTS, FaultSpec, Injection
 from relay.sandbox.message_checks import ReceivedMessage, read_message
 from relay.sandbox.record import Request, TakenMessage
 from relay.sandbox.responses import (
+    ACCEPTED,
     Refusal,
     Response,
     cut,
@@ -172,8 +173,10 @@ class RequestHandler:
 
     def _respond(self, spec: FaultSpec | None, message: ReceivedMessage, body: bytes | None) -> Response:
         faulty = respond_with_fault(spec, self._route.call) if spec is not None else None
-        if spec is not None and faulty is not None and not (spec.taken or faulty.status < 300):
+        if spec is not None and faulty is not None and not (spec.taken or faulty.is_success):
             return faulty
+        if spec is not None and spec.body == "html" and not spec.taken and self._route.call == "post":
+            return faulty or ACCEPTED  # a firewall answers; the message never comes to ION
         normal = self._respond_normally(message, body or b"")
         if faulty is None or normal.status >= 300:
             return normal
@@ -212,7 +215,7 @@ class RequestHandler:
         entry.status, entry.code, entry.why = response.status, response.code, response.why
         if self._taken is not None:
             self._taken.outcome = f"answered {response.status}" + (f" with a body {spoilt}" if spoilt else "")
-        self._record_end(self._classify(response.status, spoilt), response.status)
+        self._record_end(self._classify(response, spoilt), response.status)
 
     def record_break(self, why: str) -> None:
         """Record that no response was sent, or not the whole of it."""
@@ -223,9 +226,9 @@ class RequestHandler:
             self._taken.outcome = why
         self._record_end("failed", 0)
 
-    def _classify(self, status: int, spoilt: str | None) -> Outcome:
+    def _classify(self, response: Response, spoilt: str | None) -> Outcome:
         call = self._route.call
-        if not 200 <= status < 300:
+        if not response.is_success or spoilt == "html":
             return "failed"
         if spoilt is not None:
             if call == "post":

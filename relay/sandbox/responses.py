@@ -19,7 +19,7 @@ _BODILESS = frozenset({204, 205, 304})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 """Their Location does not exist: a client that follows it shows up in the request log as an unknown call."""
 
-_HTML = b"<!DOCTYPE html><html><head><title>Gateway</title></head><body><h1>Upstream error</h1></body></html>"
+_HTML = b"<!DOCTYPE html><html><head><title>Request Rejected</title></head><body>Support ID: 7</body></html>"
 _SPOILT = {
     "not-json": b'{"status": "OK", "code": 2',
     "not-utf8": b'\xff\xfe{"status":\xc3\x28"OK"}',
@@ -43,6 +43,11 @@ class Response:
     why: str = ""
     headers: dict[str, str] = field(default_factory=dict[str, str])
     content_type: str = "application/json"
+
+    @property
+    def is_success(self) -> bool:
+        """Whether it says so: a 2xx may carry a code that says FAIL."""
+        return 200 <= self.status < 300 and self.code < 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ def respond_with_fault(spec: FaultSpec, call: str) -> Response | None:
     if call == "token" and spec.status >= 400:
         return fail_oauth(spec.status, "invalid_grant" if spec.status == 400 else "server_error", text)
     code = spec.status if spec.code is None else spec.code
-    if spec.status < 300:
+    if spec.status < 300 and code < 400:
         return Response(spec.status, json.dumps({"status": "OK", "code": code}).encode(), code)
     headers = {"Location": "/moved"} if spec.status in _REDIRECTS else {}
     return fail(Refusal(spec.status, code, text), headers)
@@ -109,6 +114,12 @@ def spoil(response: Response, spec: FaultSpec, call: str) -> Response:
             body = json.dumps(_WRONG_TYPES.get(call, _WRONG_TYPES_ELSEWHERE)).encode()
         case "html":
             body, content_type = _HTML, "text/html"
+        case "gateway":
+            body = json.dumps({"error": response.why or "Bad Request"}).encode()
+        case "gateway-fault":
+            body = json.dumps(
+                {"fault": {"faultstring": response.why, "detail": {"errorcode": "gw"}}}
+            ).encode()
         case "errors-text" | "message-text":
             name = spec.body.removesuffix("-text")
             body = json.dumps({"status": "FAIL", "code": response.code, name: response.why}).encode()

@@ -1,7 +1,4 @@
-"""The protocol's table once more, written by hand: the code must agree with it for every status code.
-
-The order of the tests is from the broad to the fine, so that a wrong row is named at once.
-"""
+"""What follows from each answer, for the tenant and for the message: each row of the table once more."""
 
 import dataclasses
 import math
@@ -10,31 +7,20 @@ from dataclasses import replace
 
 import pytest
 
-from relay.core import protocol
+from relay.core import answers, protocol
+from relay.core.answers import row_of, row_of_get
 from relay.core.model import Delivered, DocumentName, MessageId, Parked, Released, Settlement
 from relay.core.poison import CountedAttempts
-from relay.core.protocol import (
-    Fate,
-    FaultOwner,
-    Opening,
-    Policy,
-    Posting,
-    asks_for_fresh_token,
-    is_fine,
-    row_of,
-    token_answer,
-)
-from relay.core.replies import Accepted, Answer, NoReply, Reply, TokenRefused, TokenUnavailable, Versions
+from relay.core.protocol import Policy
+from relay.core.replies import Accepted, Answer, NoReply, Reply, TokenUnavailable, Versions
 from relay.core.states import Halt, Initialise, Pause, Ping, Send, State, Streak, worst
+from tests.core.test_answers import EVERY_STATUS, everything, text_of
 
 ORDERS = frozenset({DocumentName("Sync.SalesOrder")})
 OTHERS = frozenset({DocumentName("Sync.Shipment"), DocumentName("Process.Invoice")})
 PARK = Policy("park", park_nothing=False, max_attempts=10)
 STOP, PARK_NOTHING = replace(PARK, on_rejected="stop"), replace(PARK, park_nothing=True)
 NO_ATTEMPTS = CountedAttempts()
-EVERY_STATUS = range(100, 600)
-CONFIGURATION_CODES = (418, 419, 448, 458)
-OTHER_CODES = (0, 200, 202, 417, 420, 447, 449, 450, 453, 457, 459, 470, 477, 540)
 
 
 def after_initialise(state: Initialise, answer: Answer) -> State:
@@ -56,120 +42,14 @@ def after_post(
     return outcome.state, outcome.settlement
 
 
-def always(known: CountedAttempts) -> Callable[[protocol.Row], CountedAttempts]:
+def always(known: CountedAttempts) -> Callable[[answers.Row], CountedAttempts]:
     return lambda _: known
-
-
-# --- the table, by hand ---------------------------------------------------------------------------
-# name: statuses, what it does to an opening call, to a post, to the message, and whose fault it is
-
-TABLE = {
-    "ok": (range(200, 300), "continue", "next", "delivered", FaultOwner.NOBODY),
-    "invalid": ((400,), "back off", "policy", "policy", FaultOwner.MESSAGE),
-    "unauthorised": ((401,), "halt", "ping soon", "released", FaultOwner.CREDENTIALS),
-    "forbidden": ((403,), "halt", "ping", "released", FaultOwner.CREDENTIALS),
-    "not-ready": ((412,), "start over", "start over", "released", FaultOwner.CONFIGURATION),
-    "too-large": ((413,), "back off", "next", "parked", FaultOwner.MESSAGE),
-    "busy": ((429, 503), "back off", "ping", "released", FaultOwner.ION),
-    "broken": (
-        (408, 500, 501, 502, *range(504, 600)),
-        "back off",
-        "ping",
-        "counted",
-        FaultOwner.ION,
-    ),
-    "unexpected": (
-        (
-            *range(100, 200),
-            *range(300, 400),
-            402,
-            404,
-            405,
-            406,
-            407,
-            *range(409, 412),
-            *range(414, 429),
-            *range(430, 500),
-        ),
-        "back off",
-        "ping",
-        "released",
-        FaultOwner.CONFIGURATION,
-    ),
-}
-
-NOT_BY_STATUS: dict[str, tuple[Answer, str, str, str, FaultOwner]] = {
-    "silent": (NoReply("cut"), "back off", "ping", "counted", FaultOwner.ION),
-    "token-refused": (TokenRefused("no"), "halt", "halt", "released", FaultOwner.CREDENTIALS),
-    "token-unavailable": (TokenUnavailable("down"), "back off", "ping", "released", FaultOwner.ION),
-    "no-v3": (Versions(("v1", "v2")), "longest", "never", "none", FaultOwner.CONFIGURATION),
-}
-
-BY_STATUS = {
-    status: (name, opening, posting, fate, fault)
-    for name, (statuses, opening, posting, fate, fault) in TABLE.items()
-    for status in statuses
-}
-
-OPENINGS = {
-    "continue": Opening.CONTINUE,
-    "back off": Opening.BACK_OFF,
-    "start over": Opening.START_OVER,
-    "longest": Opening.LONGEST,
-    "halt": Opening.HALT,
-}
-POSTINGS = {
-    "next": Posting.NEXT,
-    "policy": Posting.POLICY,
-    "ping soon": Posting.PING_SOON,
-    "ping": Posting.PING,
-    "start over": Posting.START_OVER,
-    "halt": Posting.HALT,
-    "never": Posting.NEVER,
-}
-FATES = {
-    "delivered": Fate.DELIVERED,
-    "released": Fate.RELEASED,
-    "counted": Fate.COUNTED,
-    "parked": Fate.PARKED,
-    "policy": Fate.POLICY,
-    "none": Fate.NONE,
-}
-
-
-def everything() -> list[tuple[Answer, str, str, str]]:
-    """Each kind of answer once more than enough, with the reaction that the table asks for."""
-    rows: list[tuple[Answer, str, str, str]] = [
-        (Reply(status), opening, posting, fate)
-        for status, (_name, opening, posting, fate, _fault) in BY_STATUS.items()
-    ]
-    rows += [(Reply(400, code=code), "back off", "ping", "released") for code in CONFIGURATION_CODES]
-    rows += [(answer, opening, posting, fate) for answer, opening, posting, fate, _ in NOT_BY_STATUS.values()]
-    return rows
-
-
-def text_of(answer: Answer) -> str:
-    match answer:
-        case Reply(status, code=None):
-            return f"HTTP {status}"
-        case Reply(status, code=code):
-            return f"HTTP {status} (IMS code {code})"
-        case TokenRefused(detail):
-            return f"cannot authenticate: {detail}"
-        case TokenUnavailable(detail):
-            return f"the token service is not available: {detail}"
-        case NoReply(detail):
-            return detail
-        case Versions(supported):
-            return f"v3 or later is needed, ION supports {', '.join(supported)}"
-        case _:
-            raise AssertionError(answer)
 
 
 def opening_expected(reaction: str, asked: Initialise | Ping, answer: Answer) -> State:
     """What follows an opening call's answer other than the one hoped for."""
     more = Streak(asked.streak.failures + 1, asked.streak.rejected)
-    kind, reason = row_of(answer).name, text_of(answer)
+    kind, reason = row_of_get(answer).name, text_of(answer)
     again = dataclasses.replace(asked, streak=more)
     expected: dict[str, State] = {
         "continue": Pause(again, kind, reason, 0.0, False),  # fine, and yet not the answer that was asked for
@@ -202,123 +82,6 @@ def posting_expected(reaction: str, sent: Send, answer: Answer, fate: str) -> St
         "never": paused_ping,
     }
     return expected[reaction]
-
-
-# --- rows: what an answer means -------------------------------------------------------------------
-
-
-def test_the_handwritten_table_covers_every_status_code_once() -> None:
-    assert sorted(status for statuses, *_ in TABLE.values() for status in statuses) == list(EVERY_STATUS)
-
-
-def test_every_status_code_has_the_row_of_the_table() -> None:
-    for status in EVERY_STATUS:
-        for code in (None, *OTHER_CODES):
-            row = row_of(Reply(status, code=code))
-            name, opening, posting, fate, fault = BY_STATUS[status]
-            found = (row.name, row.opening, row.posting, row.fate, row.fault)
-            assert found == (name, OPENINGS[opening], POSTINGS[posting], FATES[fate], fault), status
-
-
-def test_status_codes_outside_http_are_a_configuration_fault() -> None:
-    for status in (-1, 0, 99, 600, 601, 999):
-        assert row_of(Reply(status)).name == "unexpected"
-
-
-@pytest.mark.parametrize("code", CONFIGURATION_CODES)
-def test_a_400_about_tenant_or_sender_is_the_configurations_fault_and_only_as_a_400(code: int) -> None:
-    row = row_of(Reply(400, code=code))
-    assert (row.name, row.opening, row.posting, row.fate, row.fault) == (
-        "misconfigured", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, FaultOwner.CONFIGURATION,
-    )  # fmt: skip
-    for status in EVERY_STATUS:
-        if status != 400:
-            assert row_of(Reply(status, code=code)).name == BY_STATUS[status][0]
-
-
-def test_every_other_internal_code_leaves_a_400_the_messages_fault() -> None:
-    for code in range(1000):
-        expected = "misconfigured" if code in CONFIGURATION_CODES else "invalid"
-        assert row_of(Reply(400, code=code)).name == expected
-
-
-@pytest.mark.parametrize("name", NOT_BY_STATUS)
-def test_answers_that_are_no_status_have_the_row_of_the_table(name: str) -> None:
-    answer, opening, posting, fate, fault = NOT_BY_STATUS[name]
-    row = row_of(answer)
-    assert (row.name, row.opening, row.posting, row.fate, row.fault) == (
-        name, OPENINGS[opening], POSTINGS[posting], FATES[fate], fault,
-    )  # fmt: skip
-
-
-def test_a_list_of_accepted_documents_is_fine() -> None:
-    assert row_of(Accepted(frozenset())).name == "ok"
-
-
-def test_rows_are_complete_each_once_and_each_says_something() -> None:
-    names = [row.name for row in protocol.ROWS]
-    assert names == [
-        "ok", "invalid", "unauthorised", "forbidden", "unexpected", "misconfigured", "not-ready",
-        "too-large", "busy", "broken", "silent", "token-refused", "token-unavailable", "no-v3",
-    ]  # fmt: skip
-    for row in protocol.ROWS:
-        assert all((row.answer, row.hint, row.source)), row.name
-        assert row.source.startswith("["), "every row cites its source"
-
-
-@pytest.mark.parametrize(
-    ("supported", "fine"),
-    [
-        (("v1", "v2", "v3"), True),
-        (("v3",), True),
-        (("v4",), True),
-        (("v10",), True),
-        (("v9999",), True),
-        (("v3", "junk"), True),
-        (("junk", "v3"), True),
-        ((), False),
-        (("v1", "v2"), False),
-        (("v0",), False),
-        (("",), False),
-        (("v",), False),
-        (("3",), False),
-        (("V3",), False),
-        (("v3.1",), False),
-        (("v-3",), False),
-        ((" v3",), False),
-        (("v3 ",), False),
-        (("v3\n",), False),
-        (("xv3",), False),
-        (("v٣",), False),
-        (("v" + "9" * 5000,), False),
-    ],
-)
-def test_v3_or_later_must_be_among_the_versions(supported: tuple[str, ...], fine: bool) -> None:
-    assert is_fine(Versions(supported)) is fine
-    assert row_of(Versions(supported)).name == ("ok" if fine else "no-v3")
-
-
-def test_only_a_2xx_lets_an_opening_continue() -> None:
-    for status in EVERY_STATUS:
-        assert is_fine(Reply(status)) is (200 <= status < 300)
-    for answer, *_ in NOT_BY_STATUS.values():
-        assert is_fine(answer) is False
-
-
-def test_only_a_401_asks_for_a_fresh_token() -> None:
-    for status in EVERY_STATUS:
-        assert asks_for_fresh_token(Reply(status)) is (status == 401)
-    for answer, *_ in NOT_BY_STATUS.values():
-        assert asks_for_fresh_token(answer) is False
-
-
-def test_the_token_service_refuses_by_400_401_and_403_and_fails_by_everything_else() -> None:
-    for status in EVERY_STATUS:
-        answer = token_answer(status, "why", 7.0)
-        refused = status in (400, 401, 403)
-        refusal = TokenRefused("the token service answers why")
-        assert answer == (refusal if refused else TokenUnavailable("why", 7.0))
-    assert token_answer(500, "why", None) == TokenUnavailable("why", None)
 
 
 # --- ping, versions, acceptedDocuments ------------------------------------------------------------
@@ -564,6 +327,7 @@ def test_an_answer_that_only_this_message_meets_leaves_the_tenant_as_it_was() ->
     }
     for answer in asked:
         outcome = protocol.after_post(Send(ORDERS, Streak(3, 2)), answer, PARK, lambda _: OWN)
+        assert outcome == protocol.after_post(Send(ORDERS, Streak(3, 2)), answer, STOP, lambda _: OWN)
         assert outcome.only_this
         assert (outcome.row, outcome.detail) == (row_of(answer), text_of(answer))
         assert outcome.state == Send(ORDERS, Streak(3, 2))
@@ -672,7 +436,7 @@ def test_an_outcome_names_the_row_and_the_answer_in_words() -> None:
             protocol.after_ping(Ping(ORDERS), answer),
             protocol.after_accepted(Send(ORDERS), answer),
         ):
-            assert (get.row, get.detail) == expected
+            assert (get.row, get.detail) == (row_of_get(answer), text_of(answer))
         post = protocol.after_post(Send(ORDERS), answer, PARK, lambda _: NO_ATTEMPTS)
         assert (post.row, post.detail) == expected
     for get in (
@@ -687,7 +451,7 @@ def test_what_is_known_of_a_message_is_asked_with_the_row_unless_it_was_delivere
     for answer, _, _, fate in everything():
         asked: list[object] = []
 
-        def known(row: protocol.Row, asked: list[object] = asked) -> CountedAttempts:
+        def known(row: answers.Row, asked: list[object] = asked) -> CountedAttempts:
             asked.append(row)
             return NO_ATTEMPTS
 
@@ -756,7 +520,7 @@ def test_failures_in_flight_together_count_once() -> None:
 def test_policies_rows_and_outcomes_are_values_that_nothing_can_change() -> None:
     values = (
         PARK,
-        protocol.ROWS[0], protocol.after_ping(Ping(ORDERS), Reply(200)),
+        answers.ROWS[0], protocol.after_ping(Ping(ORDERS), Reply(200)),
         protocol.after_post(Send(ORDERS), Reply(202), PARK, lambda _: NO_ATTEMPTS),
     )  # fmt: skip
     for value in values:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from relay.core import protocol
+from relay.core import answers
+from relay.core.answers import Opening, Posting
 from relay.core.byte_budget import ByteBudget
 from relay.core.fair_share import FairShare
 from relay.core.model import (
@@ -25,7 +26,7 @@ from relay.core.model import (
     TenantId,
 )
 from relay.core.ports import Control, NotSettled
-from relay.core.protocol import Opening, Policy, Posting
+from relay.core.protocol import Policy
 from relay.core.replies import Accepted, Answer, Reply, Versions
 from relay.core.retry import Schedule
 from relay.daemon.lease_loop import LeaseLoop
@@ -291,7 +292,7 @@ class World:
 
     def arrived(self) -> list[str]:
         """The ids that ION accepted, each once, in order of their first arrival."""
-        taken = [one.message_id for one in self.calls("post") if protocol.is_fine(one.answer)]
+        taken = [one.message_id for one in self.calls("post") if answers.is_fine(one.answer)]
         return list(dict.fromkeys(str(message_id) for message_id in taken))
 
 
@@ -314,13 +315,13 @@ def violations(requests: list[Request]) -> list[str]:
         key=_when,
     )
     for _, one, is_end in events:
-        row = protocol.row_of(one.answer)
+        row = answers.row_of(one.answer)
         if one.call == "post" and not is_end:
             if opened < 2 or not initialised:
                 found.append(
                     f"post of {one.message_id} at {one.at}: opened {opened}, initialised {initialised}"
                 )
-        elif one.call == "post" and row is protocol.OK:
+        elif one.call == "post" and row is answers.OK:
             delivered[one.message_id] = one.ended
         elif one.call == "post":
             since = first_failed.setdefault(one.message_id, one.ended)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from relay.core.answers import is_fine
 from relay.core.model import DocumentName, Message
 from relay.core.ports import EncodedPost
 from relay.core.replies import Accepted, Answer, Reply, Versions
@@ -84,7 +85,7 @@ class ScriptedIon:
         assert isinstance(encoded, ScriptedPost), "a post comes from this client's own encode"
         self.traceparents.append(traceparent)
         answer = await self._ask("post", encoded.message, Reply(202))
-        if isinstance(answer, Reply) and 200 <= answer.status < 300:
+        if is_fine(answer):
             self.taken.append(encoded.message)
         return answer
 
