@@ -28,7 +28,7 @@ from relay.ion.credentials import CredentialSource, Fingerprint, fingerprint
 from relay.ion.masking import SecretMask
 from relay.ion.oauth import IonApi, Token
 from relay.ion.tokens import TokenCache, TokenResult
-from relay.ion.transport import HttpResponse, Transport
+from relay.ion.transport import HttpResponse, TimeLimits, Transport
 from relay.observability.metrics import Meter
 
 _MAX_BODY, _MAX_DOCUMENTS_BODY = 64 * 1024, 4 * 1024 * 1024
@@ -43,7 +43,7 @@ _USER_AGENT = f"ion-relay/{__version__}"
 
 @dataclass(frozen=True, slots=True)
 class IonConnection:
-    """How to reach a tenant's ION. Durations in seconds, sizes in bytes.
+    """How to reach a tenant's ION. Durations in seconds, sizes in bytes, `least_rate` in bytes a second.
 
     `ion_url`: the service's URL; None: the one behind the `.ionapi` file's gateway. `rate_limit`: requests
     a second. `token_basic`: client credentials as HTTP Basic instead of in the form.
@@ -56,6 +56,7 @@ class IonConnection:
     connect_seconds: float
     read_seconds: float
     total_seconds: float
+    least_rate: int
     rate_limit: float | None
     deflate_from: int
     token_basic: bool
@@ -94,9 +95,12 @@ class IonClient(Ion):
         """
         self._connection, self._meter, self._begin = connection, meter, begin
         self._transport = Transport(
-            connection.connect_seconds,
-            connection.read_seconds,
-            connection.total_seconds,
+            TimeLimits(
+                connection.connect_seconds,
+                connection.read_seconds,
+                connection.total_seconds,
+                connection.least_rate,
+            ),
             connection.rate_limit,
             may_send,
             connections,

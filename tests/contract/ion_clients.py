@@ -173,6 +173,7 @@ def connection(source: CredentialSource, **changes: Any) -> IonConnection:
         "connect_seconds": http.connect_seconds,
         "read_seconds": http.read_seconds,
         "total_seconds": http.total_seconds,
+        "least_rate": http.least_bytes_per_second,
         "rate_limit": None,
         "deflate_from": http.deflate_from_bytes,
         "token_basic": False,
