@@ -8,7 +8,8 @@ from dataclasses import replace
 from aiohttp import web
 
 from relay.sandbox.conformance import Outcome, Step
-from relay.sandbox.faults import NO_FAULTS, FaultSpec, Injection
+from relay.sandbox.fault_spec import FaultSpec
+from relay.sandbox.faults import NO_FAULTS, Injection
 from relay.sandbox.message_checks import ReceivedMessage, read_message
 from relay.sandbox.record import Request, TakenMessage
 from relay.sandbox.responses import (

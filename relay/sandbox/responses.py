@@ -11,7 +11,7 @@ from email.utils import format_datetime
 
 from aiohttp import web
 
-from relay.sandbox.faults import FaultSpec
+from relay.sandbox.fault_spec import FaultSpec
 
 _HUGE = 64 * 1024 * 1024
 _CHUNK = b"x" * 65536

@@ -11,7 +11,7 @@ from typing import Any
 
 from relay.core.validation import logical_id_problem, tenant_id_problem
 from relay.sandbox.connect import export_lines, kept_credentials
-from relay.sandbox.faults import FaultError
+from relay.sandbox.fault_spec import FaultError
 from relay.sandbox.server import Sandbox
 from relay.sandbox.tenants import Auth, SandboxTenant
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from relay.sandbox.conformance import ConformanceChecker
-from relay.sandbox.faults import FaultPlan, FaultSpec
+from relay.sandbox.fault_spec import FaultSpec
+from relay.sandbox.faults import FaultPlan
 from relay.sandbox.ims_api import Authenticator, ImsApi
 from relay.sandbox.record import RequestRecord
 from relay.sandbox.tenants import SandboxTenant, Tenants

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from relay.sandbox import FaultError, Sandbox
-from relay.sandbox.faults import FaultSpec, FaultyBody, FaultyCall
+from relay.sandbox.fault_spec import FaultSpec, FaultyBody, FaultyCall
 from tests.sandbox.client import Got, IonClient
 
 # --- answers --------------------------------------------------------------------------------------
