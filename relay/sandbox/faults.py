@@ -48,14 +48,16 @@ class Fault:
         """Its fields, how often it was applied, and its state."""
         return {"id": self.id, **self.given, "applied": self.applied, "state": self.state(now)}
 
-    def matches(self, tenant: SandboxTenant, call: str, contains: Callable[[str], bool], now: float) -> bool:
+    def matches(
+        self, tenant: SandboxTenant, call: str, contains: Callable[[str], bool] | None, now: float
+    ) -> bool:
         """Whether a request is one of those that it is for."""
         spec = self.spec
         if spec.needs_no_request or spec.call not in {"*", call} or self.state(now) != "active":
             return False
         if spec.tenant not in {"*", tenant.tenant_id}:
             return False
-        return spec.text is None or (call == "post" and contains(spec.text))
+        return spec.text is None or (call == "post" and contains is not None and contains(spec.text))
 
     def is_selected(self) -> bool:
         """Whether it applies to this one of the requests that it matches, by its `skip` and its `share`."""
@@ -72,10 +74,8 @@ class Injection:
     faults: list[Fault] = field(default_factory=list[Fault])
     delay: float = 0.0
     late: float = 0.0
+    read_rate: float | None = None
     answer: FaultSpec | None = None
-
-
-NO_FAULTS = Injection()
 
 
 class FaultPlan:
@@ -127,22 +127,30 @@ class FaultPlan:
         return [fault.spec for fault in due]
 
     def inject(
-        self, tenant: SandboxTenant, call: str, contains: Callable[[str], bool], now: float
-    ) -> Injection:
-        """What happens to this request. `contains`: whether the message contains a text."""
-        if not self.faults:
-            return NO_FAULTS
-        injection = Injection()
+        self,
+        injection: Injection,
+        tenant: SandboxTenant,
+        call: str,
+        contains: Callable[[str], bool] | None,
+        now: float,
+    ) -> list[Fault]:
+        """Add to an injection what happens to this request; the faults that were added to it.
+
+        `contains`: whether the message contains a text; None before the message is read.
+        """
+        added: list[Fault] = []
         for fault in self.faults:
             spec = fault.spec
-            if not fault.matches(tenant, call, contains, now):
+            if spec.precedes_body is not (contains is None) or not fault.matches(tenant, call, contains, now):
                 continue
             if (spec.answers and injection.answer is not None) or not fault.is_selected():
                 continue
             fault.applied += 1
-            injection.faults.append(fault)
+            added.append(fault)
             injection.delay += spec.delay
             injection.late += spec.late
+            injection.read_rate = spec.read_rate or injection.read_rate
             if spec.answers:
                 injection.answer = spec
-        return injection
+        injection.faults.extend(added)
+        return added

@@ -46,13 +46,15 @@ class SimulatorState:
             tenant.add(document)
         for document in spec.withdraw:
             tenant.withdraw(document)
-        for name in ("connection_point", "token_seconds", "versions"):
+        for name in ("connection_point", "token_seconds", "versions", "clock", "wrapper"):
             if (value := getattr(spec, name)) is not None:
                 setattr(tenant, name, value)
         if spec.tokens == "expire":
             self.tokens.expire(tenant, now)
         elif spec.tokens == "revoke":
             self.tokens.revoke(tenant)
+        elif spec.tokens == "revoke-for-posts":
+            self.tokens.revoke_for_posts(tenant)
 
     async def delay(self, seconds: float) -> None:
         """Wait; a stop of the server ends the wait as a broken connection."""
