@@ -106,7 +106,7 @@ class ScriptedCase:
         self.client.queue(call, NoReply("the answer was cut"))
 
     def stage_nonsense(self, call: Call, kind: str) -> None:
-        if kind == "html":
+        if kind == "request-rejected":
             self.client.queue(call, Reply(202, "an HTML page: Request Rejected", form="html"))
             return
         body_matters = call in ("versions", "accepted_documents")

@@ -125,7 +125,7 @@ async def test_where_only_the_status_matters_an_unreadable_body_is_a_success(
 @pytest.mark.parametrize("call", CALLS)
 async def test_a_page_is_no_success(case: IonCase, call: Call) -> None:
     """A firewall or gateway answered; ION has not got the message."""
-    case.stage_nonsense(call, "html")
+    case.stage_nonsense(call, "request-rejected")
     answer = await ask(case.client, call)
     assert isinstance(answer, Reply)
     assert row_of(answer) is FOREIGN

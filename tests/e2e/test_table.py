@@ -119,7 +119,7 @@ def opening_cases() -> Iterator[Case]:
     yield Case(
         "ping answered 200 with an HTML page: a firewall's, back off",
         f"ping ~1 {OPENING} post",
-        (_rule("ping", status=200, body="html", count=1),),
+        (_rule("ping", status=200, body="request-rejected", count=1),),
     )
     for body in ("not-json", "not-utf8", "wrong-types", "empty", "huge"):
         yield Case(
@@ -270,14 +270,14 @@ def post_cases() -> Iterator[Case]:
         yield Case(
             f"{answer['status']} with FAIL and code {answer['code']} to a post: as a 500, the attempt is counted",
             f"{OPENING} {'post' if answer['status'] == 202 else 'post:200'} ~1 {PING} post",
-            (_rule("post", **answer, count=1),),
+            (_rule("post", **answer, body="fail", count=1),),
             counted=1,
         )
     for code in (450, 453):
         yield Case(
             f"202 with FAIL and code {code} to a post: parked",
             f"{OPENING} post",
-            (_rule("post", status=202, code=code, error="wrong encoding"),),
+            (_rule("post", status=202, code=code, error="wrong encoding", body="fail"),),
             state="parked",
             reason="",
             counted=1,
@@ -286,10 +286,10 @@ def post_cases() -> Iterator[Case]:
         yield Case(
             f"{status} with an HTML page to a post: a firewall's, the same id again",
             f"{OPENING} {'post' if status == 202 else 'post:200'} ~1 {PING} post",
-            (_rule("post", status=status, body="html", count=1),),
+            (_rule("post", status=status, body="request-rejected", count=1),),
             counted=1,
         )
-    for body in ("html", "gateway", "gateway-fault", "not-json", "not-utf8", "wrong-types", "huge"):
+    for body in ("html", "gateway-error", "gateway-fault", "not-json", "not-utf8", "wrong-types", "huge"):
         yield Case(
             f"400 with a body that is {body} to a post: a gateway's, ping after a pause",
             f"{OPENING} post:400 ~1 {PING} post:400 ~2 {PING} post",
