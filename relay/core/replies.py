@@ -47,9 +47,13 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class NoReply:
-    """No response, a truncated one, a time-out, or not HTTP: a post may have arrived nevertheless."""
+    """No response, a truncated one, a time-out, or not HTTP: a post may have arrived nevertheless.
+
+    `timed_out`: the server neither took nor sent anything for too long.
+    """
 
     detail: str
+    timed_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)

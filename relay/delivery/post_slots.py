@@ -24,7 +24,7 @@ class PostSlots:
         self.slow_start = SlowStart(rules.max_in_flight)
         self._now = asyncio.get_running_loop().time
         self._limit, self._late, self._began = rules.max_in_flight, 0, 0.0
-        self.in_use = self.flight = 0
+        self.in_use = self.flight = self.bytes_in_flight = 0
 
     def new_flight(self) -> None:
         """Posts that are still in flight are late from now on: the flight grows without them."""
@@ -42,6 +42,11 @@ class PostSlots:
         if self._late or self.in_use != 1 or self.slow_start.size != 1:
             return None
         return self._began + _PATIENCE_SECONDS
+
+    def end_patience(self, now: float) -> None:
+        """Where a single post takes too long, begin a new flight beside it."""
+        if self.patience_ends is not None and now >= self.patience_ends:
+            self.new_flight()
 
     @property
     def has_free(self) -> bool:
@@ -62,6 +67,17 @@ class PostSlots:
         """Take a place among all posts of the process; False: there is none now."""
         self._began = self._now()
         return self.may_post() and self._context.fair_share.begin(self._share)
+
+    def begin_body(self, size: int) -> bool:
+        """Whether so many bytes more may be in flight, as the link has borne; they count from now on."""
+        if not self.slow_start.has_room(self.bytes_in_flight, size):
+            return False
+        self.bytes_in_flight += size
+        return True
+
+    def end_body(self, size: int) -> None:
+        """The message was answered, or not sent."""
+        self.bytes_in_flight -= size
 
     def end_post(self) -> None:
         """The post was answered or not sent: its place is free."""

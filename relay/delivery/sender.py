@@ -12,7 +12,7 @@ from relay.core import protocol, states
 from relay.core.model import BACK_OFF, NOT_ACCEPTED, Delivered, DocumentName, Message
 from relay.core.ports import EncodedPost
 from relay.core.protocol import GetOutcome, PostOutcome
-from relay.core.replies import Answer
+from relay.core.replies import Answer, NoReply
 from relay.core.states import Initialise, Ping, Send, State
 from relay.delivery.backlog import Backlog
 from relay.delivery.bodies import Bodies
@@ -190,9 +190,7 @@ class Sender:
 
     def _launch(self, cycle: Cycle, now: float) -> None:
         slots = self._slots
-        patience_ends = slots.patience_ends
-        if patience_ends is not None and now >= patience_ends:
-            slots.new_flight()
+        slots.end_patience(now)
         while slots.has_free and not self._is_ending(cycle):
             if not slots.in_use and now - self._last_contact > _IDLE_SECONDS and self._backlog.lanes.ready:
                 cycle.follow(Ping(cycle.state.accepted, cycle.state.streak))
@@ -207,12 +205,19 @@ class Sender:
         if not self._backlog.lanes.ready or self._is_ending(cycle) or not self._slots.begin_post():
             return None
         message = self._next_sendable(cycle)
-        if message is not None and not self._bodies.begin(message):
+        if message is not None and not self._begin_body(message):
             self._backlog.lanes.put_back(message)
             message = None
         if message is None:
             self._slots.end_post()
         return message
+
+    def _begin_body(self, message: Message) -> bool:
+        begins = self._slots.begin_body(message.size)
+        if begins and not self._bodies.begin(message):
+            self._slots.end_body(message.size)
+            return False
+        return begins
 
     def _next_sendable(self, cycle: Cycle) -> Message | None:
         """The next message; those that can never be sent are set aside on the way."""
@@ -256,6 +261,7 @@ class Sender:
                 answer = await (post() if traces is None else traces.post_in_span(message, post))
         finally:
             self._slots.end_post()
+            self._slots.end_body(message.size)
             self._bodies.end(message)
             if isinstance(packed, str):
                 self._outcomes.set_aside(message, packed)
@@ -288,6 +294,8 @@ class Sender:
             self._context.telemetry.incidents.resolved()
         self._outcomes.apply(message, outcome, now - began)
         self._follow(cycle, outcome)
+        if isinstance(answer, NoReply) and answer.timed_out and not outcome.only_this:
+            self._slots.slow_start.time_out(self._slots.bytes_in_flight + message.size)
 
     def _apply_documents(self, answer: Answer) -> None:
         cycle = self._cycle
@@ -307,7 +315,7 @@ class Sender:
             return
         self._context.telemetry.report_incident(outcome)
         self._slots.slow_start.fail()
-        self._tasks.wake()
+        self._posts.wake()
         if self._cycle.is_over:
             self._late = self.join(outcome.state)
         elif self._cycle is not cycle:

@@ -163,7 +163,8 @@ class Transport:
             if is_used and not reader.has_begun and error.is_loss:
                 return _Lost(describe_error(error, origin))
             is_cut = reader.status and error.is_loss
-            return NoReply(_then(reader, "the answer was cut" if is_cut else describe_error(error, origin)))
+            what = "the answer was cut" if is_cut else describe_error(error, origin)
+            return NoReply(_then(reader, what), timed_out=not error.is_loss)
         return _response(reader, limit)
 
     def _open_pool(self, origin: Origin) -> ConnectionPool:
