@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from relay.core.validation import Problem, tenant_id_problem
+from relay.ion.network import ENVIRONMENT, OFF, NetworkError, proxy_problem, require_pem
 from relay.outbox.database_url import LAST_PORT, database_url_problem, port_problem
 from relay.outbox.location import is_served_url
 
@@ -60,6 +62,29 @@ def url_problem(text: str) -> Problem | None:
         return Problem("", "has a user, a query or a fragment", hint)
     if url.scheme == "http" and not _is_loopback(url.hostname):
         return Problem("", "is plain http", "use https; plain http is for this machine only (127.0.0.1)")
+    return None
+
+
+def proxy_setting_problem(text: str) -> Problem | None:
+    """`env`, `off`, or the URL of a proxy without credentials."""
+    if text in (ENVIRONMENT, OFF):
+        return None
+    found = proxy_problem(text)
+    if found is not None:
+        return Problem("", found, "write http://HOST:PORT, or env, or off")
+    if "@" in text:
+        return Problem(
+            "", "has credentials in it", "write USER:PASSWORD into the file of PROXY_CREDENTIALS_FILE"
+        )
+    return None
+
+
+def pem_problem(path: Path) -> Problem | None:
+    """What is wrong with a file that must be in PEM; None: nothing. It is not named: it may be a secret."""
+    try:
+        require_pem(path)
+    except NetworkError as error:
+        return Problem("", f"names a file that {error.what}", error.hint)
     return None
 
 

@@ -26,6 +26,7 @@ from relay.ion.auth import Endpoint, IonCall, ServiceAddress, open_address
 from relay.ion.connections import Connections
 from relay.ion.credentials import CredentialSource, Fingerprint, fingerprint
 from relay.ion.masking import SecretMask
+from relay.ion.network import Network, Way
 from relay.ion.oauth import IonApi, Token
 from relay.ion.tokens import TokenCache, TokenResult
 from relay.ion.transport import HttpResponse, TimeLimits, Transport
@@ -61,6 +62,7 @@ class IonConnection:
     deflate_from: int
     token_basic: bool
     token_scope: str | None
+    network: Network
 
 
 _USUAL_BYTES = 256
@@ -104,6 +106,7 @@ class IonClient(Ion):
             connection.rate_limit,
             may_send,
             connections,
+            connection.network,
         )
         self._headers = wire.request_headers(connection.tenant_id, _USER_AGENT)
         self._tokens = TokenCache(self._fetch_token, time.monotonic)
@@ -118,6 +121,7 @@ class IonClient(Ion):
         """Only the status counts. Credentials that changed on disk are read first."""
         self._load_credentials()
         response = await self._get("ping", _MAX_BODY)
+        self._report_certificate()
         return self._reply(response) if isinstance(response, HttpResponse) else response
 
     @override
@@ -139,11 +143,7 @@ class IonClient(Ion):
 
     @override
     async def post(self, encoded: EncodedPost, traceparent: str | None = None) -> Answer:
-        """Never repeated.
-
-        A 2xx is a reply unless its body is truncated. The content of the body, or that it is longer than the
-        limit for reading it, changes nothing: ION took custody.
-        """
+        """Never repeated. A 2xx whose answer cannot be read to its end is no reply."""
         response, _ = await self._send("post", _MAX_BODY, encoded, traceparent)
         return self._reply(response) if isinstance(response, HttpResponse) else response
 
@@ -151,6 +151,10 @@ class IonClient(Ion):
     def credentials_changed(self) -> bool:
         paths = self._connection.credentials.paths
         return self._fingerprint is not None and fingerprint(paths) != self._fingerprint
+
+    def ways(self) -> list[Way]:
+        """How ION, and the token service, were reached the last time."""
+        return self._transport.ways()
 
     @override
     async def close(self) -> None:
@@ -310,6 +314,11 @@ class IonClient(Ion):
         if not isinstance(credentials, IonApi) or credentials.tenant.upper() == own:
             return ""
         return f"; the .ionapi file is of {credentials.tenant[:80]}, and this tenant is {own}"
+
+    def _report_certificate(self) -> None:
+        ends = [way.expires for way in self.ways() if way.expires is not None]
+        if self._meter is not None and ends:
+            self._meter.certificate_ends(min(ends))
 
     def _mask(self) -> SecretMask:
         """Takes the secrets out of a server's text that were sent to it and that it may echo."""
