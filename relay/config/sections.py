@@ -289,8 +289,16 @@ class TenantSettings(Group):
     """Its key (PEM), unless it is in the same file."""
     client_key_password_file: AnchoredPath | None = None
     """The password of the key, from a file."""
-    max_message_bytes: int = Field(6_000_000, ge=1, le=2**31 - 1)
-    """A larger document is parked instead of sent."""
+    max_message_bytes: int = Field(6 * 2**20, ge=1, le=2**31 - 1)
+    """A larger document is parked instead of sent. ION takes 5 MB and a buffer of 1 MB, more by licence."""
+    opaque_documents: str | None = Field(None, max_length=4000)
+    """Documents that may have any bytes: patterns such as `My_Scan,Raw_*`. All others must not contradict
+    the UTF-8 that ION is told (UTF-16, UTF-32, XML that declares another encoding)."""
+
+    @property
+    def opaque(self) -> tuple[str, ...]:
+        """The patterns of opaque documents; names of documents are case-sensitive."""
+        return tuple(one for text in (self.opaque_documents or "").split(",") if (one := text.strip()))
 
     def network(self, http: HttpSettings) -> Network:
         """How this tenant's ION is reached: by its own settings, or else by those of all tenants."""

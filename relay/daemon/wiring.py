@@ -90,6 +90,7 @@ def _rules(settings: Settings, name: TenantId, tenant: TenantSettings) -> Tenant
         probe=settings.retry.probe_seconds,
         grace=settings.stop.grace_seconds,
         least_rate=settings.http.least_bytes_per_second,
+        opaque=tenant.opaque,
     )
 
 
