@@ -26,7 +26,7 @@ from relay.ion.connections import Connections
 from relay.ion.credentials import CredentialSource, Fingerprint, fingerprint
 from relay.ion.masking import SecretMask
 from relay.ion.oauth import IonApi, Token
-from relay.ion.tokens import TokenCache, TokenResult
+from relay.ion.tokens import NoToken, TokenCache, TokenResult
 from relay.ion.transport import HttpResponse, Transport
 from relay.observability.metrics import Meter
 
@@ -45,7 +45,8 @@ class IonConnection:
     """How to reach a tenant's ION. Durations in seconds, sizes in bytes.
 
     `ion_url`: the service's URL; None: the one behind the `.ionapi` file's gateway. `rate_limit`: requests
-    a second. `token_basic`: client credentials as HTTP Basic instead of in the form.
+    a second. `token_basic`: client credentials as HTTP Basic instead of in the form. `tokens_a_day`: the
+    licence's quota; None: unknown.
     """
 
     tenant_id: TenantId
@@ -59,6 +60,7 @@ class IonConnection:
     deflate_from: int
     token_basic: bool
     token_scope: str | None
+    tokens_a_day: int | None
 
 
 _OF_SETTINGS = (FaultOwner.CREDENTIALS, FaultOwner.CONFIGURATION)
@@ -91,9 +93,10 @@ class IonClient(Ion):
             connections,
         )
         self._headers = wire.request_headers(connection.tenant_id, _USER_AGENT)
-        self._tokens = TokenCache(self._fetch_token, time.monotonic)
+        self._tokens = TokenCache(self._fetch_token, time.monotonic, connection.tokens_a_day)
         self._address: ServiceAddress | TokenRefused | TokenUnavailable | None = None
         self._fingerprint: Fingerprint | None = None
+        self._refused: IonApi | None = None
         self._masked: tuple[int, SecretMask] | None = None
 
     # --- the port -----------------------------------------------------------------------------------
@@ -129,13 +132,27 @@ class IonClient(Ion):
         A 2xx is a reply unless its body is truncated. The content of the body, or that it is longer than the
         limit for reading it, changes nothing: ION took custody.
         """
-        response, _ = await self._send("post", _MAX_BODY, encoded, traceparent)
-        return self._reply(response) if isinstance(response, HttpResponse) else response
+        response, token = await self._send("post", _MAX_BODY, encoded, traceparent)
+        if not isinstance(response, HttpResponse):
+            return response
+        reply = self._reply(response)
+        self._tokens.note(token, "post", reply)
+        return reply
 
     @override
     def credentials_changed(self) -> bool:
-        paths = self._connection.credentials.paths
-        return self._fingerprint is not None and fingerprint(paths) != self._fingerprint
+        """A file that was written again without a change is no news where the token service refused it."""
+        now = fingerprint(self._connection.credentials.paths)
+        if self._fingerprint is None or now == self._fingerprint:
+            return False
+        if self._refused is not None and _credentials_of(self._open_address()) == self._refused:
+            self._fingerprint = now
+            return False
+        return True
+
+    @override
+    def drop_refused_token(self) -> None:
+        self._tokens.drop_refused()
 
     @override
     async def close(self) -> None:
@@ -146,13 +163,16 @@ class IonClient(Ion):
     # --- requests -----------------------------------------------------------------------------------
 
     async def _get(self, call: IonCall, limit: int) -> HttpResponse | Failure:
-        """Repeated once with a fresh token, if the token that was rejected came from the cache."""
+        """Repeated once with a fresh token, if the token that was refused came from the cache."""
         cached = self._tokens.cached
         response, token = await self._send(call, limit)
-        if token is None or token is not cached or not _asks_for_fresh_token(response):
+        if not isinstance(response, HttpResponse):
             return response
-        self._tokens.invalidate(token)
-        response, _ = await self._send(call, limit)
+        if not self._tokens.note(token, call, self._reply(response), may_drop=token is cached):
+            return response
+        response, token = await self._send(call, limit)
+        if isinstance(response, HttpResponse):
+            self._tokens.note(token, call, self._reply(response), may_drop=False)
         return response
 
     async def _send(
@@ -202,30 +222,39 @@ class IonClient(Ion):
 
     def _load_credentials(self) -> ServiceAddress | TokenRefused | TokenUnavailable:
         """Read the credentials if they were not read yet, were unusable, or changed on disk."""
-        connection = self._connection
-        now = fingerprint(connection.credentials.paths)
+        now = fingerprint(self._connection.credentials.paths)
         if isinstance(self._address, ServiceAddress) and now == self._fingerprint:
             return self._address
+        is_rewritten = self._fingerprint is not None and now != self._fingerprint
         before, self._fingerprint = self._address, now
-        self._address = open_address(connection.credentials, connection.ion_url, connection.logical_id)
+        self._address = self._open_address()
         if _credentials_of(before) is None or _credentials_of(before) != _credentials_of(self._address):
             self._tokens.clear()
+        elif is_rewritten:
+            self._tokens.drop_refused()
         return self._address
+
+    def _open_address(self) -> ServiceAddress | TokenRefused | TokenUnavailable:
+        connection = self._connection
+        return open_address(connection.credentials, connection.ion_url, connection.logical_id)
 
     async def _get_token(self) -> TokenResult:
         if self._tokens.must_fetch:
             self._load_credentials()  # first, so that the token is fetched with these credentials
         return await self._tokens.get()
 
-    async def _fetch_token(self) -> TokenResult:
+    async def _fetch_token(self) -> TokenResult | NoToken:
         address = self._address
         if not isinstance(address, ServiceAddress):
             return address or TokenUnavailable("the credentials were not read yet")
         assert isinstance(address.credentials, IonApi), "only these have tokens"
+        result = await self._request_for(address.credentials)
+        self._refused = address.credentials if isinstance(result, TokenRefused) else None
+        return result
+
+    async def _request_for(self, credentials: IonApi) -> TokenResult | NoToken:
         connection = self._connection
-        request = oauth.token_request(
-            address.credentials, basic=connection.token_basic, scope=connection.token_scope
-        )
+        request = oauth.token_request(credentials, basic=connection.token_basic, scope=connection.token_scope)
         response = await self._request_token(request)
         if isinstance(response, NoReply):
             return TokenUnavailable(response.detail)
@@ -234,7 +263,7 @@ class IonClient(Ion):
             detail = f"HTTP {response.status}" + (f": {error}" if error else "") + self._of_another_tenant()
             return protocol.token_answer(response.status, detail, _retry_after(response))
         token = oauth.read_token(response.body)
-        return TokenUnavailable(token) if isinstance(token, str) else token
+        return NoToken(token) if isinstance(token, str) else token
 
     @backoff.on_predicate(
         backoff.expo,
@@ -303,10 +332,6 @@ def _credentials_of(
     address: ServiceAddress | TokenRefused | TokenUnavailable | None,
 ) -> oauth.Credentials | None:
     return address.credentials if isinstance(address, ServiceAddress) else None
-
-
-def _asks_for_fresh_token(response: HttpResponse | Failure) -> bool:
-    return isinstance(response, HttpResponse) and protocol.asks_for_fresh_token(Reply(response.status))
 
 
 def _is_server_error(response: HttpResponse) -> bool:

@@ -174,5 +174,6 @@ def connection(source: CredentialSource, **changes: Any) -> IonConnection:
         "deflate_from": http.deflate_from_bytes,
         "token_basic": False,
         "token_scope": None,
+        "tokens_a_day": None,
     }
     return IonConnection(TENANT, LOGICAL_ID, source, **{**defaults, **changes})

@@ -155,6 +155,103 @@ async def test_an_expired_token_on_a_get_is_replaced_once_and_the_get_repeated(
     assert fetched(sandbox) == 2
 
 
+async def test_a_token_that_only_posts_refuse_is_replaced_once(sandbox: Sandbox, client: IonClient) -> None:
+    """Pings succeed: they do not check it, or the gateway has not heard of its revocation."""
+    assert await client.ping() == Reply(200)
+    sandbox.faults(call="post", status=401, code=401, error="revoked", count=1)
+    assert await ask(client, "post") == Reply(401, "revoked", 401)
+    assert fetched(sandbox) == 1
+    assert await client.ping() == Reply(200)
+    assert fetched(sandbox) == 2
+    assert await ask(client, "post") == Reply(202)
+    assert fetched(sandbox) == 2
+
+
+async def test_a_token_that_posts_refuse_for_ever_is_not_fetched_in_a_loop(
+    sandbox: Sandbox, client: IonClient
+) -> None:
+    sandbox.faults(call="post", status=401, code=401, error="revoked")
+    for _ in range(20):
+        assert await client.ping() == Reply(200)
+        assert await ask(client, "post") == Reply(401, "revoked", 401)
+    assert fetched(sandbox) == 2
+
+
+async def test_posts_in_flight_that_are_all_refused_replace_the_token_once(
+    sandbox: Sandbox, client: IonClient
+) -> None:
+    assert await client.ping() == Reply(200)
+    sandbox.faults(call="post", status=401, code=401, error="revoked", count=8)
+    posts = [await client.encode(message(number)) for number in range(8)]
+    await asyncio.gather(*(client.post(post) for post in posts))
+    assert await ask(client, "post") == Reply(202)
+    assert fetched(sandbox) == 2
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_an_operator_who_acts_has_a_refused_token_replaced(
+    sandbox: Sandbox, client: IonClient, status: int
+) -> None:
+    """Also after a 403: rights that were granted meanwhile may stand in new tokens only."""
+    sandbox.faults(call="post", status=status, code=status, error="no")
+    for _ in range(3):
+        await ask(client, "post")
+    before = fetched(sandbox)
+    client.drop_refused_token()
+    sandbox.clear_faults()
+    assert await ask(client, "post") == Reply(202)
+    assert fetched(sandbox) == before + 1
+    client.drop_refused_token()
+    assert await ask(client, "post") == Reply(202)
+    assert fetched(sandbox) == before + 1
+
+
+async def test_a_file_that_was_touched_has_a_refused_token_replaced(
+    sandbox: Sandbox, source: IonApiFile, client: IonClient
+) -> None:
+    sandbox.faults(call="post", status=401, code=401, error="no")
+    await ask(client, "post")
+    await ask(client, "post")
+    before = fetched(sandbox)
+    source.path.touch()
+    assert await client.ping() == Reply(200)
+    assert fetched(sandbox) == before + 1
+
+
+async def test_an_unchanged_file_whose_credentials_were_refused_is_no_news(
+    sandbox: Sandbox, source: IonApiFile, client: IonClient
+) -> None:
+    good = json.loads(source.path.read_text())["cs"]
+    rewrite(source, cs="wrong")
+    assert isinstance(await client.ping(), TokenRefused)
+    for _ in range(5):
+        rewrite(source)
+        assert not client.credentials_changed()
+    assert fetched(sandbox) == 1
+    rewrite(source, cs=good)
+    assert client.credentials_changed()
+    assert await client.ping() == Reply(200)
+    rewrite(source)
+    assert client.credentials_changed()
+
+
+async def test_a_token_service_without_tokens_is_asked_ever_more_rarely(
+    sandbox: Sandbox, client: IonClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 1000.0
+    monkeypatch.setattr(client._tokens, "_now", lambda: clock)
+    sandbox.faults(call="token", body="wrong-types")
+    for _ in range(600):
+        answer = await client.ping()
+        assert isinstance(answer, TokenUnavailable)
+        assert answer.retry_after is not None
+        clock += 1.0
+    assert fetched(sandbox) == 4
+    sandbox.clear_faults()
+    client.drop_refused_token()
+    assert await client.ping() == Reply(200)
+
+
 async def test_an_expired_token_on_a_post_is_a_401_and_the_next_ping_replaces_it(
     sandbox: Sandbox, client: IonClient
 ) -> None:
@@ -188,7 +285,9 @@ async def test_a_fresh_token_that_is_rejected_is_a_401_and_not_fetched_again(
     assert await ask(client, call) == Reply(401, "not you", 401)
     assert fetched(sandbox) == 1
     assert await ask(client, call) == Reply(401, "not you", 401)
-    assert fetched(sandbox) == (1 if call == "post" else 2)
+    assert fetched(sandbox) == 2
+    assert await ask(client, call) == Reply(401, "not you", 401)
+    assert fetched(sandbox) == 2
 
 
 # --- a token that is not issued -----------------------------------------------------------------------
