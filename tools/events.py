@@ -12,15 +12,15 @@ from typing import Any, Literal
 
 import structlog
 
-from relay.core import protocol
-from relay.core.protocol import FaultOwner
+from relay.core import answers
+from relay.core.answers import FaultOwner
 from relay.observability import logs
 
 Level = Literal["debug", "info", "warning", "error"]
 
 _WALL = datetime(2026, 11, 24, 19, 16, 11, 207000, UTC)
 _TENANT = {"tenant": "ACME_PRD"}
-_ION = {"fault": FaultOwner.ION.value, "hint": protocol.BUSY.hint}
+_ION = {"fault": FaultOwner.ION.value, "hint": answers.BUSY.hint}
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +204,19 @@ EVENTS = (
             "bytes": 1724,
             "seconds": 0.0312,
         },
+    ),
+    Event(
+        "message.failing",
+        "warning",
+        "only this message fails, others are delivered; once for each message",
+        {
+            "message_id": "37797f44d0b042d59ad21a0ac7e88099",
+            "document": "Sync.Shipment",
+            "reason": "HTTP 403: an HTML page: Request Rejected",
+            "hint": "check this document: others are delivered. It is tried again at growing distances, and "
+            "parked in the end",
+        },
+        _TENANT,
     ),
     Event(
         "message.parked",

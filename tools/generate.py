@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from relay.config.reference import setting_lines
-from relay.core import protocol
+from relay.core import answers
 from relay.observability import error_codes, metrics
 from tools.events import EVENTS
 
@@ -32,7 +32,7 @@ def _cell(text: str) -> str:
 
 
 def what_happens_when() -> str:
-    """The whole behaviour, a row for each answer, from `relay.core.protocol.ROWS`."""
+    """The whole behaviour, a row for each answer, from `relay.core.answers.ROWS`."""
     head = (
         "ION answers",
         "`kind` in the log",
@@ -54,7 +54,7 @@ def what_happens_when() -> str:
                 row.fault.value,
                 row.hint,
             )
-            for row in protocol.ROWS
+            for row in answers.ROWS
         ),
     )
 
@@ -62,15 +62,15 @@ def what_happens_when() -> str:
 def what_happens_to_a_message() -> str:
     """The short form for the README: the effect of each answer to a post on its message."""
     head = ("ION answers", "next action", "the message", "what to do")
-    answers = (row for row in protocol.ROWS if row.posting is not protocol.Posting.NEVER)
-    return table(head, ((row.answer, row.posting.value, row.fate.value, row.hint) for row in answers))
+    rows = (row for row in answers.ROWS if row.posting is not answers.Posting.NEVER)
+    return table(head, ((row.answer, row.posting.value, row.fate.value, row.hint) for row in rows))
 
 
 def what_happens_when_page() -> str:
     """docs/what-happens-when.md."""
-    sources = table(("ION answers", "source"), ((row.answer, row.source) for row in protocol.ROWS))
+    sources = table(("ION answers", "source"), ((row.answer, row.source) for row in answers.ROWS))
     return (
-        NOTE.format(source="relay/core/protocol.py")
+        NOTE.format(source="relay/core/answers.py")
         + "# What happens when\n\n"
         + "What the relay does after each answer of ION, and what happens to the message. A waiting message "
         + "keeps its id and its place; nothing is dropped.\n\n"

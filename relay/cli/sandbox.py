@@ -16,6 +16,7 @@ from relay.cli import output
 from relay.cli.faults import DEFAULT_URL, PORT, Json, Url, fail_remote, faults_app, request
 from relay.reports.times import instant
 from relay.sandbox import FaultError, Sandbox, remote
+from relay.sandbox.certificates import Certificates, tls_context
 from relay.sandbox.running import read_faults, read_tenant, serve
 from relay.sandbox.server import MAX_MESSAGE_BYTES
 from relay.sandbox.tenants import DEFAULT_DOCUMENTS
@@ -41,6 +42,10 @@ MaxMessageBytes = Annotated[int, typer.Option(min=1, help="Larger documents are 
 HotLoop = Annotated[
     int, typer.Option(min=1, help="More failed cycles per second than this are reported as a hot loop.")
 ]
+Tls = Annotated[bool, typer.Option("--tls", help="Serve by TLS, with a certificate of an own test CA.")]
+ClientCertificate = Annotated[
+    bool, typer.Option("--client-certificate", help="Demand a certificate of that CA from clients.")
+]
 ReadyFile = Annotated[
     Path | None, typer.Option(help="File to write once it listens: address, pid and environment as JSON.")
 ]
@@ -59,30 +64,38 @@ def sandbox(
     keep_payloads: KeepPayloads = True,
     max_message_bytes: MaxMessageBytes = MAX_MESSAGE_BYTES,
     hot_loop: HotLoop = 10,
+    tls: Tls = False,
+    client_certificate: ClientCertificate = False,
     ready_file: ReadyFile = None,
     as_json: Json = False,
 ) -> None:
     """Run an ION simulator until SIGINT or SIGTERM; prints the variables that point a relay at it."""
     if context.invoked_subcommand is not None:
         return
+    if client_certificate and not tls:
+        output.fail("--client-certificate needs --tls beside it")
     with tempfile.TemporaryDirectory(prefix="relay-sandbox-") as temporary:
         folder = (directory or Path(temporary)).resolve()
         documents = accept or list(DEFAULT_DOCUMENTS)
         try:
+            certificates = Certificates.make(folder / "tls") if tls else None
             served = Sandbox(
                 [read_tenant(text, documents, folder) for text in tenant or TENANTS],
                 port=port,
                 max_message_bytes=max_message_bytes,
                 payload_bytes=_PAYLOAD_BYTES if keep_payloads else 0,
                 hot_loop=hot_loop,
+                tls=tls_context(certificates, client_certificate=client_certificate),
             )
             served.add_faults(read_faults(faults) if faults is not None else [])
         except (ValueError, FaultError, OSError) as error:
             output.fail(str(error))
-        _run(served, folder, as_json, ready_file)
+        _run(served, folder, certificates, as_json, ready_file)
 
 
-def _run(served: Sandbox, directory: Path, as_json: bool, ready: Path | None) -> None:
+def _run(
+    served: Sandbox, directory: Path, certificates: Certificates | None, as_json: bool, ready: Path | None
+) -> None:
     try:
         import uvloop
 
@@ -91,7 +104,9 @@ def _run(served: Sandbox, directory: Path, as_json: bool, ready: Path | None) ->
         factory = None
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(serve(served, directory, _announce, as_json=as_json, ready=ready))
+            runner.run(
+                serve(served, directory, _announce, certificates=certificates, as_json=as_json, ready=ready)
+            )
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             output.fail(

@@ -146,9 +146,11 @@ class HttpSettings(Group):
     connect_seconds: Seconds = 5.0
     """Time-out for a connection."""
     read_seconds: Seconds = 30.0
-    """Time-out for the next bytes of an answer."""
+    """Time-out for progress: ION takes bytes of the request, or sends bytes of its answer."""
     total_seconds: Seconds = 60.0
-    """Time-out for a whole request."""
+    """Time-out for a whole request, without the time that its size allows."""
+    least_bytes_per_second: int = Field(50_000, ge=1)
+    """Each so many bytes of a request allow it another second: 5 MB may take 100 s more."""
     deflate_from_bytes: int = Field(8192, ge=0)
     """Documents of this size or more are compressed (DEFLATE)."""
 

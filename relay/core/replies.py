@@ -1,22 +1,30 @@
 """What ION can answer, as values: nothing that ION or the network does is an exception.
 
-Pure. What an answer *means* is decided in `protocol.py` alone.
+Pure. What an answer *means* is decided in `answers.py` alone.
 """
 
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Literal, assert_never
 
 from relay.core.model import DocumentName
+
+Form = Literal["empty", "ims", "html", "other"]
+"""What the body of an answer is: `ims` is JSON with a status in words or a numeric code, as ION writes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An HTTP response. `code`: IMS's internal code. `retry_after`: seconds, as the server requested."""
+    """An HTTP response. `code`: IMS's internal code. `retry_after`: seconds, as the server requested.
+
+    `failed`: the body says that the call failed, whatever the HTTP status.
+    """
 
     status: int
     detail: str = ""
     code: int | None = None
     retry_after: float | None = None
+    form: Form = "empty"
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +47,13 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class NoReply:
-    """No response, a truncated one, a time-out, or not HTTP: a post may have arrived nevertheless."""
+    """No response, a truncated one, a time-out, or not HTTP: a post may have arrived nevertheless.
+
+    `timed_out`: the server neither took nor sent anything for too long.
+    """
 
     detail: str
+    timed_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +77,8 @@ Answer = Reply | Versions | Accepted | NoReply | TokenRefused | TokenUnavailable
 def describe(answer: Answer) -> str:
     """The answer as text for a log line or a status; no payload, no secret."""
     match answer:
-        case Reply(status, detail, code):
-            internal = f" (IMS code {code})" if code is not None else ""
+        case Reply(status, detail, code, _, _, failed):
+            internal = f" (IMS code {code})" if code is not None else " (status FAIL)" if failed else ""
             return f"HTTP {status}{internal}" + (f": {detail}" if detail else "")
         case Versions(supported):
             return f"v3 or later is needed, ION supports {', '.join(supported) or 'none'}"

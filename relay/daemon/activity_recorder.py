@@ -5,8 +5,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from relay.core.activity import MINUTES
+from relay.core.answers import FaultOwner
 from relay.core.ports import Store, StoreError
-from relay.core.protocol import FaultOwner
 from relay.observability.activity import ActivityLedger
 from relay.observability.incidents import Incidents
 

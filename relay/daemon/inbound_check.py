@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 from yarl import URL
 
 from relay.config.settings import Settings
-from relay.core import protocol
+from relay.core import answers
 from relay.core.model import TenantId
 from relay.core.replies import NoReply, Reply
 from relay.ion.credentials import OAuth1Source
 from relay.ion.oauth import CredentialError, Signer
-from relay.ion.transport import Transport
+from relay.ion.transport import TimeLimits, Transport
 
 _SECONDS = 10.0
 _LONGEST_BODY = 4096
@@ -28,7 +28,7 @@ async def ping(settings: Settings, tenant: TenantId, source: OAuth1Source) -> st
         signer = Signer(source.read(), "GET", url)
     except CredentialError as error:
         return str(error)
-    exchange = Transport(_SECONDS, _SECONDS, _SECONDS)
+    exchange = Transport(TimeLimits(_SECONDS, _SECONDS, _SECONDS, 1))
     header = {"Authorization": signer.header(secrets.token_hex(16), int(time.time()))}
     try:
         answer = await exchange.get(URL(url, encoded=True), lambda: header, _LONGEST_BODY)
@@ -37,7 +37,7 @@ async def ping(settings: Settings, tenant: TenantId, source: OAuth1Source) -> st
     if isinstance(answer, NoReply):
         return f"{answer.detail}; is a relay running there?"
     body = answer.body.decode("utf-8", "replace")[:_SHOWN_CHARACTERS]
-    return None if protocol.is_fine(Reply(answer.status, body)) else f"HTTP {answer.status}: {body}"
+    return None if answers.is_fine(Reply(answer.status, body)) else f"HTTP {answer.status}: {body}"
 
 
 def _base(settings: Settings) -> str:

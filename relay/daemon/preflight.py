@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from relay.config.credentials import inbound_sources
 from relay.config.secret_files import exposed_files
 from relay.config.settings import Settings
-from relay.core import protocol
+from relay.core import answers
 from relay.core.model import TenantId
 from relay.core.ports import StoreError, StoreIncident
 from relay.core.replies import Accepted, Answer, Versions, describe
@@ -161,7 +161,7 @@ async def _initialisation(tenant: TenantId, profile: TenantProfile) -> list[Chec
 
 
 def _step(tenant: TenantId, what: str, answer: Answer) -> CheckStep:
-    row = protocol.row_of(answer)
+    row = answers.row_of_get(answer)
     detail = describe(answer)
     if isinstance(answer, Accepted):
         detail = ", ".join(sorted(answer.documents))
@@ -170,7 +170,7 @@ def _step(tenant: TenantId, what: str, answer: Answer) -> CheckStep:
             hint = "add the documents to the connection point in ION Desk (sent by the application)"
             detail, code = "no document is accepted", error_codes.NOT_ACCEPTED.code
             return CheckStep(tenant, what, ok=False, detail=detail, hint=hint, code=code)
-    fine = protocol.is_fine(answer)
+    fine = answers.is_fine(answer)
     if isinstance(answer, Versions) and fine:
         detail = ", ".join(answer.supported)
     if fine:

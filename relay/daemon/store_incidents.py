@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+from relay.core.answers import FaultOwner
 from relay.core.ports import Store
-from relay.core.protocol import FaultOwner
 from relay.observability.incidents import Incidents
 
 _ROUND_SECONDS = 15.0

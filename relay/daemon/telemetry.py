@@ -4,8 +4,8 @@ import asyncio
 import os
 from dataclasses import dataclass
 
+from relay.core.answers import FaultOwner
 from relay.core.model import TenantId
-from relay.core.protocol import FaultOwner
 from relay.core.validation import Problem
 from relay.daemon.tenant_states import TenantStates
 from relay.observability import tracing

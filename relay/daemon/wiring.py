@@ -42,7 +42,8 @@ class TenantProfile:
         """Seconds that a call to ION may take: the wait under a rate limit, and the call itself."""
         limit = self.connection.rate_limit
         wait = 0.0 if limit is None else self.rules.max_in_flight / limit
-        return self.connection.total_seconds + wait
+        longest = self.connection.total_seconds + self.rules.max_message_bytes / self.connection.least_rate
+        return longest + wait
 
 
 def tenant_profiles(settings: Settings) -> dict[TenantId, TenantProfile]:
@@ -99,6 +100,7 @@ def _connection(settings: Settings, name: TenantId, tenant: TenantSettings) -> I
         connect_seconds=settings.http.connect_seconds,
         read_seconds=settings.http.read_seconds,
         total_seconds=settings.http.total_seconds,
+        least_rate=settings.http.least_bytes_per_second,
         rate_limit=tenant.rate_limit,
         deflate_from=settings.http.deflate_from_bytes,
         token_basic=tenant.oauth2.client_authentication == "basic",

@@ -52,6 +52,10 @@ class Bodies:
         if self._share.granted:
             self._memory.rest(self._share)
 
+    def wait_no_more(self) -> None:
+        """No body is built for now."""
+        self._memory.rest(self._share)
+
     def leave(self) -> None:
         """No post is in flight any more."""
         self._memory.leave(self._share)

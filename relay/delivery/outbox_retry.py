@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from relay.core.answers import FaultOwner
 from relay.core.ports import StoreError
-from relay.core.protocol import FaultOwner
 from relay.core.retry import Schedule
 from relay.delivery.waiting import nap
 from relay.observability.incidents import Incidents

@@ -3,12 +3,17 @@
 import asyncio
 from dataclasses import replace
 
+from relay.core.answers import Fate, Posting, Row
 from relay.core.model import Delivered, Message, Parked, Released, RowId, Settlement
 from relay.core.poison import CountedAttempts, PoisonDetector
-from relay.core.protocol import Fate, Posting, PostOutcome
+from relay.core.protocol import PostOutcome
 from relay.delivery.backlog import Backlog
 from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.tasks import Tasks
+
+_ONLY_THIS_HINT = (
+    "check this document: others are delivered. It is tried again at growing distances, and parked in the end"
+)
 
 UNSENDABLE = "unsendable"
 """The kind, for the meters, of what is parked without having been sent."""
@@ -28,10 +33,11 @@ class Outcomes:
         """Whether the message was posted before."""
         return bool(message.attempts) or message.row in self._sent
 
-    def attempts_of(self, message: Message) -> CountedAttempts:
-        """What is known about a message whose post just failed."""
-        is_alone = self._lanes.is_alone(self._lanes.lane_of(message))
-        return self._poison.attempts_of(message.row, message.attempts, self._now(), alone=is_alone)
+    def attempts_of(self, message: Message, row: Row) -> CountedAttempts:
+        """What is known about a message whose post just failed as this row of the table says."""
+        lane, by_document = self._lanes.lane_of(message), row.posting is Posting.START_OVER
+        is_alone = self._lanes.is_alone(lane)
+        return self._poison.attempts_of(message, lane, self._now(), alone=is_alone, by_document=by_document)
 
     def apply(self, message: Message, outcome: PostOutcome, seconds: float) -> None:
         """Settle the message as the outcome says. `seconds`: how long the post took."""
@@ -61,7 +67,7 @@ class Outcomes:
 
     def _deliver(self, message: Message, seconds: float) -> None:
         self._finish(message)
-        self._poison.delivered(self._lanes.lane_of(message))
+        self._poison.delivered(message, self._lanes.lane_of(message))
         self._backlog.holds.delivered(message.document_name)
         self._context.telemetry.tally.delivered(message, seconds)
         queued = self._backlog.prefetch.seconds_queued(message, self._now())
@@ -75,14 +81,26 @@ class Outcomes:
     def _release(self, message: Message, outcome: PostOutcome, settlement: Released) -> Released:
         lane = self._lanes.lane_of(message)
         self._lanes.release(message)
-        if outcome.row.posting is Posting.START_OVER:
+        self._poison.failed(message, lane, self._now(), alike=not outcome.only_this)
+        if outcome.only_this:
+            self._report_only(message, outcome)
+        elif outcome.row.posting is Posting.START_OVER:
             self._backlog.holds.refuse(message.document_name, lane)
         if outcome.row.fate is Fate.POLICY and not settlement.counted:  # refused, and the tenant is halted
             return replace(settlement, counted=True)
         if not settlement.counted:
             return settlement
-        self._poison.count(message.row, lane, self._now())
-        return replace(settlement, wait=self._back_off(message))
+        return replace(settlement, wait=max(settlement.wait, self._back_off(message)))
+
+    def _report_only(self, message: Message, outcome: PostOutcome) -> None:
+        if self._poison.report(message.row):
+            self._context.telemetry.log.warning(
+                "message.failing",
+                message_id=message.message_id,
+                document=message.document_name,
+                reason=outcome.detail,
+                hint=_ONLY_THIS_HINT,
+            )
 
     def _back_off(self, message: Message) -> float:
         return self._rules.schedule.delay(message.attempts + 1, self._context.chance())

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from relay.core.answers import FaultOwner
 from relay.core.model import Message
-from relay.core.protocol import FaultOwner
 from relay.delivery.limits import MAX_UNSETTLED
 from relay.delivery.outbox_retry import report_outbox_incident
 from relay.observability.incidents import Incidents

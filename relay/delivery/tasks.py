@@ -1,4 +1,4 @@
-"""The tasks of one sender: they end together, and the first failure of any of them is kept."""
+"""Tasks of one sender: they end together, and the first failure of any of them is kept."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -8,11 +8,12 @@ from typing import Any
 class Tasks:
     """`wakened`: set at the end of each task, and by `wake`; the sender's loop waits for it and clears it.
 
-    A task group would cancel the posts in flight when one task fails; here they may complete first.
+    It may be shared by several groups of tasks. A task group of asyncio would cancel the posts in flight when
+    one task fails; here they may complete first.
     """
 
-    def __init__(self) -> None:
-        self.wakened = asyncio.Event()
+    def __init__(self, wakened: asyncio.Event | None = None) -> None:
+        self.wakened = wakened or asyncio.Event()
         self.error: BaseException | None = None
         """What the first task that failed raised."""
         self._running: set[asyncio.Task[None]] = set()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, assert_never
 
-from relay.core import protocol
+from relay.core import answers, protocol
 from relay.core.model import DocumentName
 from relay.core.ports import Control
 from relay.core.protocol import GetOutcome
@@ -93,10 +93,13 @@ class Worker:
             while not self._context.stopping.is_set():
                 paused = self._control.paused
                 state = await (self._perform(state) if paused is None else self._stay_paused(paused))
+            await self._sender.complete()
         finally:
             self._telemetry.liveness.idle()
-            self._sender.close()
-            await self._context.ion.close()
+            try:
+                await self._sender.close()
+            finally:
+                await self._context.ion.close()
 
     async def _wait_for_work(self) -> None:
         """A tenant that never had a message costs ION nothing: no ping, no connection."""
@@ -135,22 +138,33 @@ class Worker:
             self._telemetry.liveness.begin()
             answer = await unless(self._context.stopping, call())
             outcome = None if answer is None else after(answer)
-            if outcome is None or outcome.row is not protocol.OK:
+            if outcome is None or outcome.row is not answers.OK:
                 break
         self._telemetry.liveness.idle()
         if outcome is None:
             return None
-        if outcome.row is not protocol.OK:
+        if outcome.row is not answers.OK:
             self._telemetry.report_incident(outcome)
-        return outcome.state
+        return self._sender.join(outcome.state)
 
     async def _pause(self, state: Pause) -> State:
-        schedule, failures = self._rules.schedule, state.then.streak.failures
-        full = schedule.longest if state.longest else schedule.delay(failures, self._context.chance())
-        seconds = max(full, state.at_least)
-        self._telemetry.report("backing-off", state.reason, self._now() + seconds, kind=state.kind)
-        await self._until_revised(seconds)
+        """Late answers to posts may ask for more than the pause that is over then."""
+        began, chance, is_revised = self._now(), self._context.chance(), False
+        while not is_revised and not self._context.stopping.is_set():
+            until = began + self._seconds(state, chance)
+            if until <= self._now():
+                break
+            self._telemetry.report("backing-off", state.reason, until, kind=state.kind)
+            is_revised = await self._until_revised(until - self._now())
+            joined = self._sender.join(state)
+            if not isinstance(joined, Pause):
+                return joined
+            state = joined
         return state.then
+
+    def _seconds(self, state: Pause, chance: float) -> float:
+        schedule, failures = self._rules.schedule, state.then.streak.failures
+        return max(schedule.longest if state.longest else schedule.delay(failures, chance), state.at_least)
 
     async def _stay_halted(self, state: Halt) -> State:
         """Until the credentials change on disk, an operator acts, or the slow probe is due."""
@@ -164,6 +178,9 @@ class Worker:
             if await self._until_revised(min(left, _CREDENTIALS_SECONDS)):
                 break
         self.stuck = None
+        joined = self._sender.join(state)
+        if isinstance(joined, Halt) and joined.until_resumed:
+            return joined
         return Initialise(state.streak)
 
     async def _pause_in_outbox(self, state: Halt) -> State:
@@ -180,6 +197,7 @@ class Worker:
         self.stuck = f"paused: {reason}"
         self._telemetry.report("paused", reason, None)
         await self._until_revised(None)
+        self._sender.join(Initialise())  # whatever late answers asked for, it begins anew
         return Initialise()
 
     async def _until_revised(self, seconds: float | None) -> bool:

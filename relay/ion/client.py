@@ -1,13 +1,14 @@
 """Client of a tenant's ION: the four IMS calls with their credentials, and each response as an answer.
 
-What an answer means is decided in `protocol.py`; `wire.py` has the bytes, `transport.py` the HTTP client.
+What an answer means is decided in `answers.py`; `wire.py` has the bytes, `transport.py` the HTTP client.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal
 
 import backoff
@@ -15,10 +16,10 @@ from typing_extensions import override
 from yarl import URL
 
 from relay import __version__
-from relay.core import protocol
+from relay.core import answers
+from relay.core.answers import FaultOwner
 from relay.core.model import TRACEPARENT, LogicalId, Message, TenantId
 from relay.core.ports import EncodedPost, Ion
-from relay.core.protocol import FaultOwner
 from relay.core.replies import Accepted, Answer, NoReply, Reply, TokenRefused, TokenUnavailable, Versions
 from relay.ion import oauth, wire
 from relay.ion.auth import Endpoint, IonCall, ServiceAddress, open_address
@@ -27,7 +28,7 @@ from relay.ion.credentials import CredentialSource, Fingerprint, fingerprint
 from relay.ion.masking import SecretMask
 from relay.ion.oauth import IonApi, Token
 from relay.ion.tokens import NoToken, TokenCache, TokenResult
-from relay.ion.transport import HttpResponse, Transport
+from relay.ion.transport import HttpResponse, TimeLimits, Transport
 from relay.observability.metrics import Meter
 
 _MAX_BODY, _MAX_DOCUMENTS_BODY = 64 * 1024, 4 * 1024 * 1024
@@ -42,7 +43,7 @@ _USER_AGENT = f"ion-relay/{__version__}"
 
 @dataclass(frozen=True, slots=True)
 class IonConnection:
-    """How to reach a tenant's ION. Durations in seconds, sizes in bytes.
+    """How to reach a tenant's ION. Durations in seconds, sizes in bytes, `least_rate` in bytes a second.
 
     `ion_url`: the service's URL; None: the one behind the `.ionapi` file's gateway. `rate_limit`: requests
     a second. `token_basic`: client credentials as HTTP Basic instead of in the form. `tokens_a_day`: the
@@ -56,11 +57,22 @@ class IonConnection:
     connect_seconds: float
     read_seconds: float
     total_seconds: float
+    least_rate: int
     rate_limit: float | None
     deflate_from: int
     token_basic: bool
     token_scope: str | None
     tokens_a_day: int | None
+
+
+_USUAL_BYTES = 256
+
+
+@lru_cache(maxsize=64)
+def _is_usual(status: int, body: bytes, content_type: str) -> bool:
+    """Whether it is a success; the short answers to posts are a few different ones."""
+    said = wire.read_answer(body, content_type)
+    return answers.is_fine(Reply(status, code=said.code, form=said.form, failed=said.failed))
 
 
 _OF_SETTINGS = (FaultOwner.CREDENTIALS, FaultOwner.CONFIGURATION)
@@ -85,9 +97,12 @@ class IonClient(Ion):
         """
         self._connection, self._meter, self._begin = connection, meter, begin
         self._transport = Transport(
-            connection.connect_seconds,
-            connection.read_seconds,
-            connection.total_seconds,
+            TimeLimits(
+                connection.connect_seconds,
+                connection.read_seconds,
+                connection.total_seconds,
+                connection.least_rate,
+            ),
             connection.rate_limit,
             may_send,
             connections,
@@ -258,10 +273,10 @@ class IonClient(Ion):
         response = await self._request_token(request)
         if isinstance(response, NoReply):
             return TokenUnavailable(response.detail)
-        if not protocol.is_fine(Reply(response.status)):
+        if not answers.is_fine(Reply(response.status)):
             error = wire.one_line(oauth.read_token_error(response.body, self._mask().apply))
             detail = f"HTTP {response.status}" + (f": {error}" if error else "") + self._of_another_tenant()
-            return protocol.token_answer(response.status, detail, _retry_after(response))
+            return answers.token_answer(response.status, detail, _retry_after(response))
         token = oauth.read_token(response.body)
         return NoToken(token) if isinstance(token, str) else token
 
@@ -291,23 +306,31 @@ class IonClient(Ion):
     ) -> Answer:
         if not isinstance(response, HttpResponse):
             return response
-        if not protocol.is_fine(Reply(response.status)):
-            return self._reply(response)
+        reply = self._reply(response)
+        if not answers.is_fine(reply):
+            return reply
         if not response.is_complete:
             return NoReply(f"{call}: the answer is longer than {len(response.body)} bytes")
         return read(response.body)
 
     def _reply(self, response: HttpResponse) -> Reply:
-        """The status and, unless it is a success, the server's error."""
-        success = Reply(response.status)
-        if protocol.is_fine(success):
-            return success
-        code, detail = wire.read_error(response.body, self._mask().apply)
+        """The status with what the body says: also a 2xx may be a failure, or a page that is not ION's."""
+        body, content_type = response.body, response.content_type or ""
+        if len(body) <= _USUAL_BYTES and _is_usual(response.status, body, content_type):
+            return Reply(response.status)
+        said = wire.read_answer(body, content_type, self._mask().apply)
+        bare = Reply(response.status, code=said.code)
+        whole = replace(bare, form=said.form, failed=said.failed)
+        row = answers.row_of(whole)
+        if row is answers.OK:
+            return Reply(response.status)
+        detail = said.detail
         if not detail and response.location is not None:
             detail = wire.describe_redirect(response.location)
-        if protocol.row_of(Reply(response.status, code=code)).fault in _OF_SETTINGS:
+        if row.fault in _OF_SETTINGS:
             detail = f"{detail}{self._of_another_tenant()}".removeprefix("; ")
-        return Reply(response.status, detail, code, _retry_after(response))
+        reply = bare if row is answers.row_of(bare) else whole
+        return replace(reply, detail=detail, retry_after=_retry_after(response))
 
     def _of_another_tenant(self) -> str:
         """What is known where credentials or settings are refused: the `.ionapi` file names its tenant."""
@@ -335,7 +358,7 @@ def _credentials_of(
 
 
 def _is_server_error(response: HttpResponse) -> bool:
-    return protocol.row_of(Reply(response.status)) is protocol.BROKEN
+    return answers.row_of(Reply(response.status)) is answers.BROKEN
 
 
 def _retry_after(response: HttpResponse) -> float | None:

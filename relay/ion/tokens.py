@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from relay.core import protocol
-from relay.core.protocol import FaultOwner
+from relay.core import answers
+from relay.core.answers import FaultOwner
 from relay.core.replies import Reply, TokenRefused, TokenUnavailable
 from relay.ion.auth import IonCall
 from relay.ion.oauth import Token, is_due_for_renewal
@@ -122,12 +122,12 @@ class TokenCache:
 
         A token that it refused is dropped then, if `may_drop`; a newer one stays.
         """
-        is_current, row = token is not None and token is self.cached, protocol.row_of(reply)
-        if row is protocol.OK:
+        is_current, row = token is not None and token is self.cached, answers.row_of(reply)
+        if row is answers.OK:
             if is_current:
                 self._replacements.succeeded(call)
             return False
-        if token is not None and may_drop and protocol.asks_for_fresh_token(reply):
+        if token is not None and may_drop and answers.asks_for_fresh_token(reply):
             if is_current and not self._replacements.may_replace(call, self._now()):
                 return False
             self._entry = None if is_current else self._entry

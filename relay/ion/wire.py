@@ -1,7 +1,7 @@
 """IMS v3 on the wire: request URLs, headers and bodies as bytes, and response bodies as values.
 
 Pure: nothing is sent here, nothing is random, and no response, however hostile, raises. Its *meaning* is
-decided in `protocol.py`. Sources: [G] ION Connect developer guide, "IMS v3"; [S] Infor's IMS v3 sample
+decided in `answers.py`. Sources: [G] ION Connect developer guide, "IMS v3"; [S] Infor's IMS v3 sample
 code and its swagger; [R] this relay's own choice where the sources are silent.
 """
 
@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 from relay.core.model import TRACEPARENT, DocumentName, LogicalId, Message
 from relay.core.parameters import read_parameters
 from relay.core.ports import EncodedPost
-from relay.core.replies import Accepted, NoReply, Versions
+from relay.core.replies import Accepted, Form, NoReply, Versions
 from relay.core.validation import MAX_DOCUMENT_NAME, Problem
 
 MAX_DETAIL = 300
@@ -143,23 +143,23 @@ def read_versions(body: bytes) -> Versions | NoReply:
     names = _read_names(body, "supportedVersions")
     if isinstance(names, str):
         return NoReply(f"versions: {names}")
-    return Versions(
-        tuple(one_line(name) for name in names if len(name) <= _MAX_VERSION_LENGTH)[:_MAX_VERSIONS]
-    )
+    possible = (one for one in names if isinstance(one, str) and len(one) <= _MAX_VERSION_LENGTH)
+    return Versions(tuple(map(one_line, possible))[:_MAX_VERSIONS])
 
 
 def read_accepted(body: bytes) -> Accepted | NoReply:
     """`{"logicalId": "lid://…", "acceptedDocuments": ["Sync.SalesOrder", …]}`; case-sensitive names [S].
 
-    Names that no row of the outbox can have are left out: a store refuses a NUL or half a surrogate pair in a
-    query, and that would stop the other documents too [R].
+    What no row of the outbox can have as its name is left out: a store refuses a NUL or half a surrogate pair
+    in a query, and that would stop the other documents too [R].
     """
     names = _read_names(body, "acceptedDocuments")
     if isinstance(names, str):
         return NoReply(f"acceptedDocuments: {names}")
-    found = set(names)
-    possible = frozenset(DocumentName(name) for name in found if _is_possible_document(name))
-    return Accepted(possible, ignored=len(found) - len(possible))
+    texts = {name for name in names if isinstance(name, str)}
+    possible = frozenset(DocumentName(name) for name in texts if _is_possible_document(name))
+    odd = sum(not isinstance(name, str) for name in names)
+    return Accepted(possible, ignored=odd + len(texts) - len(possible))
 
 
 def _is_possible_document(name: str) -> bool:
@@ -167,30 +167,91 @@ def _is_possible_document(name: str) -> bool:
     return 1 <= len(name) <= MAX_DOCUMENT_NAME and not name.isspace() and not _NOT_IN_A_ROW.search(name)
 
 
-def _read_names(body: bytes, key: str) -> list[str] | str:
-    """The array of strings under this key, or what is wrong."""
+def _read_names(body: bytes, key: str) -> list[object] | str:
+    """The array under this key, or what the answer is instead."""
     found = _parse(body)
     if isinstance(found, _Unreadable):
         return found.what
     names = found.get(key) if isinstance(found, dict) else None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        return f"the answer has no array of strings under {key}"
+    if not isinstance(names, list):
+        return f'expected {{"{key}": […]}}, and the answer is {_shape(found)}'
     return names
 
 
-def read_error(body: bytes, mask: Callable[[str], str] = str) -> tuple[int | None, str]:
-    """IMS's internal code and error text, in any of its three formats [S]; else what the body is.
+def _shape(value: object) -> str:
+    match value:
+        case dict():
+            names = ", ".join(one_line(str(name), 40) for name in list(value)[:5])
+            return f"a JSON object with {names}" if names else "an empty JSON object"
+        case list():
+            return "a JSON array"
+        case _:
+            return f"a JSON {'null' if value is None else type(value).__name__}"
 
-    The text stands under `errors` (a string or an array) or under `message`. `mask`: applied to it before it
-    is cut, since half a secret is one too.
+
+_FAIL = "FAIL"
+_HTML = re.compile(
+    rb"[\xef\xbb\xbf\s]*(?:<\?xml[^>]{0,200}\?>\s*)?(?:<!--.{0,2000}?-->\s*)*<(?:!doctype\s+html|html|head|body)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What an answer's body says. `failed`: that the call failed. `detail`: its error text, or what it is."""
+
+    form: Form
+    failed: bool = False
+    code: int | None = None
+    detail: str = ""
+
+
+def read_answer(body: bytes, content_type: str = "", mask: Callable[[str], str] = str) -> Said:
+    """The form of an answer's body, IMS's internal code, and the error text in any of its formats [S].
+
+    ION's text stands under `errors` (a string or an array) or under `message`; gateways have their own names.
+    `mask`: applied to the text before it is cut, since half a secret is one too.
     """
+    if not body.strip():
+        return Said("empty")
     found = _parse(body, mask)
     if isinstance(found, _Unreadable):
-        return None, found.what if body.strip() else ""
+        if "html" in content_type.lower() or _HTML.match(body):
+            return Said("html", detail=_html_title(body, mask) or f"an HTML page ({len(body)} bytes)")
+        return Said("other", detail=found.what)
     if not isinstance(found, dict):
-        return None, "the answer is not a JSON object"
-    texts = _strings(found.get("errors"), mask) or _strings(found.get("message"), mask)
-    return _read_code(found.get("code")), one_line("; ".join(texts))
+        return Said("other", detail=f"the answer is {_shape(found)}")
+    status, code = found.get("status"), _read_code(found.get("code"))
+    is_ims = isinstance(status, str) or code is not None
+    failed = (isinstance(status, str) and status.upper() == _FAIL) or (code is not None and code >= 400)
+    return Said("ims" if is_ims else "other", failed, code, _error_text(found, mask))
+
+
+_TEXTS = (
+    "errors",
+    "message",
+    "error_description",
+    "error",
+    "fault",
+    "faultstring",
+    "detail",
+    "title",
+    "reason",
+)
+"""Where errors stand: ION's first, then those of gateways and token services."""
+_DEEPEST = 3
+
+
+def _error_text(found: dict[str, object], mask: Callable[[str], str], depth: int = 0) -> str:
+    for name in _TEXTS:
+        value = found.get(name)
+        if isinstance(value, dict) and depth < _DEEPEST:
+            text = _error_text(value, mask, depth + 1)
+        else:
+            text = one_line("; ".join(_strings(value, mask)))
+        if text:
+            return text
+    return ""
 
 
 def _strings(value: object, mask: Callable[[str], str]) -> list[str]:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from itertools import groupby
 from typing import Protocol, assert_never
 
+from relay.core.answers import FaultOwner
 from relay.core.error_digest import ErrorDigest, Line, Ongoing, Opened, Resolved
 from relay.core.model import Message
-from relay.core.protocol import FaultOwner
 from relay.observability.logs import Log, is_logged
 
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from relay import __version__
-from relay.core import protocol
+from relay.core import answers
 from relay.core.model import TRACEPARENT, Message
 from relay.core.parameters import read_parameters
 from relay.core.replies import Answer, Reply
@@ -66,8 +66,8 @@ class Traces:
         is_fine = False
         try:
             answer = await post(carrier.get(TRACEPARENT))
-            is_fine = protocol.is_fine(answer)
-            span.set_attribute("relay.answer", protocol.row_of(answer).name)
+            is_fine = answers.is_fine(answer)
+            span.set_attribute("relay.answer", answers.row_of(answer).name)
             if isinstance(answer, Reply):
                 span.set_attribute("http.response.status_code", answer.status)
         finally:

@@ -17,7 +17,8 @@ the number of times it was `applied`.
 """
 
 from relay.sandbox.conformance import Violation
-from relay.sandbox.faults import Fault, FaultError
+from relay.sandbox.fault_spec import FaultError
+from relay.sandbox.faults import Fault
 from relay.sandbox.record import Redelivery, Request, TakenMessage
 from relay.sandbox.server import Sandbox
 from relay.sandbox.tenants import Credentials, SandboxTenant

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from aiohttp import web
 
 from relay.sandbox.activation import Application, visit
-from relay.sandbox.faults import FaultError
+from relay.sandbox.fault_spec import FaultError
 from relay.sandbox.state import SimulatorState
 
 _PAGE = 1000

@@ -31,7 +31,7 @@ class Authenticator:
         scheme, _, value = (authorization or "").partition(" ")
         match scheme.lower():
             case "bearer":
-                holder, problem = self._tokens.holder(value.strip(), now)
+                holder, problem = self._tokens.holder(value.strip(), route.call, now)
             case "oauth":
                 holder, problem = self._find_signer(route.method, url, authorization or "", epoch)
             case "":
@@ -55,7 +55,7 @@ class Authenticator:
         if tenant is None:
             return None, "the consumer key is not known"
         secret = tenant.credentials.consumer_secret
-        return tenant, self._signatures.find_problem(method, url, found, secret, epoch)
+        return tenant, self._signatures.find_problem(method, url, found, secret, epoch + tenant.clock)
 
 
 class ImsApi:
@@ -66,6 +66,8 @@ class ImsApi:
 
     def get(self, route: Route, tenant: SandboxTenant, headers: Mapping[str, str]) -> Response:
         """Respond to ping, versions or acceptedDocuments."""
+        if tenant.wrapper:
+            return fail(Refusal(404, 404, f"the API suite does not forward {route.call}"))
         accept = headers.get("Accept", "*/*").lower()
         if not any(media in accept for media in ("application/json", "application/*", "*/*")):
             return fail(Refusal(406, 406, "Accept must include application/json"))

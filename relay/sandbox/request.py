@@ -4,12 +4,16 @@ import asyncio
 import json
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 from aiohttp import web
 
 from relay.sandbox.conformance import Outcome, Step
-from relay.sandbox.faults import NO_FAULTS, FaultSpec, Injection
+from relay.sandbox.fault_spec import FaultSpec
+from relay.sandbox.faults import Injection
 from relay.sandbox.message_checks import ReceivedMessage, read_message
+from relay.sandbox.raw_answers import read_paced
 from relay.sandbox.record import Request, TakenMessage
 from relay.sandbox.responses import (
     Refusal,
@@ -56,15 +60,20 @@ class RequestHandler:
         self._tenant: SandboxTenant | None = None
         self._step: Step | None = None
         self._taken: TakenMessage | None = None
+        self._injection = Injection()
         self._ended = False
 
     async def run(self) -> web.StreamResponse:
         """Read the request, apply faults, respond."""
-        body = await self._read()
-        refusal = self._authenticate()
-        message = self._read_message(body)
+        refusal, injection = self._authenticate(), self._injection
+        if refusal is None:
+            self._inject_faults(None)
+        is_early = injection.answer is not None and injection.answer.early
+        body = b"" if is_early else await self._read()
+        message = ReceivedMessage() if is_early else self._read_message(body)
         self._check_conformance(message)
-        injection = self._inject_faults(message) if refusal is None else NO_FAULTS
+        if refusal is None and not is_early:
+            self._inject_faults(message)
         if injection.delay:
             await self._ion.delay(injection.delay)
         spec = injection.answer
@@ -77,11 +86,20 @@ class RequestHandler:
         if spec is not None and spec.cut == "after":
             self.record_break("cut after acceptance, by a fault")
             return cut(self._http)
+        response = self._apply_clock(response, spec)
+        self._record_response(response, None if spec is None else spec.find_spoilt(self._route.call))
+        return await send(self._http, response, spec, self._ion.delay)
+
+    def _apply_clock(self, response: Response, spec: FaultSpec | None) -> Response:
+        """The response as the fault spoils it, with the time of the tenant's ION."""
+        clock = 0.0 if self._tenant is None else self._tenant.clock
+        now = datetime.now(UTC) + timedelta(seconds=clock)
         if spec is not None:
-            response = spoil(response, spec, self._route.call)
-        spoilt = None if spec is None else spec.body
-        self._record_response(response, spoilt)
-        return await send(self._http, response, spoilt)
+            response = spoil(response, spec, self._route.call, now)
+        if clock:
+            date = {"Date": format_datetime(now, usegmt=True)}
+            response = replace(response, headers=response.headers | date)
+        return response
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -94,7 +112,10 @@ class RequestHandler:
             await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             http.writer.output_size = 0  # or the response's own headers would count as sent
         chunks, size = [], 0
-        while chunk := await http.content.readany():
+        rate = self._injection.read_rate
+        async for chunk in (
+            http.content.iter_any() if rate is None else read_paced(http, rate, self._ion.delay)
+        ):
             chunks.append(chunk)
             size += len(chunk)
             if size > most:
@@ -129,7 +150,7 @@ class RequestHandler:
         return message
 
     def _check_conformance(self, message: ReceivedMessage) -> None:
-        if self._tenant is None:
+        if self._tenant is None or self._tenant.wrapper:  # without the calls there is no sequence to check
             return
         entry, transport = self._entry, self._http.transport
         self._step = Step(
@@ -145,21 +166,24 @@ class RequestHandler:
         if self._route.call == "post":
             self._ion.conformance.post_began(self._step)
 
-    def _inject_faults(self, message: ReceivedMessage) -> Injection:
+    def _inject_faults(self, message: ReceivedMessage | None) -> None:
+        """Apply faults: with None those that begin before the body is read, then the others."""
         if self._tenant is None:
-            return NO_FAULTS
+            return
 
         def contains(text: str) -> bool:
+            assert message is not None
             parameters = json.dumps(message.parameters, ensure_ascii=False)
             return text.encode() in message.document or text in parameters
 
         now = time.monotonic()
-        injection = self._ion.faults.inject(self._tenant, self._route.call, contains, now)
-        for fault in injection.faults:
+        added = self._ion.faults.inject(
+            self._injection, self._tenant, self._route.call, None if message is None else contains, now
+        )
+        for fault in added:
             if fault.spec.changes:
                 self._ion.change(fault.spec, now)
-        self._entry.faults = tuple(fault.id for fault in injection.faults)
-        return injection
+        self._entry.faults = tuple(fault.id for fault in self._injection.faults)
 
     # --- responding ------------------------------------------------------------------------------
 
@@ -172,7 +196,11 @@ class RequestHandler:
 
     def _respond(self, spec: FaultSpec | None, message: ReceivedMessage, body: bytes | None) -> Response:
         faulty = respond_with_fault(spec, self._route.call) if spec is not None else None
-        if spec is not None and faulty is not None and not (spec.taken or faulty.status < 300):
+        if (
+            spec is not None
+            and faulty is not None
+            and not (spec.taken or (faulty.status < 300 and not spec.refuses))
+        ):
             return faulty
         normal = self._respond_normally(message, body or b"")
         if faulty is None or normal.status >= 300:

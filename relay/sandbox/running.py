@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from relay.core.validation import logical_id_problem, tenant_id_problem
+from relay.sandbox.certificates import Certificates
 from relay.sandbox.connect import export_lines, kept_credentials
-from relay.sandbox.faults import FaultError
+from relay.sandbox.fault_spec import FaultError
 from relay.sandbox.server import Sandbox
 from relay.sandbox.tenants import Auth, SandboxTenant
 
@@ -55,20 +56,31 @@ def read_tenant(text: str, accepted: list[str], directory: Path) -> SandboxTenan
     return SandboxTenant(tenant_id, logical_id, accepted, auth, credentials=credentials)
 
 
-def format_announcement(sandbox: Sandbox, directory: Path, as_json: bool) -> str:
+def format_announcement(
+    sandbox: Sandbox, directory: Path, certificates: Certificates | None, as_json: bool
+) -> str:
     """What is printed once the simulator listens: lines for a shell's `eval`, or one line of JSON."""
     variables = sandbox.environment(directory)
     if as_json:
         facts = {"url": sandbox.url, "port": sandbox.port, "pid": os.getpid(), "directory": str(directory)}
-        return json.dumps(facts | {"environment": variables}) + "\n"
+        files = {} if certificates is None else {"certificates": certificates.as_json()}
+        return json.dumps(facts | files | {"environment": variables}) + "\n"
+    used = {} if certificates is None else certificates.as_json()
+    files_lines = "".join(f"# {name} {file}\n" for name, file in used.items())
     return (
         f"# sandbox listening on {sandbox.url}, control at {sandbox.url}/_sandbox\n"
-        f"# credentials in {directory}\n" + export_lines(variables)
+        f"# credentials in {directory}\n" + files_lines + export_lines(variables)
     )
 
 
 async def serve(
-    sandbox: Sandbox, directory: Path, announce: Callable[[str], None], *, as_json: bool, ready: Path | None
+    sandbox: Sandbox,
+    directory: Path,
+    announce: Callable[[str], None],
+    *,
+    certificates: Certificates | None,
+    as_json: bool,
+    ready: Path | None,
 ) -> None:
     """Serve until SIGINT or SIGTERM. `announce` prints its address; `ready`: a file for it as JSON."""
     stopping = asyncio.Event()
@@ -79,7 +91,7 @@ async def serve(
         if ready is not None:
             new = ready.with_name(f".{ready.name}.new")
             new.touch(mode=0o600)
-            new.write_text(format_announcement(sandbox, directory, True))
+            new.write_text(format_announcement(sandbox, directory, certificates, True))
             new.replace(ready)
-        announce(format_announcement(sandbox, directory, as_json))
+        announce(format_announcement(sandbox, directory, certificates, as_json))
         await stopping.wait()

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from relay.sandbox.conformance import ConformanceChecker
-from relay.sandbox.faults import FaultPlan, FaultSpec
+from relay.sandbox.fault_spec import FaultSpec
+from relay.sandbox.faults import FaultPlan
 from relay.sandbox.ims_api import Authenticator, ImsApi
 from relay.sandbox.record import RequestRecord
 from relay.sandbox.tenants import SandboxTenant, Tenants
@@ -45,13 +46,15 @@ class SimulatorState:
             tenant.add(document)
         for document in spec.withdraw:
             tenant.withdraw(document)
-        for name in ("connection_point", "token_seconds", "versions"):
+        for name in ("connection_point", "token_seconds", "versions", "clock", "wrapper"):
             if (value := getattr(spec, name)) is not None:
                 setattr(tenant, name, value)
         if spec.tokens == "expire":
             self.tokens.expire(tenant, now)
         elif spec.tokens == "revoke":
             self.tokens.revoke(tenant)
+        elif spec.tokens == "revoke-for-posts":
+            self.tokens.revoke_for_posts(tenant)
 
     async def delay(self, seconds: float) -> None:
         """Wait; a stop of the server ends the wait as a broken connection."""

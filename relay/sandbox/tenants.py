@@ -44,7 +44,9 @@ class SandboxTenant:
 
     `logical_id`: what its credentials are tied to; `accepted`: the documents of its connection point;
     `auth`: which credentials a relay is configured with (the simulator accepts both); `service_account`:
-    whether the `.ionapi` file has `saak` and `sask`; `token_seconds`: lifetime of new bearer tokens.
+    whether the `.ionapi` file has `saak` and `sask`; `token_seconds`: lifetime of new bearer tokens;
+    `clock`: how many seconds the clock of its ION is ahead; `wrapper`: whether it is reached through an API
+    suite that forwards posts only.
     """
 
     tenant_id: str
@@ -55,6 +57,8 @@ class SandboxTenant:
     connection_point: ConnectionPoint = "active"
     versions: tuple[str, ...] = ("v1", "v2", "v3")
     token_seconds: float = 7200.0
+    clock: float = 0.0
+    wrapper: bool = False
     credentials: Credentials = field(default_factory=Credentials.generate, repr=False)
 
     def __post_init__(self) -> None:
@@ -83,6 +87,8 @@ class SandboxTenant:
             "connection_point": self.connection_point,
             "versions": list(self.versions),
             "token_seconds": self.token_seconds,
+            "clock": self.clock,
+            "wrapper": self.wrapper,
         }
 
 

@@ -16,11 +16,15 @@ _MAX_TOKENS = 100_000
 
 @dataclass(slots=True)
 class Grant:
-    """A token's tenant and expiry (monotonic seconds)."""
+    """A token's tenant and expiry (monotonic seconds).
+
+    `revoked_for_posts`: ping, versions and acceptedDocuments still accept it, as where they are not checked.
+    """
 
     tenant: SandboxTenant
     expires: float
     revoked: bool = False
+    revoked_for_posts: bool = False
 
 
 class Tokens:
@@ -39,12 +43,12 @@ class Tokens:
         self.issued[tenant.tenant_id] = self.issued.get(tenant.tenant_id, 0) + 1
         return token
 
-    def holder(self, token: str, now: float) -> tuple[SandboxTenant | None, str | None]:
+    def holder(self, token: str, call: str, now: float) -> tuple[SandboxTenant | None, str | None]:
         """The tenant of a token (also of one that is no longer valid), and what is wrong with it."""
         grant = self._grants.get(token)
         if grant is None:
             return None, "the bearer token is unknown"
-        if grant.revoked:
+        if grant.revoked or (grant.revoked_for_posts and call == "post"):
             return grant.tenant, "the bearer token was revoked"
         return grant.tenant, "the bearer token has expired" if now >= grant.expires else None
 
@@ -59,6 +63,12 @@ class Tokens:
         for text, grant in self._grants.items():
             if grant.tenant is tenant and token in {None, text}:
                 grant.revoked = True
+
+    def revoke_for_posts(self, tenant: SandboxTenant) -> None:
+        """Revoke all of the tenant's tokens where posts check them, and only there."""
+        for grant in self._grants.values():
+            if grant.tenant is tenant:
+                grant.revoked_for_posts = True
 
     # --- the endpoints ---------------------------------------------------------------------------
 

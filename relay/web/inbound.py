@@ -15,8 +15,8 @@ from typing import Literal
 
 from aiohttp import web
 
+from relay.core.answers import FaultOwner
 from relay.core.model import TenantId
-from relay.core.protocol import FaultOwner
 from relay.ion.inbound_auth import InboundVerifier, RefusalReason, Refused, SignedRequest
 from relay.observability.incidents import Incidents
 from relay.web.login_throttle import LoginThrottle

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from relay.core.admin import AuditAction
+from relay.core.answers import FaultOwner
 from relay.core.ports import Store, StoreError
-from relay.core.protocol import FaultOwner
 from relay.observability import logs
 from relay.observability.incidents import Incidents
 from relay.web.sessions import Role

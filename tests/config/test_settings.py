@@ -502,7 +502,18 @@ def test_what_kubernetes_injects_for_a_service_called_relay_is_not_ours(tmp_path
 
 
 HOLDS_NO_SECRET = (
-    *("SECONDS", "LEVEL", "FORMAT", "DAYS", "BYTES", "MAX_ATTEMPTS", "MAX_IN_FLIGHT", "RATE_LIMIT", "LISTEN"),
+    *(
+        "SECONDS",
+        "BYTES_PER_SECOND",
+        "LEVEL",
+        "FORMAT",
+        "DAYS",
+        "BYTES",
+        "MAX_ATTEMPTS",
+        "MAX_IN_FLIGHT",
+        "RATE_LIMIT",
+        "LISTEN",
+    ),
     *(
         "TENANT_LABELS",
         "ORDERING",

@@ -106,11 +106,14 @@ class ScriptedCase:
         self.client.queue(call, NoReply("the answer was cut"))
 
     def stage_nonsense(self, call: Call, kind: str) -> None:
+        if kind == "request-rejected":
+            self.client.queue(call, Reply(202, "an HTML page: Request Rejected", form="html"))
+            return
         body_matters = call in ("versions", "accepted_documents")
         self.client.queue(call, NoReply(f"{kind}: nonsense") if body_matters else Reply(200))
 
     def stage_slow(self, call: Call, seconds: float) -> None:
-        self.client.delay = lambda current, _: seconds if current == call else 0.0
+        self.client.delay = lambda current, *_: seconds if current == call else 0.0
 
     def taken(self) -> Sequence[str]:
         return [taken.message_id for taken in self.client.taken]
@@ -170,6 +173,7 @@ def connection(source: CredentialSource, **changes: Any) -> IonConnection:
         "connect_seconds": http.connect_seconds,
         "read_seconds": http.read_seconds,
         "total_seconds": http.total_seconds,
+        "least_rate": http.least_bytes_per_second,
         "rate_limit": None,
         "deflate_from": http.deflate_from_bytes,
         "token_basic": False,

@@ -13,7 +13,7 @@ import pytest
 from asyncio_throttle.throttler import Throttler
 
 from relay.core.replies import Accepted, Answer, NoReply, Reply, Versions, describe
-from relay.ion import transport
+from relay.ion import connection_pool, transport
 from relay.ion.client import IonClient
 from relay.ion.credentials import OAuth1Source
 from relay.ion.oauth import Secret
@@ -150,7 +150,7 @@ async def test_a_connection_that_the_server_closed_is_not_used_again(connect: Co
 
 
 async def test_an_idle_connection_is_closed(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "_KEEP_ALIVE_SECONDS", 0.05)
+    monkeypatch.setattr(connection_pool, "KEEP_ALIVE_SECONDS", 0.05)
     async with RawServer(fine) as server:
         assert is_fine(await ask(connect(server.port), "ping"))
         assert server.lines
@@ -186,7 +186,7 @@ async def test_a_body_that_stops_is_no_reply_after_the_read_timeout(connect: Con
 
     async with RawServer(stops) as server:
         answer = await ask(connect(server.port, read_seconds=0.05), "post")
-        assert answer == NoReply(f"no answer from 127.0.0.1:{server.port} within 0.05 s")
+        assert answer == NoReply(f"HTTP 200, then no answer from 127.0.0.1:{server.port} within 0.05 s")
 
 
 async def test_a_body_that_never_ends_is_no_reply_after_the_total_timeout(connect: Connect) -> None:
@@ -198,7 +198,7 @@ async def test_a_body_that_never_ends_is_no_reply_after_the_total_timeout(connec
 
     async with RawServer(drips) as server:
         answer = await ask(connect(server.port, read_seconds=5, total_seconds=0.1), "versions")
-        assert answer == NoReply(f"no answer from 127.0.0.1:{server.port} within 0.1 s")
+        assert answer == NoReply(f"HTTP 200, then no answer from 127.0.0.1:{server.port} within 0.1 s")
 
 
 async def test_a_missing_tls_handshake_is_no_connection(connect: Connect) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.core.answers import FOREIGN, row_of
 from relay.core.replies import Accepted, NoReply, Reply, Versions
 from relay.ion.client import IonClient
 from relay.sandbox import Sandbox
@@ -96,7 +97,7 @@ async def test_a_truncated_success_is_no_reply(case: IonCase, call: Call) -> Non
     assert "was cut" in answer.detail
 
 
-@pytest.mark.parametrize("kind", ["not-json", "not-utf8", "wrong-types", "huge", "html", "empty"])
+@pytest.mark.parametrize("kind", ["not-json", "not-utf8", "wrong-types", "huge", "empty"])
 @pytest.mark.parametrize("call", ["versions", "accepted_documents"])
 async def test_where_the_body_matters_an_unreadable_one_is_no_reply(
     case: IonCase, call: Call, kind: str
@@ -108,7 +109,7 @@ async def test_where_the_body_matters_an_unreadable_one_is_no_reply(
     assert answer.detail.isprintable()
 
 
-@pytest.mark.parametrize("kind", ["not-json", "not-utf8", "wrong-types", "huge", "html", "empty"])
+@pytest.mark.parametrize("kind", ["not-json", "not-utf8", "wrong-types", "huge", "empty"])
 @pytest.mark.parametrize("call", ["ping", "post"])
 async def test_where_only_the_status_matters_an_unreadable_body_is_a_success(
     case: IonCase, call: Call, kind: str
@@ -119,6 +120,17 @@ async def test_where_only_the_status_matters_an_unreadable_body_is_a_success(
     assert isinstance(answer, Reply)
     assert 200 <= answer.status < 300
     assert case.taken() == (["m1"] if call == "post" else [])
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_page_is_no_success(case: IonCase, call: Call) -> None:
+    """A firewall or gateway answered; ION has not got the message."""
+    case.stage_nonsense(call, "request-rejected")
+    answer = await ask(case.client, call)
+    assert isinstance(answer, Reply)
+    assert row_of(answer) is FOREIGN
+    assert "Request Rejected" in answer.detail
+    assert case.taken() == []
 
 
 async def test_posts_may_be_concurrent(case: IonCase) -> None:

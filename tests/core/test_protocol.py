@@ -1,39 +1,26 @@
-"""The protocol's table once more, written by hand: the code must agree with it for every status code.
-
-The order of the tests is from the broad to the fine, so that a wrong row is named at once.
-"""
+"""What follows from each answer, for the tenant and for the message: each row of the table once more."""
 
 import dataclasses
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 
-from relay.core import protocol
-from relay.core.model import Delivered, DocumentName, Parked, Released, Settlement
+from relay.core import answers, protocol
+from relay.core.answers import row_of, row_of_get
+from relay.core.model import Delivered, DocumentName, MessageId, Parked, Released, Settlement
 from relay.core.poison import CountedAttempts
-from relay.core.protocol import (
-    Fate,
-    FaultOwner,
-    Opening,
-    Policy,
-    Posting,
-    asks_for_fresh_token,
-    is_fine,
-    row_of,
-    token_answer,
-)
-from relay.core.replies import Accepted, Answer, NoReply, Reply, TokenRefused, TokenUnavailable, Versions
+from relay.core.protocol import Policy
+from relay.core.replies import Accepted, Answer, NoReply, Reply, TokenUnavailable, Versions
 from relay.core.states import Halt, Initialise, Pause, Ping, Send, State, Streak, worst
+from tests.core.test_answers import EVERY_STATUS, everything, text_of
 
 ORDERS = frozenset({DocumentName("Sync.SalesOrder")})
 OTHERS = frozenset({DocumentName("Sync.Shipment"), DocumentName("Process.Invoice")})
 PARK = Policy("park", park_nothing=False, max_attempts=10)
 STOP, PARK_NOTHING = replace(PARK, on_rejected="stop"), replace(PARK, park_nothing=True)
 NO_ATTEMPTS = CountedAttempts()
-EVERY_STATUS = range(100, 600)
-CONFIGURATION_CODES = (418, 419, 448, 458)
-OTHER_CODES = (0, 200, 202, 417, 420, 447, 449, 450, 453, 457, 459, 470, 477, 540)
 
 
 def after_initialise(state: Initialise, answer: Answer) -> State:
@@ -51,120 +38,18 @@ def after_accepted(state: Send, answer: Answer) -> State:
 def after_post(
     state: Send, answer: Answer, policy: Policy, known: CountedAttempts
 ) -> tuple[State, Settlement]:
-    outcome = protocol.after_post(state, answer, policy, lambda: known)
+    outcome = protocol.after_post(state, answer, policy, lambda _: known)
     return outcome.state, outcome.settlement
 
 
-# --- the table, by hand ---------------------------------------------------------------------------
-# name: statuses, what it does to an opening call, to a post, to the message, and whose fault it is
-
-TABLE = {
-    "ok": (range(200, 300), "continue", "next", "delivered", FaultOwner.NOBODY),
-    "invalid": ((400,), "back off", "policy", "policy", FaultOwner.MESSAGE),
-    "unauthorised": ((401,), "halt", "ping soon", "released", FaultOwner.CREDENTIALS),
-    "forbidden": ((403,), "halt", "ping", "released", FaultOwner.CREDENTIALS),
-    "not-ready": ((412,), "start over", "start over", "released", FaultOwner.CONFIGURATION),
-    "too-large": ((413,), "back off", "next", "parked", FaultOwner.MESSAGE),
-    "busy": ((429, 503), "back off", "ping", "released", FaultOwner.ION),
-    "broken": (
-        (408, 500, 501, 502, *range(504, 600)),
-        "back off",
-        "ping",
-        "counted",
-        FaultOwner.ION,
-    ),
-    "unexpected": (
-        (
-            *range(100, 200),
-            *range(300, 400),
-            402,
-            404,
-            405,
-            406,
-            407,
-            *range(409, 412),
-            *range(414, 429),
-            *range(430, 500),
-        ),
-        "back off",
-        "ping",
-        "released",
-        FaultOwner.CONFIGURATION,
-    ),
-}
-
-NOT_BY_STATUS: dict[str, tuple[Answer, str, str, str, FaultOwner]] = {
-    "silent": (NoReply("cut"), "back off", "ping", "counted", FaultOwner.ION),
-    "token-refused": (TokenRefused("no"), "halt", "halt", "released", FaultOwner.CREDENTIALS),
-    "token-unavailable": (TokenUnavailable("down"), "back off", "ping", "released", FaultOwner.ION),
-    "no-v3": (Versions(("v1", "v2")), "longest", "never", "none", FaultOwner.CONFIGURATION),
-}
-
-BY_STATUS = {
-    status: (name, opening, posting, fate, fault)
-    for name, (statuses, opening, posting, fate, fault) in TABLE.items()
-    for status in statuses
-}
-
-OPENINGS = {
-    "continue": Opening.CONTINUE,
-    "back off": Opening.BACK_OFF,
-    "start over": Opening.START_OVER,
-    "longest": Opening.LONGEST,
-    "halt": Opening.HALT,
-}
-POSTINGS = {
-    "next": Posting.NEXT,
-    "policy": Posting.POLICY,
-    "ping soon": Posting.PING_SOON,
-    "ping": Posting.PING,
-    "start over": Posting.START_OVER,
-    "halt": Posting.HALT,
-    "never": Posting.NEVER,
-}
-FATES = {
-    "delivered": Fate.DELIVERED,
-    "released": Fate.RELEASED,
-    "counted": Fate.COUNTED,
-    "parked": Fate.PARKED,
-    "policy": Fate.POLICY,
-    "none": Fate.NONE,
-}
-
-
-def everything() -> list[tuple[Answer, str, str, str]]:
-    """Each kind of answer once more than enough, with the reaction that the table asks for."""
-    rows: list[tuple[Answer, str, str, str]] = [
-        (Reply(status), opening, posting, fate)
-        for status, (_name, opening, posting, fate, _fault) in BY_STATUS.items()
-    ]
-    rows += [(Reply(400, code=code), "back off", "ping", "released") for code in CONFIGURATION_CODES]
-    rows += [(answer, opening, posting, fate) for answer, opening, posting, fate, _ in NOT_BY_STATUS.values()]
-    return rows
-
-
-def text_of(answer: Answer) -> str:
-    match answer:
-        case Reply(status, code=None):
-            return f"HTTP {status}"
-        case Reply(status, code=code):
-            return f"HTTP {status} (IMS code {code})"
-        case TokenRefused(detail):
-            return f"cannot authenticate: {detail}"
-        case TokenUnavailable(detail):
-            return f"the token service is not available: {detail}"
-        case NoReply(detail):
-            return detail
-        case Versions(supported):
-            return f"v3 or later is needed, ION supports {', '.join(supported)}"
-        case _:
-            raise AssertionError(answer)
+def always(known: CountedAttempts) -> Callable[[answers.Row], CountedAttempts]:
+    return lambda _: known
 
 
 def opening_expected(reaction: str, asked: Initialise | Ping, answer: Answer) -> State:
     """What follows an opening call's answer other than the one hoped for."""
     more = Streak(asked.streak.failures + 1, asked.streak.rejected)
-    kind, reason = row_of(answer).name, text_of(answer)
+    kind, reason = row_of_get(answer).name, text_of(answer)
     again = dataclasses.replace(asked, streak=more)
     expected: dict[str, State] = {
         "continue": Pause(again, kind, reason, 0.0, False),  # fine, and yet not the answer that was asked for
@@ -197,123 +82,6 @@ def posting_expected(reaction: str, sent: Send, answer: Answer, fate: str) -> St
         "never": paused_ping,
     }
     return expected[reaction]
-
-
-# --- rows: what an answer means -------------------------------------------------------------------
-
-
-def test_the_handwritten_table_covers_every_status_code_once() -> None:
-    assert sorted(status for statuses, *_ in TABLE.values() for status in statuses) == list(EVERY_STATUS)
-
-
-def test_every_status_code_has_the_row_of_the_table() -> None:
-    for status in EVERY_STATUS:
-        for code in (None, *OTHER_CODES):
-            row = row_of(Reply(status, code=code))
-            name, opening, posting, fate, fault = BY_STATUS[status]
-            found = (row.name, row.opening, row.posting, row.fate, row.fault)
-            assert found == (name, OPENINGS[opening], POSTINGS[posting], FATES[fate], fault), status
-
-
-def test_status_codes_outside_http_are_a_configuration_fault() -> None:
-    for status in (-1, 0, 99, 600, 601, 999):
-        assert row_of(Reply(status)).name == "unexpected"
-
-
-@pytest.mark.parametrize("code", CONFIGURATION_CODES)
-def test_a_400_about_tenant_or_sender_is_the_configurations_fault_and_only_as_a_400(code: int) -> None:
-    row = row_of(Reply(400, code=code))
-    assert (row.name, row.opening, row.posting, row.fate, row.fault) == (
-        "misconfigured", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, FaultOwner.CONFIGURATION,
-    )  # fmt: skip
-    for status in EVERY_STATUS:
-        if status != 400:
-            assert row_of(Reply(status, code=code)).name == BY_STATUS[status][0]
-
-
-def test_every_other_internal_code_leaves_a_400_the_messages_fault() -> None:
-    for code in range(1000):
-        expected = "misconfigured" if code in CONFIGURATION_CODES else "invalid"
-        assert row_of(Reply(400, code=code)).name == expected
-
-
-@pytest.mark.parametrize("name", NOT_BY_STATUS)
-def test_answers_that_are_no_status_have_the_row_of_the_table(name: str) -> None:
-    answer, opening, posting, fate, fault = NOT_BY_STATUS[name]
-    row = row_of(answer)
-    assert (row.name, row.opening, row.posting, row.fate, row.fault) == (
-        name, OPENINGS[opening], POSTINGS[posting], FATES[fate], fault,
-    )  # fmt: skip
-
-
-def test_a_list_of_accepted_documents_is_fine() -> None:
-    assert row_of(Accepted(frozenset())).name == "ok"
-
-
-def test_rows_are_complete_each_once_and_each_says_something() -> None:
-    names = [row.name for row in protocol.ROWS]
-    assert names == [
-        "ok", "invalid", "unauthorised", "forbidden", "unexpected", "misconfigured", "not-ready",
-        "too-large", "busy", "broken", "silent", "token-refused", "token-unavailable", "no-v3",
-    ]  # fmt: skip
-    for row in protocol.ROWS:
-        assert all((row.answer, row.hint, row.source)), row.name
-        assert row.source.startswith("["), "every row cites its source"
-
-
-@pytest.mark.parametrize(
-    ("supported", "fine"),
-    [
-        (("v1", "v2", "v3"), True),
-        (("v3",), True),
-        (("v4",), True),
-        (("v10",), True),
-        (("v9999",), True),
-        (("v3", "junk"), True),
-        (("junk", "v3"), True),
-        ((), False),
-        (("v1", "v2"), False),
-        (("v0",), False),
-        (("",), False),
-        (("v",), False),
-        (("3",), False),
-        (("V3",), False),
-        (("v3.1",), False),
-        (("v-3",), False),
-        ((" v3",), False),
-        (("v3 ",), False),
-        (("v3\n",), False),
-        (("xv3",), False),
-        (("v٣",), False),
-        (("v" + "9" * 5000,), False),
-    ],
-)
-def test_v3_or_later_must_be_among_the_versions(supported: tuple[str, ...], fine: bool) -> None:
-    assert is_fine(Versions(supported)) is fine
-    assert row_of(Versions(supported)).name == ("ok" if fine else "no-v3")
-
-
-def test_only_a_2xx_lets_an_opening_continue() -> None:
-    for status in EVERY_STATUS:
-        assert is_fine(Reply(status)) is (200 <= status < 300)
-    for answer, *_ in NOT_BY_STATUS.values():
-        assert is_fine(answer) is False
-
-
-def test_only_a_401_asks_for_a_fresh_token() -> None:
-    for status in EVERY_STATUS:
-        assert asks_for_fresh_token(Reply(status)) is (status == 401)
-    for answer, *_ in NOT_BY_STATUS.values():
-        assert asks_for_fresh_token(answer) is False
-
-
-def test_the_token_service_refuses_by_400_401_and_403_and_fails_by_everything_else() -> None:
-    for status in EVERY_STATUS:
-        answer = token_answer(status, "why", 7.0)
-        refused = status in (400, 401, 403)
-        refusal = TokenRefused("the token service answers why")
-        assert answer == (refusal if refused else TokenUnavailable("why", 7.0))
-    assert token_answer(500, "why", None) == TokenUnavailable("why", None)
 
 
 # --- ping, versions, acceptedDocuments ------------------------------------------------------------
@@ -513,23 +281,16 @@ def test_a_delivery_starts_the_count_of_refused_messages_anew() -> None:
 @pytest.mark.parametrize(
     ("known", "parked"),
     [
-        (CountedAttempts(8, 99999.0, True, True), False),  # the ninth attempt
-        (CountedAttempts(9, 0.0, True, False), True),  # the tenth, and others got through
-        (CountedAttempts(9, 0.0, True, True), True),
-        (CountedAttempts(25, 0.0, True, False), True),
-        (
-            CountedAttempts(9, 99999.0, False, False),
-            False,
-        ),  # nothing else got through: not this message's doing
-        (CountedAttempts(500, 99999.0, False, False), False),
-        (CountedAttempts(9, 1799.9, False, True), False),  # alone: only time tells
-        (CountedAttempts(9, 1800.0, False, True), True),
-        (CountedAttempts(8, 1800.0, False, True), False),
-        (CountedAttempts(9, 86400.0, False, True), True),
+        (CountedAttempts(9, 99999.0), False),  # nothing else got through: not this message's doing
+        (CountedAttempts(500, 99999.0), False),
+        (CountedAttempts(9, 1799.9, alone=True), False),  # alone: only time tells
+        (CountedAttempts(9, 1800.0, alone=True), True),
+        (CountedAttempts(8, 1800.0, alone=True), False),
+        (CountedAttempts(9, 86400.0, alone=True), True),
     ],
     ids=str,
 )
-def test_a_message_is_parked_for_its_attempts_only_when_it_alone_fails(
+def test_where_no_other_is_delivered_a_message_is_parked_only_if_there_is_none_and_after_half_an_hour(
     answer: Answer, known: CountedAttempts, parked: bool
 ) -> None:
     state, settlement = after_post(Send(ORDERS, Streak(3, 2)), answer, PARK, known)
@@ -538,9 +299,113 @@ def test_a_message_is_parked_for_its_attempts_only_when_it_alone_fails(
     assert state == Pause(Ping(ORDERS, Streak(4, 2)), row_of(answer).name, "HTTP 500", 0.0, False)
 
 
+OWN = CountedAttempts(0, 5.0, delivered_elsewhere=True, again=True)
+"""What is known of a message that fails again after others were delivered."""
+ONLY_THIS = "; only this message, others are delivered"
+
+
+def may_be_its_own() -> Iterator[Answer]:
+    """Answers that may be about one message, though they would be the tenant's without others."""
+    for answer, _, posting, _ in everything():
+        if posting in ("ping", "ping soon", "start over") and not isinstance(answer, TokenUnavailable):
+            yield answer
+
+
+def test_an_answer_that_only_this_message_meets_leaves_the_tenant_as_it_was() -> None:
+    asked = list(may_be_its_own())
+    assert {getattr(answer, "status", 0) for answer in asked} >= {
+        0,
+        302,
+        401,
+        403,
+        404,
+        412,
+        415,
+        422,
+        500,
+        503,
+    }
+    for answer in asked:
+        outcome = protocol.after_post(Send(ORDERS, Streak(3, 2)), answer, PARK, lambda _: OWN)
+        assert outcome == protocol.after_post(Send(ORDERS, Streak(3, 2)), answer, STOP, lambda _: OWN)
+        assert outcome.only_this
+        assert (outcome.row, outcome.detail) == (row_of(answer), text_of(answer))
+        assert outcome.state == Send(ORDERS, Streak(3, 2))
+        assert outcome.settlement == Released(text_of(answer) + ONLY_THIS, True)
+
+
+def test_its_own_answer_lets_the_message_wait_as_long_as_the_server_asks() -> None:
+    _, settlement = after_post(Send(ORDERS), Reply(503, retry_after=90.0), PARK, OWN)
+    assert settlement == Released("HTTP 503" + ONLY_THIS, True, 90.0)
+
+
+@pytest.mark.parametrize(("attempts", "parked"), [(8, False), (9, True), (25, True)])
+def test_a_message_that_alone_is_refused_is_parked_after_its_attempts(attempts: int, parked: bool) -> None:
+    state, settlement = after_post(
+        Send(ORDERS, Streak(0, 9)), Reply(403, "no"), PARK, replace(OWN, attempts=attempts)
+    )
+    reason = "HTTP 403: no" + ONLY_THIS
+    expected = Parked(f"{attempts + 1} attempts, the last: {reason}") if parked else Released(reason, True)
+    assert settlement == expected
+    assert state == Send(ORDERS, Streak(0, 9))  # it does not count among those that are refused in a row
+
+
+def test_a_busy_server_means_all_messages_unless_no_other_meets_it() -> None:
+    for status, is_own in ((429, False), (503, False), (403, True), (500, True)):
+        known = replace(OWN, failed_elsewhere=True)
+        outcome = protocol.after_post(Send(ORDERS), Reply(status), PARK, always(known))
+        assert outcome.only_this == is_own
+        assert isinstance(outcome.state, Send) == is_own
+
+
+def test_nothing_is_a_messages_own_before_another_one_is_delivered() -> None:
+    for answer, *_ in everything():
+        for known in (NO_ATTEMPTS, replace(OWN, delivered_elsewhere=False), CountedAttempts(3, again=True)):
+            outcome = protocol.after_post(Send(ORDERS), answer, PARK, always(known))
+            assert not outcome.only_this
+
+
+def test_what_is_parked_or_stops_the_tenant_at_once_needs_no_proof() -> None:
+    for answer, _, posting, _ in everything():
+        if posting in ("next", "policy", "halt", "never") or isinstance(answer, TokenUnavailable):
+            for policy in (PARK, STOP):
+                known = after_post(Send(ORDERS), answer, policy, OWN)
+                assert known == after_post(Send(ORDERS), answer, policy, NO_ATTEMPTS)
+                assert not protocol.after_post(Send(ORDERS), answer, policy, lambda _: OWN).only_this
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_park_nothing_lets_a_refused_message_wait_alone(status: int) -> None:
+    outcome = protocol.after_post(Send(ORDERS, Streak(1, 1)), Reply(status), PARK_NOTHING, lambda _: OWN)
+    assert outcome.only_this
+    assert outcome.state == Send(ORDERS, Streak(1, 1))
+    assert outcome.settlement == Released(f"HTTP {status}{ONLY_THIS}", True)
+    stop = replace(PARK_NOTHING, on_rejected="stop")
+    stopped = protocol.after_post(Send(ORDERS), Reply(status), stop, lambda _: OWN)
+    assert isinstance(stopped.state, Halt) == (status == 400)
+
+
+HOLDS = "; pings succeed, and message m-1 is refused again: all others wait behind it, park it if only this one is refused"
+
+
+@pytest.mark.parametrize(
+    ("answer", "says_so"),
+    [(Reply(403), True), (Reply(404), True), (Reply(412), True), (Reply(401), True), (Reply(503), False),
+     (Reply(500), False), (NoReply("cut"), False), (Reply(400), False)],
+)  # fmt: skip
+def test_a_message_that_holds_all_others_is_named(answer: Answer, says_so: bool) -> None:
+    for again, alone in ((True, True), (True, False), (False, True)):
+        known = CountedAttempts(alone=alone, again=again, message_id=MessageId("m-1"))
+        outcome = protocol.after_post(Send(ORDERS, Streak(1)), answer, PARK, always(known))
+        assert outcome.detail == text_of(answer) + (HOLDS if says_so and again and alone else "")
+        if not isinstance(outcome.state, Send):
+            assert getattr(outcome.state, "reason", outcome.detail) == outcome.detail
+        assert HOLDS not in str(getattr(outcome.settlement, "reason", ""))
+
+
 def test_the_limit_of_attempts_is_the_policys() -> None:
     for attempts in range(6):
-        known = CountedAttempts(attempts, delivered_elsewhere=True)
+        known = replace(OWN, attempts=attempts)
         _, settlement = after_post(Send(ORDERS), Reply(500), replace(PARK, max_attempts=4), known)
         assert isinstance(settlement, Parked) == (attempts >= 3)
 
@@ -548,11 +413,11 @@ def test_the_limit_of_attempts_is_the_policys() -> None:
 def test_park_nothing_keeps_even_an_exhausted_message() -> None:
     known = CountedAttempts(99, 99999.0, True, True)
     _, settlement = after_post(Send(ORDERS), Reply(500), PARK_NOTHING, known)
-    assert settlement == Released("HTTP 500", True)
+    assert settlement == Released("HTTP 500" + ONLY_THIS, True)
 
 
-def test_only_counted_answers_ever_use_up_attempts() -> None:
-    exhausted = CountedAttempts(99, 99999.0, True, True)
+def test_without_a_delivery_of_others_only_counted_answers_use_up_attempts() -> None:
+    exhausted = CountedAttempts(99, 99999.0, alone=True)
     for answer, _, _, fate in everything():
         if fate != "counted":
             assert after_post(Send(ORDERS), answer, PARK, exhausted) == after_post(
@@ -571,8 +436,8 @@ def test_an_outcome_names_the_row_and_the_answer_in_words() -> None:
             protocol.after_ping(Ping(ORDERS), answer),
             protocol.after_accepted(Send(ORDERS), answer),
         ):
-            assert (get.row, get.detail) == expected
-        post = protocol.after_post(Send(ORDERS), answer, PARK, lambda: NO_ATTEMPTS)
+            assert (get.row, get.detail) == (row_of_get(answer), text_of(answer))
+        post = protocol.after_post(Send(ORDERS), answer, PARK, lambda _: NO_ATTEMPTS)
         assert (post.row, post.detail) == expected
     for get in (
         protocol.after_initialise(Initialise(), Accepted(ORDERS)),
@@ -582,16 +447,16 @@ def test_an_outcome_names_the_row_and_the_answer_in_words() -> None:
         assert get.detail.endswith(" documents accepted")
 
 
-def test_what_is_known_of_a_message_is_asked_only_where_the_answer_counts() -> None:
+def test_what_is_known_of_a_message_is_asked_with_the_row_unless_it_was_delivered() -> None:
     for answer, _, _, fate in everything():
-        asked: list[bool] = []
+        asked: list[object] = []
 
-        def known(asked: list[bool] = asked) -> CountedAttempts:
-            asked.append(True)
+        def known(row: answers.Row, asked: list[object] = asked) -> CountedAttempts:
+            asked.append(row)
             return NO_ATTEMPTS
 
         protocol.after_post(Send(ORDERS), answer, PARK, known)
-        assert asked == [True] * (fate == "counted")
+        assert asked == [row_of(answer)] * (fate != "delivered")
 
 
 # --- Retry-After ----------------------------------------------------------------------------------
@@ -655,8 +520,8 @@ def test_failures_in_flight_together_count_once() -> None:
 def test_policies_rows_and_outcomes_are_values_that_nothing_can_change() -> None:
     values = (
         PARK,
-        protocol.ROWS[0], protocol.after_ping(Ping(ORDERS), Reply(200)),
-        protocol.after_post(Send(ORDERS), Reply(202), PARK, lambda: NO_ATTEMPTS),
+        answers.ROWS[0], protocol.after_ping(Ping(ORDERS), Reply(200)),
+        protocol.after_post(Send(ORDERS), Reply(202), PARK, lambda _: NO_ATTEMPTS),
     )  # fmt: skip
     for value in values:
         assert not hasattr(value, "__dict__"), type(value)

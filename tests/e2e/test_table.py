@@ -116,7 +116,12 @@ def opening_cases() -> Iterator[Case]:
                 f"{before}{word} ~1 {OPENING} post",
                 (_rule(call, body=body, count=1),),
             )
-    for body in ("not-json", "not-utf8", "wrong-types", "empty", "html", "huge"):
+    yield Case(
+        "ping answered 200 with an HTML page: a firewall's, back off",
+        f"ping ~1 {OPENING} post",
+        (_rule("ping", status=200, body="request-rejected", count=1),),
+    )
+    for body in ("not-json", "not-utf8", "wrong-types", "empty", "huge"):
         yield Case(
             f"ping answered 200 with a body that is {body}: its status alone counts",
             f"{OPENING} post",
@@ -170,7 +175,7 @@ def post_cases() -> Iterator[Case]:
         counted=1,
         settings={"ON_REJECTED": "stop"},
     )
-    for code in (418, 419, 448, 458):
+    for code in (418, 419, 448, 456, 458, 471):
         yield Case(
             f"400 with code {code} to a post: the configuration's fault, ping after a pause",
             f"{OPENING} post:400 ~1 {PING} post:400 ~2 {PING} post",
@@ -261,24 +266,52 @@ def post_cases() -> Iterator[Case]:
         (_rule("post", body="truncated", count=1),),
         counted=1,
     )
-    for body in ("not-json", "not-utf8", "wrong-types", "huge", "empty", "html"):
+    for answer in ({"status": 200, "code": 540}, {"status": 202, "code": 999}):
+        yield Case(
+            f"{answer['status']} with FAIL and code {answer['code']} to a post: as a 500, the attempt is counted",
+            f"{OPENING} {'post' if answer['status'] == 202 else 'post:200'} ~1 {PING} post",
+            (_rule("post", **answer, body="fail", count=1),),
+            counted=1,
+        )
+    for code in (450, 453):
+        yield Case(
+            f"202 with FAIL and code {code} to a post: parked",
+            f"{OPENING} post",
+            (_rule("post", status=202, code=code, error="wrong encoding", body="fail"),),
+            state="parked",
+            reason="",
+            counted=1,
+        )
+    for status in (200, 202):
+        yield Case(
+            f"{status} with an HTML page to a post: a firewall's, the same id again",
+            f"{OPENING} {'post' if status == 202 else 'post:200'} ~1 {PING} post",
+            (_rule("post", status=status, body="request-rejected", count=1),),
+            counted=1,
+        )
+    for body in ("html", "gateway-error", "gateway-fault", "not-json", "not-utf8", "wrong-types", "huge"):
+        yield Case(
+            f"400 with a body that is {body} to a post: a gateway's, ping after a pause",
+            f"{OPENING} post:400 ~1 {PING} post:400 ~2 {PING} post",
+            (_rule("post", status=400, body=body, count=2),),
+        )
+    for code in (450, 453, 470, 477):
+        yield Case(
+            f"412 with code {code} to a post: the message's fault, parked",
+            f"{OPENING} post:412",
+            (_rule("post", status=412, code=code, error="malformed"),),
+            state="parked",
+            counted=1,
+        )
+    for body in ("not-json", "not-utf8", "wrong-types", "huge", "empty"):
         yield Case(
             f"a post answered 202 with a body that is {body}: delivered",
             f"{OPENING} post",
             (_rule("post", body=body),),
         )
-    for body in (
-        "not-json",
-        "not-utf8",
-        "wrong-types",
-        "empty",
-        "html",
-        "errors-text",
-        "message-text",
-        "huge",
-    ):
+    for body in ("empty", "errors-text", "message-text"):
         yield Case(
-            f"a post answered 400 with a body that is {body}: parked all the same",
+            f"a post answered 400 with a body that is {body}: parked",
             f"{OPENING} post:400",
             (_rule("post", status=400, code=450, error="wrong encoding", body=body),),
             state="parked",

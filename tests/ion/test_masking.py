@@ -91,8 +91,9 @@ def test_a_text_is_masked_before_it_is_cut() -> None:
         shown = oauth.read_token_error(body.encode(), mask)
         assert "S3cr3t" not in shown
         assert (
-            "S3cr3t" not in wire.read_error(json.dumps({"errors": ["a" * start + secret]}).encode(), mask)[1]
+            "S3cr3t"
+            not in wire.read_answer(json.dumps({"errors": ["a" * start + secret]}).encode(), "", mask).detail
         )
         page = f"<html><title>{'a' * (start % 150)}{html.escape(secret)}</title>".encode()
-        assert "S3cr3t" not in wire.read_error(page, mask)[1]
+        assert "S3cr3t" not in wire.read_answer(page, "", mask).detail
     assert len(mask("b" * 10 * LONGEST_TEXT)) == LONGEST_TEXT

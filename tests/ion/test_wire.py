@@ -267,10 +267,66 @@ def test_every_accepted_name_can_be_written_to_a_store(names: list[str]) -> None
 def test_error_texts_are_safe_for_a_store() -> None:
     """They become reasons: PostgreSQL refuses a NUL, and every store half a surrogate pair."""
     reply = b'{"code": 418, "errors": ["a\\u0000b", "\\ud800"], "message": "\\ud800"}'
-    assert wire.read_error(reply) == (418, "a b;")
+    assert error_of(reply) == (418, "a b;")
     assert wire.read_versions(b'{"supportedVersions": ["v3", "\\u0000", "\\ud800"]}') == Versions(
         ("v3", "", "")
     )
+
+
+def error_of(reply: bytes) -> tuple[int | None, str]:
+    said = wire.read_answer(reply)
+    return said.code, said.detail
+
+
+PAGE = b"<html><head><title>Request Rejected</title></head></html>"
+
+
+@pytest.mark.parametrize(
+    ("reply", "content_type", "form", "failed"),
+    [
+        (b"", "text/html", "empty", False),
+        (b" \r\n", "", "empty", False),
+        (b'{"status": "OK", "code": 202}', "application/json", "ims", False),
+        (b'{"status": "OK", "code": 202}', "text/html", "ims", False),
+        (b'{"code": 399}', "", "ims", False),
+        (b'{"code": 400}', "", "ims", True),
+        (b'{"status": "FAIL", "code": 540}', "", "ims", True),
+        (b'{"status": "fail"}', "", "ims", True),
+        (b'{"status": "FAIL", "code": 202}', "", "ims", True),
+        (b'{"status": 400, "error": "Bad Request"}', "", "other", False),
+        (b'{"messageId": "m-1"}', "", "other", False),
+        (b"[]", "", "other", False),
+        (b"accepted", "text/plain", "other", False),
+        (b"<ok/>", "application/xml", "other", False),
+        (b"Request Rejected", "text/html; charset=utf-8", "html", False),
+        (PAGE, "application/json", "html", False),
+        (b"\xef\xbb\xbf \r\n<!DOCTYPE html>" + PAGE, "", "html", False),
+        (b'<?xml version="1.0"?>\n<!-- x -->\n<!-- y --><HTML xmlns="x">', "", "html", False),
+        (b"<htmlish/>", "", "other", False),
+    ],
+)
+def test_what_an_answer_says_is_read_from_its_body(
+    reply: bytes, content_type: str, form: str, failed: bool
+) -> None:
+    said = wire.read_answer(reply, content_type)
+    assert (said.form, said.failed) == (form, failed)
+
+
+def test_an_answer_of_another_shape_is_described_beside_what_was_expected() -> None:
+    expected = 'versions: expected {"supportedVersions": […]}, and the answer is '
+    for reply, shape in (
+        (b'["v1", "v3"]', "a JSON array"),
+        (b'{"versions": ["v3"], "code": 200}', "a JSON object with versions, code"),
+        (b"{}", "an empty JSON object"),
+        (b'"v3"', "a JSON str"),
+    ):
+        assert wire.read_versions(reply) == NoReply(expected + shape)
+
+
+def test_entries_that_are_no_texts_do_not_hide_the_others() -> None:
+    assert wire.read_versions(b'{"supportedVersions": ["v3", 3, null]}') == Versions(("v3",))
+    found = wire.read_accepted(b'{"acceptedDocuments": ["Sync.Order", null, {"a": 1}]}')
+    assert found == Accepted(frozenset({DocumentName("Sync.Order")}), ignored=2)
 
 
 HOSTILE = {
@@ -290,7 +346,6 @@ HOSTILE = {
     "null": b"null",
     "number": b"1e999",
     "wrong types": b'{"supportedVersions": "v3", "acceptedDocuments": {"a": 1}, "code": "x", "errors": {"a": []}}',
-    "wrong entries": b'{"supportedVersions": ["v3", 3], "acceptedDocuments": ["a", null]}',
     "infinite": b'{"supportedVersions": NaN, "code": Infinity}',
     "control": b'{"errors": "a\\u0000b\\u001b[31mc\\nd\\u202ee"}',
     "nul": b"\x00" * 1000,
@@ -305,7 +360,7 @@ def test_an_unreadable_body_is_no_reply_with_a_short_printable_reason(reply: byt
         assert found.detail.startswith(f"{name}: ")
         assert len(found.detail) <= wire.MAX_DETAIL
         assert found.detail.isprintable()
-    code, text = wire.read_error(reply)
+    code, text = error_of(reply)
     assert code is None
     assert len(text) <= wire.MAX_DETAIL
     assert text == "" or text.isprintable()
@@ -315,7 +370,7 @@ def test_an_unreadable_body_is_no_reply_with_a_short_printable_reason(reply: byt
 def test_no_body_raises(reply: bytes) -> None:
     assert isinstance(wire.read_versions(reply), Versions | NoReply)
     assert isinstance(wire.read_accepted(reply), Accepted | NoReply)
-    assert len(wire.read_error(reply)[1]) <= wire.MAX_DETAIL
+    assert len(error_of(reply)[1]) <= wire.MAX_DETAIL
 
 
 @given(
@@ -335,7 +390,7 @@ def test_no_json_raises(found: object) -> None:
     reply = json.dumps(found).encode()
     assert isinstance(wire.read_versions(reply), Versions | NoReply)
     assert isinstance(wire.read_accepted(reply), Accepted | NoReply)
-    assert wire.read_error(reply)[1] == wire.one_line(wire.read_error(reply)[1])
+    assert error_of(reply)[1] == wire.one_line(error_of(reply)[1])
 
 
 @pytest.mark.parametrize(
@@ -355,22 +410,30 @@ def test_no_json_raises(found: object) -> None:
         (b"", None, ""),
         (b"<html><title>504 Gateway Time-out</title>", None, "an HTML page: 504 Gateway Time-out"),
         (b"upstream timed out", None, "the answer is not JSON (18 bytes)"),
-        (b"[]", None, "the answer is not a JSON object"),
+        (b"[]", None, "the answer is a JSON array"),
+        (b"7", None, "the answer is a JSON int"),
+        (b"null", None, "the answer is a JSON null"),
+        (b'{"error": "Bad Request"}', None, "Bad Request"),
+        (b'{"fault": {"faultstring": "Invalid path", "detail": {"errorcode": "x"}}}', None, "Invalid path"),
+        (b'{"error": {"code": 400, "message": "no route"}}', None, "no route"),
+        (b'{"error": "invalid_grant", "error_description": "expired"}', None, "expired"),
+        (b'{"fault": {"fault": {"fault": {"fault": {"fault": "too deep"}}}}}', None, ""),
+        (b"<html><body>Request Rejected</body></html>", None, "an HTML page (42 bytes)"),
     ],
 )
 def test_errors_of_ims_are_read_in_all_their_formats(reply: bytes, code: int | None, text: str) -> None:
-    assert wire.read_error(reply) == (code, text)
+    assert error_of(reply) == (code, text)
 
 
 def test_a_servers_error_text_is_truncated_for_the_log() -> None:
-    _, text = wire.read_error(json.dumps({"errors": ["x" * 1000] * 1000}).encode())
+    _, text = error_of(json.dumps({"errors": ["x" * 1000] * 1000}).encode())
     assert len(text) == wire.MAX_DETAIL
     assert text.endswith("…")
 
 
 def test_a_body_that_is_not_json_is_not_quoted() -> None:
     """It may be an echo of what was sent."""
-    assert "secret" not in wire.read_error(b"<SyncShipment>secret</SyncShipment>")[1]
+    assert "secret" not in error_of(b"<SyncShipment>secret</SyncShipment>")[1]
 
 
 # --- Retry-After ----------------------------------------------------------------------------------

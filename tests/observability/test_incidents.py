@@ -5,8 +5,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from relay.core.answers import FaultOwner
 from relay.core.model import DocumentName, Message, MessageId, RowId, TenantId
-from relay.core.protocol import FaultOwner
 from relay.observability import logs
 from relay.observability.incidents import Incidents, Tally
 

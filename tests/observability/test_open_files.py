@@ -14,7 +14,7 @@ from relay.core.ports import StoreError
 from relay.core.replies import NoReply, TokenUnavailable
 from relay.ion.auth import open_address
 from relay.ion.credentials import IonApiFile
-from relay.ion.transport import Transport
+from relay.ion.transport import TimeLimits, Transport
 from relay.observability import open_files
 from relay.observability.open_files import OpenFiles
 from relay.outbox import open_outbox, upgrade
@@ -105,7 +105,7 @@ def test_a_credential_file_is_read_later(tmp_path: Path) -> None:
 
 
 async def test_a_connection_to_ion() -> None:
-    transport = Transport(1.0, 1.0, 1.0)
+    transport = Transport(TimeLimits(1.0, 1.0, 1.0, 1000))
     url = URL("http://127.0.0.1:9/")
     await transport.get(url, dict, 100)  # whatever is imported late is there now
     with none_left() as text:

@@ -15,7 +15,7 @@ import typer.main
 from typer.core import TyperGroup
 
 from relay.cli import command_line
-from relay.core import protocol
+from relay.core import answers
 from relay.core.admin import MessageState
 from relay.core.model import StateName
 from relay.outbox import schema
@@ -64,7 +64,7 @@ def test_every_kind_of_incident_can_be_looked_up() -> None:
     assert "**Kind `activity`**" in OPERATING
     assert "kind `traces`" in section(OPERATING, "Tracing")
     page = (DOCS / "what-happens-when.md").read_text()
-    assert {row.name for row in protocol.ROWS} == set(re.findall(r"\| `([a-z0-9-]+)` \|", page))
+    assert {row.name for row in answers.ROWS} == set(re.findall(r"\| `([a-z0-9-]+)` \|", page))
 
 
 # --- states ---------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.core import protocol
+from relay.core import answers
 from relay.observability import error_codes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +81,7 @@ def test_every_warning_and_error_in_the_code_has_a_code() -> None:
 
 def test_every_kind_of_incident_in_the_code_has_a_code() -> None:
     found = {kind for path in SOURCES for kind in kinds(ast.parse(path.read_text()))} - {"row.name"}
-    found |= {row.name for row in protocol.ROWS if row is not protocol.OK}
+    found |= {row.name for row in answers.ROWS if row is not answers.OK}
     assert {"outbox", "busy"} <= found
     assert {kind for kind in found if error_codes.of_kind(kind) is None} == set()
 
@@ -89,7 +89,7 @@ def test_every_kind_of_incident_in_the_code_has_a_code() -> None:
 def test_no_code_is_of_an_event_or_a_kind_that_is_gone() -> None:
     trees = [ast.parse(path.read_text()) for path in SOURCES]
     events = {event for tree in trees for event in said(tree)}
-    met = {kind for tree in trees for kind in kinds(tree)} | {row.name for row in protocol.ROWS}
+    met = {kind for tree in trees for kind in kinds(tree)} | {row.name for row in answers.ROWS}
     assert {event for code in error_codes.CODES for event in code.events} <= events
     assert {kind for code in error_codes.CODES for kind in code.kinds} <= met
 

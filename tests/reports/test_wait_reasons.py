@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from relay.core import protocol
+from relay.core import answers
 from relay.core.admin import Record
 from relay.core.model import (
     BACK_OFF,
@@ -228,9 +228,9 @@ def test_a_message_is_told_the_name_that_was_meant_by_its_own_document(document:
     assert text.startswith(f"{document} is not accepted by ION{said}")
 
 
-@pytest.mark.parametrize("row", protocol.ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", answers.ROWS, ids=lambda row: row.name)
 @pytest.mark.parametrize("state", ["backing-off", "halted", "initialising", "pinging", "sending"])
-def test_a_failing_state_has_the_code_of_its_kind(state: StateName, row: protocol.Row) -> None:
+def test_a_failing_state_has_the_code_of_its_kind(state: StateName, row: answers.Row) -> None:
     found = live(state, kind=row.name).state
     assert found is not None
     assert state_code(found) == error_codes.of_kind(row.name)

@@ -67,12 +67,19 @@ class IonClient:
     """Speaks to a sandbox as one tenant; by OAuth 2 or OAuth 1.0a."""
 
     def __init__(
-        self, sandbox: Sandbox, tenant_id: str, auth: str = "oauth2", connections: int = 100
+        self,
+        sandbox: Sandbox,
+        tenant_id: str,
+        auth: str = "oauth2",
+        connections: int = 100,
+        **session: Any,
     ) -> None:
         self.sandbox, self.tenant, self.auth = sandbox, sandbox.tenant(tenant_id), auth
         self.token: str | None = None
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections), timeout=aiohttp.ClientTimeout(total=20)
+            connector=aiohttp.TCPConnector(limit=connections),
+            timeout=aiohttp.ClientTimeout(total=20),
+            **session,
         )
 
     async def __aenter__(self) -> Self:

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from relay.sandbox import FaultError, Sandbox
-from relay.sandbox.faults import FaultSpec, FaultyBody, FaultyCall
+from relay.sandbox.fault_spec import Compression, FaultSpec, FaultyBody, FaultyCall, TokenChange, Wire
 from tests.sandbox.client import Got, IonClient
 
 # --- answers --------------------------------------------------------------------------------------
@@ -376,6 +376,30 @@ async def test_clear_faults_restores_normal_operation(sandbox: Sandbox, acme: Io
         ({"status": 503, "taken": True, "call": "ping"}, "call"),
         ({"status": 503, "taken": "yes"}, "taken"),
         ({"taken": True, "call": "post", "delay": 1}, "taken"),
+        ({"cut": "before", "wire": "close"}, "wire"),
+        ({"cut": "before", "compress": "gzip"}, "compress"),
+        ({"cut": "before", "early": True}, "early"),
+        ({"compress": "br"}, "compress"),
+        ({"status": 204, "compress": "gzip"}, "compress"),
+        ({"status": 304, "wire": "chunked"}, "wire"),
+        ({"body": "many-names"}, "call"),
+        ({"body": "impossible-names", "call": "post"}, "call"),
+        ({"body": "many-names", "call": "acceptedDocuments", "status": 503}, "status"),
+        ({"body": "html", "code": 540}, "code"),
+        ({"body": "huge", "wire": "chunked"}, "wire"),
+        ({"body": "truncated", "write_rate": 1}, "write_rate"),
+        ({"wire": "upside-down"}, "wire"),
+        ({"early": True}, "early"),
+        ({"early": True, "status": 202}, "early"),
+        ({"early": True, "status": 413, "taken": True, "call": "post"}, "taken"),
+        ({"early": True, "status": 413, "late": 1, "call": "post"}, "late"),
+        ({"early": True, "status": 413, "text": "x", "call": "post"}, "text"),
+        ({"read_rate": 1, "text": "x", "call": "post"}, "text"),
+        ({"read_rate": 0}, "read_rate"),
+        ({"write_rate": -1}, "write_rate"),
+        ({"clock": 10**7}, "clock"),
+        ({"wrapper": "yes"}, "wrapper"),
+        ({"wrapper": True, "count": 2}, "count"),
         ({"add": "D", "count": 2}, "count"),
         ({"add": "D", "lasts": 2}, "lasts"),
         ({"stauts": 503}, "stauts"),
@@ -404,7 +428,8 @@ async def test_a_fault_that_is_no_table_is_refused(sandbox: Sandbox) -> None:
 
 def test_the_documentation_names_every_field_and_every_word() -> None:
     text = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text(encoding="utf-8")
-    for word in (*FaultSpec.model_fields, *get_args(FaultyCall), *get_args(FaultyBody)):
+    vocabularies = (FaultyCall, FaultyBody, Wire, Compression, TokenChange)
+    for word in (*FaultSpec.model_fields, *(word for words in vocabularies for word in get_args(words))):
         assert f"`{word}`" in text, word
 
 

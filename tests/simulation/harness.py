@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from relay.core import protocol
+from relay.core import answers
+from relay.core.answers import Opening, Posting
 from relay.core.byte_budget import ByteBudget
 from relay.core.fair_share import FairShare
 from relay.core.model import (
@@ -25,7 +26,7 @@ from relay.core.model import (
     TenantId,
 )
 from relay.core.ports import Control, NotSettled
-from relay.core.protocol import Opening, Policy, Posting
+from relay.core.protocol import Policy
 from relay.core.replies import Accepted, Answer, Reply, Versions
 from relay.core.retry import Schedule
 from relay.daemon.lease_loop import LeaseLoop
@@ -193,6 +194,8 @@ class World:
     rules: TenantRules = field(default_factory=lambda: rules_of(ACME))
     latency: float = 0.01
     traces: Traces | None = None
+    slow: dict[str, float] = field(default_factory=dict)
+    """How long ION takes for the posts of some messages."""
     requests: list[Request] = field(default_factory=list)
     states: list[tuple[float, str, str]] = field(default_factory=list)
 
@@ -203,12 +206,15 @@ class World:
         self.shift = 0.0
         """Seconds by which the store's clock was set forward since the start."""
         self.outbox = _SlowOutbox(lambda: EPOCH + loop.time() + self.shift)
-        self.ion = _RecordedIon(answer=self._answer, delay=lambda *_: self.latency)
+        self.ion = _RecordedIon(answer=self._answer, delay=self._delay)
         self.ion.record_in(self.requests, itertools.count())
         self._process = Process(self.outbox, self.rules.schedule, self.random.random)
         self.supervisor, self.workers = self._process.supervisor, self._process.workers
         self.liveness = self._process.liveness
         self.meters, self.incidents = self._process.meters, self._process.incidents
+
+    def _delay(self, call: Call, now: float, message: Message | None) -> float:
+        return self.slow.get(message.message_id, self.latency) if message is not None else self.latency
 
     def _answer(self, call: Call, message: Message | None, now: float) -> Answer:
         return self.answer(call, None if message is None else message.message_id, now)
@@ -286,7 +292,7 @@ class World:
 
     def arrived(self) -> list[str]:
         """The ids that ION accepted, each once, in order of their first arrival."""
-        taken = [one.message_id for one in self.calls("post") if protocol.is_fine(one.answer)]
+        taken = [one.message_id for one in self.calls("post") if answers.is_fine(one.answer)]
         return list(dict.fromkeys(str(message_id) for message_id in taken))
 
 
@@ -297,23 +303,30 @@ def violations(requests: list[Request]) -> list[str]:
     """Posts that the guide's sequence does not allow.
 
     Each needs ping and versions after the last failure that had been answered when it began, and
-    acceptedDocuments after the last "not ready".
+    acceptedDocuments after the last "not ready". What only one message meets is no failure of the tenant: it
+    met one before, and another message was delivered since.
     """
     found: list[str] = []
     opened, initialised = 0, False  # ping, versions; acceptedDocuments
+    first_failed: dict[str | None, float] = {}
+    delivered: dict[str | None, float] = {}
     events = sorted(
         [(one.ended, one, True) for one in requests] + [(one.began, one, False) for one in requests],
         key=_when,
     )
     for _, one, is_end in events:
-        row = protocol.row_of(one.answer)
+        row = answers.row_of(one.answer)
         if one.call == "post" and not is_end:
             if opened < 2 or not initialised:
                 found.append(
                     f"post of {one.message_id} at {one.at}: opened {opened}, initialised {initialised}"
                 )
+        elif one.call == "post" and row is answers.OK:
+            delivered[one.message_id] = one.ended
         elif one.call == "post":
-            if row.posting not in (Posting.NEXT, Posting.POLICY):
+            since = first_failed.setdefault(one.message_id, one.ended)
+            is_own = any(at >= since for other, at in delivered.items() if other != one.message_id)
+            if row.posting not in (Posting.NEXT, Posting.POLICY) and not is_own:
                 opened = 0
                 initialised = initialised and row.posting is not Posting.START_OVER
         elif is_end and row.opening is not Opening.CONTINUE:

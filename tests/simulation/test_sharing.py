@@ -72,7 +72,7 @@ class Replica:
     def _worker(self, tenant: TenantId, control: Control) -> Worker:
         ion = _Recording(
             answer=lambda call, _, __: FINE[call],
-            delay=lambda call, _: self.latency if call == "post" else 0.02,
+            delay=lambda call, *_: self.latency if call == "post" else 0.02,
         )
         ion.relay, ion.posted = self.name, self.posted
         context = self._process.context(tenant, ion)

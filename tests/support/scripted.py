@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from relay.core.answers import is_fine
 from relay.core.model import DocumentName, Message
 from relay.core.ports import EncodedPost
 from relay.core.replies import Accepted, Answer, Reply, Versions
@@ -37,7 +38,7 @@ class ScriptedPost(EncodedPost):
 
 @dataclass(slots=True)
 class ScriptedIon:
-    """`delay`: seconds before each answer, a number or by call and loop time.
+    """`delay`: seconds before each answer, a number or by call, loop time and message.
 
     `requests`: every call, in order. `taken`: the messages that were answered with a 2xx, in order.
     `traceparents`: of the posts, in order. `changed`: the result of `credentials_changed`. `acted`: how
@@ -46,7 +47,7 @@ class ScriptedIon:
 
     documents: Iterable[str] = ("Sync.Shipment",)
     answer: Script | None = None
-    delay: float | Callable[[Call, float], float] = 0.0
+    delay: float | Callable[[Call, float, Message | None], float] = 0.0
     changed: bool = False
     acted: int = 0
     closed: int = 0
@@ -85,7 +86,7 @@ class ScriptedIon:
         assert isinstance(encoded, ScriptedPost), "a post comes from this client's own encode"
         self.traceparents.append(traceparent)
         answer = await self._ask("post", encoded.message, Reply(202))
-        if isinstance(answer, Reply) and 200 <= answer.status < 300:
+        if is_fine(answer):
             self.taken.append(encoded.message)
         return answer
 
@@ -107,7 +108,7 @@ class ScriptedIon:
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
             answer = self._script(call, message, now) or fine  # decided when it arrives, as ION does
-            await asyncio.sleep(self.delay(call, now) if callable(self.delay) else self.delay)
+            await asyncio.sleep(self.delay(call, now, message) if callable(self.delay) else self.delay)
         finally:
             self.in_flight -= 1
         return answer

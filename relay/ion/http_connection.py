@@ -1,0 +1,240 @@
+"""One connection, and one request after the other on it: bounded in time by phase, and never sent twice."""
+
+import asyncio
+import select
+import socket
+import sys
+from typing import cast
+
+from typing_extensions import override
+
+from relay.ion.http_messages import NotHttpError, ResponseReader
+
+_WRITE_AT_ONCE = 64 * 1024
+"""Bytes of body that are written at once; a larger one goes in slices, as the server takes them."""
+_CHECKS = 4
+"""How often the progress is checked in the longest silence that is allowed."""
+_ACKNOWLEDGED = 120
+"""Where `tcpi_bytes_acked` stands in Linux' `struct tcp_info`, 64 bits; since Linux 4.1."""
+
+
+class ExchangeError(Exception):
+    """There is no answer. `cause`: the system's error, if there is one."""
+
+    def __init__(self, what: str, cause: Exception | None = None) -> None:
+        super().__init__(what)
+        self.what, self.cause = what, cause
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether the connection ended."""
+        return True
+
+
+class SilenceError(ExchangeError):
+    """The server neither took nor sent a byte for too long. `seconds`: the time-out."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("silence")
+        self.seconds = seconds
+
+    @property
+    @override
+    def is_loss(self) -> bool:
+        return False
+
+
+class HttpConnection(asyncio.Protocol):
+    """Used by one request at a time; whoever cancels one ends the connection."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.transport: asyncio.Transport | None = None
+        self.is_closed = False
+        self.requests = 0
+        self._idle_since = 0.0
+        self._readable: select.poll | None = None
+        self._reader: ResponseReader | None = None
+        self._answered: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._is_sending = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._silence = self._total = self._progress_at = self._deadline = 0.0
+        self._taken = 0
+
+    # --- the request ------------------------------------------------------------------------------------
+
+    async def exchange(
+        self, data: bytes, body: bytes, reader: ResponseReader, silence: float, total: float
+    ) -> None:
+        """Send both, and read the answer into the reader. Raises ExchangeError and NotHttpError.
+
+        Time-outs in seconds: `silence` without any progress, `total` for all of it. Afterwards the connection
+        is closed unless the answer allows another request.
+        """
+        assert self.transport is not None, "it is connected"
+        assert self._reader is None, "one request at a time"
+        self._reader, self._answered = reader, self._loop.create_future()
+        self.requests += 1
+        self._progress_at = now = self._loop.time()
+        self._silence, self._total, self._deadline = silence, total, now + total
+        self._taken = self._count_taken()
+        self._arm(now)
+        try:
+            await self._send(data, body)
+            await self._answered
+        finally:
+            answered, self._reader, self._answered, self._writable = self._answered, None, None, None
+            if answered.done() and not answered.cancelled():
+                answered.exception()  # of a cancelled request nobody asks for it
+            self._idle_since = self._loop.time()
+            if self._is_sending or not (reader.is_done and reader.is_reusable):
+                self.close()
+
+    async def _send(self, data: bytes, body: bytes) -> None:
+        transport, answered = self.transport, self._answered
+        assert transport is not None
+        assert answered is not None
+        if len(body) <= _WRITE_AT_ONCE:
+            transport.write(data + body if body else data)
+            return
+        self._is_sending = True
+        transport.write(data)
+        view = memoryview(body)
+        for start in range(0, len(body), _WRITE_AT_ONCE):
+            if self._writable is None:
+                await asyncio.sleep(0)  # a fast server holds the loop no longer than a slow one
+            else:
+                await asyncio.wait((self._writable, answered), return_when=asyncio.FIRST_COMPLETED)
+            if (
+                answered.done() or transport.is_closing()
+            ):  # it was refused before all of it was sent, or broke
+                return
+            transport.write(view[start : start + _WRITE_AT_ONCE])
+        self._is_sending = False
+        if self._reader is not None and self._reader.is_done:
+            self._succeed()
+
+    # --- the protocol of asyncio --------------------------------------------------------------------------
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        reader = self._reader
+        if reader is None:  # nothing was asked
+            self.close()
+            return
+        if reader.is_done:
+            return
+        self._progress_at = self._loop.time()
+        try:
+            reader.feed(data)
+        except NotHttpError as error:
+            self._fail(error)
+        else:
+            if reader.is_done and not (self._is_sending and reader.is_success):  # the rest belongs to it
+                self._succeed()
+
+    @override
+    def eof_received(self) -> bool | None:
+        reader = self._reader
+        if reader is not None:
+            try:
+                reader.end()
+            except NotHttpError:
+                self._fail(ExchangeError("closed"))
+            if self._is_sending:  # it takes nothing more, whatever it said
+                self._fail(ExchangeError("closed"))
+            self._succeed()
+        return False  # the transport is closed
+
+    @override
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._reader is not None and self._reader.is_done and not self._is_sending:
+            self._succeed()
+        else:
+            self._fail(ExchangeError("closed" if error is None else "broke", error))
+        self.close()
+
+    @override
+    def pause_writing(self) -> None:
+        self._writable = self._loop.create_future()
+
+    @override
+    def resume_writing(self) -> None:
+        self._progress_at = self._loop.time()
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    # --- idle, closed -------------------------------------------------------------------------------------
+
+    def is_usable(self) -> bool:
+        """Whether a request may be sent on it: the server has neither closed it nor sent anything."""
+        if self.is_closed or self.transport is None or self.transport.is_closing():
+            return False
+        if self._readable is None:
+            self._readable = select.poll()
+            self._readable.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not self._readable.poll(0)
+
+    def idle_seconds(self) -> float:
+        """How long ago its last request ended."""
+        return self._loop.time() - self._idle_since
+
+    def close(self) -> None:
+        """At once, without a farewell to the server, for which TLS would wait."""
+        self.is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _succeed(self) -> None:
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_result(None)
+
+    def _fail(self, error: Exception) -> None:
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_exception(error)
+
+    # --- time ---------------------------------------------------------------------------------------------
+
+    def _arm(self, now: float) -> None:
+        """One timer serves many requests: it is moved when it fires, not with each of them."""
+        at = min(self._deadline, now + self._silence / _CHECKS)
+        if self._timer is None or self._timer.when() > at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(at, self._check)
+
+    def _check(self) -> None:
+        self._timer = None
+        if self._reader is None:
+            return
+        now, taken = self._loop.time(), self._count_taken()
+        if taken > self._taken:
+            self._taken, self._progress_at = taken, now
+        if now >= self._deadline:
+            self._fail(SilenceError(self._total))
+        elif now - self._progress_at >= self._silence:
+            self._fail(SilenceError(self._silence))
+        else:
+            self._arm(now)
+
+    def _count_taken(self) -> int:
+        """Bytes that the server's system has taken so far; 0 where this system does not say."""
+        transport = self.transport
+        if transport is None or transport.is_closing() or sys.platform != "linux":
+            return 0
+        try:
+            info = transport.get_extra_info("socket").getsockopt(
+                socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED + 8
+            )
+        except OSError:
+            return 0
+        return int.from_bytes(info[_ACKNOWLEDGED:], sys.byteorder)
