@@ -106,6 +106,7 @@ def _connection(settings: Settings, name: TenantId, tenant: TenantSettings) -> I
         token_basic=tenant.oauth2.client_authentication == "basic",
         token_scope=tenant.oauth2.scope,
         tokens_a_day=tenant.oauth2.tokens_a_day,
+        ionapi_tenant=tenant.oauth2.ionapi_tenant,
     )
 
 

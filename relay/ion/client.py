@@ -8,12 +8,10 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal
 
-import backoff
 from typing_extensions import override
-from yarl import URL
 
 from relay import __version__
 from relay.core import answers
@@ -21,14 +19,16 @@ from relay.core.answers import FaultOwner
 from relay.core.model import TRACEPARENT, LogicalId, Message, TenantId
 from relay.core.ports import EncodedPost, Ion
 from relay.core.replies import Accepted, Answer, NoReply, Reply, TokenRefused, TokenUnavailable, Versions
-from relay.ion import oauth, wire
-from relay.ion.auth import Endpoint, IonCall, ServiceAddress, open_address
+from relay.ion import oauth, server_times, wire
+from relay.ion.auth import Endpoint, ServiceAddress, open_address
 from relay.ion.connections import Connections
 from relay.ion.credentials import CredentialSource, Fingerprint, fingerprint
 from relay.ion.masking import SecretMask
-from relay.ion.oauth import IonApi, Token
+from relay.ion.oauth import IonApi, OAuth1Keys, Token
+from relay.ion.token_service import TokenService
 from relay.ion.tokens import NoToken, TokenCache, TokenResult
 from relay.ion.transport import HttpResponse, TimeLimits, Transport
+from relay.ion.wire import IonCall
 from relay.observability.metrics import Meter
 
 _MAX_BODY, _MAX_DOCUMENTS_BODY = 64 * 1024, 4 * 1024 * 1024
@@ -37,7 +37,6 @@ _MAX_BODY, _MAX_DOCUMENTS_BODY = 64 * 1024, 4 * 1024 * 1024
 _ENCODE_IN_THREAD_FROM = 64 * 1024
 """Bytes of payload from which a body is compressed and built in a thread."""
 
-_MAX_TOKEN_SECONDS = 20.0
 _USER_AGENT = f"ion-relay/{__version__}"
 
 
@@ -47,7 +46,7 @@ class IonConnection:
 
     `ion_url`: the service's URL; None: the one behind the `.ionapi` file's gateway. `rate_limit`: requests
     a second. `token_basic`: client credentials as HTTP Basic instead of in the form. `tokens_a_day`: the
-    licence's quota; None: unknown.
+    licence's quota; None: unknown. `ionapi_tenant`: whose `.ionapi` file it is; None: this tenant's.
     """
 
     tenant_id: TenantId
@@ -63,6 +62,7 @@ class IonConnection:
     token_basic: bool
     token_scope: str | None
     tokens_a_day: int | None
+    ionapi_tenant: str | None
 
 
 _USUAL_BYTES = 256
@@ -74,8 +74,6 @@ def _is_usual(status: int, body: bytes, content_type: str) -> bool:
     said = wire.read_answer(body, content_type)
     return answers.is_fine(Reply(status, code=said.code, form=said.form, failed=said.failed))
 
-
-_OF_SETTINGS = (FaultOwner.CREDENTIALS, FaultOwner.CONFIGURATION)
 
 Failure = NoReply | TokenRefused | TokenUnavailable
 
@@ -109,6 +107,14 @@ class IonClient(Ion):
         )
         self._headers = wire.request_headers(connection.tenant_id, _USER_AGENT)
         self._tokens = TokenCache(self._fetch_token, time.monotonic, connection.tokens_a_day)
+        self._token_service = TokenService(
+            self._transport,
+            _USER_AGENT,
+            connection.total_seconds,
+            partial(self._metered, "token"),
+            connection.token_scope,
+            basic=connection.token_basic,
+        )
         self._address: ServiceAddress | TokenRefused | TokenUnavailable | None = None
         self._fingerprint: Fingerprint | None = None
         self._refused: IonApi | None = None
@@ -251,7 +257,8 @@ class IonClient(Ion):
 
     def _open_address(self) -> ServiceAddress | TokenRefused | TokenUnavailable:
         connection = self._connection
-        return open_address(connection.credentials, connection.ion_url, connection.logical_id)
+        tenant = connection.ionapi_tenant or connection.tenant_id
+        return open_address(connection.credentials, connection.ion_url, connection.logical_id, tenant)
 
     async def _get_token(self) -> TokenResult:
         if self._tokens.must_fetch:
@@ -263,38 +270,9 @@ class IonClient(Ion):
         if not isinstance(address, ServiceAddress):
             return address or TokenUnavailable("the credentials were not read yet")
         assert isinstance(address.credentials, IonApi), "only these have tokens"
-        result = await self._request_for(address.credentials)
+        result = await self._token_service.token(address.credentials, self._mask().apply)
         self._refused = address.credentials if isinstance(result, TokenRefused) else None
         return result
-
-    async def _request_for(self, credentials: IonApi) -> TokenResult | NoToken:
-        connection = self._connection
-        request = oauth.token_request(credentials, basic=connection.token_basic, scope=connection.token_scope)
-        response = await self._request_token(request)
-        if isinstance(response, NoReply):
-            return TokenUnavailable(response.detail)
-        if not answers.is_fine(Reply(response.status)):
-            error = wire.one_line(oauth.read_token_error(response.body, self._mask().apply))
-            detail = f"HTTP {response.status}" + (f": {error}" if error else "") + self._of_another_tenant()
-            return answers.token_answer(response.status, detail, _retry_after(response))
-        token = oauth.read_token(response.body)
-        return NoToken(token) if isinstance(token, str) else token
-
-    @backoff.on_predicate(
-        backoff.expo,
-        lambda response: isinstance(response, NoReply) or _is_server_error(response),
-        max_tries=3,
-        max_time=5,
-        factor=0.3,
-        logger=None,
-    )
-    async def _request_token(self, request: oauth.TokenRequest) -> HttpResponse | NoReply:
-        """Short failures of the token service are retried here; lasting ones are left to the protocol."""
-        url = URL(request.url, encoded=True)
-        headers = {**request.headers, "User-Agent": _USER_AGENT, "Accept-Encoding": "identity"}
-        total = min(_MAX_TOKEN_SECONDS, self._connection.total_seconds)
-        posted = self._transport.post(url, headers, _MAX_BODY, request.form, total)
-        return await self._metered("token", posted)
 
     # --- answers ------------------------------------------------------------------------------------
 
@@ -327,25 +305,20 @@ class IonClient(Ion):
         detail = said.detail
         if not detail and response.location is not None:
             detail = wire.describe_redirect(response.location)
-        if row.fault in _OF_SETTINGS:
-            detail = f"{detail}{self._of_another_tenant()}".removeprefix("; ")
         reply = bare if row is answers.row_of(bare) else whole
-        return replace(reply, detail=detail, retry_after=_retry_after(response))
-
-    def _of_another_tenant(self) -> str:
-        """What is known where credentials or settings are refused: the `.ionapi` file names its tenant."""
-        credentials = _credentials_of(self._address)
-        own = self._connection.tenant_id
-        if not isinstance(credentials, IonApi) or credentials.tenant.upper() == own:
-            return ""
-        return f"; the .ionapi file is of {credentials.tenant[:80]}, and this tenant is {own}"
+        now, off = datetime.now(UTC), 0.0
+        if row.fault is FaultOwner.CREDENTIALS:
+            off = server_times.clock_off(response.date, now)
+        wait = server_times.read_retry_after(response.retry_after, now, response.date)
+        is_signed = isinstance(_credentials_of(self._address), OAuth1Keys)
+        detail = f"{detail}{server_times.describe_clock(off)}".removeprefix("; ")
+        return replace(reply, detail=detail, retry_after=wait, clock_off=off if is_signed else 0.0)
 
     def _mask(self) -> SecretMask:
         """Takes the secrets out of a server's text that were sent to it and that it may echo."""
-        token = self._tokens.cached
-        cached = (token.value.reveal(),) if token is not None else ()
+        tokens = (token.value.reveal() for token in self._tokens.recent)
         sent = self._address.secrets if isinstance(self._address, ServiceAddress) else ()
-        secrets = (*cached, *sent)
+        secrets = (*tokens, *sent)
         if self._masked is None or self._masked[0] != hash(secrets):
             self._masked = hash(secrets), SecretMask(secrets)
         return self._masked[1]
@@ -355,11 +328,3 @@ def _credentials_of(
     address: ServiceAddress | TokenRefused | TokenUnavailable | None,
 ) -> oauth.Credentials | None:
     return address.credentials if isinstance(address, ServiceAddress) else None
-
-
-def _is_server_error(response: HttpResponse) -> bool:
-    return answers.row_of(Reply(response.status)) is answers.BROKEN
-
-
-def _retry_after(response: HttpResponse) -> float | None:
-    return wire.read_retry_after(response.retry_after, datetime.now(UTC))

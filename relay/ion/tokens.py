@@ -6,15 +6,16 @@ the one that started it was cancelled.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from relay.core import answers
 from relay.core.answers import FaultOwner
 from relay.core.replies import Reply, TokenRefused, TokenUnavailable
-from relay.ion.auth import IonCall
 from relay.ion.oauth import Token, is_due_for_renewal
 from relay.ion.replacements import Replacements
+from relay.ion.wire import IonCall
 
 TokenResult = Token | TokenRefused | TokenUnavailable
 
@@ -29,7 +30,8 @@ class NoToken:
     detail: str
 
 
-FIRST_REST, _LONGEST_REST = 60.0, 3600.0
+_RECENT = 4
+_FIRST_REST, _LONGEST_REST = 60.0, 3600.0
 """Seconds without a request after an answer without a token; they double with each further one."""
 
 
@@ -76,6 +78,8 @@ class TokenCache:
         self._replacements = Replacements(a_day)
         self._rest: _Rest | None = None
         self._entry: _CachedToken | None = None
+        self.recent: deque[Token] = deque(maxlen=_RECENT)
+        """The last tokens, oldest first: those of requests in flight are among them."""
         self._fetching: asyncio.Task[TokenResult] | None = None
         self._tasks: set[asyncio.Task[TokenResult]] = set()
 
@@ -172,6 +176,7 @@ class TokenCache:
         match result:
             case Token():
                 self._entry, self._rest = _CachedToken(result, requested_at), None
+                self.recent.append(result)
             case TokenUnavailable() if self._entry is not None and self._entry.is_valid(now):
                 # renewal starts early so that it may fail: wait half of the remaining lifetime, try again
                 remaining = self._entry.fetched_at + self._entry.token.lifetime - now
@@ -180,6 +185,6 @@ class TokenCache:
         return result
 
     def _begin_rest(self, what: str, now: float) -> TokenUnavailable:
-        seconds = FIRST_REST if self._rest is None else min(2 * self._rest.seconds, _LONGEST_REST)
+        seconds = _FIRST_REST if self._rest is None else min(2 * self._rest.seconds, _LONGEST_REST)
         self._rest = _Rest(what, seconds, now + seconds)
         return self._rest.answer(now)

@@ -179,5 +179,6 @@ def connection(source: CredentialSource, **changes: Any) -> IonConnection:
         "token_basic": False,
         "token_scope": None,
         "tokens_a_day": None,
+        "ionapi_tenant": None,
     }
     return IonConnection(TENANT, LOGICAL_ID, source, **{**defaults, **changes})
