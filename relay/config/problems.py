@@ -9,7 +9,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -17,9 +16,10 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from relay.core.validation import Problem, tenant_id_problem
+from relay.core.validation import LAST_PORT, Problem, port_problem, tenant_id_problem
+from relay.ion import service_urls
 from relay.ion.network import ENVIRONMENT, OFF, NetworkError, proxy_problem, require_pem
-from relay.outbox.database_url import LAST_PORT, database_url_problem, port_problem
+from relay.outbox.database_url import database_url_problem
 from relay.outbox.location import is_served_url
 
 Where = tuple[str, ...]
@@ -47,22 +47,6 @@ def refused(problem: Problem) -> PydanticCustomError:
 
 
 # --- single values ------------------------------------------------------------------------------------
-
-
-def url_problem(text: str) -> Problem | None:
-    """An https URL without a user, a query or a fragment; plain http to loopback only."""
-    url = _split(text)
-    if url is None or url.scheme not in ("http", "https") or not url.hostname:
-        return Problem("", "is not a URL", "write it like https://HOST/api/ion/messaging/service")
-    port = url.netloc.rpartition("@")[2].rpartition("]")[2].partition(":")[2]
-    if port and (problem := port_problem(port)) is not None:
-        return problem
-    if url.username is not None or url.query or url.fragment:
-        hint = "write only scheme, host and path; credentials have settings of their own"
-        return Problem("", "has a user, a query or a fragment", hint)
-    if url.scheme == "http" and not _is_loopback(url.hostname):
-        return Problem("", "is plain http", "use https; plain http is for this machine only (127.0.0.1)")
-    return None
 
 
 def proxy_setting_problem(text: str) -> Problem | None:
@@ -122,7 +106,7 @@ def listen_problem(text: str) -> Problem | None:
 
 def is_loopback(listen: str) -> bool:
     """Whether only this machine can reach that address."""
-    return _is_loopback(urlsplit(f"//{listen}").hostname or "")
+    return service_urls.is_loopback(urlsplit(f"//{listen}").hostname or "")
 
 
 def patterns_problem(text: str) -> Problem | None:
@@ -155,13 +139,6 @@ def shown(value: object) -> str:
     text = str(value)
     short = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
     return short if _PLAIN.fullmatch(text) else repr(short)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 # --- relations between a tenant's settings ------------------------------------------------------------

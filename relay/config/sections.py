@@ -26,6 +26,7 @@ from relay.config.sources import ANY, Shape, anchored
 from relay.core.model import Ordering
 from relay.core.validation import Problem, logical_id_problem
 from relay.ion.network import Network
+from relay.ion.service_urls import url_problem
 from relay.outbox.location import DEFAULT_PREFIX
 
 # --- kinds of values ----------------------------------------------------------------------------------
@@ -68,7 +69,7 @@ Seconds = Annotated[float, Field(gt=0, le=_LONGEST)]
 Choice = BeforeValidator(_lower)
 AnchoredPath = Annotated[Path, AfterValidator(_anchor)]
 LogicalIdText = Annotated[str, _checked(logical_id_problem)]
-IonUrl = Annotated[str, _checked(problems.url_problem), AfterValidator(lambda url: url.rstrip("/"))]
+IonUrl = Annotated[str, _checked(url_problem), AfterValidator(lambda url: url.rstrip("/"))]
 OutboxUrl = Annotated[str, _checked(problems.outbox_url_problem), PlainSerializer(outbox.shown)]
 Listen = Annotated[str, _checked(problems.listen_problem), AfterValidator(str.lower)]
 """`off`, or `HOST:PORT`."""
@@ -240,6 +241,8 @@ class OAuth2Settings(Group):
 
     scope: str | None = None
     """OAuth 2: the scope to request."""
+    ionapi_tenant: str | None = Field(None, min_length=1, max_length=100)
+    """The tenant in the .ionapi file (its `ti`), where it is meant to be another one than this tenant."""
     client_authentication: Annotated[Literal["form", "basic"], Choice] = "form"
     """How the client id and secret are sent: in the `form`, or as HTTP `basic`."""
     tokens_a_day: int | None = Field(None, ge=1, le=1_000_000)

@@ -86,6 +86,7 @@ class Row:
 OK            = Row("ok", "2xx", Opening.CONTINUE, Posting.NEXT, Fate.DELIVERED, FaultOwner.NOBODY, "nothing to do", "[G] any 2xx; 202 means ION took custody")
 INVALID       = Row("invalid", "400 in IMS's form or empty; 400 and 412 with IMS code 450, 453, 470 or 477", Opening.BACK_OFF, Posting.POLICY, Fate.POLICY, FaultOwner.MESSAGE, "correct the document and enqueue it again, or retry it", "[G] administrator, then stop or skip")
 UNAUTHORISED  = Row("unauthorised", "401", Opening.HALT, Posting.PING_SOON, Fate.RELEASED, FaultOwner.CREDENTIALS, "check the credentials and the authorised app in ION API", "[G] back to ping; on ping: stop until corrected")
+CLOCK         = Row("clock", "401 to an OAuth 1 signature, with a Date that is 5 minutes or more from this machine's time", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, FaultOwner.CONFIGURATION, "set this machine's clock (NTP): signatures carry the time, and ION refuses others", "[R] the answer's Date shows it; the credentials may be right")
 FORBIDDEN     = Row("forbidden", "403", Opening.HALT, Posting.PING, Fate.RELEASED, FaultOwner.CREDENTIALS, "enter the client id on the connection point; check that the logical id belongs to this client", "[G] back to ping; on ping: stop until corrected")
 FOREIGN       = Row("foreign", "2xx with an HTML page", Opening.BACK_OFF, Posting.PING, Fate.COUNTED, FaultOwner.CONFIGURATION, "a firewall or gateway answered, not ION: check what stands between, and the ION URL", "[R] ION answers JSON or nothing; a page is no delivery")
 GATEWAY       = Row("gateway", "400 in another form", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, FaultOwner.CONFIGURATION, "a gateway refused the call, not ION: read its words; check the ION URL and the gateway's policies", "[R] seen for a wrong path: its words are shown")
@@ -102,7 +103,7 @@ NO_V3         = Row("no-v3", "versions without v3 or later", Opening.LONGEST, Po
 # fmt: on
 
 ROWS = (
-    OK, FOREIGN, INVALID, GATEWAY, UNAUTHORISED, FORBIDDEN, UNEXPECTED, MISCONFIGURED, NOT_READY,
+    OK, FOREIGN, INVALID, GATEWAY, UNAUTHORISED, CLOCK, FORBIDDEN, UNEXPECTED, MISCONFIGURED, NOT_READY,
     TOO_LARGE, BUSY, BROKEN, SILENT, TOKEN_REFUSED, TOKEN_FAILED, NO_V3,
 )  # fmt: skip
 
@@ -119,6 +120,10 @@ _BY_STATUS = {
 _CONFIGURATION_CODES = frozenset({418, 419, 448, 456, 458, 471})
 _MESSAGE_CODES = frozenset({450, 453, 470, 477})
 _TOKEN_REFUSALS = frozenset({400, 401, 403})
+_TOKEN_ERRORS = frozenset({
+    "access_denied", "invalid_client", "invalid_grant", "invalid_request", "invalid_scope",
+    "unauthorized_client", "unsupported_grant_type",
+})  # fmt: skip
 _VERSION = re.compile(r"v(\d{1,4})", re.ASCII)
 _OLDEST_VERSION = 3
 
@@ -154,6 +159,8 @@ def _row_of_reply(reply: Reply) -> Row:
         if reply.failed:
             return BROKEN if code is None else _row_of_code(code)
         return FOREIGN if reply.form == "html" else OK
+    if status == 401 and reply.clock_off:
+        return CLOCK
     if status == 400 and code in _CONFIGURATION_CODES:
         return MISCONFIGURED
     if status == 400 and reply.form in ("html", "other"):
@@ -177,9 +184,14 @@ def _is_new_enough(version: str) -> bool:
     return match is not None and int(match[1]) >= _OLDEST_VERSION
 
 
-def token_answer(status: int, detail: str, retry_after: float | None) -> TokenRefused | TokenUnavailable:
-    """What the token service's answer means, when it is not a token."""
-    if status in _TOKEN_REFUSALS:
+def token_answer(
+    status: int, detail: str, retry_after: float | None, error: str = ""
+) -> TokenRefused | TokenUnavailable:
+    """What the token service's answer means, when it is not a token. `error`: the code of OAuth's error.
+
+    Some services report a refusal with a 2xx.
+    """
+    if status in _TOKEN_REFUSALS or (200 <= status < 300 and error in _TOKEN_ERRORS):
         return TokenRefused(f"the token service answers {detail}")
     return TokenUnavailable(detail, retry_after)
 

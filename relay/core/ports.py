@@ -304,6 +304,9 @@ class Ion(Protocol):
     def credentials_changed(self) -> bool:
         """Whether the credential files on disk differ from what was last read."""
 
+    def drop_refused_token(self) -> None:
+        """An operator acted: a token that ION refused since it last served is not used again."""
+
     async def close(self) -> None:
         """Close the session."""
 

@@ -16,7 +16,8 @@ Form = Literal["empty", "ims", "html", "other"]
 class Reply:
     """An HTTP response. `code`: IMS's internal code. `retry_after`: seconds, as the server requested.
 
-    `failed`: the body says that the call failed, whatever the HTTP status.
+    `failed`: the body says that the call failed, whatever the HTTP status. `clock_off`: seconds by which this
+    machine's clock is ahead of the server's, where the request carried a time; 0: it is right, or unknown.
     """
 
     status: int
@@ -25,6 +26,7 @@ class Reply:
     retry_after: float | None = None
     form: Form = "empty"
     failed: bool = False
+    clock_off: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ Answer = Reply | Versions | Accepted | NoReply | TokenRefused | TokenUnavailable
 def describe(answer: Answer) -> str:
     """The answer as text for a log line or a status; no payload, no secret."""
     match answer:
-        case Reply(status, detail, code, _, _, failed):
+        case Reply(status, detail, code, failed=failed):
             internal = f" (IMS code {code})" if code is not None else " (status FAIL)" if failed else ""
             return f"HTTP {status}{internal}" + (f": {detail}" if detail else "")
         case Versions(supported):

@@ -222,3 +222,15 @@ def _escaped(character: str) -> str:
 
 def _quote(text: str) -> str:
     return repr(text) if len(text) <= 60 else f"{text[:60]!r}…"
+
+
+LAST_PORT = 65_535
+_PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
+
+
+def port_problem(port: str) -> Problem | None:
+    """What is wrong with the text of a port to connect to."""
+    if _PORT.fullmatch(port) and 1 <= int(port) <= LAST_PORT:
+        return None
+    shown = f"the port {port[:20]}" if port.isdecimal() else "a port that is not a number"
+    return Problem("", f"has {shown}", f"write a number from 1 to {LAST_PORT}")

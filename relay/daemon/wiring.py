@@ -36,7 +36,6 @@ class TenantProfile:
     rules: TenantRules
     connection: IonConnection
     summary_seconds: float
-    tokens_a_day: int | None
 
     @property
     def longest_step(self) -> float:
@@ -74,7 +73,6 @@ def _profile(settings: Settings, name: TenantId) -> TenantProfile:
         _rules(settings, name, tenant),
         _connection(settings, name, tenant),
         settings.log.summary_seconds,
-        tenant.oauth2.tokens_a_day,
     )
 
 
@@ -109,6 +107,8 @@ def _connection(settings: Settings, name: TenantId, tenant: TenantSettings) -> I
         token_basic=tenant.oauth2.client_authentication == "basic",
         token_scope=tenant.oauth2.scope,
         network=tenant.network(settings.http),
+        tokens_a_day=tenant.oauth2.tokens_a_day,
+        ionapi_tenant=tenant.oauth2.ionapi_tenant,
     )
 
 
@@ -148,7 +148,7 @@ class WorkerBuilder:
         """The tenant's worker."""
         to, stopping = self._telemetry, asyncio.Event()
         holds = partial(self._holds, tenant)
-        meter = to.meters.of(tenant, profile.tokens_a_day)
+        meter = to.meters.of(tenant, profile.connection.tokens_a_day)
         liveness = to.liveness.component(worker_name(tenant), profile.longest_step)
         telemetry = Telemetry(
             log=to.log.bind(tenant=tenant),

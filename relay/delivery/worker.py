@@ -52,6 +52,7 @@ class Worker:
             return
         self._control = control
         self.stuck = None
+        self._context.ion.drop_refused_token()
         self._has_work.set()
         self._revised.set()
         self._sender.revised()

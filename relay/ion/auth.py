@@ -16,8 +16,6 @@ from relay.ion.credentials import CredentialSource
 from relay.ion.oauth import CredentialError, Credentials, IonApi, OAuth1Keys, Signer, Token
 from relay.observability import open_files
 
-IonCall = Literal["ping", "versions", "acceptedDocuments", "post"]
-
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -42,16 +40,21 @@ class ServiceAddress:
     """
 
     credentials: Credentials
-    endpoints: Mapping[IonCall, Endpoint]
+    endpoints: Mapping[wire.IonCall, Endpoint]
     secrets: tuple[str, ...] = field(repr=False)
 
 
 def open_address(
-    source: CredentialSource, ion_url: str | None, logical_id: LogicalId
+    source: CredentialSource, ion_url: str | None, logical_id: LogicalId, tenant: str
 ) -> ServiceAddress | TokenRefused | TokenUnavailable:
-    """Read the credentials. Unusable ones count as refused, with the reason."""
+    """Read the credentials. Unusable ones count as refused, with the reason.
+
+    `tenant`: whose `.ionapi` file it is.
+    """
     try:
         credentials = source.read()
+        if isinstance(credentials, IonApi):
+            _check_tenant(credentials, source, tenant)
         return _address(credentials, ion_url or _service_url(credentials), logical_id)
     except OSError:  # too many open files: nothing is wrong with the credentials
         return TokenUnavailable(f"the credentials cannot be read now: {open_files.described()}")
@@ -59,6 +62,16 @@ def open_address(
         return TokenRefused(wire.one_line(str(error)))
     except ValueError:
         return TokenRefused("the ION URL cannot be used; check the setting, or the .ionapi file's iu")
+
+
+def _check_tenant(credentials: IonApi, source: CredentialSource, tenant: str) -> None:
+    """With another tenant's file, documents would reach that tenant."""
+    if credentials.tenant.upper() != tenant.upper():
+        (path,) = source.paths
+        raise CredentialError(
+            f"{path}: the .ionapi file is of {credentials.tenant[:60]}, not of {tenant}; download that of "
+            f"{tenant} in ION API, or set OAUTH2__IONAPI_TENANT if it is meant to be another"
+        )
 
 
 def _service_url(credentials: Credentials) -> str:

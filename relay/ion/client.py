@@ -8,12 +8,10 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal
 
-import backoff
 from typing_extensions import override
-from yarl import URL
 
 from relay import __version__
 from relay.core import answers
@@ -21,15 +19,17 @@ from relay.core.answers import FaultOwner
 from relay.core.model import TRACEPARENT, LogicalId, Message, TenantId
 from relay.core.ports import EncodedPost, Ion
 from relay.core.replies import Accepted, Answer, NoReply, Reply, TokenRefused, TokenUnavailable, Versions
-from relay.ion import oauth, wire
-from relay.ion.auth import Endpoint, IonCall, ServiceAddress, open_address
+from relay.ion import oauth, server_times, wire
+from relay.ion.auth import Endpoint, ServiceAddress, open_address
 from relay.ion.connections import Connections
 from relay.ion.credentials import CredentialSource, Fingerprint, fingerprint
 from relay.ion.masking import SecretMask
 from relay.ion.network import Network, Way
-from relay.ion.oauth import IonApi, Token
-from relay.ion.tokens import TokenCache, TokenResult
+from relay.ion.oauth import IonApi, OAuth1Keys, Token
+from relay.ion.token_service import TokenService
+from relay.ion.tokens import NoToken, TokenCache, TokenResult
 from relay.ion.transport import HttpResponse, TimeLimits, Transport
+from relay.ion.wire import IonCall
 from relay.observability.metrics import Meter
 
 _MAX_BODY, _MAX_DOCUMENTS_BODY = 64 * 1024, 4 * 1024 * 1024
@@ -38,7 +38,6 @@ _MAX_BODY, _MAX_DOCUMENTS_BODY = 64 * 1024, 4 * 1024 * 1024
 _ENCODE_IN_THREAD_FROM = 64 * 1024
 """Bytes of payload from which a body is compressed and built in a thread."""
 
-_MAX_TOKEN_SECONDS = 20.0
 _USER_AGENT = f"ion-relay/{__version__}"
 
 
@@ -47,7 +46,8 @@ class IonConnection:
     """How to reach a tenant's ION. Durations in seconds, sizes in bytes, `least_rate` in bytes a second.
 
     `ion_url`: the service's URL; None: the one behind the `.ionapi` file's gateway. `rate_limit`: requests
-    a second. `token_basic`: client credentials as HTTP Basic instead of in the form.
+    a second. `token_basic`: client credentials as HTTP Basic instead of in the form. `tokens_a_day`: the
+    licence's quota; None: unknown. `ionapi_tenant`: whose `.ionapi` file it is; None: this tenant's.
     """
 
     tenant_id: TenantId
@@ -63,6 +63,8 @@ class IonConnection:
     token_basic: bool
     token_scope: str | None
     network: Network
+    tokens_a_day: int | None
+    ionapi_tenant: str | None
 
 
 _USUAL_BYTES = 256
@@ -74,8 +76,6 @@ def _is_usual(status: int, body: bytes, content_type: str) -> bool:
     said = wire.read_answer(body, content_type)
     return answers.is_fine(Reply(status, code=said.code, form=said.form, failed=said.failed))
 
-
-_OF_SETTINGS = (FaultOwner.CREDENTIALS, FaultOwner.CONFIGURATION)
 
 Failure = NoReply | TokenRefused | TokenUnavailable
 
@@ -109,9 +109,18 @@ class IonClient(Ion):
             connection.network,
         )
         self._headers = wire.request_headers(connection.tenant_id, _USER_AGENT)
-        self._tokens = TokenCache(self._fetch_token, time.monotonic)
+        self._tokens = TokenCache(self._fetch_token, time.monotonic, connection.tokens_a_day)
+        self._token_service = TokenService(
+            self._transport,
+            _USER_AGENT,
+            connection.total_seconds,
+            partial(self._metered, "token"),
+            connection.token_scope,
+            basic=connection.token_basic,
+        )
         self._address: ServiceAddress | TokenRefused | TokenUnavailable | None = None
         self._fingerprint: Fingerprint | None = None
+        self._refused: IonApi | None = None
         self._masked: tuple[int, SecretMask] | None = None
 
     # --- the port -----------------------------------------------------------------------------------
@@ -144,13 +153,27 @@ class IonClient(Ion):
     @override
     async def post(self, encoded: EncodedPost, traceparent: str | None = None) -> Answer:
         """Never repeated. A 2xx whose answer cannot be read to its end is no reply."""
-        response, _ = await self._send("post", _MAX_BODY, encoded, traceparent)
-        return self._reply(response) if isinstance(response, HttpResponse) else response
+        response, token = await self._send("post", _MAX_BODY, encoded, traceparent)
+        if not isinstance(response, HttpResponse):
+            return response
+        reply = self._reply(response)
+        self._tokens.note(token, "post", reply)
+        return reply
 
     @override
     def credentials_changed(self) -> bool:
-        paths = self._connection.credentials.paths
-        return self._fingerprint is not None and fingerprint(paths) != self._fingerprint
+        """A file that was written again without a change is no news where the token service refused it."""
+        now = fingerprint(self._connection.credentials.paths)
+        if self._fingerprint is None or now == self._fingerprint:
+            return False
+        if self._refused is not None and _credentials_of(self._open_address()) == self._refused:
+            self._fingerprint = now
+            return False
+        return True
+
+    @override
+    def drop_refused_token(self) -> None:
+        self._tokens.drop_refused()
 
     def ways(self) -> list[Way]:
         """How ION, and the token service, were reached the last time."""
@@ -165,13 +188,16 @@ class IonClient(Ion):
     # --- requests -----------------------------------------------------------------------------------
 
     async def _get(self, call: IonCall, limit: int) -> HttpResponse | Failure:
-        """Repeated once with a fresh token, if the token that was rejected came from the cache."""
+        """Repeated once with a fresh token, if the token that was refused came from the cache."""
         cached = self._tokens.cached
         response, token = await self._send(call, limit)
-        if token is None or token is not cached or not _asks_for_fresh_token(response):
+        if not isinstance(response, HttpResponse):
             return response
-        self._tokens.invalidate(token)
-        response, _ = await self._send(call, limit)
+        if not self._tokens.note(token, call, self._reply(response), may_drop=token is cached):
+            return response
+        response, token = await self._send(call, limit)
+        if isinstance(response, HttpResponse):
+            self._tokens.note(token, call, self._reply(response), may_drop=False)
         return response
 
     async def _send(
@@ -221,55 +247,36 @@ class IonClient(Ion):
 
     def _load_credentials(self) -> ServiceAddress | TokenRefused | TokenUnavailable:
         """Read the credentials if they were not read yet, were unusable, or changed on disk."""
-        connection = self._connection
-        now = fingerprint(connection.credentials.paths)
+        now = fingerprint(self._connection.credentials.paths)
         if isinstance(self._address, ServiceAddress) and now == self._fingerprint:
             return self._address
+        is_rewritten = self._fingerprint is not None and now != self._fingerprint
         before, self._fingerprint = self._address, now
-        self._address = open_address(connection.credentials, connection.ion_url, connection.logical_id)
+        self._address = self._open_address()
         if _credentials_of(before) is None or _credentials_of(before) != _credentials_of(self._address):
             self._tokens.clear()
+        elif is_rewritten:
+            self._tokens.drop_refused()
         return self._address
+
+    def _open_address(self) -> ServiceAddress | TokenRefused | TokenUnavailable:
+        connection = self._connection
+        tenant = connection.ionapi_tenant or connection.tenant_id
+        return open_address(connection.credentials, connection.ion_url, connection.logical_id, tenant)
 
     async def _get_token(self) -> TokenResult:
         if self._tokens.must_fetch:
             self._load_credentials()  # first, so that the token is fetched with these credentials
         return await self._tokens.get()
 
-    async def _fetch_token(self) -> TokenResult:
+    async def _fetch_token(self) -> TokenResult | NoToken:
         address = self._address
         if not isinstance(address, ServiceAddress):
             return address or TokenUnavailable("the credentials were not read yet")
         assert isinstance(address.credentials, IonApi), "only these have tokens"
-        connection = self._connection
-        request = oauth.token_request(
-            address.credentials, basic=connection.token_basic, scope=connection.token_scope
-        )
-        response = await self._request_token(request)
-        if isinstance(response, NoReply):
-            return TokenUnavailable(response.detail)
-        if not answers.is_fine(Reply(response.status)):
-            error = wire.one_line(oauth.read_token_error(response.body, self._mask().apply))
-            detail = f"HTTP {response.status}" + (f": {error}" if error else "") + self._of_another_tenant()
-            return answers.token_answer(response.status, detail, _retry_after(response))
-        token = oauth.read_token(response.body)
-        return TokenUnavailable(token) if isinstance(token, str) else token
-
-    @backoff.on_predicate(
-        backoff.expo,
-        lambda response: isinstance(response, NoReply) or _is_server_error(response),
-        max_tries=3,
-        max_time=5,
-        factor=0.3,
-        logger=None,
-    )
-    async def _request_token(self, request: oauth.TokenRequest) -> HttpResponse | NoReply:
-        """Short failures of the token service are retried here; lasting ones are left to the protocol."""
-        url = URL(request.url, encoded=True)
-        headers = {**request.headers, "User-Agent": _USER_AGENT, "Accept-Encoding": "identity"}
-        total = min(_MAX_TOKEN_SECONDS, self._connection.total_seconds)
-        posted = self._transport.post(url, headers, _MAX_BODY, request.form, total)
-        return await self._metered("token", posted)
+        result = await self._token_service.token(address.credentials, self._mask().apply)
+        self._refused = address.credentials if isinstance(result, TokenRefused) else None
+        return result
 
     # --- answers ------------------------------------------------------------------------------------
 
@@ -302,18 +309,14 @@ class IonClient(Ion):
         detail = said.detail
         if not detail and response.location is not None:
             detail = wire.describe_redirect(response.location)
-        if row.fault in _OF_SETTINGS:
-            detail = f"{detail}{self._of_another_tenant()}".removeprefix("; ")
         reply = bare if row is answers.row_of(bare) else whole
-        return replace(reply, detail=detail, retry_after=_retry_after(response))
-
-    def _of_another_tenant(self) -> str:
-        """What is known where credentials or settings are refused: the `.ionapi` file names its tenant."""
-        credentials = _credentials_of(self._address)
-        own = self._connection.tenant_id
-        if not isinstance(credentials, IonApi) or credentials.tenant.upper() == own:
-            return ""
-        return f"; the .ionapi file is of {credentials.tenant[:80]}, and this tenant is {own}"
+        now, off = datetime.now(UTC), 0.0
+        if row.fault is FaultOwner.CREDENTIALS:
+            off = server_times.clock_off(response.date, now)
+        wait = server_times.read_retry_after(response.retry_after, now, response.date)
+        is_signed = isinstance(_credentials_of(self._address), OAuth1Keys)
+        detail = f"{detail}{server_times.describe_clock(off)}".removeprefix("; ")
+        return replace(reply, detail=detail, retry_after=wait, clock_off=off if is_signed else 0.0)
 
     def _report_certificate(self) -> None:
         ends = [way.expires for way in self.ways() if way.expires is not None]
@@ -322,10 +325,9 @@ class IonClient(Ion):
 
     def _mask(self) -> SecretMask:
         """Takes the secrets out of a server's text that were sent to it and that it may echo."""
-        token = self._tokens.cached
-        cached = (token.value.reveal(),) if token is not None else ()
+        tokens = (token.value.reveal() for token in self._tokens.recent)
         sent = self._address.secrets if isinstance(self._address, ServiceAddress) else ()
-        secrets = (*cached, *sent)
+        secrets = (*tokens, *sent)
         if self._masked is None or self._masked[0] != hash(secrets):
             self._masked = hash(secrets), SecretMask(secrets)
         return self._masked[1]
@@ -335,15 +337,3 @@ def _credentials_of(
     address: ServiceAddress | TokenRefused | TokenUnavailable | None,
 ) -> oauth.Credentials | None:
     return address.credentials if isinstance(address, ServiceAddress) else None
-
-
-def _asks_for_fresh_token(response: HttpResponse | Failure) -> bool:
-    return isinstance(response, HttpResponse) and answers.asks_for_fresh_token(Reply(response.status))
-
-
-def _is_server_error(response: HttpResponse) -> bool:
-    return answers.row_of(Reply(response.status)) is answers.BROKEN
-
-
-def _retry_after(response: HttpResponse) -> float | None:
-    return wire.read_retry_after(response.retry_after, datetime.now(UTC))

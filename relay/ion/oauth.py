@@ -8,9 +8,9 @@ import base64
 import hashlib
 import hmac
 import json
+import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any, Literal, NoReturn
 from urllib.parse import urlsplit
 
@@ -22,6 +22,8 @@ from oauthlib.oauth1.rfc5849.signature import (
 )
 from oauthlib.oauth1.rfc5849.utils import escape
 from oauthlib.oauth2 import BackendApplicationClient, LegacyApplicationClient
+
+from relay.ion.service_urls import url_problem
 
 
 class CredentialError(Exception):
@@ -146,13 +148,14 @@ class IonApi:
         return f"{self.gateway}/{self.tenant}/IONSERVICES/api/ion/messaging/service"
 
 
+_BLANKS = string.whitespace + "\u00a0\u200b\u200e\u200f\u2060\ufeff"
 _HINT = "download the .ionapi file again in ION API"
 
 
 def parse_ionapi(text: str) -> IonApi:
     """Read the text of an `.ionapi` file; unknown keys are ignored. Raises CredentialError."""
     try:
-        found = json.loads(text)
+        found = json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         raise CredentialError(f"the .ionapi file is not JSON; {_HINT}") from None
     if not isinstance(found, dict):
@@ -165,8 +168,8 @@ def parse_ionapi(text: str) -> IonApi:
         tenant=_required(found, "ti"),
         client_id=_required(found, "ci"),
         client_secret=Secret(_required(found, "cs")),
-        gateway=_secure(found, "iu").rstrip("/"),
-        token_url=f"{_secure(found, 'pu').rstrip('/')}/{_required(found, 'ot').lstrip('/')}",
+        gateway=_service(found, "iu"),
+        token_url=f"{_service(found, 'pu')}/{_required(found, 'ot').lstrip('/')}",
         account_key=Secret(key) if key is not None else None,
         account_secret=Secret(secret) if secret is not None else None,
     )
@@ -180,39 +183,28 @@ def _required(found: Mapping[str, Any], name: str) -> str:
 
 
 def _optional(found: Mapping[str, Any], name: str) -> str | None:
+    """Without the blanks around it, which are pasted along."""
     value = found.get(name)
+    if isinstance(value, str):
+        value = value.strip(_BLANKS)
     if value is None or value == "":
         return None
-    if not isinstance(value, str) or not value.isprintable():
+    if not isinstance(value, str):
         raise CredentialError(f'"{name}" in the .ionapi file is not a string; {_HINT}')
+    if not value.isprintable() or any(map(str.isspace, value)):
+        raise CredentialError(
+            f'"{name}" in the .ionapi file has a blank or a control character in it; {_HINT}'
+        )
     return value
 
 
-def _secure(found: Mapping[str, Any], name: str) -> str:
+def _service(found: Mapping[str, Any], name: str) -> str:
     """Credentials and messages are never sent unencrypted, except within this machine."""
     value = _required(found, name)
-    if "@" in value.partition("://")[2].partition("/")[0]:
-        raise CredentialError(f'"{name}" in the .ionapi file has a user or a password in it; {_HINT}')
-    if not is_secure(value):
-        raise CredentialError(f'"{name}" in the .ionapi file is not an https URL; {_HINT}')
-    return value
-
-
-def is_secure(url: str) -> bool:
-    """Whether this is a valid URL with https, or with http to this machine."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        return False
-    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host or "")))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    problem = url_problem(value)
+    if problem is not None:
+        raise CredentialError(f'"{name}" in the .ionapi file {problem.what}; {problem.hint}, or {_HINT}')
+    return value.rstrip("/")
 
 
 Credentials = OAuth1Keys | IonApi
@@ -274,7 +266,7 @@ def read_token(body: bytes) -> Token | str:
     found = _parse_object(body)
     text = found.get("access_token")
     if not isinstance(text, str) or not text:
-        return "the answer has no access_token"
+        return "the access_token is no text" if "access_token" in found else "the answer has no access_token"
     if len(text) > _MAX_TOKEN_LENGTH or not all("!" <= letter <= "~" for letter in text):
         return "the access_token cannot be sent in a header"
     return Token(Secret(text), _lifetime(found.get("expires_in")))
@@ -291,14 +283,21 @@ def _lifetime(expires_in: object) -> float:
     return min(lifetime, _MAX_LIFETIME) if lifetime > 0 else ASSUMED_LIFETIME
 
 
-def read_token_error(body: bytes, mask: Callable[[str], str] = str) -> str:
-    """The error in the token service's response (RFC 6749, section 5.2); empty if it is not readable.
+@dataclass(frozen=True, slots=True)
+class TokenError:
+    """An error of OAuth (RFC 6749, section 5.2): its code and its text; empty where there is none."""
 
-    `mask`: applied to its texts before they are cut.
-    """
+    code: str = ""
+    text: str = ""
+
+
+def read_token_error(body: bytes, mask: Callable[[str], str] = str) -> TokenError:
+    """The error in the token service's response. `mask`: applied to its texts before they are cut."""
     found = _parse_object(body)
-    texts = [found.get("error"), found.get("error_description")]
-    return ": ".join(mask(text)[:600] for text in texts if isinstance(text, str) and text)
+    code = found.get("error")
+    texts = [code, found.get("error_description")]
+    text = ": ".join(mask(text)[:600] for text in texts if isinstance(text, str) and text)
+    return TokenError(code if isinstance(code, str) else "", text)
 
 
 def _parse_object(body: bytes) -> dict[str, Any]:

@@ -10,10 +10,8 @@ import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from json.encoder import encode_basestring_ascii as _quoted
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 from relay.core.model import TRACEPARENT, DocumentName, LogicalId, Message
@@ -21,6 +19,8 @@ from relay.core.parameters import read_parameters
 from relay.core.ports import EncodedPost
 from relay.core.replies import Accepted, Form, NoReply, Versions
 from relay.core.validation import MAX_DOCUMENT_NAME, Problem
+
+IonCall = Literal["ping", "versions", "acceptedDocuments", "post"]
 
 MAX_DETAIL = 300
 """Characters of a server's error text that are kept for logs, statuses and reasons."""
@@ -135,7 +135,6 @@ _TITLE = re.compile(r"<title(?:\s[^>]{0,100})?>(.{0,200}?)</title>", re.IGNORECA
 _MAX_VERSION_LENGTH, _MAX_VERSIONS = 10, 20
 _NOT_IN_A_ROW = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 """Control characters, which the outbox refuses, and halves of surrogate pairs, which are no text."""
-_SECONDS = re.compile(r"[0-9]{1,12}")
 
 
 def read_versions(body: bytes) -> Versions | NoReply:
@@ -284,21 +283,6 @@ def _html_title(body: bytes, mask: Callable[[str], str]) -> str | None:
     """The error pages of gateways and proxies name the error in their title."""
     found = _TITLE.search(body[:4096].decode("utf-8", "replace"))
     return one_line(f"an HTML page: {mask(found[1])}", 120) if found else None
-
-
-def read_retry_after(header: str | None, now: datetime) -> float | None:
-    """`Retry-After` in seconds from `now` (aware), given as seconds or as a date (RFC 9110); else None."""
-    if header is None:
-        return None
-    text = header.strip()
-    if _SECONDS.fullmatch(text):
-        return float(text)
-    try:
-        date = parsedate_to_datetime(text[:64])
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    at = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
-    return max(0.0, (at - now).total_seconds())
 
 
 def describe_redirect(location: str) -> str:

@@ -61,6 +61,7 @@ CODES = (
     Code("RELAY-125", "The remaining messages need an operator", events=("tenant.stuck",)),
     Code("RELAY-127", "A page came instead of ION's answer", kinds=("foreign",)),
     Code("RELAY-128", "A gateway refuses the call", kinds=("gateway",)),
+    Code("RELAY-129", "This machine's clock is wrong", kinds=("clock",)),
     OUTBOX,
     Code("RELAY-132", "What was delivered by minute is not recorded", kinds=("activity",)),
     Code("RELAY-135", "Only this message fails", events=("message.failing",)),

@@ -4,15 +4,11 @@ Drivers take a port modulo 65536, and an unescaped `/`, `?` or `#` in a password
 would connect to another port or host than was meant. No text here contains a part of the URL but its port.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from relay.core.validation import Problem
+from relay.core.validation import Problem, port_problem
 
-LAST_PORT = 65_535
-
-_PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 _ESCAPES = "%40 for an @, %2F for a /, %3A for a :, %23 for a #, %3F for a ?"
 _FORM = f"postgresql://USER:PASSWORD@HOST:5432/DATABASE, with {_ESCAPES} in the user and the password"
 
@@ -36,14 +32,6 @@ def database_url_problem(url: str, environ: Mapping[str, str]) -> Problem | None
     if port and not given and (problem := port_problem(port)) is not None:
         return Problem("", f"has no port, and PGPORT {problem.what}", problem.hint)
     return None
-
-
-def port_problem(port: str) -> Problem | None:
-    """What is wrong with the text of a port to connect to."""
-    if _PORT.fullmatch(port) and 1 <= int(port) <= LAST_PORT:
-        return None
-    shown = f"the port {port[:20]}" if port.isdecimal() else "a port that is not a number"
-    return Problem("", f"has {shown}", f"write a number from 1 to {LAST_PORT}")
 
 
 def _options(query: str) -> list[str]:

@@ -180,5 +180,7 @@ def connection(source: CredentialSource, **changes: Any) -> IonConnection:
         "token_basic": False,
         "token_scope": None,
         "network": Network(),
+        "tokens_a_day": None,
+        "ionapi_tenant": None,
     }
     return IonConnection(TENANT, LOGICAL_ID, source, **{**defaults, **changes})

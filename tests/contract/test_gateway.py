@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from relay.core import answers
 from relay.core.replies import Accepted, NoReply, Reply, TokenRefused, TokenUnavailable, Versions, describe
 from relay.ion.client import IonClient
 from relay.ion.credentials import IonApiFile, OAuth1Source
 from relay.ion.oauth import Secret
+from relay.ion.transport import HttpResponse
 from relay.observability import regular_file
 from relay.observability.metrics import Meters
 from relay.sandbox import Sandbox, SandboxTenant
@@ -79,6 +81,23 @@ class _Asyncio:
 
     def __init__(self, sleep: Any) -> None:
         self.sleep, self.iscoroutinefunction = sleep, asyncio.iscoroutinefunction
+
+
+@pytest.fixture
+def service(client: IonClient, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Has the token service answer so."""
+
+    def answer(
+        status: int, body: str, content_type: str = "application/json", location: str | None = None
+    ) -> None:
+        response = HttpResponse(status, body.encode(), True, None, location, content_type)
+
+        async def post(*_: object) -> HttpResponse:
+            return response
+
+        monkeypatch.setattr(client._transport, "post", post)
+
+    return answer
 
 
 def fetched(sandbox: Sandbox) -> int:
@@ -155,6 +174,103 @@ async def test_an_expired_token_on_a_get_is_replaced_once_and_the_get_repeated(
     assert fetched(sandbox) == 2
 
 
+async def test_a_token_that_only_posts_refuse_is_replaced_once(sandbox: Sandbox, client: IonClient) -> None:
+    """Pings succeed: they do not check it, or the gateway has not heard of its revocation."""
+    assert await client.ping() == Reply(200)
+    sandbox.faults(call="post", status=401, code=401, error="revoked", count=1)
+    assert await ask(client, "post") == Reply(401, "revoked", 401)
+    assert fetched(sandbox) == 1
+    assert await client.ping() == Reply(200)
+    assert fetched(sandbox) == 2
+    assert await ask(client, "post") == Reply(202)
+    assert fetched(sandbox) == 2
+
+
+async def test_a_token_that_posts_refuse_for_ever_is_not_fetched_in_a_loop(
+    sandbox: Sandbox, client: IonClient
+) -> None:
+    sandbox.faults(call="post", status=401, code=401, error="revoked")
+    for _ in range(20):
+        assert await client.ping() == Reply(200)
+        assert await ask(client, "post") == Reply(401, "revoked", 401)
+    assert fetched(sandbox) == 2
+
+
+async def test_posts_in_flight_that_are_all_refused_replace_the_token_once(
+    sandbox: Sandbox, client: IonClient
+) -> None:
+    assert await client.ping() == Reply(200)
+    sandbox.faults(call="post", status=401, code=401, error="revoked", count=8)
+    posts = [await client.encode(message(number)) for number in range(8)]
+    await asyncio.gather(*(client.post(post) for post in posts))
+    assert await ask(client, "post") == Reply(202)
+    assert fetched(sandbox) == 2
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_an_operator_who_acts_has_a_refused_token_replaced(
+    sandbox: Sandbox, client: IonClient, status: int
+) -> None:
+    """Also after a 403: rights that were granted meanwhile may stand in new tokens only."""
+    sandbox.faults(call="post", status=status, code=status, error="no")
+    for _ in range(3):
+        await ask(client, "post")
+    before = fetched(sandbox)
+    client.drop_refused_token()
+    sandbox.clear_faults()
+    assert await ask(client, "post") == Reply(202)
+    assert fetched(sandbox) == before + 1
+    client.drop_refused_token()
+    assert await ask(client, "post") == Reply(202)
+    assert fetched(sandbox) == before + 1
+
+
+async def test_a_file_that_was_touched_has_a_refused_token_replaced(
+    sandbox: Sandbox, source: IonApiFile, client: IonClient
+) -> None:
+    sandbox.faults(call="post", status=401, code=401, error="no")
+    await ask(client, "post")
+    await ask(client, "post")
+    before = fetched(sandbox)
+    source.path.touch()
+    assert await client.ping() == Reply(200)
+    assert fetched(sandbox) == before + 1
+
+
+async def test_an_unchanged_file_whose_credentials_were_refused_is_no_news(
+    sandbox: Sandbox, source: IonApiFile, client: IonClient
+) -> None:
+    good = json.loads(source.path.read_text())["cs"]
+    rewrite(source, cs="wrong")
+    assert isinstance(await client.ping(), TokenRefused)
+    for _ in range(5):
+        rewrite(source)
+        assert not client.credentials_changed()
+    assert fetched(sandbox) == 1
+    rewrite(source, cs=good)
+    assert client.credentials_changed()
+    assert await client.ping() == Reply(200)
+    rewrite(source)
+    assert client.credentials_changed()
+
+
+async def test_a_token_service_without_tokens_is_asked_ever_more_rarely(
+    sandbox: Sandbox, client: IonClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 1000.0
+    monkeypatch.setattr(client._tokens, "_now", lambda: clock)
+    sandbox.faults(call="token", body="wrong-types")
+    for _ in range(600):
+        answer = await client.ping()
+        assert isinstance(answer, TokenUnavailable)
+        assert answer.retry_after is not None
+        clock += 1.0
+    assert fetched(sandbox) == 4
+    sandbox.clear_faults()
+    client.drop_refused_token()
+    assert await client.ping() == Reply(200)
+
+
 async def test_an_expired_token_on_a_post_is_a_401_and_the_next_ping_replaces_it(
     sandbox: Sandbox, client: IonClient
 ) -> None:
@@ -188,7 +304,9 @@ async def test_a_fresh_token_that_is_rejected_is_a_401_and_not_fetched_again(
     assert await ask(client, call) == Reply(401, "not you", 401)
     assert fetched(sandbox) == 1
     assert await ask(client, call) == Reply(401, "not you", 401)
-    assert fetched(sandbox) == (1 if call == "post" else 2)
+    assert fetched(sandbox) == 2
+    assert await ask(client, call) == Reply(401, "not you", 401)
+    assert fetched(sandbox) == 2
 
 
 # --- a token that is not issued -----------------------------------------------------------------------
@@ -257,6 +375,128 @@ async def test_an_unreadable_token_response_is_unavailable_and_not_retried(
     assert fetched(sandbox) == 1
 
 
+# --- the token service's words -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", ["invalid_grant", "invalid_client", "unauthorized_client"])
+async def test_a_refusal_with_a_success_is_a_refusal(
+    client: IonClient, service: Callable[..., None], error: str
+) -> None:
+    service(200, json.dumps({"error": error, "error_description": "locked"}))
+    assert await client.ping() == TokenRefused(f"the token service answers HTTP 200: {error}: locked")
+
+
+async def test_another_error_with_a_success_is_a_failure(
+    client: IonClient, service: Callable[..., None]
+) -> None:
+    service(200, json.dumps({"error": "temporarily_unavailable"}))
+    assert await client.ping() == TokenUnavailable("HTTP 200: temporarily_unavailable")
+
+
+@pytest.mark.parametrize("status", [200, 404])
+async def test_the_title_of_a_page_is_shown(
+    client: IonClient, service: Callable[..., None], status: int
+) -> None:
+    service(status, "<html><head><title>Sign in to ACME</title></head></html>", "text/html")
+    assert await client.ping() == TokenUnavailable(f"HTTP {status}: an HTML page: Sign in to ACME")
+
+
+async def test_the_title_of_a_refusal_is_shown(client: IonClient, service: Callable[..., None]) -> None:
+    service(403, "<html><head><title>Request Rejected</title></head></html>", "text/html")
+    expected = "the token service answers HTTP 403: an HTML page: Request Rejected"
+    assert await client.ping() == TokenRefused(expected)
+
+
+async def test_the_target_of_a_redirect_is_shown_without_its_path(
+    client: IonClient, service: Callable[..., None]
+) -> None:
+    service(302, "", location="https://login.example/as?state=secret")
+    assert await client.ping() == TokenUnavailable("HTTP 302: redirected to https://login.example")
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        ("", "the answer has no access_token"),
+        ("{}", "the answer has no access_token"),
+        ('{"access_token": 5}', "the access_token is no text"),
+        ('{"access_token": "two words"}', "the access_token cannot be sent in a header"),
+        ('{"message": "not today"}', "not today"),
+        ('["x"]', "the answer is a JSON array"),
+        ("soon", "the answer is not JSON (4 bytes)"),
+    ],
+)
+async def test_an_answer_of_another_shape_says_so(
+    client: IonClient, service: Callable[..., None], body: str, what: str
+) -> None:
+    service(200, body)
+    answer = await client.ping()
+    assert isinstance(answer, TokenUnavailable)
+    assert answer.detail == f'{what}; expected {{"access_token": "…"}}'
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "raw-deflate"])
+async def test_compressed_answers_are_read_though_none_were_asked_for(
+    sandbox: Sandbox, client: IonClient, encoding: str
+) -> None:
+    sandbox.faults(compress=encoding, call="*")
+    assert await client.ping() == Reply(200)
+    assert isinstance(await client.versions(), Versions)
+    assert isinstance(await client.accepted_documents(), Accepted)
+    assert await ask(client, "post") == Reply(202)
+    assert fetched(sandbox) == 1
+    for call in CALLS:
+        sandbox.clear_faults()
+        name = "acceptedDocuments" if call == "accepted_documents" else call
+        sandbox.faults(compress=encoding, call=name, status=403, code=403, error="the reason")
+        assert await ask(client, call) == Reply(403, "the reason", 403)
+
+
+# --- clocks ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [-3600, 0, 3600])
+async def test_a_date_to_wait_for_is_measured_by_the_servers_clock(
+    sandbox: Sandbox, client: IonClient, seconds: int
+) -> None:
+    assert await client.ping() == Reply(200)
+    sandbox.faults(clock=seconds)
+    sandbox.faults(call="ping", status=503, code=503, error="later", retry_after=120, retry_after_date=True)
+    assert await client.ping() == Reply(503, "later", 503, 120.0)
+
+
+@pytest.mark.parametrize(("hours", "words"), [(1, "60 minutes behind"), (-1, "60 minutes ahead of")])
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_clock_that_is_an_hour_off_is_named_and_not_the_credentials(
+    sandbox: Sandbox, call: Call, hours: int, words: str
+) -> None:
+    source, url = oauth1_source(sandbox), f"{sandbox.url}/api/ion/messaging/service"
+    client = IonClient(connection(source, ion_url=url))
+    sandbox.faults(clock=hours * 3600)
+    answer = await ask(client, call)
+    await client.close()
+    assert f"this machine's clock is {words} the server's" in describe(answer)
+    assert answers.row_of(answer) is answers.CLOCK
+
+
+async def test_where_the_clock_is_right_it_is_the_credentials(sandbox: Sandbox) -> None:
+    url = f"{sandbox.url}/api/ion/messaging/service"
+    client = IonClient(connection(OAuth1Source("unknown", Secret("s")), ion_url=url))
+    answer = await client.ping()
+    await client.close()
+    assert answers.row_of(answer) is answers.UNAUTHORISED
+    assert "clock" not in describe(answer)
+
+
+async def test_a_bearer_token_carries_no_time_of_this_machine(sandbox: Sandbox, client: IonClient) -> None:
+    """The clock is named as a fact, and the credentials stay the first suspect."""
+    sandbox.faults(clock=3600)
+    sandbox.faults(call="ping", status=401, code=401, error="no")
+    answer = await client.ping()
+    assert describe(answer).endswith("no; this machine's clock is 60 minutes behind the server's")
+    assert answers.row_of(answer) is answers.UNAUTHORISED
+
+
 # --- grants and bases ---------------------------------------------------------------------------------
 
 
@@ -317,21 +557,67 @@ async def test_an_unchanged_file_with_a_new_timestamp_costs_no_token(
     assert fetched(sandbox) == 1
 
 
+async def test_the_last_tokens_are_masked_too(sandbox: Sandbox, client: IonClient) -> None:
+    """A post in flight that is answered after its token was replaced may echo it."""
+    assert await client.ping() == Reply(200)
+    (token,) = sandbox.tokens._grants
+    sandbox.faults(call="post", status=401, code=401, error=f"no {token}")
+    assert await ask(client, "post") == Reply(401, "no ***", 401)
+    assert await client.ping() == Reply(200)
+    assert await ask(client, "post") == Reply(401, "no ***", 401)
+    assert fetched(sandbox) == 2
+
+
 @pytest.mark.parametrize("call", CALLS)
-async def test_what_is_refused_to_the_file_of_another_tenant_names_both(
+async def test_the_file_of_another_tenant_is_refused_by_name(
     sandbox: Sandbox, source: IonApiFile, client: IonClient, call: Call
 ) -> None:
-    known = f"the .ionapi file is of GLOBEX_PRD, and this tenant is {TENANT}"
+    """With it, documents would reach the other tenant."""
+    good = source.path.read_bytes()
     rewrite(source, ti="GLOBEX_PRD")
-    assert known in describe(await ask(client, call))  # the URL has that tenant in it
-    rewrite(source, ti="GLOBEX_PRD", cs="wrong")
-    await client.ping()
     answer = await ask(client, call)
     assert isinstance(answer, TokenRefused)
-    assert answer.detail.endswith(known)
-    rewrite(source, ti=TENANT, cs="wrong")
-    await client.ping()
-    assert "GLOBEX_PRD" not in describe(await ask(client, call))
+    assert f"the .ionapi file is of GLOBEX_PRD, not of {TENANT}" in answer.detail
+    assert sandbox.requests() == []
+    source.path.write_bytes(good)
+    assert client.credentials_changed()
+    assert await client.ping() == Reply(200)
+
+
+async def test_the_tenant_of_a_file_is_compared_without_case(
+    source: IonApiFile, connect: Callable[..., IonClient]
+) -> None:
+    rewrite(source, ti=TENANT.lower())
+    assert not isinstance(await connect().ping(), TokenRefused)
+
+
+async def test_a_file_may_be_meant_to_be_of_another_tenant(
+    sandbox: Sandbox, source: IonApiFile, connect: Callable[..., IonClient]
+) -> None:
+    """Then it must be that one's, and no other's."""
+    rewrite(source, ti="GLOBEX_PRD")
+    url = f"{sandbox.url}/api/ion/messaging/service"
+    assert await connect(ion_url=url, ionapi_tenant="globex_prd").ping() == Reply(200)
+    rewrite(source, ti=TENANT)
+    assert isinstance(await connect(ion_url=url, ionapi_tenant="globex_prd").ping(), TokenRefused)
+
+
+async def test_blanks_that_were_pasted_along_are_no_part_of_the_file(
+    source: IonApiFile, client: IonClient
+) -> None:
+    found = json.loads(source.path.read_text())
+    rewrite(source, **{name: f" {found[name]}\r\n" for name in ("ti", "ci", "cs", "iu", "pu", "ot")})
+    assert await ask(client, "post") == Reply(202)
+
+
+@pytest.mark.parametrize("name", ["iu", "pu"])
+async def test_a_host_of_the_file_that_is_not_ascii_is_refused(
+    source: IonApiFile, client: IonClient, name: str
+) -> None:
+    rewrite(source, **{name: "https://b\u00fccher.invalid"})
+    answer = await client.ping()
+    assert isinstance(answer, TokenRefused)
+    assert f'"{name}" in the .ionapi file has the character U+00FC' in answer.detail
 
 
 @pytest.mark.parametrize(

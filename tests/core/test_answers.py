@@ -75,6 +75,7 @@ TABLE = {
 }
 
 NOT_BY_STATUS: dict[str, tuple[Answer, str, str, str, FaultOwner]] = {
+    "clock": (Reply(401, clock_off=-3600.0), "back off", "ping", "released", FaultOwner.CONFIGURATION),
     "silent": (NoReply("cut"), "back off", "ping", "counted", FaultOwner.ION),
     "token-refused": (TokenRefused("no"), "halt", "halt", "released", FaultOwner.CREDENTIALS),
     "token-unavailable": (TokenUnavailable("down"), "back off", "ping", "released", FaultOwner.ION),
@@ -251,7 +252,7 @@ def test_a_list_of_accepted_documents_is_fine() -> None:
 def test_rows_are_complete_each_once_and_each_says_something() -> None:
     names = [row.name for row in answers.ROWS]
     assert names == [
-        "ok", "foreign", "invalid", "gateway", "unauthorised", "forbidden", "unexpected", "misconfigured",
+        "ok", "foreign", "invalid", "gateway", "unauthorised", "clock", "forbidden", "unexpected", "misconfigured",
         "not-ready",
         "too-large", "busy", "broken", "silent", "token-refused", "token-unavailable", "no-v3",
     ]  # fmt: skip
@@ -313,6 +314,25 @@ def test_the_token_service_refuses_by_400_401_and_403_and_fails_by_everything_el
         refusal = TokenRefused("the token service answers why")
         assert answer == (refusal if refused else TokenUnavailable("why", 7.0))
     assert token_answer(500, "why", None) == TokenUnavailable("why", None)
+
+
+@pytest.mark.parametrize("error", ["access_denied", "invalid_client", "invalid_grant", "invalid_request",
+                                   "invalid_scope", "unauthorized_client", "unsupported_grant_type"])  # fmt: skip
+def test_the_token_service_may_refuse_with_a_success(error: str) -> None:
+    for status in EVERY_STATUS:
+        refused = status in (400, 401, 403) or 200 <= status < 300
+        assert isinstance(token_answer(status, "why", None, error), TokenRefused) == refused
+
+
+def test_other_errors_in_a_success_of_the_token_service_are_no_refusals() -> None:
+    for error in ("temporarily_unavailable", "server_error", "slow_down", "Bad Request", ""):
+        assert token_answer(200, "why", 7.0, error) == TokenUnavailable("why", 7.0)
+
+
+def test_a_clock_explains_a_401_alone() -> None:
+    for status in EVERY_STATUS:
+        if status != 401:
+            assert row_of(Reply(status, clock_off=3600.0)) is row_of(Reply(status))
 
 
 def test_rows_are_values_that_nothing_can_change() -> None:

@@ -20,6 +20,7 @@ from relay.core.model import (
     classic_message_id,
 )
 from relay.core.validation import (
+    LAST_PORT,
     MAX_NESTING,
     MAX_PARAMETERS,
     Problem,
@@ -30,6 +31,7 @@ from relay.core.validation import (
     message_id_problem,
     ordering_key_problem,
     parameter_problems,
+    port_problem,
     tenant_id_problem,
 )
 
@@ -377,3 +379,25 @@ def test_all_problems_of_a_draft_are_reported_at_once() -> None:
     assert draft_problems(dataclasses.replace(FINE, payload=b"")) == [
         Problem("payload", "is empty", "enqueue the document's bytes")
     ]
+
+
+@pytest.mark.parametrize("port", ["1", "443", "5432", str(LAST_PORT)])
+def test_a_port_is_a_number_in_range(port: str) -> None:
+    assert port_problem(port) is None
+
+
+@pytest.mark.parametrize(
+    ("port", "what"),
+    [
+        ("0", "has the port 0"),
+        (str(LAST_PORT + 1), "has the port 65536"),
+        ("9" * 100, f"has the port {'9' * 20}"),
+        ("canary", "has a port that is not a number"),
+        ("", "has a port that is not a number"),
+        ("-1", "has a port that is not a number"),
+    ],
+)
+def test_any_other_port_is_refused(port: str, what: str) -> None:
+    problem = port_problem(port)
+    assert problem is not None
+    assert problem.what == what

@@ -88,7 +88,7 @@ def test_a_text_is_masked_before_it_is_cut() -> None:
         body = json.dumps(
             {"error": "a" * start + quote(secret, safe=""), "error_description": html.escape(secret)}
         )
-        shown = oauth.read_token_error(body.encode(), mask)
+        shown = oauth.read_token_error(body.encode(), mask).text
         assert "S3cr3t" not in shown
         assert (
             "S3cr3t"

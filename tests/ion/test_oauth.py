@@ -208,11 +208,32 @@ def test_a_missing_key_is_named_with_the_fix(name: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("name", ["ti", "ci", "cs", "iu", "pu", "ot", "saak", "sask"])
-@pytest.mark.parametrize("value", [5, ["canary"], {"a": "canary"}, True, "canary\r\nX-Header: 1"])
+@pytest.mark.parametrize("value", [5, ["canary"], {"a": "canary"}, True])
 def test_a_value_that_is_not_a_string_is_named_and_not_shown(name: str, value: object) -> None:
     with pytest.raises(CredentialError, match=f'"{name}" in the .ionapi file is not a string') as caught:
         parsed(**{name: value})
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["ti", "ci", "cs", "iu", "pu", "ot", "saak", "sask"])
+@pytest.mark.parametrize("blank", [" ", "\t", "\r\nX-Header: ", "\u00a0", "\u200b", "\x00"])
+def test_a_blank_within_a_value_is_named_and_not_shown(name: str, blank: str) -> None:
+    with pytest.raises(CredentialError, match=f'"{name}" in the .ionapi file has a blank') as caught:
+        parsed(**{name: f"canary{blank}1"})
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["ti", "ci", "cs", "iu", "pu", "ot", "saak", "sask"])
+@pytest.mark.parametrize("blank", [" ", "\n", "\r\n", "\t", "\u00a0", "\u200b", "\ufeff"])
+def test_blanks_around_a_value_are_no_part_of_it(name: str, blank: str) -> None:
+    assert parsed(**{name: f"{blank}{FILE[name]}{blank}"}) == parsed()
+    with pytest.raises(CredentialError, match="lacks"):
+        parsed(**{name: blank})
+
+
+def test_a_byte_order_mark_before_the_file_is_no_part_of_it() -> None:
+    """As Windows' editors write it."""
+    assert oauth.parse_ionapi("\ufeff" + json.dumps(FILE)) == parsed()
 
 
 @pytest.mark.parametrize(("name", "other"), [("saak", "sask"), ("sask", "saak")])
@@ -231,29 +252,33 @@ def test_a_file_that_is_not_a_json_object_is_an_error_that_quotes_nothing(text: 
 
 @pytest.mark.parametrize("name", ["iu", "pu"])
 @pytest.mark.parametrize(
-    "url",
+    ("url", "what"),
     [
-        "http://gateway.example",
-        "http://127.evil.example",
-        "http://localhost.evil.example/",
-        "ftp://127.0.0.1/",
-        "gateway.example",
-        "https://",
-        "https://h:port/",
-        "https://[::1",
-        "file:///etc/passwd",
+        ("http://gateway.example", "is plain http; use https"),
+        ("http://127.evil.example", "is plain http"),
+        ("http://localhost.evil.example/", "is plain http"),
+        ("ftp://127.0.0.1/", "is not a URL"),
+        ("gateway.example", "is not a URL"),
+        ("https://", "is not a URL"),
+        ("https://h:port/", "has a port that is not a number"),
+        ("https://[::1", "is not a URL"),
+        ("file:///etc/passwd", "is not a URL"),
+        ("https://gateway.example/?x=canary", "has a user, a query or a fragment"),
+        ("https://b\u00fccher.example", r"has the character U\+00FC \(LATIN SMALL LETTER U WITH DIAERESIS\)"),
+        ("https://gate\u2011way.example", r"has the character U\+2011 \(NON-BREAKING HYPHEN\) in its host"),
     ],
 )
-def test_credentials_are_not_sent_unencrypted(name: str, url: str) -> None:
-    with pytest.raises(CredentialError, match=f'"{name}" in the .ionapi file is not an https URL'):
+def test_the_urls_are_checked_like_that_of_ion(name: str, url: str, what: str) -> None:
+    """Credentials are not sent unencrypted, except within this machine."""
+    with pytest.raises(CredentialError, match=f'"{name}" in the .ionapi file {what}') as caught:
         parsed(**{name: url})
+    assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:8481", "http://localhost:1/x", "http://[::1]:80", "https://h.example"]
 )
 def test_plain_http_is_allowed_to_this_machine_only(url: str) -> None:
-    assert oauth.is_secure(url)
     assert parsed(iu=url).gateway == url
 
 
@@ -387,11 +412,20 @@ def test_no_response_raises(reply: bytes) -> None:
     ],
 )
 def test_an_error_is_read(body: bytes, error: str) -> None:
-    assert oauth.read_token_error(body) == error
+    assert oauth.read_token_error(body).text == error
+
+
+def test_the_code_of_an_error_is_read() -> None:
+    assert (
+        oauth.read_token_error(answer(error="invalid_grant", error_description="x")).code == "invalid_grant"
+    )
+    for body in (answer(error=5), answer(error_description="only this"), b"<html>", b"[]"):
+        assert oauth.read_token_error(body).code == ""
 
 
 def test_an_error_is_bounded() -> None:
-    assert len(oauth.read_token_error(answer(error="x" * 10**5, error_description="y" * 10**5))) <= 1202
+    found = oauth.read_token_error(answer(error="x" * 10**5, error_description="y" * 10**5))
+    assert len(found.text) <= 1202
 
 
 def test_a_token_is_due_for_renewal_at_nine_tenths_of_its_lifetime() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from relay.core.replies import TokenRefused, TokenUnavailable
+from relay.core.replies import Reply, TokenRefused, TokenUnavailable
 from relay.ion.oauth import Secret, Token
-from relay.ion.tokens import TokenCache, TokenResult
+from relay.ion.tokens import NoToken, TokenCache, TokenResult
 from tests.support import virtual
 
 
@@ -17,10 +17,10 @@ class TokenService:
 
     def __init__(self, seconds: float = 1.0, lifetime: float = 1000.0) -> None:
         self.seconds, self.lifetime = seconds, lifetime
-        self.results: list[TokenResult] = []
+        self.results: list[TokenResult | NoToken] = []
         self.requests: list[float] = []
 
-    async def fetch(self) -> TokenResult:
+    async def fetch(self) -> TokenResult | NoToken:
         """One request, recorded with its time."""
         self.requests.append(now())
         number = len(self.requests)
@@ -45,10 +45,14 @@ def in_virtual_time(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[
     return run
 
 
-async def text(tokens: TokenCache) -> str:
+async def one(tokens: TokenCache) -> Token:
     token = await tokens.get()
     assert isinstance(token, Token)
-    return token.value.reveal()
+    return token
+
+
+async def text(tokens: TokenCache) -> str:
+    return (await one(tokens)).value.reveal()
 
 
 @in_virtual_time
@@ -155,17 +159,118 @@ async def test_credentials_that_are_refused_at_renewal_are_refused() -> None:
 
 
 @in_virtual_time
-async def test_only_the_token_that_was_rejected_is_invalidated() -> None:
+async def test_only_the_token_that_was_refused_is_dropped() -> None:
     service = TokenService(seconds=0)
     tokens = cache(service)
     old = await tokens.get()
     assert isinstance(old, Token)
-    tokens.invalidate(old)
+    assert tokens.note(old, "post", Reply(401))
     assert tokens.cached is None
     assert await text(tokens) == "token-2"
-    tokens.invalidate(old)
+    assert tokens.note(old, "ping", Reply(401))
     assert await text(tokens) == "token-2"
     assert len(service.requests) == 2
+
+
+@in_virtual_time
+async def test_a_new_token_that_is_refused_as_well_is_kept() -> None:
+    service = TokenService(seconds=0)
+    tokens = cache(service)
+    assert tokens.note(await one(tokens), "post", Reply(401))
+    assert not tokens.note(await one(tokens), "post", Reply(401))
+    assert await text(tokens) == "token-2"
+
+
+@in_virtual_time
+async def test_an_operator_has_a_token_dropped_that_was_refused_since_it_last_served() -> None:
+    service = TokenService(seconds=0)
+    tokens = cache(service)
+    tokens.drop_refused()
+    tokens.note(await one(tokens), "post", Reply(403))
+    tokens.note(await one(tokens), "post", Reply(202))
+    tokens.drop_refused()
+    assert await text(tokens) == "token-1"
+    tokens.note(await one(tokens), "post", Reply(403))
+    tokens.note(await one(tokens), "ping", Reply(202))
+    tokens.drop_refused()
+    assert await text(tokens) == "token-2"
+
+
+@in_virtual_time
+async def test_what_is_said_of_a_former_token_does_not_concern_the_new_one() -> None:
+    service = TokenService(seconds=0)
+    tokens = cache(service)
+    old = await one(tokens)
+    assert tokens.note(old, "post", Reply(401))
+    new = await one(tokens)
+    tokens.note(old, "post", Reply(202))  # a post in flight that was answered late
+    assert not tokens.note(new, "post", Reply(401))
+    tokens.note(new, "post", Reply(202))
+    tokens.note(old, "post", Reply(403))
+    tokens.drop_refused()
+    assert await text(tokens) == "token-2"
+
+
+@in_virtual_time
+async def test_answers_without_a_token_cause_ever_fewer_requests() -> None:
+    """The quota may have paid for each: 100 tokens a client and day."""
+    service = TokenService(seconds=0)
+    service.results = [NoToken("the answer has no access_token")] * 1000
+    tokens = cache(service)
+    while now() < 86400:
+        answer = await tokens.get()
+        assert isinstance(answer, TokenUnavailable)
+        assert answer.detail == "the answer has no access_token"
+        assert answer.retry_after is not None
+        await asyncio.sleep(1)
+    assert service.requests[:4] == [0, 60, 180, 420]
+    assert len(service.requests) <= 30
+    tokens.drop_refused()
+    await tokens.get()
+    assert service.requests[-1] == now()
+
+
+@in_virtual_time
+async def test_after_a_token_the_next_answer_without_one_is_the_first() -> None:
+    service = TokenService(seconds=0, lifetime=100)
+    service.results = [NoToken("odd"), NoToken("odd"), Token(Secret("good"), 100), NoToken("odd")]
+    tokens = cache(service)
+    for _ in range(3):
+        await tokens.get()
+        await asyncio.sleep(120)
+    assert await tokens.get() == TokenUnavailable("odd", 60.0)
+
+
+@in_virtual_time
+async def test_a_valid_token_serves_while_the_renewal_brings_none() -> None:
+    service = TokenService(seconds=0, lifetime=10_000)
+    tokens = cache(service)
+    await tokens.get()
+    service.results = [NoToken("odd")] * 20
+    await asyncio.sleep(9000)
+    while now() < 9999:
+        assert await text(tokens) == "token-1"
+        await asyncio.sleep(1)
+    assert len(service.requests) <= 6
+    await asyncio.sleep(1)
+    assert isinstance(await tokens.get(), TokenUnavailable)
+
+
+@in_virtual_time
+async def test_an_answer_without_a_token_for_former_credentials_does_not_hinder_the_new_ones() -> None:
+    service = TokenService()
+    service.results = [NoToken("odd")]
+    tokens = cache(service)
+    waiting = asyncio.create_task(tokens.get())
+    await asyncio.sleep(0.5)
+    tokens.clear()
+    assert await waiting == TokenUnavailable("odd")
+    assert await text(tokens) == "token-2"
+    service.results = [NoToken("odd")]
+    tokens.clear()
+    await tokens.get()
+    tokens.clear()
+    assert await text(tokens) == "token-4"
 
 
 @in_virtual_time

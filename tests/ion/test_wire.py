@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email import message_from_bytes
 from email.message import Message as Mail
 
@@ -434,51 +434,6 @@ def test_a_servers_error_text_is_truncated_for_the_log() -> None:
 def test_a_body_that_is_not_json_is_not_quoted() -> None:
     """It may be an echo of what was sent."""
     assert "secret" not in error_of(b"<SyncShipment>secret</SyncShipment>")[1]
-
-
-# --- Retry-After ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        (None, None),
-        ("", None),
-        ("0", 0.0),
-        (" 120 ", 120.0),
-        ("999999999999", 999999999999.0),
-        ("9999999999999", None),
-        ("-5", None),
-        ("1.5", None),
-        ("soon", None),
-        ("٣", None),
-        ("Sun, 01 Mar 2026 12:01:40 GMT", 100.0),
-        ("Sunday, 01-Mar-26 12:01:40 GMT", 100.0),
-        ("Sun Mar  1 12:01:40 2026", 100.0),
-        ("Sun, 01 Mar 2026 12:01:40 -0000", 100.0),
-        ("Sun, 01 Mar 2026 13:01:40 +0100", 100.0),
-        ("Sun, 01 Mar 2026 11:00:00 GMT", 0.0),
-        ("Sun, 99 Mar 2026 12:01:40 GMT", None),
-        ("Sun, 01 Mar 99999999999999999999 12:01:40 GMT", None),
-        ("Fri, 31 Dec 9999 23:59:59 -2359", 251630020739.0),
-        ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0),
-        ("\udcff" * 100_000, None),
-    ],
-)
-def test_retry_after_is_read_as_seconds_or_as_a_date(header: str | None, seconds: float | None) -> None:
-    assert wire.read_retry_after(header, NOW) == seconds
-
-
-@given(st.text(max_size=80))
-def test_no_retry_after_raises(header: str) -> None:
-    found = wire.read_retry_after(header, NOW)
-    assert found is None or found >= 0
-
-
-@given(st.integers(min_value=0, max_value=10**8))
-def test_a_future_date_is_its_distance(seconds: int) -> None:
-    at = NOW + timedelta(seconds=seconds)
-    assert wire.read_retry_after(at.strftime("%a, %d %b %Y %H:%M:%S GMT"), NOW) == seconds
 
 
 # --- text ----------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ def test_a_credential_file_is_read_later(tmp_path: Path) -> None:
     (tmp_path / "acme.ionapi").write_text("{}")
     source = IonApiFile(tmp_path / "acme.ionapi")
     with none_left() as text:
-        address = open_address(source, None, LogicalId("lid://acme.orders.1"))
+        address = open_address(source, None, LogicalId("lid://acme.orders.1"), "ACME_PRD")
     assert isinstance(address, TokenUnavailable)
     assert text in address.detail
 

@@ -380,6 +380,20 @@ async def test_a_tenant_that_an_operator_pauses_stops_and_continues_when_resumed
     assert w.arrived() == sorted(w.arrived(), key=w.rows("delivered").index)
 
 
+@scene
+async def test_an_operator_who_asks_or_resumes_has_a_refused_token_dropped():
+    w = world()
+    await w.start()
+    w.insert(None)
+    await w.all_settled(within=5)
+    assert w.ion.acted == 0
+    await w.outbox.ask(w.rules.tenant_id, "ann@desk")
+    await w.until(lambda: w.ion.acted == 1, within=5)
+    await w.outbox.resume(w.rules.tenant_id, "ann@desk")
+    await w.until(lambda: w.ion.acted == 2, within=5)
+    await w.stop()
+
+
 @pytest.mark.parametrize("status", [503, 403])
 def test_a_bulk_action_on_very_many_messages_is_no_storm_of_pings(status):
     """Each of its chunks reaches the worker; ION, which fails, is pinged every two seconds at most."""

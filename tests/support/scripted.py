@@ -41,14 +41,15 @@ class ScriptedIon:
     """`delay`: seconds before each answer, a number or by call, loop time and message.
 
     `requests`: every call, in order. `taken`: the messages that were answered with a 2xx, in order.
-    `traceparents`: of the posts, in order. `changed`: the result of `credentials_changed`. `closed`: how
-    often it was closed. `begin`: called when a request starts, as by the real client.
+    `traceparents`: of the posts, in order. `changed`: the result of `credentials_changed`. `acted`: how
+    often an operator acted. `closed`: how often it was closed. `begin`: called when a request starts, as by the real client.
     """
 
     documents: Iterable[str] = ("Sync.Shipment",)
     answer: Script | None = None
     delay: float | Callable[[Call, float, Message | None], float] = 0.0
     changed: bool = False
+    acted: int = 0
     closed: int = 0
     begin: Callable[[], None] | None = None
     requests: list[Request] = field(default_factory=list)
@@ -91,6 +92,9 @@ class ScriptedIon:
 
     def credentials_changed(self) -> bool:
         return self.changed
+
+    def drop_refused_token(self) -> None:
+        self.acted += 1
 
     async def close(self) -> None:
         self.closed += 1
