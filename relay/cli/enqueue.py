@@ -12,6 +12,7 @@ import typer
 
 from relay.cli import output
 from relay.cli.enqueue_store import Given, store
+from relay.core.charset import charset_problem, to_utf_8
 from relay.core.model import DEFAULT_TO, DocumentName, Draft, LogicalId, MessageId, OrderingKey, TenantId
 from relay.core.validation import Problem, document_name_advice, draft_problems, parameter_problems
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from relay.config.settings import Settings
 
 _STDIN = "-"
+_WIDEST = 4
+"""Bytes of a character in the widest character set."""
+_USUAL_BYTES = 5_000_000
+"""What ION takes by default, apart from a buffer."""
 _MAX_PROBLEMS = 20
 """More problems than this are counted, not printed."""
 
@@ -41,6 +46,10 @@ Ndjson = Annotated[
     str | None, typer.Option(metavar="FILE", help="Read one message per line instead; - is standard input.")
 ]
 Create = Annotated[bool, typer.Option("--create", help="Create the outbox' file if there is none.")]
+Charset = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Convert files from this character set, for example UTF-16, to UTF-8."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -53,6 +62,7 @@ def enqueue(
     to: To = DEFAULT_TO,
     parameter: Parameters = None,
     ndjson: Ndjson = None,
+    from_charset: Charset = None,
     create: Create = False,
     as_json: Json = False,
 ) -> None:
@@ -66,11 +76,11 @@ def enqueue(
 
     settings = load_settings()
     if ndjson is not None:
-        _reject_options(files, tenant, document, message_id, key, parameter, to)
+        _reject_options(files, tenant, document, message_id, key, parameter, from_charset, to)
         given = _read_ndjson(ndjson, settings)
     else:
         like = _template(tenant, document, message_id, key, to, parameter)
-        given = _read_files(files or [], like, settings)
+        given = _read_files(files or [], like, from_charset, settings)
     if not given:
         output.print_note("relay: there is nothing to enqueue")
         if as_json:
@@ -85,6 +95,10 @@ def _advise(given: Sequence[Given]) -> None:
         advice = document_name_advice(name)
         if advice is not None:
             output.print_note(f"note: {name}: {advice}")
+    large = sum(len(one.draft.payload) > _USUAL_BYTES for one in given)
+    if large:
+        documents = "1 document is" if large == 1 else f"{large} documents are"
+        output.print_note(f"note: {documents} larger than {_USUAL_BYTES:,} bytes, which ION takes by default")
 
 
 # --- files ------------------------------------------------------------------------------------------------
@@ -134,7 +148,7 @@ def _typed(name: str, text: str) -> object:
     return next((value for value in readings if not parameter_problems({name: value})), text)
 
 
-def _read_files(files: Sequence[str], like: Draft, settings: "Settings") -> list[Given]:
+def _read_files(files: Sequence[str], like: Draft, charset: str | None, settings: "Settings") -> list[Given]:
     if not files:
         output.fail("give a file, or - for standard input")
     if like.message_id is not None and len(files) > 1:
@@ -149,7 +163,7 @@ def _read_files(files: Sequence[str], like: Draft, settings: "Settings") -> list
         output.fail_with([*common, *unknown])
     given, problems = [], []
     for name in files:
-        draft = replace(like, payload=_read(name, _limit(like.tenant_id, settings)))
+        draft = replace(like, payload=_read(name, _limit(like.tenant_id, settings), charset))
         given.append(Given(_source(name), draft))
         found = [*draft_problems(draft), *_check(draft, settings)]
         problems += [f"{_source(name)}: {problem}" for problem in found]
@@ -158,10 +172,18 @@ def _read_files(files: Sequence[str], like: Draft, settings: "Settings") -> list
     return given
 
 
-def _read(name: str, limit: int) -> bytes:
-    """At most one byte more than allowed: enough to detect a document that is too large."""
+def _read(name: str, limit: int, charset: str | None) -> bytes:
+    """One byte more than allowed at most, before it is converted: enough to detect a large one."""
     with _open(name) as file:
-        return file.read(limit + 1)
+        content = file.read((limit + 1) * (1 if charset is None else _WIDEST))
+    try:
+        return content if charset is None else to_utf_8(content, charset)
+    except LookupError:
+        output.fail(
+            f"--from-charset {charset}: is not a character set; write one such as UTF-16 or ISO-8859-1"
+        )
+    except UnicodeError as error:
+        output.fail(f"{_source(name)}: is not {charset}: {error}; nothing was stored")
 
 
 @contextmanager
@@ -236,7 +258,10 @@ def _check(draft: Draft, settings: "Settings") -> list[Problem]:
         return unconfigured
     limit = _limit(draft.tenant_id, settings)
     if len(draft.payload) <= limit:
-        return []
+        problem = charset_problem(
+            draft.payload, draft.document_name, settings.tenants[draft.tenant_id].opaque
+        )
+        return [] if problem is None else [problem]
     hint = f"send a smaller document, or raise RELAY_TENANTS__{draft.tenant_id}__MAX_MESSAGE_BYTES"
     return [Problem("payload", f"has more than {limit} bytes", hint)]
 

@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -17,6 +18,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from relay.core.validation import LAST_PORT, Problem, port_problem, tenant_id_problem
 from relay.ion import service_urls
+from relay.ion.network import ENVIRONMENT, OFF, NetworkError, proxy_problem, require_pem
 from relay.outbox.database_url import database_url_problem
 from relay.outbox.location import is_served_url
 
@@ -45,6 +47,29 @@ def refused(problem: Problem) -> PydanticCustomError:
 
 
 # --- single values ------------------------------------------------------------------------------------
+
+
+def proxy_setting_problem(text: str) -> Problem | None:
+    """`env`, `off`, or the URL of a proxy without credentials."""
+    if text in (ENVIRONMENT, OFF):
+        return None
+    found = proxy_problem(text)
+    if found is not None:
+        return Problem("", found, "write http://HOST:PORT, or env, or off")
+    if "@" in text:
+        return Problem(
+            "", "has credentials in it", "write USER:PASSWORD into the file of PROXY_CREDENTIALS_FILE"
+        )
+    return None
+
+
+def pem_problem(path: Path) -> Problem | None:
+    """What is wrong with a file that must be in PEM; None: nothing. It is not named: it may be a secret."""
+    try:
+        require_pem(path)
+    except NetworkError as error:
+        return Problem("", f"names a file that {error.what}", error.hint)
+    return None
 
 
 _OUTBOX_SCHEMES = ("sqlite", "postgresql", "postgres")

@@ -30,10 +30,16 @@ def _secret_files(settings: Settings) -> Iterator[tuple[str, Path]]:
         ("RELAY_OUTBOX__URL_FILE", settings.outbox.url_file),
         ("RELAY_WEB__TOKEN_FILE", settings.web.token_file),
         ("RELAY_WEB__READ_TOKEN_FILE", settings.web.read_token_file),
+        ("RELAY_HTTP__PROXY_CREDENTIALS_FILE", settings.http.proxy_credentials_file),
     ]
     for name, tenant in settings.tenants.items():
         start = f"RELAY_TENANTS__{name}__"
-        given.append((f"{start}IONAPI_FILE", tenant.ionapi_file))
+        given += [
+            (f"{start}IONAPI_FILE", tenant.ionapi_file),
+            (f"{start}PROXY_CREDENTIALS_FILE", tenant.proxy_credentials_file),
+            (f"{start}CLIENT_KEY_FILE", tenant.client_key_file),
+            (f"{start}CLIENT_KEY_PASSWORD_FILE", tenant.client_key_password_file),
+        ]
         for group, keys in (("OAUTH1", tenant.oauth1), ("INBOUND", tenant.inbound)):
             if keys is not None:
                 given.append((f"{start}{group}__CONSUMER_SECRET_FILE", keys.consumer_secret_file))

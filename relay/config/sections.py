@@ -25,6 +25,7 @@ from relay.config import problems
 from relay.config.sources import ANY, Shape, anchored
 from relay.core.model import Ordering
 from relay.core.validation import Problem, logical_id_problem
+from relay.ion.network import Network
 from relay.ion.service_urls import url_problem
 from relay.outbox.location import DEFAULT_PREFIX
 
@@ -50,6 +51,11 @@ def _anchor(path: Path, info: ValidationInfo) -> Path:
         raise problems.refused(Problem("", f"cannot be used ({error.strerror})", hint)) from None
 
 
+def _check_pem(path: Path) -> Path:
+    problems.refuse(problems.pem_problem(path))
+    return path
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -68,6 +74,8 @@ OutboxUrl = Annotated[str, _checked(problems.outbox_url_problem), PlainSerialize
 Listen = Annotated[str, _checked(problems.listen_problem), AfterValidator(str.lower)]
 """`off`, or `HOST:PORT`."""
 Patterns = Annotated[str, _checked(problems.patterns_problem)]
+PemFile = Annotated[AnchoredPath, AfterValidator(_check_pem)]
+ProxyText = Annotated[str, _checked(problems.proxy_setting_problem)]
 
 # --- the groups ---------------------------------------------------------------------------------------
 
@@ -154,6 +162,12 @@ class HttpSettings(Group):
     """Each so many bytes of a request allow it another second: 5 MB may take 100 s more."""
     deflate_from_bytes: int = Field(8192, ge=0)
     """Documents of this size or more are compressed (DEFLATE)."""
+    proxy: ProxyText = "env"
+    """The proxy on the way to ION: `http://HOST:PORT`, `off`, or `env`: as HTTPS_PROXY and NO_PROXY say."""
+    proxy_credentials_file: AnchoredPath | None = None
+    """A file with `USER:PASSWORD` for the proxy."""
+    ca_file: PemFile | None = None
+    """Certificates (PEM) to trust beside those of the system; read again when they change."""
 
 
 class RetentionSettings(Group):
@@ -266,8 +280,40 @@ class TenantSettings(Group):
     """What a refused message causes: `park` it, or `stop` the tenant until an operator resumes it."""
     rate_limit: float | None = Field(None, gt=0, le=1_000_000)
     """Maximum number of requests a second; unset: no limit."""
-    max_message_bytes: int = Field(6_000_000, ge=1, le=2**31 - 1)
-    """A larger document is parked instead of sent."""
+    proxy: ProxyText | None = None
+    """As `RELAY_HTTP__PROXY`, for this tenant alone."""
+    proxy_credentials_file: AnchoredPath | None = None
+    """As `RELAY_HTTP__PROXY_CREDENTIALS_FILE`, for this tenant alone."""
+    ca_file: PemFile | None = None
+    """As `RELAY_HTTP__CA_FILE`, for this tenant alone."""
+    client_cert_file: PemFile | None = None
+    """The certificate (PEM) that the relay shows where ION asks for one; read again when it changes."""
+    client_key_file: PemFile | None = None
+    """Its key (PEM), unless it is in the same file."""
+    client_key_password_file: AnchoredPath | None = None
+    """The password of the key, from a file."""
+    max_message_bytes: int = Field(6 * 2**20, ge=1, le=2**31 - 1)
+    """A larger document is parked instead of sent. ION takes 5 MB and a buffer of 1 MB, more by licence."""
+    opaque_documents: str | None = Field(None, max_length=4000)
+    """Documents that may have any bytes: patterns such as `My_Scan,Raw_*`. All others must not contradict
+    the UTF-8 that ION is told (UTF-16, UTF-32, XML that declares another encoding)."""
+
+    @property
+    def opaque(self) -> tuple[str, ...]:
+        """The patterns of opaque documents; names of documents are case-sensitive."""
+        return tuple(one for text in (self.opaque_documents or "").split(",") if (one := text.strip()))
+
+    def network(self, http: HttpSettings) -> Network:
+        """How this tenant's ION is reached: by its own settings, or else by those of all tenants."""
+        own = self.proxy_credentials_file or (http.proxy_credentials_file if self.proxy is None else None)
+        return Network(
+            self.proxy or http.proxy,
+            own,
+            self.ca_file or http.ca_file,
+            self.client_cert_file,
+            self.client_key_file,
+            self.client_key_password_file,
+        )
 
 
 # --- the models as data ---------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 Pure. What an answer *means* is decided in `answers.py` alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
 from relay.core.model import DocumentName
@@ -55,7 +55,7 @@ class NoReply:
     """
 
     detail: str
-    timed_out: bool = False
+    timed_out: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,9 @@ class Problem:
 
 _TENANT_ID = re.compile(r"[A-Za-z0-9_]+")
 _LOGICAL_ID = re.compile(r"lid://[a-z0-9_-]+(\.[a-z0-9_-]+)*(:[a-z0-9._-]+)?(/[a-z0-9._-]+)*")
-_CUSTOM_NAME = re.compile(r"[A-Za-z0-9]{1,250}")
+_CUSTOM_NAME = re.compile(r"[Cc]ustom_[A-Za-z0-9]{1,250}")
+_CUSTOM = ("custom_", "Custom_")
+"""The guide writes `Custom_`, the samples `custom_`; the case is kept."""
 _BOD_NAME = re.compile(r"(?P<verb>[A-Z][A-Za-z]*)\.(?P<noun>[A-Za-z][A-Za-z0-9]*)")
 _MAX_VERB, _MAX_NOUN = 11, 30
 
@@ -176,8 +178,9 @@ def is_nested_too_deep(text: str) -> bool:
 
 def _parameter_problem(name: str, value: object) -> Problem | None:
     field = f"parameters.{name[:80]}"
-    if name.startswith("custom_") and not _CUSTOM_NAME.fullmatch(name.removeprefix("custom_")):
-        return Problem(field, "is not a custom property's name", "use custom_ and 1 to 250 letters or digits")
+    if name.startswith(_CUSTOM) and not _CUSTOM_NAME.fullmatch(name):
+        hint = "use custom_ (or Custom_) and 1 to 250 letters or digits"
+        return Problem(field, "is not a custom property's name", hint)
     if name in _NOT_PARAMETERS:
         return Problem(field, "is not a parameter", _NOT_PARAMETERS[name])
     if name in _UNCHECKED:
@@ -203,7 +206,7 @@ def _parameter_rule(name: str, value: object) -> tuple[bool, str] | None:
     if name == TRACEPARENT:
         is_valid = isinstance(value, str) and _TRACEPARENT.fullmatch(value) is not None
         return is_valid, "use a W3C traceparent, 00-…-…-01, or omit it"
-    return (isinstance(value, str), "use a string") if name.startswith("custom_") else None
+    return (isinstance(value, str), "use a string") if name.startswith(_CUSTOM) else None
 
 
 def _text_problem(name: str, text: str, limit: int) -> Problem | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass
 
@@ -16,12 +17,15 @@ from relay.daemon import inbound_check
 from relay.daemon.wiring import TenantProfile, open_files_problem, tenant_profiles
 from relay.daemon.workers import unconfigured_hint
 from relay.ion.client import IonClient
+from relay.ion.network import Way
 from relay.observability import error_codes
 from relay.observability.open_files import RAISE_HINT, raise_limit
 from relay.outbox import open_outbox, risks_of, to_come
 
 _CONCURRENCY = 16
 """Tenants that are checked at the same time."""
+_FEW_DAYS = 30
+"""A server's certificate that is valid for less is a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +157,25 @@ async def _initialisation(tenant: TenantId, profile: TenantProfile) -> list[Chec
         for what, call in calls:
             answer = await call()
             steps.append(_step(tenant, what, answer))
-            if not steps[-1].ok:
+            if what == "ping":
+                steps += [_way(tenant, way) for way in ion.ways() if way.tls or way.proxy]
+            if not answers.is_fine(answer):
                 break
     finally:
         await ion.close()
     return steps
+
+
+def _way(tenant: TenantId, way: Way) -> CheckStep:
+    """How a server was reached; a warning where its certificate ends soon."""
+    words = list(way.words())
+    hint = ""
+    if way.expires is not None:
+        days = int((way.expires - time.time()) // 86_400)
+        words.append(f"valid for {days} more days")
+        hint = "" if days >= _FEW_DAYS else "have the server's certificate renewed: without, nothing is sent"
+    code = error_codes.CERTIFICATE.code if hint else None
+    return CheckStep(tenant, "connection", ok=True, detail=", ".join(words), hint=hint, code=code)
 
 
 def _step(tenant: TenantId, what: str, answer: Answer) -> CheckStep:

@@ -42,8 +42,7 @@ class TenantProfile:
         """Seconds that a call to ION may take: the wait under a rate limit, and the call itself."""
         limit = self.connection.rate_limit
         wait = 0.0 if limit is None else self.rules.max_in_flight / limit
-        longest = self.connection.total_seconds + self.rules.max_message_bytes / self.connection.least_rate
-        return longest + wait
+        return self.connection.total_seconds + wait
 
 
 def tenant_profiles(settings: Settings) -> dict[TenantId, TenantProfile]:
@@ -88,6 +87,8 @@ def _rules(settings: Settings, name: TenantId, tenant: TenantSettings) -> Tenant
         park_after=settings.park_after_seconds,
         probe=settings.retry.probe_seconds,
         grace=settings.stop.grace_seconds,
+        least_rate=settings.http.least_bytes_per_second,
+        opaque=tenant.opaque,
     )
 
 
@@ -105,6 +106,7 @@ def _connection(settings: Settings, name: TenantId, tenant: TenantSettings) -> I
         deflate_from=settings.http.deflate_from_bytes,
         token_basic=tenant.oauth2.client_authentication == "basic",
         token_scope=tenant.oauth2.scope,
+        network=tenant.network(settings.http),
         tokens_a_day=tenant.oauth2.tokens_a_day,
         ionapi_tenant=tenant.oauth2.ionapi_tenant,
     )

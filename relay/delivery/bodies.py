@@ -4,15 +4,16 @@ from relay.core.byte_budget import BODY_COPIES, SEND_BUFFER
 from relay.core.fair_share import TenantShare
 from relay.core.model import Message, RowId
 from relay.core.ports import LARGE_PAYLOAD, EncodedPost
-from relay.delivery.context import TenantContext
+from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.tasks import Tasks
+from relay.delivery.unsendable import content_reason
 
 
 class Bodies:
     """One tenant's bodies. Those of small messages are built from what was prefetched."""
 
-    def __init__(self, context: TenantContext, tasks: Tasks) -> None:
-        self._context, self._memory = context, context.memory.bodies
+    def __init__(self, rules: TenantRules, context: TenantContext, tasks: Tasks) -> None:
+        self._rules, self._context, self._memory = rules, context, context.memory.bodies
         self._share = TenantShare(tasks.wake)
         self._taken: dict[RowId, int] = {}
 
@@ -26,16 +27,20 @@ class Bodies:
         self._taken[message.row] = size
         return True
 
-    async def build(self, message: Message) -> EncodedPost | None:
-        """The body; None: the message is not in the outbox any more as it was read."""
+    async def build(self, message: Message) -> EncodedPost | str | None:
+        """The body, or why it can never be sent; None: the message is not in the outbox as it was read."""
         if message.size <= LARGE_PAYLOAD:
-            return await self._context.ion.encode(message)
+            reason = content_reason(message, self._rules)
+            return await self._context.ion.encode(message) if reason is None else reason
         outbox, liveness = self._context.outbox, self._context.telemetry.liveness
         liveness.idle()  # while the outbox fails, it is the outbox that is reported
         whole = await self._context.outbox_retry.ask(lambda: outbox.message(message.row, message.size))
         liveness.begin()
         if whole is None or whole.message_id != message.message_id or whole.size > message.size:
             return None
+        reason = content_reason(whole, self._rules)
+        if reason is not None:
+            return reason
         encoded = await self._context.ion.encode(whole)
         size = len(encoded.data)
         self._keep(message, size + min(size, SEND_BUFFER))  # the payload is not needed any more

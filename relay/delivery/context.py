@@ -22,7 +22,10 @@ from relay.observability.tracing import Traces
 
 @dataclass(frozen=True, slots=True)
 class TenantRules:
-    """What the settings say about a tenant's delivery. Durations in seconds."""
+    """What the settings say about a tenant's delivery. Durations in seconds, `least_rate` in bytes each.
+
+    `opaque`: patterns of the documents that may have any bytes.
+    """
 
     tenant_id: TenantId
     ordering: Ordering
@@ -33,6 +36,8 @@ class TenantRules:
     park_after: float | None
     probe: float
     grace: float
+    least_rate: int
+    opaque: tuple[str, ...] = ()
 
 
 class StateReport(Protocol):

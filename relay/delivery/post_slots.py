@@ -24,6 +24,7 @@ class PostSlots:
         self.slow_start = SlowStart(rules.max_in_flight)
         self._now = asyncio.get_running_loop().time
         self._limit, self._late, self._began = rules.max_in_flight, 0, 0.0
+        self._least_rate = rules.least_rate
         self.in_use = self.flight = self.bytes_in_flight = 0
 
     def new_flight(self) -> None:
@@ -72,12 +73,16 @@ class PostSlots:
         """Whether so many bytes more may be in flight, as the link has borne; they count from now on."""
         if not self.slow_start.has_room(self.bytes_in_flight, size):
             return False
-        self.bytes_in_flight += size
+        self._change_bytes(size)
         return True
 
     def end_body(self, size: int) -> None:
         """The message was answered, or not sent."""
-        self.bytes_in_flight -= size
+        self._change_bytes(-size)
+
+    def _change_bytes(self, size: int) -> None:
+        self.bytes_in_flight += size
+        self._context.telemetry.liveness.extra = self.bytes_in_flight / self._least_rate
 
     def end_post(self) -> None:
         """The post was answered or not sent: its place is free."""

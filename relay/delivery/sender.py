@@ -47,7 +47,7 @@ class Sender:
         self._posts = Tasks(tasks.wakened)
         self._slots = PostSlots(rules, context, self._posts)
         self._backlog = Backlog(rules, context, tasks)
-        self._bodies = Bodies(context, tasks)
+        self._bodies = Bodies(rules, context, tasks)
         self._outcomes = Outcomes(rules, context, self._backlog, tasks)
         self._poll = DocumentPoll(rules, context, tasks, self._apply_documents, self._slots.show_idle)
         self._cycle = Cycle(Send(frozenset()), is_draining=True, is_over=True)

@@ -1,5 +1,6 @@
 """Why a message can never be sent: too large, too old, or content that ION cannot take."""
 
+from relay.core.charset import charset_problem
 from relay.core.model import Message
 from relay.core.parameters import read_parameters
 from relay.core.validation import Problem, parameter_problems
@@ -19,6 +20,12 @@ def unsendable_reason(message: Message, rules: TenantRules) -> str | None:
     found = read_parameters(message.parameters)
     problems = [found] if isinstance(found, Problem) else parameter_problems(found)
     return next(map(str, problems), None)
+
+
+def content_reason(message: Message, rules: TenantRules) -> str | None:
+    """Why its payload, which is whole here, can never be sent; None: it can."""
+    problem = charset_problem(message.payload, message.document_name, rules.opaque)
+    return None if problem is None else str(problem)
 
 
 def unpacked_reason(error: Exception) -> str:

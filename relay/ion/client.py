@@ -24,6 +24,7 @@ from relay.ion.auth import Endpoint, ServiceAddress, open_address
 from relay.ion.connections import Connections
 from relay.ion.credentials import CredentialSource, Fingerprint, fingerprint
 from relay.ion.masking import SecretMask
+from relay.ion.network import Network, Way
 from relay.ion.oauth import IonApi, OAuth1Keys, Token
 from relay.ion.token_service import TokenService
 from relay.ion.tokens import NoToken, TokenCache, TokenResult
@@ -61,6 +62,7 @@ class IonConnection:
     deflate_from: int
     token_basic: bool
     token_scope: str | None
+    network: Network
     tokens_a_day: int | None
     ionapi_tenant: str | None
 
@@ -104,6 +106,7 @@ class IonClient(Ion):
             connection.rate_limit,
             may_send,
             connections,
+            connection.network,
         )
         self._headers = wire.request_headers(connection.tenant_id, _USER_AGENT)
         self._tokens = TokenCache(self._fetch_token, time.monotonic, connection.tokens_a_day)
@@ -127,6 +130,7 @@ class IonClient(Ion):
         """Only the status counts. Credentials that changed on disk are read first."""
         self._load_credentials()
         response = await self._get("ping", _MAX_BODY)
+        self._report_certificate()
         return self._reply(response) if isinstance(response, HttpResponse) else response
 
     @override
@@ -148,11 +152,7 @@ class IonClient(Ion):
 
     @override
     async def post(self, encoded: EncodedPost, traceparent: str | None = None) -> Answer:
-        """Never repeated.
-
-        A 2xx is a reply unless its body is truncated. The content of the body, or that it is longer than the
-        limit for reading it, changes nothing: ION took custody.
-        """
+        """Never repeated. A 2xx whose answer cannot be read to its end is no reply."""
         response, token = await self._send("post", _MAX_BODY, encoded, traceparent)
         if not isinstance(response, HttpResponse):
             return response
@@ -174,6 +174,10 @@ class IonClient(Ion):
     @override
     def drop_refused_token(self) -> None:
         self._tokens.drop_refused()
+
+    def ways(self) -> list[Way]:
+        """How ION, and the token service, were reached the last time."""
+        return self._transport.ways()
 
     @override
     async def close(self) -> None:
@@ -313,6 +317,11 @@ class IonClient(Ion):
         is_signed = isinstance(_credentials_of(self._address), OAuth1Keys)
         detail = f"{detail}{server_times.describe_clock(off)}".removeprefix("; ")
         return replace(reply, detail=detail, retry_after=wait, clock_off=off if is_signed else 0.0)
+
+    def _report_certificate(self) -> None:
+        ends = [way.expires for way in self.ways() if way.expires is not None]
+        if self._meter is not None and ends:
+            self._meter.certificate_ends(min(ends))
 
     def _mask(self) -> SecretMask:
         """Takes the secrets out of a server's text that were sent to it and that it may echo."""

@@ -2,17 +2,16 @@
 
 import asyncio
 import socket
-import ssl
 from collections import deque
-from dataclasses import dataclass
-from typing import Self
 
 import aiohappyeyeballs
 from typing_extensions import override
-from yarl import URL
 
+from relay.ion.connection_errors import describe_error
 from relay.ion.connections import Connections, Pool
-from relay.ion.http_connection import HttpConnection
+from relay.ion.http_connection import ExchangeError, HttpConnection
+from relay.ion.http_messages import NotHttpError, ResponseReader, request_head
+from relay.ion.network import NetworkAccess, Origin, Proxy, Way, way_of
 
 KEEP_ALIVE_SECONDS = 15.0
 """For idle connections: shorter than servers use, so that a post rarely meets a closed one."""
@@ -21,41 +20,30 @@ _NEXT_ADDRESS_SECONDS = 0.25
 """Where a name has several addresses, the next is tried beside one that does not answer (RFC 8305)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a server listens."""
-
-    host: str
-    port: int
-    is_tls: bool
-
-    @classmethod
-    def of(cls, url: URL) -> Self:
-        """The server of an http or https URL. Raises ValueError where it has none."""
-        if url.host is None or url.port is None:
-            raise ValueError("the URL names no server")
-        return cls(url.host, url.port, url.scheme == "https")
-
-    @override
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+_UNAUTHENTICATED = 407
 
 
 class NoConnectionError(Exception):
     """There is no connection within the time for it."""
 
 
-class ConnectionPool(Pool):
-    """Raises OSError, ssl.SSLError and UnicodeError where no connection can be made."""
+class ProxyError(Exception):
+    """The proxy opens no tunnel: what it answered, or what went wrong with it."""
 
-    def __init__(self, origin: Origin, connect: float, connections: Connections | None) -> None:
+
+class ConnectionPool(Pool):
+    """Raises OSError, ssl.SSLError, UnicodeError, NetworkError and ProxyError where none can be made."""
+
+    def __init__(
+        self, origin: Origin, connect: float, access: NetworkAccess, connections: Connections | None
+    ) -> None:
         """`connect`: seconds for name, connection and TLS. `connections`: of the process, where limited."""
-        self._origin, self._connect, self._connections = origin, connect, connections
+        self._origin, self._connect, self._access, self._connections = origin, connect, access, connections
         self._idle: deque[HttpConnection] = deque()
         self._in_use: set[HttpConnection] = set()
         self._sweep: asyncio.TimerHandle | None = None
-        self._tls: ssl.SSLContext | None = None
+        self.way: Way | None = None
+        """How the server was reached the last time."""
         if connections is not None:
             connections.add(self)
 
@@ -105,14 +93,18 @@ class ConnectionPool(Pool):
     # --- opening --------------------------------------------------------------------------------------------
 
     async def _open(self) -> HttpConnection:
+        origin, proxy = self._origin, self._access.proxy_for(self._origin)
         try:
             async with asyncio.timeout(self._connect):
-                return await self._dial()
+                connection = await (self._dial(origin) if proxy is None else self._tunnel(proxy))
         except TimeoutError:
             raise NoConnectionError from None
+        self.way = way_of(origin, proxy, connection.session if origin.is_tls else None)
+        return connection
 
-    async def _dial(self) -> HttpConnection:
-        loop, origin = asyncio.get_running_loop(), self._origin
+    async def _dial(self, origin: Origin) -> HttpConnection:
+        loop = asyncio.get_running_loop()
+        context = self._access.context() if origin.is_tls else None
         found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
         connected = await aiohappyeyeballs.start_connection(
             found, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, interleave=1
@@ -121,7 +113,7 @@ class ConnectionPool(Pool):
             _, connection = await loop.create_connection(
                 HttpConnection,
                 sock=connected,
-                ssl=self._context() if origin.is_tls else None,
+                ssl=context,
                 server_hostname=origin.host if origin.is_tls else None,
             )
         except BaseException:
@@ -129,11 +121,39 @@ class ConnectionPool(Pool):
             raise
         return connection
 
-    def _context(self) -> ssl.SSLContext:
-        if self._tls is None:
-            self._tls = ssl.create_default_context()
-            self._tls.set_alpn_protocols(["http/1.1"])
-        return self._tls
+    async def _tunnel(self, proxy: Proxy) -> HttpConnection:
+        """By CONNECT (RFC 9110, section 9.3.6): TLS is spoken with the server itself."""
+        try:
+            connection = await self._dial(proxy.origin)
+        except (OSError, UnicodeError) as error:  # it is the proxy that cannot be reached
+            what = describe_error(error, proxy.origin).partition(": ")[2] or "it cannot be resolved"
+            raise ProxyError(f"no connection to the proxy {proxy.origin}: {what}") from None
+        try:
+            await self._connect_through(connection, proxy)
+            if self._origin.is_tls:
+                await connection.start_tls(self._access.context(), self._origin.host)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    async def _connect_through(self, connection: HttpConnection, proxy: Proxy) -> None:
+        target, fields = str(self._origin), {}
+        if proxy.authorization is not None:
+            fields["Proxy-Authorization"] = proxy.authorization
+        reader = ResponseReader(0, is_tunnel=True)
+        try:
+            await connection.exchange(
+                request_head("CONNECT", target, target, fields), b"", reader, self._connect, self._connect
+            )
+        except (NotHttpError, ExchangeError):
+            raise ProxyError(
+                f"the proxy {proxy.origin} does not answer CONNECT; is it an HTTP proxy?"
+            ) from None
+        if not reader.is_success:
+            hint = "; check PROXY_CREDENTIALS_FILE" if reader.status == _UNAUTHENTICATED else ""
+            refusal = f"refuses the way to {target}: HTTP {reader.status}{hint}"
+            raise ProxyError(f"the proxy {proxy.origin} {refusal}")
 
     # --- idle ones --------------------------------------------------------------------------------------
 

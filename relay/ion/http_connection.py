@@ -3,6 +3,7 @@
 import asyncio
 import select
 import socket
+import ssl
 import sys
 from typing import cast
 
@@ -115,6 +116,19 @@ class HttpConnection(asyncio.Protocol):
         if self._reader is not None and self._reader.is_done:
             self._succeed()
 
+    async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
+        """Speak TLS from now on, with the server at the end of a tunnel."""
+        assert self.transport is not None
+        upgraded = await self._loop.start_tls(self.transport, self, context, server_hostname=host)
+        if upgraded is None:
+            raise OSError("the tunnel was closed")
+        self.transport, self.requests = upgraded, 0
+
+    @property
+    def session(self) -> ssl.SSLObject | None:
+        """What is known about TLS; None without it."""
+        return None if self.transport is None else self.transport.get_extra_info("ssl_object")
+
     # --- the protocol of asyncio --------------------------------------------------------------------------
 
     @override
@@ -145,7 +159,7 @@ class HttpConnection(asyncio.Protocol):
             try:
                 reader.end()
             except NotHttpError:
-                self._fail(ExchangeError("closed"))
+                return False  # `connection_lost` follows, and knows why: an alert of TLS, perhaps
             if self._is_sending:  # it takes nothing more, whatever it said
                 self._fail(ExchangeError("closed"))
             self._succeed()

@@ -48,10 +48,13 @@ def request_head(method: str, target: str, host: str, fields: Mapping[str, str])
 
 
 class ResponseReader:
-    """Reads one response. `limit`: bytes of its body that are wanted; what is longer is not read further."""
+    """Reads one response. `limit`: bytes of its body that are wanted; what is longer is not read further.
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    `is_tunnel`: it is the answer to CONNECT: behind a success nothing is HTTP any more.
+    """
+
+    def __init__(self, limit: int, *, is_tunnel: bool = False) -> None:
+        self._limit, self._is_tunnel = limit, is_tunnel
         self._buffer = bytearray()
         self._step = _Step.HEAD
         self._left = self._before_body = self._interim = 0
@@ -149,7 +152,9 @@ class ResponseReader:
         self.is_reusable = "close" not in options and (is_1_1 or "keep-alive" in options)
         codings = _tokens(fields.get("transfer-encoding", []))
         length = _read_length(fields.get("content-length", []))
-        if self.status in _NO_BODY:
+        if self._is_tunnel and self.is_success:
+            self._step, self.is_reusable = _Step.DONE, True
+        elif self.status in _NO_BODY:
             self._step = _Step.DONE
             self.is_reusable = self.is_reusable and self.status in (204, 304)
         elif codings and codings[-1] == "chunked":

@@ -13,11 +13,13 @@ from yarl import URL
 
 from relay.core.replies import NoReply
 from relay.ion.connection_errors import describe_error
-from relay.ion.connection_pool import ConnectionPool, NoConnectionError, Origin
+from relay.ion.connection_pool import ConnectionPool, NoConnectionError, ProxyError
 from relay.ion.connections import Connections
 from relay.ion.content_encoding import decoded
 from relay.ion.http_connection import ExchangeError, HttpConnection
 from relay.ion.http_messages import NotHttpError, ResponseReader, request_head
+from relay.ion.network import Network, NetworkAccess, NetworkError, Origin, Way
+from relay.ion.wire import one_line
 
 Headers = Callable[[], Mapping[str, str]]
 """Made anew for each request: a signature is valid once."""
@@ -76,14 +78,16 @@ class Transport:
         rate_limit: float | None = None,
         may_send: Callable[[], bool] | None = None,
         connections: Connections | None = None,
+        network: Network | None = None,
     ) -> None:
-        """`connections`: of the process, where they are limited.
+        """`connections`: of the process, where limited. `network`: by default that of the environment.
 
         `may_send` is called when the first byte of a post is about to be written: a process that was frozen
         between its decision to post and this moment must not post any more.
         """
         self._limits, self._may_send, self._connections = limits, may_send, connections
         self._throttler = _throttler(rate_limit)
+        self._access = NetworkAccess(network or Network())
         self._pools: dict[Origin, ConnectionPool] = {}
 
     async def get(self, url: URL, headers: Headers, limit: int) -> HttpResponse | NoReply:
@@ -103,6 +107,10 @@ class Transport:
         total = self._limits.total_for(len(data)) if total is None else total
         result = await self._request("POST", url, sent, limit, data, total)
         return NoReply(result.detail) if isinstance(result, _Lost) else result
+
+    def ways(self) -> list[Way]:
+        """How each server was reached the last time."""
+        return [pool.way for pool in self._pools.values() if pool.way is not None]
 
     async def close(self) -> None:
         """Close all connections; running requests end without a reply."""
@@ -141,6 +149,8 @@ class Transport:
             connection = await pool.take(is_fresh=is_fresh)
         except NoConnectionError:
             return NoReply(f"no connection to {origin} within {self._limits.connect:g} s")
+        except (NetworkError, ProxyError) as error:
+            return NoReply(one_line(str(error)))
         except (OSError, UnicodeError) as error:
             return NoReply(describe_error(error, origin))
         try:
@@ -164,11 +174,15 @@ class Transport:
                 return _Lost(describe_error(error, origin))
             is_cut = reader.status and error.is_loss
             what = "the answer was cut" if is_cut else describe_error(error, origin)
+            if origin.is_tls and error.is_loss and not is_used and not reader.has_begun:
+                what += self._access.hint_at_first_loss
             return NoReply(_then(reader, what), timed_out=not error.is_loss)
         return _response(reader, limit)
 
     def _open_pool(self, origin: Origin) -> ConnectionPool:
-        pool = self._pools[origin] = ConnectionPool(origin, self._limits.connect, self._connections)
+        pool = self._pools[origin] = ConnectionPool(
+            origin, self._limits.connect, self._access, self._connections
+        )
         return pool
 
 

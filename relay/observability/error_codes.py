@@ -25,6 +25,7 @@ class Code:
 # fmt: off
 NOT_ACCEPTED   = Code("RELAY-108", "Documents wait to be accepted by ION", events=("documents.withheld",))
 EXPOSED        = Code("RELAY-117", "Others may read a file with secrets", events=("secrets.exposed",))
+CERTIFICATE    = Code("RELAY-118", "The certificate of ION ends soon")
 PARKED         = Code("RELAY-123", "Messages are parked", events=("message.parked", "messages.parked"))
 PAUSED         = Code("RELAY-124", "A tenant is paused", events=("tenant.paused",))
 OUTBOX         = Code("RELAY-131", "The outbox cannot be used", kinds=("outbox",), events=("audit.skipped",))
@@ -51,6 +52,7 @@ CODES = (
     Code("RELAY-115", "Tokens are running out"),
     Code("RELAY-116", "Calls to the inbound port are refused", kinds=("inbound",)),
     EXPOSED,
+    CERTIFICATE,
     Code("RELAY-119", "Tokens of the page are refused", kinds=("login",)),
     Code("RELAY-121", "ION refuses a message", kinds=("invalid",)),
     Code("RELAY-122", "A message is too large for ION", kinds=("too-large",)),

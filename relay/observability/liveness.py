@@ -81,17 +81,18 @@ class Liveness:
         return [Overdue(LOOP, silent, LOOP_SECONDS), *found] if silent > LOOP_SECONDS else found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Component:
-    """One component's own view of the liveness."""
+    """One component's own view of the liveness. `extra`: seconds that its steps may take longer now."""
 
     liveness: Liveness
     name: str
     allowed: float
+    extra: float = 0.0
 
     def begin(self) -> None:
         """It begins a step, or makes progress."""
-        self.liveness.begin(self.name, self.allowed)
+        self.liveness.begin(self.name, self.allowed + self.extra)
 
     def idle(self) -> None:
         """It has nothing to do, or waits for something that may take any time."""

@@ -57,6 +57,8 @@ class DeliveryMeters:
         self.token_quota_left = Family("gauge", "relay_token_quota_left",
             "What remains of it after the requests of this relay process in the last 24 hours. Aggregate "
             "with min.", tenant)
+        self.certificate = Family("gauge", "relay_certificate_not_after_seconds",
+            "When the certificate of the tenant's ION ends, as POSIX time.", tenant)
         self.request_seconds = Histogram("relay_request_duration_seconds",
             "Duration of requests, of all tenants.", _SECONDS, ("call",))
         self.delivery_seconds = Histogram("relay_delivery_duration_seconds",
@@ -196,6 +198,10 @@ class Meter:
     def __init__(self, meters: Meters, label: str, activity: ActivityTally) -> None:
         self._meters, self._label, self._own = meters, label, (label,)
         self._activity = activity
+
+    def certificate_ends(self, at: float) -> None:
+        """The certificate of ION ends then, in POSIX time."""
+        self._meters.certificate.set(self._own, at)
 
     def delivered(self, seconds: float) -> None:
         """ION took a message, `seconds` after it was enqueued."""

@@ -36,6 +36,8 @@ Outcome = Literal["fine", "failed", "unsure"]
 _STEPS = ("ping", "versions", "acceptedDocuments")
 _NO_PING_NEEDED = frozenset({400, 413})
 _MAX_VIOLATIONS = 1000
+_MAX_FAILING = 1000
+"""Messages that failed, and are remembered for each tenant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,8 @@ class _ClientState:
     listed: frozenset[str] | None = None
     listed_before: frozenset[str] = frozenset()
     listed_at: float = float("-inf")
+    failing: dict[str | None, bool] = field(default_factory=dict[str | None, bool])
+    """Messages that failed, and whether another one was taken since the first time."""
     failures: deque[float] = field(default_factory=deque[float])
     is_looping: bool = False
     called_since_failed_post: bool = True
@@ -132,7 +136,9 @@ class ConformanceChecker:
         client.peers.add(step.peer)
         if required is not None and step.began > required.since and self._knew(client, required, step):
             self._add(step, required.kind, f"a post, though {required.because}")
-        elif required is None and step.message_id is not None and step.message_id in client.unsure:
+        elif (
+            required is None and step.message_id in client.unsure and not client.failing.get(step.message_id)
+        ):
             reason = "a post of the same message, though its answer was spoilt, without a ping"
             self._add(step, "post-without-ping", reason)
         elif not self._is_listed(client, step):
@@ -179,11 +185,20 @@ class ConformanceChecker:
     def _post_ended(
         self, client: _ClientState, step: Step, outcome: Outcome, status: int, now: float
     ) -> None:
+        message = step.message_id
         if outcome == "fine":
             client.failures.clear()
             client.is_looping = False
-        elif outcome == "unsure":
-            client.unsure.add(step.message_id)
+            client.failing.pop(message, None)
+            client.failing |= dict.fromkeys(client.failing, True)
+            return
+        is_its_own = client.failing.get(message, False)
+        if len(client.failing) < _MAX_FAILING:
+            client.failing.setdefault(message, False)
+        if outcome == "unsure":
+            client.unsure.add(message)
+        elif is_its_own:
+            return  # only this message fails, others are taken: the client need not start over for it
         elif status not in _NO_PING_NEEDED:
             self._post_failed(client, step, status, now)
 

@@ -100,6 +100,43 @@ def test_different_content_under_the_same_id_is_rejected(operator: "Operator") -
     assert "'m1'" in ran.err
 
 
+XML = '<?xml version="1.0" encoding="{}"?><a>ü</a>'
+
+
+def test_a_document_in_another_character_set_is_refused_with_the_way_to_convert_it(
+    operator: "Operator",
+) -> None:
+    given = XML.format("UTF-16").encode("utf-16")
+    ran = operator.run("enqueue", *LIKE, "-", given=given)
+    assert ran.code == 2
+    assert "payload: is UTF-16, and is sent as UTF-8; convert it" in ran.err
+    assert nothing_stored(operator)
+    ran = operator.run("enqueue", *LIKE, "--from-charset", "utf-16", "-", given=given)
+    assert ran.code == 0
+    assert payload_of(operator, ran.out.strip()) == XML.format("UTF-8").encode()
+    line = {"tenant_id": "ACME", "document_name": "D", "payload_base64": base64.b64encode(given).decode()}
+    ran = operator.run("enqueue", "--ndjson", "-", given=json.dumps(line).encode())
+    assert ran.code == 2
+    assert "is UTF-16" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("charset", "given", "error"),
+    [
+        ("no-such", b"x", "--from-charset no-such: is not a character set"),
+        ("ascii", b"\xff", "standard input: is not ascii: "),
+        ("utf-16", b"x" * 9000, "payload: has more than 1000 bytes"),
+    ],
+)
+def test_what_cannot_be_converted_is_not_stored(
+    operator: "Operator", charset: str, given: bytes, error: str
+) -> None:
+    ran = operator.run("enqueue", *LIKE, "--from-charset", charset, "-", given=given)
+    assert ran.code in (1, 2)
+    assert error in ran.err
+    assert nothing_stored(operator)
+
+
 @pytest.mark.parametrize(
     ("arguments", "given", "error"),
     [

@@ -695,6 +695,12 @@ def test_env_example_is_valid_once_it_is_uncommented(tmp_path: Path) -> None:
     text = (ROOT / ".env.example").read_text()
     (tmp_path / ".env").write_text(text.replace("# RELAY_", "RELAY_"))
     (tmp_path / "relay.toml").touch()
+    with pytest.raises(SettingsError) as raised:
+        load({}, directory=tmp_path)
+    names = {problem.field for problem in raised.value.problems}
+    assert all(name.endswith(("CA_FILE", "CLIENT_CERT_FILE", "CLIENT_KEY_FILE")) for name in names), names
+    lines = [line for line in (tmp_path / ".env").read_text().splitlines() if line.split("=")[0] not in names]
+    (tmp_path / ".env").write_text("\n".join(lines))
     settings = load({}, directory=tmp_path)
     assert set(settings.tenants) == {"ACME_PRD", "GLOBEX_TST"}
     assert settings.unknown == ()

@@ -13,6 +13,7 @@ from relay.core.ports import Ion
 from relay.core.replies import Answer, NoReply, Reply
 from relay.ion.client import IonClient, IonConnection
 from relay.ion.credentials import CredentialSource, IonApiFile, OAuth1Source
+from relay.ion.network import Network
 from relay.ion.oauth import Secret
 from relay.sandbox import Sandbox, SandboxTenant
 from tests.support.scripted import Call, ScriptedIon
@@ -178,6 +179,7 @@ def connection(source: CredentialSource, **changes: Any) -> IonConnection:
         "deflate_from": http.deflate_from_bytes,
         "token_basic": False,
         "token_scope": None,
+        "network": Network(),
         "tokens_a_day": None,
         "ionapi_tenant": None,
     }

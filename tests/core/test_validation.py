@@ -255,13 +255,16 @@ def test_a_value_with_a_column_or_setting_is_not_a_parameter(name: str, hint: st
 
 
 def test_custom_properties_are_strings_with_an_alphanumeric_name() -> None:
-    assert parameter_problems({"custom_Priority": "high", "custom_" + "a" * 250: ""}) == []
-    for name in ("custom_", "custom_a-b", "custom_a b", "custom_ä", "custom_" + "a" * 251):
+    assert (
+        parameter_problems({"custom_Priority": "high", "Custom_Priority": "", "custom_" + "a" * 250: ""})
+        == []
+    )
+    for name in ("custom_", "Custom_", "custom_a-b", "custom_a b", "custom_ä", "custom_" + "a" * 251):
         assert parameter_problems({name: "x"}) == [
             Problem(
                 f"parameters.{name[:80]}",
                 "is not a custom property's name",
-                "use custom_ and 1 to 250 letters or digits",
+                "use custom_ (or Custom_) and 1 to 250 letters or digits",
             )
         ]
     for wrong in (1, None, True, ["x"]):
@@ -285,7 +288,7 @@ def test_a_traceparent_has_the_w3c_format() -> None:
         ]
 
 
-@pytest.mark.parametrize("name", ["variationID", "Custom_A", "", "tenantId", "custom"])
+@pytest.mark.parametrize("name", ["variationID", "CUSTOM_A", "", "tenantId", "custom"])
 def test_a_misspelt_property_is_refused_by_name(name: str) -> None:
     assert parameter_problems({name: "x"}) == [
         Problem(

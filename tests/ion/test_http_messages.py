@@ -127,6 +127,15 @@ def test_a_body_that_goes_on_after_the_last_wanted_byte_is_cut() -> None:
     assert (reader.body, reader.is_complete, reader.is_done) == (b"abcd", False, True)
 
 
+def test_behind_the_answer_to_connect_nothing_is_http() -> None:
+    reader = ResponseReader(0, is_tunnel=True)
+    reader.feed(b"HTTP/1.1 200 Connection established\r\nContent-Length: 5\r\n\r\n")
+    assert (reader.is_done, reader.is_reusable, reader.body) == (True, True, b"")
+    refused = ResponseReader(0, is_tunnel=True)
+    refused.feed(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n")
+    assert (refused.is_done, refused.is_success) == (True, False)
+
+
 BROKEN = {
     "not http": (b"SSH-2.0-OpenSSH\r\n", 0, "it is not HTTP/1.1"),
     "not http, no line": (b"\x15\x03\x01", 0, "it is not HTTP/1.1"),

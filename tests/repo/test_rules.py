@@ -52,7 +52,7 @@ def test_status_codes_are_compared_with_in_the_protocol_alone() -> None:
 PURE = [*pure_modules(), "relay.core.admin", "relay.core.ports"]
 
 PURE_IMPORTS = {
-    "base64", "binascii", "bisect", "collections", "dataclasses", "datetime", "difflib", "email", "enum", "functools", "hashlib", "heapq",
+    "base64", "binascii", "bisect", "collections", "dataclasses", "datetime", "difflib", "email", "enum", "fnmatch", "functools", "hashlib", "heapq",
     "hmac", "ipaddress", "itertools", "json", "math", "operator", "re", "string", "typing", "unicodedata", "urllib", "zlib",
     "backoff", "oauthlib", "typing_extensions",
 }  # fmt: skip

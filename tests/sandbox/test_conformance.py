@@ -277,7 +277,7 @@ def test_after_a_412_a_new_initialisation_allows_posts(ready: Client) -> None:
 
 def test_a_412_and_a_503_together_require_an_initialisation_whichever_is_first(ready: Client) -> None:
     for statuses in ((503, 412), (412, 503)):
-        flight = [ready.begin(f"m{number}", peer=number) for number in range(2)]
+        flight = [ready.begin(f"m{statuses[0]}-{number}", peer=number) for number in range(2)]
         for step, status in zip(flight, statuses, strict=True):
             ready.end(step, status)
         ready.get("ping")
@@ -292,6 +292,26 @@ def test_a_client_that_pinged_knows_of_the_failure_however_soon_it_posts(ready: 
     ready.get("ping", "failed")
     ready.post("m3", peer=2)
     ready.end(second)
+    assert ready.kinds == ["post-without-ping"]
+
+
+def test_a_message_that_fails_again_after_others_were_taken_requires_nothing(ready: Client) -> None:
+    """It is the message's own fault; a client need not start over for it."""
+    for status in (403, 503, 412):
+        bad = f"bad-{status}"
+        ready.post(bad, status)
+        ready.initialise()
+        ready.post(f"good-{status}")
+        ready.post(bad, status)
+        ready.post(f"better-{status}")
+    assert ready.kinds == []
+
+
+def test_a_message_that_fails_again_before_another_is_taken_requires_a_ping(ready: Client) -> None:
+    ready.post("bad", 503)
+    ready.get("ping")
+    ready.post("bad", 503)
+    ready.post("good")
     assert ready.kinds == ["post-without-ping"]
 
 

@@ -360,6 +360,7 @@ def rules_of(tenant: TenantId, **rules: Any) -> TenantRules:
         park_after=None,
         probe=900.0,
         grace=25.0,
+        least_rate=50_000,
     )
     return replace(base, **rules)
 

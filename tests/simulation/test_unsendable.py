@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from relay.core.model import Message
+from relay.core.model import Draft, Message
 from relay.core.ports import EncodedPost
 from relay.core.protocol import Policy
-from tests.simulation.harness import ACME, World, world
+from tests.simulation.harness import ACME, ORDER, World, world
 from tests.support.scripted import ScriptedIon
 from tests.support.virtual import run
 
@@ -45,6 +45,26 @@ def test_parameters_that_cannot_be_sent_park_their_message_alone(parameters: str
         assert (parked.reason or "").isprintable()
         assert len(w.calls("post")) == 2
         await w.stop()
+
+    run(scene())
+
+
+@pytest.mark.parametrize("size", [20, 300_000])
+@pytest.mark.parametrize("is_opaque", [True, False])
+def test_a_document_that_contradicts_utf_8_is_parked_unless_it_is_opaque(size: int, is_opaque: bool) -> None:
+    async def scene() -> None:
+        w = world(opaque=("Sync.Sales*",) if is_opaque else ())
+        payload = ("<a/>" + " " * size).encode("utf-16")
+        w.outbox.insert(Draft(ACME, ORDER, payload))
+        await w.start()
+        await w.all_settled()
+        await w.stop()
+        (row,) = w.outbox.rows
+        assert row.state == ("delivered" if is_opaque else "parked")
+        assert is_opaque or (row.reason or "").startswith(
+            "payload: is UTF-16, and is sent as UTF-8; convert it"
+        )
+        assert len(w.calls("post")) == is_opaque
 
     run(scene())
 
