@@ -32,7 +32,7 @@ class NoToken:
 
 _RECENT = 4
 _FIRST_REST, _LONGEST_REST = 60.0, 3600.0
-"""Seconds without a request after an answer without a token; they double with each further one."""
+"""Seconds without a request after a second answer without a token; they double with each further one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +185,7 @@ class TokenCache:
         return result
 
     def _begin_rest(self, what: str, now: float) -> TokenUnavailable:
-        seconds = _FIRST_REST if self._rest is None else min(2 * self._rest.seconds, _LONGEST_REST)
+        before = self._rest
+        seconds = 0.0 if before is None else min(max(2 * before.seconds, _FIRST_REST), _LONGEST_REST)
         self._rest = _Rest(what, seconds, now + seconds)
         return self._rest.answer(now)

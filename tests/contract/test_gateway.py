@@ -265,7 +265,7 @@ async def test_a_token_service_without_tokens_is_asked_ever_more_rarely(
         assert isinstance(answer, TokenUnavailable)
         assert answer.retry_after is not None
         clock += 1.0
-    assert fetched(sandbox) == 4
+    assert fetched(sandbox) == 5
     sandbox.clear_faults()
     client.drop_refused_token()
     assert await client.ping() == Reply(200)

@@ -381,9 +381,45 @@ def token_cases() -> Iterator[Case]:
     )
     yield Case(
         "tokens revoked while messages flow: post 401, ping with a fresh token, and on",
-        f"token {OPENING} post:401 ping:401 token {PING} post",
+        f"token {OPENING} post:401 token {PING} post",
         (_rule("acceptedDocuments", tokens="revoke", count=1),),
         auth="oauth2",
+    )
+    yield Case(
+        "a token that posts alone refuse, ping and versions do not notice: the same",
+        f"token {OPENING} post:401 token {PING} post",
+        (_rule("acceptedDocuments", tokens="revoke-for-posts", count=1),),
+        auth="oauth2",
+    )
+    yield Case(
+        "a post refused with 401 whatever the token: one fresh token, not one for each post",
+        f"token {OPENING} post:401 token {PING} post:401 ~2 {PING} post:401 ~3 {PING} post",
+        (_rule("post", status=401, count=3),),
+        auth="oauth2",
+    )
+    yield Case(
+        "the token service refuses with a 200: stop sending, the message waits",
+        "token",
+        (_rule("token", body="fail", count=1),),
+        state="pending",
+        tenant="halted",
+        reason="invalid_grant",
+        auth="oauth2",
+    )
+    yield Case(
+        "a token answer compressed in spite of identity is read, as are all others",
+        f"token {OPENING} post",
+        (_rule("*", compress="gzip"),),
+        auth="oauth2",
+    )
+    yield Case(
+        "the clock of ION an hour ahead: the clock is named, and nothing halts",
+        "ping:401 ~1 ping:401 ~2 ping:401",
+        ({"clock": 3600.0},),
+        state="pending",
+        tenant="backing-off",
+        reason="this machine's clock is 60 minutes behind the server's",
+        lasts=True,
     )
 
 

@@ -223,7 +223,7 @@ async def test_answers_without_a_token_cause_ever_fewer_requests() -> None:
         assert answer.detail == "the answer has no access_token"
         assert answer.retry_after is not None
         await asyncio.sleep(1)
-    assert service.requests[:4] == [0, 60, 180, 420]
+    assert service.requests[:5] == [0, 1, 61, 181, 421]
     assert len(service.requests) <= 30
     tokens.drop_refused()
     await tokens.get()
@@ -238,7 +238,7 @@ async def test_after_a_token_the_next_answer_without_one_is_the_first() -> None:
     for _ in range(3):
         await tokens.get()
         await asyncio.sleep(120)
-    assert await tokens.get() == TokenUnavailable("odd", 60.0)
+    assert await tokens.get() == TokenUnavailable("odd", 0.0)
 
 
 @in_virtual_time
@@ -266,11 +266,12 @@ async def test_an_answer_without_a_token_for_former_credentials_does_not_hinder_
     tokens.clear()
     assert await waiting == TokenUnavailable("odd")
     assert await text(tokens) == "token-2"
-    service.results = [NoToken("odd")]
+    service.results = [NoToken("odd")] * 2
     tokens.clear()
     await tokens.get()
+    await tokens.get()
     tokens.clear()
-    assert await text(tokens) == "token-4"
+    assert await text(tokens) == "token-5"
 
 
 @in_virtual_time
