@@ -15,6 +15,8 @@ from relay.ion.network import NetworkAccess, Origin, Proxy, Way, way_of
 
 KEEP_ALIVE_SECONDS = 15.0
 """For idle connections: shorter than servers use, so that a post rarely meets a closed one."""
+_MARGIN_SECONDS = 1.0
+"""Before the end that a server has named itself."""
 
 _NEXT_ADDRESS_SECONDS = 0.25
 """Where a name has several addresses, the next is tried beside one that does not answer (RFC 8305)."""
@@ -24,7 +26,7 @@ _UNAUTHENTICATED = 407
 
 
 class NoConnectionError(Exception):
-    """There is no connection within the time for it."""
+    """There is no connection within the time for it; the text says to whom, and by which proxy."""
 
 
 class ProxyError(Exception):
@@ -42,6 +44,7 @@ class ConnectionPool(Pool):
         self._idle: deque[HttpConnection] = deque()
         self._in_use: set[HttpConnection] = set()
         self._sweep: asyncio.TimerHandle | None = None
+        self._is_closed = False
         self.way: Way | None = None
         """How the server was reached the last time."""
         if connections is not None:
@@ -51,13 +54,15 @@ class ConnectionPool(Pool):
         """The connection that was used last, or a new one. `is_fresh`: a new one."""
         while self._idle and not is_fresh:
             connection = self._idle.pop()
-            if connection.is_usable():
+            if connection.is_usable() and not _is_old(connection):
                 self._in_use.add(connection)
                 return connection
             connection.close()
         if self._connections is not None:
             await self._connections.make_room()
         connection = await self._open()
+        if self._is_closed:  # meanwhile
+            connection.close()
         self._in_use.add(connection)
         return connection
 
@@ -71,7 +76,8 @@ class ConnectionPool(Pool):
             self._plan_sweep()
 
     def close(self) -> None:
-        """Close all connections; running requests end without an answer."""
+        """Close all connections, for good; running requests end without an answer."""
+        self._is_closed = True
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
@@ -98,7 +104,8 @@ class ConnectionPool(Pool):
             async with asyncio.timeout(self._connect):
                 connection = await (self._dial(origin) if proxy is None else self._tunnel(proxy))
         except TimeoutError:
-            raise NoConnectionError from None
+            by = "" if proxy is None else f" by the proxy {proxy.origin}"
+            raise NoConnectionError(f"no connection to {origin}{by} within {self._connect:g} s") from None
         self.way = way_of(origin, proxy, connection.session if origin.is_tls else None)
         return connection
 
@@ -114,7 +121,7 @@ class ConnectionPool(Pool):
                 HttpConnection,
                 sock=connected,
                 ssl=context,
-                server_hostname=origin.host if origin.is_tls else None,
+                server_hostname=origin.tls_name if origin.is_tls else None,
             )
         except BaseException:
             connected.close()
@@ -131,7 +138,7 @@ class ConnectionPool(Pool):
         try:
             await self._connect_through(connection, proxy)
             if self._origin.is_tls:
-                await connection.start_tls(self._access.context(), self._origin.host)
+                await connection.start_tls(self._access.context(), self._origin.tls_name)
         except BaseException:
             connection.close()
             raise
@@ -154,6 +161,8 @@ class ConnectionPool(Pool):
             hint = "; check PROXY_CREDENTIALS_FILE" if reader.status == _UNAUTHENTICATED else ""
             refusal = f"refuses the way to {target}: HTTP {reader.status}{hint}"
             raise ProxyError(f"the proxy {proxy.origin} {refusal}")
+        if connection.is_closed:  # there was something behind it
+            raise ProxyError(f"the proxy {proxy.origin} answers CONNECT with a page, and not with a tunnel")
 
     # --- idle ones --------------------------------------------------------------------------------------
 
@@ -162,7 +171,17 @@ class ConnectionPool(Pool):
 
     def _close_old(self) -> None:
         self._sweep = None
-        while self._idle and (self._idle[0].is_closed or self._idle[0].idle_seconds() >= KEEP_ALIVE_SECONDS):
-            self._idle.popleft().close()
+        for connection in self._idle:
+            if _is_old(connection):
+                connection.close()
+        self._idle = deque(one for one in self._idle if not one.is_closed)
         if self._idle:
             self._plan_sweep()
+
+
+def _is_old(connection: HttpConnection) -> bool:
+    """Whether it has been idle for so long that its server may be closing it now."""
+    keep, named = KEEP_ALIVE_SECONDS, connection.keep_alive
+    if named is not None:
+        keep = min(keep, max(named - _MARGIN_SECONDS, named / 2))
+    return connection.idle_seconds() >= keep

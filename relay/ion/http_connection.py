@@ -15,6 +15,8 @@ _WRITE_AT_ONCE = 64 * 1024
 """Bytes of body that are written at once; a larger one goes in slices, as the server takes them."""
 _CHECKS = 4
 """How often the progress is checked in the longest silence that is allowed."""
+_TURNS_TO_READ = 2
+"""Of the loop, until what the system has received is here."""
 _ACKNOWLEDGED = 120
 """Where `tcpi_bytes_acked` stands in Linux' `struct tcp_info`, 64 bits; since Linux 4.1."""
 
@@ -53,6 +55,9 @@ class HttpConnection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.is_closed = False
         self.requests = 0
+        self._lost_by: Exception | None = None
+        self.keep_alive: int | None = None
+        """After how many seconds the server closes it while it is idle, if it says so."""
         self._idle_since = 0.0
         self._readable: select.poll | None = None
         self._reader: ResponseReader | None = None
@@ -75,6 +80,9 @@ class HttpConnection(asyncio.Protocol):
         """
         assert self.transport is not None, "it is connected"
         assert self._reader is None, "one request at a time"
+        if self.is_closed or self.transport.is_closing():  # since it was opened, or taken
+            self.close()
+            raise ExchangeError("closed" if self._lost_by is None else "broke", self._lost_by)
         self._reader, self._answered = reader, self._loop.create_future()
         self.requests += 1
         self._progress_at = now = self._loop.time()
@@ -89,6 +97,7 @@ class HttpConnection(asyncio.Protocol):
             if answered.done() and not answered.cancelled():
                 answered.exception()  # of a cancelled request nobody asks for it
             self._idle_since = self._loop.time()
+            self.keep_alive = reader.keep_alive
             if self._is_sending or not (reader.is_done and reader.is_reusable):
                 self.close()
 
@@ -107,14 +116,19 @@ class HttpConnection(asyncio.Protocol):
                 await asyncio.sleep(0)  # a fast server holds the loop no longer than a slow one
             else:
                 await asyncio.wait((self._writable, answered), return_when=asyncio.FIRST_COMPLETED)
-            if (
-                answered.done() or transport.is_closing()
-            ):  # it was refused before all of it was sent, or broke
+            await self._read_first()
+            if answered.done() or transport.is_closing():  # refused before all of it was sent, or broken
                 return
             transport.write(view[start : start + _WRITE_AT_ONCE])
         self._is_sending = False
         if self._reader is not None and self._reader.is_done:
             self._succeed()
+
+    async def _read_first(self) -> None:
+        """What has come is read before more is sent: a write that fails would throw a refusal away."""
+        for _ in range(_TURNS_TO_READ):
+            if self._has_news():
+                await asyncio.sleep(0)
 
     async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
         """Speak TLS from now on, with the server at the end of a tunnel."""
@@ -141,7 +155,8 @@ class HttpConnection(asyncio.Protocol):
         if reader is None:  # nothing was asked
             self.close()
             return
-        if reader.is_done:
+        if reader.is_done:  # it is not taken for the next one's answer
+            reader.is_reusable = False
             return
         self._progress_at = self._loop.time()
         try:
@@ -167,6 +182,9 @@ class HttpConnection(asyncio.Protocol):
 
     @override
     def connection_lost(self, error: Exception | None) -> None:
+        self._lost_by = error
+        if error is None and not self.is_closed:  # uvloop: TLS that ends without a farewell
+            self.eof_received()
         if self._reader is not None and self._reader.is_done and not self._is_sending:
             self._succeed()
         else:
@@ -188,16 +206,20 @@ class HttpConnection(asyncio.Protocol):
 
     def is_usable(self) -> bool:
         """Whether a request may be sent on it: the server has neither closed it nor sent anything."""
-        if self.is_closed or self.transport is None or self.transport.is_closing():
-            return False
-        if self._readable is None:
-            self._readable = select.poll()
-            self._readable.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return not self._readable.poll(0)
+        return not (self.is_closed or self._has_news())
 
     def idle_seconds(self) -> float:
         """How long ago its last request ended."""
         return self._loop.time() - self._idle_since
+
+    def _has_news(self) -> bool:
+        """Whether the system has something to read, also the end, which the loop has not seen yet."""
+        if self.transport is None or self.transport.is_closing():
+            return True
+        if self._readable is None:
+            self._readable = select.poll()
+            self._readable.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(self._readable.poll(0))
 
     def close(self) -> None:
         """At once, without a farewell to the server, for which TLS would wait."""

@@ -20,6 +20,7 @@ _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*:([^\r\n\x00]*)\r?\n")
 _HEAD_END = re.compile(rb"\n\r?\n")
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,16})[ \t]*(?:;[^\r\n]*)?\r?\n")
 _LENGTH = re.compile(r"[0-9]{1,15}")
+_KEEP_ALIVE = re.compile(r"timeout *= *\"?([0-9]{1,6})", re.IGNORECASE)
 _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _UNSAFE_IN_LINE = re.compile(r"[\x00-\x20\x7f]")
 _SUCCESSES = 2
@@ -78,6 +79,12 @@ class ResponseReader:
     def is_success(self) -> bool:
         """Whether the final answer is a 2xx."""
         return self.status // 100 == _SUCCESSES
+
+    @property
+    def keep_alive(self) -> int | None:
+        """After how many seconds the server closes an idle connection, if it says so."""
+        found = _KEEP_ALIVE.search(self.fields.get("keep-alive", ""))
+        return None if found is None else int(found[1])
 
     @property
     def body(self) -> bytes:

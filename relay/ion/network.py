@@ -51,6 +51,11 @@ class Origin:
             raise ValueError("the URL names no server")
         return cls(url.host, url.port, url.scheme == "https")
 
+    @property
+    def tls_name(self) -> str:
+        """As certificates have it: without the dot that ends a complete name."""
+        return self.host.rstrip(".")
+
     @override
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -147,9 +147,7 @@ class Transport:
         pool = self._pools.get(origin) or self._open_pool(origin)
         try:
             connection = await pool.take(is_fresh=is_fresh)
-        except NoConnectionError:
-            return NoReply(f"no connection to {origin} within {self._limits.connect:g} s")
-        except (NetworkError, ProxyError) as error:
+        except (NoConnectionError, NetworkError, ProxyError) as error:
             return NoReply(one_line(str(error)))
         except (OSError, UnicodeError) as error:
             return NoReply(describe_error(error, origin))

@@ -120,6 +120,22 @@ def test_fields_are_known_by_their_lower_case_name_and_the_first_counts() -> Non
     assert reader.fields == {"retry-after": "5", "x-a": "é"}
 
 
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("timeout=5", 5),
+        ("max=9, Timeout = 60", 60),
+        ('timeout="7"', 7),
+        ("timeout=x", None),
+        ("timeout=-1", None),
+    ],
+)
+def test_a_server_may_name_how_long_it_keeps_an_idle_connection(value: str, seconds: int | None) -> None:
+    reader = read(f"HTTP/1.1 200 OK\r\nKeep-Alive: {value}\r\nContent-Length: 0\r\n\r\n".encode())
+    assert reader.keep_alive == seconds
+    assert read(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").keep_alive is None
+
+
 def test_bytes_behind_the_answer_end_the_connection() -> None:
     reader = read(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\naHTTP/1.1 500 X\r\n\r\n")
     assert (reader.status, reader.body, reader.is_reusable) == (200, b"a", False)

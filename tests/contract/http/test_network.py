@@ -284,6 +284,10 @@ async def test_wrong_credentials_are_the_proxys_fault_and_not_shown(
     [
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "refuses the way to"),
         (b"SSH-2.0-x\r\n", "does not answer CONNECT; is it an HTTP proxy?"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+            "answers CONNECT with a page, and not with a tunnel",
+        ),
     ],
 )
 async def test_a_proxy_that_opens_no_tunnel_is_named(
@@ -322,3 +326,32 @@ async def test_the_environment_names_the_proxy_but_for_this_machine_and_what_it_
         "the proxy has another scheme than http and https; write http://HOST:PORT, or https://HOST:PORT, "
         "of a proxy that knows CONNECT"
     )
+
+
+async def test_a_proxy_that_says_nothing_is_named(files: Path, ion: RawServer) -> None:
+    async with RawServer(fine, mute=True) as proxy:
+        transport = Transport(
+            TimeLimits(connect=0.2, silence=5.0, total=10.0, least_rate=1_000_000),
+            network=Network(f"http://127.0.0.1:{proxy.port}", ca=files / "ca.crt"),
+        )
+        answer = await transport.post(URL(f"https://127.0.0.1:{ion.port}/x"), {}, 1000, b"hello")
+        assert answer == NoReply(
+            f"no connection to 127.0.0.1:{ion.port} by the proxy 127.0.0.1:{proxy.port} within 0.2 s"
+        )
+        await proxy.until(lambda: not proxy.lines)
+        await transport.close()
+
+
+async def test_the_dot_that_ends_a_complete_name_is_not_in_its_certificate(
+    files: Path, ion: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    real = loop.getaddrinfo
+
+    async def resolved(host: str, port: int, **options: int) -> list[object]:
+        return list(await real(host.removesuffix("."), port, **options))
+
+    monkeypatch.setattr(loop, "getaddrinfo", resolved)
+    network = Network(ca=files / "ca.crt")
+    assert isinstance(await post(ion.port, network, host="localhost."), HttpResponse)
+    assert ion.asked[0].headers["host"] == f"localhost:{ion.port}"

@@ -2,26 +2,29 @@
 
 import asyncio
 import gzip
+import os
 import socket
 import ssl
+import struct
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Literal, Self
 
 import pytest
+from typing_extensions import override
 from yarl import URL
 
 from relay.core.replies import NoReply
 from relay.ion import connection_pool
+from relay.ion.http_connection import ExchangeError, HttpConnection
+from relay.ion.http_messages import ResponseReader
 from relay.ion.transport import HttpResponse, TimeLimits, Transport
 from tests.support.raw import Line, RawServer, ReceivedRequest
 
 LIMITS = TimeLimits(connect=5.0, silence=5.0, total=30.0, least_rate=100_000)
 LARGE = b"x" * 5_000_000
 OK = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok"
-
-Ask = Callable[[Transport, int], Awaitable[HttpResponse | NoReply]]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,14 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         "-subj",
         "/CN=127.0.0.1",
     ]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(made)]
+    command += [
+        "-addext",
+        "subjectAltName=IP:127.0.0.1,DNS:localhost",
+        "-keyout",
+        str(key),
+        "-out",
+        str(made),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return made, key
 
@@ -174,7 +184,7 @@ class Reading:
 
     def __init__(self, tls: ssl.SSLContext | None, serve: Callable[..., Awaitable[None]]) -> None:
         self._tls, self._serve = tls, serve
-        self.received = 0
+        self.received = self.opened = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -194,6 +204,7 @@ class Reading:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.opened += 1
         try:
             await reader.readuntil(b"\r\n\r\n")
             await self._serve(self, reader, writer)
@@ -293,6 +304,31 @@ async def test_an_early_success_counts_only_if_all_was_taken(wire: Wire, reads_o
             assert answer.detail.startswith("HTTP 202, then ")
 
 
+async def test_what_comes_behind_an_early_success_ends_the_connection(wire: Wire) -> None:
+    """It is not taken for the answer to the next request."""
+    again = asyncio.Event()
+
+    async def chatty(self: Reading, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self.read(reader, 100_000)
+        writer.write(OK)
+        await writer.drain()
+        await self.read(reader, 1_000_000)
+        writer.write(b"HTTP/1.1 500 Wrong\r\nContent-Length: 0\r\n\r\n" if not again.is_set() else b"")
+        await self.read(reader, 2**40)
+
+    body = LARGE * 8
+    async with Reading(wire.tls, chatty) as server:
+        transport = wire.transport()
+        first = await wire.post(transport, server.port, body)
+        assert isinstance(first, HttpResponse), first
+        assert first.status == 202
+        again.set()
+        second = await wire.post(transport, server.port, LARGE)
+        assert isinstance(second, HttpResponse), second
+        assert second.status == 202
+        assert server.opened == 2
+
+
 # --- connections --------------------------------------------------------------------------------------------
 
 
@@ -364,10 +400,134 @@ async def test_a_name_with_a_dead_address_is_reached_by_the_other(
         real = loop.getaddrinfo
 
         async def two_addresses(host: str, port: int, **options: int) -> list[object]:
-            found = await real(host, port, **options)
+            found = await real("127.0.0.1" if host == "localhost" else host, port, **options)
             (family, kind, protocol, name, _) = found[0]
-            return [(family, kind, protocol, name, ("127.0.0.2", 1)), *found]
+            dead = [(family, kind, protocol, name, ("127.0.0.2", 1))] if host == "localhost" else []
+            return [*dead, *found]
 
         monkeypatch.setattr(loop, "getaddrinfo", two_addresses)
-        assert isinstance(await wire.post(wire.transport(), server.port), HttpResponse)
-    assert connection_pool.KEEP_ALIVE_SECONDS > 0
+        url = URL(f"{wire.url(server.port).scheme}://localhost:{server.port}/x")
+        assert isinstance(await wire.transport().post(url, {}, 1000, b"hello"), HttpResponse)
+
+
+@pytest.mark.parametrize(
+    ("named", "lines"), [("timeout=0", [0, 1]), ("Timeout = 60, max=9", [0, 0]), ("x", [0, 0])]
+)
+async def test_an_idle_connection_is_not_used_when_its_server_may_be_closing_it(
+    wire: Wire, named: str, lines: list[int]
+) -> None:
+    """Many servers name a time of five seconds."""
+    async with RawServer(
+        answering(head(f"Keep-Alive: {named}", "Content-Length: 2") + b"ok"), wire.tls
+    ) as server:
+        transport = wire.transport()
+        for _ in range(2):
+            assert isinstance(await wire.post(transport, server.port), HttpResponse)
+        assert [request.on_line for request in server.asked] == lines
+
+
+async def test_an_old_idle_connection_is_not_used(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also before it is found and closed."""
+    async with RawServer(answering(OK), wire.tls) as server:
+        transport = wire.transport()
+        assert isinstance(await wire.post(transport, server.port), HttpResponse)
+        monkeypatch.setattr(connection_pool, "KEEP_ALIVE_SECONDS", 0.0)
+        assert isinstance(await wire.post(transport, server.port), HttpResponse)
+        assert [request.on_line for request in server.asked] == [0, 1]
+
+
+async def test_a_transport_that_is_closed_meanwhile_sends_nothing_on_a_new_connection(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with RawServer(answering(OK), wire.tls) as server:
+        transport, looked_up, go_on = wire.transport(), asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        real = loop.getaddrinfo
+
+        async def slow(host: str, port: int, **options: int) -> list[object]:
+            looked_up.set()
+            await go_on.wait()
+            return list(await real(host, port, **options))
+
+        monkeypatch.setattr(loop, "getaddrinfo", slow)
+        post = asyncio.create_task(wire.post(transport, server.port))
+        await looked_up.wait()
+        await transport.close()
+        go_on.set()
+        answer = await post
+        assert isinstance(answer, NoReply)
+        assert answer.detail.startswith(f"127.0.0.1:{server.port} closed the connection without an answer")
+        await server.until(lambda: not server.lines)
+        assert not server.asked
+
+
+async def test_tls_that_ends_without_a_farewell_ends_a_body_without_a_length(wire: Wire) -> None:
+    """As a plain connection does: old servers do so. A reset is a cut."""
+
+    async def ends(_: Reading, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(5)
+        writer.write(b"HTTP/1.0 202 Accepted\r\n\r\nok")
+        await writer.drain()
+        with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as end:
+            end.shutdown(socket.SHUT_WR)
+        await reader.read()
+
+    async with Reading(wire.tls, ends) as server:
+        answer = await wire.post(wire.transport(), server.port)
+        assert isinstance(answer, HttpResponse), answer
+        assert (answer.status, answer.body) == (202, b"ok")
+
+
+# --- one connection -----------------------------------------------------------------------------------------
+
+
+class Noticed(HttpConnection):
+    """`closed` is set when its end was noticed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed = asyncio.Event()
+
+    @override
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self.closed.set()
+
+
+async def connected() -> tuple[Noticed, socket.socket]:
+    """A connection, and its other end, which answers at once what a test lets it say."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(Noticed, *listening.getsockname())
+        end, _ = listening.accept()
+    return connection, end
+
+
+@pytest.mark.parametrize("size", [5, 200_000])
+async def test_a_connection_that_broke_before_its_request_says_so_at_once(size: int) -> None:
+    """Not after the time-out for silence: nobody will ever answer."""
+    connection, end = await connected()
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    end.close()  # by a reset
+    await asyncio.wait_for(connection.closed.wait(), 10)
+    with pytest.raises(ExchangeError, match="broke") as error:
+        await connection.exchange(b"", b"x" * size, ResponseReader(100), 3600, 3600)
+    assert isinstance(error.value.cause, ConnectionResetError)
+
+
+async def test_a_connection_that_was_closed_before_its_request_says_so_at_once() -> None:
+    connection, end = await connected()
+    connection.close()
+    with pytest.raises(ExchangeError, match="closed"):
+        await connection.exchange(b"", b"hello", ResponseReader(100), 3600, 3600)
+    end.close()
+
+
+async def test_a_refusal_is_read_before_more_is_written_than_the_server_takes() -> None:
+    """The write would fail, and take the answer with it."""
+    connection, end = await connected()
+    end.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    end.close()
+    reader = ResponseReader(100)
+    await connection.exchange(b"POST / HTTP/1.1\r\n\r\n", LARGE, reader, 10, 10)
+    assert (reader.status, connection.is_closed) == (413, True)
