@@ -67,17 +67,17 @@ def what_happens_to_a_message() -> str:
 
 
 _ONLY_THIS = """\
-A 2xx that says `FAIL`, or has a code from 400 on, is what its code stands for (540: as 500). To ping, versions
-and acceptedDocuments, an answer that would be a message's fault is as 404.
+A 2xx that says `FAIL`, or has a code from 400 on, is what its code stands for (540: as 500). To ping,
+versions and acceptedDocuments, an answer that would be a message's fault is as 404.
 
 ## Only this message
 
-Whatever the status: an answer that a message meets again, after messages of other lanes were delivered, is its
-own. It waits a back-off of its own that grows, each attempt is counted, and after `RELAY_RETRY__MAX_ATTEMPTS` it
-is parked with the answer; the tenant goes on without a pause or a ping. 429 and 503 count so only where no other
-message meets them; for 412 the others must have the same document. Where a message holds all others
-(`ordering = tenant`, or one ordering key), nothing can show whose fault it is: the reason names the message, and an
-operator may park it.
+Whatever the status: an answer that a message meets again, after messages of other lanes were delivered,
+is its own. It waits a back-off of its own that grows, each attempt is counted, and after
+`RELAY_RETRY__MAX_ATTEMPTS` it is parked with the answer; the tenant goes on without a pause or a ping.
+429 and 503 count so only where no other message meets them; for 412 the others must have the same
+document. Where a message holds all others (`ordering = tenant`, or one ordering key), nothing can show
+whose fault it is: the reason names the message, and an operator may park it.
 
 """
 
