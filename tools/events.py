@@ -274,6 +274,7 @@ EVENTS = (
         "warning",
         "messages wait for these documents to be accepted by ION",
         {
+            "count": 1,
             "documents": ["Sync.Shipment"],
             "hint": "add them to the connection point in ION Desk (sent by the application)",
         },

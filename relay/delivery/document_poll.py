@@ -13,6 +13,8 @@ _IGNORED_HINT = "correct these names in ION Desk, or remove them from the connec
 _HINT = "add them to the connection point in ION Desk (sent by the application)"
 
 _MAX_SUGGESTIONS = 5
+_MAX_NAMED = 20
+"""Names in a line of the log; `count` has them all."""
 
 
 class DocumentPoll:
@@ -60,7 +62,9 @@ class DocumentPoll:
         new = self._schedule.update(unaccepted, now)
         if new:
             hint = f"{self.suggestions} or {_HINT}" if self.suggestions else _HINT
-            self._context.telemetry.log.warning("documents.withheld", documents=sorted(new), hint=hint)
+            named = sorted(new)[:_MAX_NAMED]
+            log = self._context.telemetry.log
+            log.warning("documents.withheld", count=len(new), documents=named, hint=hint)
         if may_poll and not self._is_polling and self._schedule.is_due(now):
             self._is_polling = True
             self._tasks.start(self._poll(), self._end_poll)

@@ -82,10 +82,16 @@ class WaitReason:
         return f"{subject}: {self.with_command}{since}{following}{page}"
 
 
+_MAX_NAMED = 10
+"""Documents that a reason names; an application may invent thousands."""
+
+
 def state_reason(kind: str, reason: str, documents: Collection[DocumentName]) -> str:
     """The reason that a tenant's live state carries, in words; empty where there is none."""
     if documents and kind in ("", NOT_ACCEPTED, BACK_OFF):
-        return f"waiting to be accepted by ION: {', '.join(documents)}" + (f"; {reason}" if reason else "")
+        names, more = ", ".join(list(documents)[:_MAX_NAMED]), len(documents) - _MAX_NAMED
+        rest = f" and {more:,} more" if more > 0 else ""
+        return f"waiting to be accepted by ION: {names}{rest}" + (f"; {reason}" if reason else "")
     return "a message waits for its back-off" if kind == BACK_OFF else reason
 
 

@@ -207,6 +207,10 @@ def test_a_live_states_reason_is_worded_from_its_data() -> None:
     assert state_reason(NOT_ACCEPTED, "did you mean B instead of b?", (DocumentName("b"),)) == (
         "waiting to be accepted by ION: b; did you mean B instead of b?"
     )
+    thousands = tuple(DocumentName(f"D{number:05}") for number in range(10_000))
+    text = state_reason(NOT_ACCEPTED, "", thousands)
+    assert text.endswith(", D00009 and 9,990 more")
+    assert state_reason(NOT_ACCEPTED, "", thousands[:10]).endswith(", D00009")
     assert state_reason(BACK_OFF, "", ()) == "a message waits for its back-off"
 
 
