@@ -292,6 +292,11 @@ class TenantSettings(Group):
     """Its key (PEM), unless it is in the same file."""
     client_key_password_file: AnchoredPath | None = None
     """The password of the key, from a file."""
+    skipped_calls: Annotated[str, _checked(problems.calls_problem)] = ""
+    """Calls that a wrapper suite does not forward, separated by commas: `ping`, `versions`,
+    `acceptedDocuments`. What is lost without them: docs/connecting.md."""
+    documents: Annotated[str, _checked(problems.documents_problem)] = ""
+    """The documents that ION accepts, separated by commas, where acceptedDocuments is skipped."""
     max_message_bytes: int = Field(6 * 2**20, ge=1, le=2**31 - 1)
     """A larger document is parked instead of sent. ION takes 5 MB and a buffer of 1 MB, more by licence."""
     opaque_documents: str | None = Field(None, max_length=4000)
