@@ -190,9 +190,11 @@ def _shape(value: object) -> str:
 
 _FAIL = "FAIL"
 _HTML = re.compile(
-    rb"[\xef\xbb\xbf\s]*(?:<\?xml[^>]{0,200}\?>\s*)?(?:<!--.{0,2000}?-->\s*)*<(?:!doctype\s+html|html|head|body)\b",
+    rb"[\xef\xbb\xbf\s]*+(?:<\?xml[^>]{0,200}\?>\s*+)?+(?:(?><!--.{0,2000}?-->)\s*+)*+"
+    rb"<(?:!doctype\s+html|html|head|body)\b",
     re.IGNORECASE | re.DOTALL,
 )
+"""Nothing is tried in two ways: else forty comments in a row are tried in more ways than end in a year."""
 
 
 @dataclass(frozen=True, slots=True)

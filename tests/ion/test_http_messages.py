@@ -1,10 +1,13 @@
 """HTTP/1.1 as bytes: what is sent, and what is read of whatever comes back."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.ion.http_messages import (
+    MAX_CHUNK_LINES,
     MAX_FIELDS,
     MAX_HEAD,
     MAX_INTERIM,
@@ -12,6 +15,7 @@ from relay.ion.http_messages import (
     ResponseReader,
     request_head,
 )
+from tests.support.processor_time import at_most_processor_seconds
 
 LIMIT = 100
 
@@ -43,6 +47,13 @@ def test_a_field_that_would_be_something_else_is_refused(value: str) -> None:
         request_head("GET", "/", "h", {"Authorization": value})
 
 
+@pytest.mark.parametrize("text", ["/a b", "/ HTTP/1.1\r\nX: y", "/a\tb", "/\x7f", "/\xfc", "\u2011"])
+def test_an_url_that_would_be_another_request_is_refused(text: str) -> None:
+    for target, host in ((text, "h"), ("/", text)):
+        with pytest.raises(ValueError):  # noqa: PT011  # UnicodeEncodeError is one
+            request_head("GET", target, host, {})
+
+
 # --- responses ----------------------------------------------------------------------------------------------
 
 FINE = {
@@ -70,6 +81,13 @@ FINE = {
     "100": (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 202 A\r\nContent-Length: 1\r\n\r\na", 202, b"a", True),
     "103": (
         b"HTTP/1.1 103 Early\r\nLink: a\r\nBroken\r\n\r\nHTTP/1.1 500 A\r\nContent-Length: 0\r\n\r\n", 500, b"", True,
+    ),
+    "equal lengths, written differently": (b"HTTP/1.1 202 A\r\nContent-Length: 02, 2\r\n\r\nok", 202, b"ok", True),
+    "identity": (
+        b"HTTP/1.1 202 A\r\nTransfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nok", 202, b"ok", True,
+    ),
+    "padded chunk sizes": (
+        b"HTTP/1.1 202 A\r\nTransfer-Encoding: chunked\r\n\r\n0000000000000002  \r\nok\r\n0\r\n\r\n", 202, b"ok", True,
     ),
     "folded": (b"HTTP/1.1 200 OK\r\nX: a\r\n  b\r\nContent-Length: 1\r\n\r\na", 200, b"a", True),
 }  # fmt: skip
@@ -145,6 +163,11 @@ BROKEN = {
     "a folded first line": (b"HTTP/1.1 202 A\r\n X: y\r\n\r\n", 202, "a header line that cannot be read"),
     "a nul": (b"HTTP/1.1 202 A\r\nX: \0\r\n\r\n", 202, "a header line that cannot be read"),
     "two lengths": (b"HTTP/1.1 202 A\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 202, "two different"),
+    "empty length": (b"HTTP/1.1 202 A\r\nContent-Length: 1,\r\n\r\n", 202, "a Content-Length that is no number"),
+    "chunk sizes": (
+        b"HTTP/1.1 202 A\r\nTransfer-Encoding: chunked\r\n\r\n" + (b"1;" + b"a" * 50_000 + b"\r\na\r\n") * 9,
+        202, "more than 256 KiB of chunk sizes",
+    ),
     "no length": (b"HTTP/1.1 202 A\r\nContent-Length: -1\r\n\r\n", 202, "a Content-Length that is no number"),
     "fields": (b"HTTP/1.1 202 A\r\n" + b"a: b\r\n" * (MAX_FIELDS + 1) + b"\r\n", 202, "more than 1,000 header lines"),
     "head": (b"HTTP/1.1 202 A\r\nX: " + b"a" * MAX_HEAD, 202, "more than 64 KiB before its body"),
@@ -205,3 +228,24 @@ def test_any_body_in_chunks_is_read_as_it_is(body: bytes, size: int, pieces: int
     data = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
     reader = read(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + data, pieces=pieces)
     assert (reader.body, reader.is_done, reader.is_reusable) == (body, True, True)
+
+
+SLOW = {
+    "spaces in a value": b"HTTP/1.1 202 A\r\nX: a" + b" " * 60_000 + b"b\r\n\r\n",
+    "spaces before a byte that is not allowed": b"HTTP/1.1 202 A\r\nX:" + b" \t" * 30_000 + b"\0\r\n\r\n",
+    "a name without an end": b"HTTP/1.1 202 A\r\n" + b"a" * 30_000 + b" " * 30_000 + b"\r\n\r\n",
+    "a reason": b"HTTP/1.1 202 " + b" " * 60_000 + b"\r\n\r\n",
+    "a folded line": b"HTTP/1.1 202 A\r\nX: a\r\n" + b" " * 60_000 + b"a\r\n\r\n",
+    "many folded lines": b"HTTP/1.1 202 A\r\nX: a\r\n" + (b" " + b"a" * 60 + b"\r\n") * 990 + b"\r\n",
+    "a chunk size": b"HTTP/1.1 202 A\r\nTransfer-Encoding: chunked\r\n\r\n1" + b" " * 60_000 + b";\r\na\r\n0\r\n\r\n",
+    "trailers": b"HTTP/1.1 202 A\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"a: \r\r" * 12_000 + b"\r\n\r\n",
+    "tiny chunks": b"HTTP/1.1 202 A\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\na\n" * (MAX_CHUNK_LINES // 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pieces", [0, 1])
+@pytest.mark.parametrize("data", SLOW.values(), ids=SLOW)
+def test_no_bytes_make_it_work_for_long(data: bytes, pieces: int) -> None:
+    """Nothing else runs meanwhile: each of these once took minutes, or would not have ended in a year."""
+    with at_most_processor_seconds(10), suppress(NotHttpError):
+        read(data, pieces=pieces, limit=1_000_000)

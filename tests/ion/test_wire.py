@@ -15,6 +15,7 @@ from relay.core.model import DocumentName, LogicalId, Message, MessageId, RowId,
 from relay.core.ports import EncodedPost
 from relay.core.replies import Accepted, NoReply, Versions
 from relay.ion import wire
+from tests.support.processor_time import at_most_processor_seconds
 
 BASE = "https://ion.example:28090/api/ion/messaging/service"
 SENDER = LogicalId("lid://acme.orders.1")
@@ -310,6 +311,16 @@ def test_what_an_answer_says_is_read_from_its_body(
 ) -> None:
     said = wire.read_answer(reply, content_type)
     assert (said.form, said.failed) == (form, failed)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"<!---->" * 9000, b"<!-- - -->\n" * 5000, b" " * 60_000, b"<?xml?>" + b" " * 60_000, b"<!--" * 16_000],
+)
+def test_no_answer_takes_long_to_be_told_from_a_page(start: bytes) -> None:
+    """Nothing else runs meanwhile."""
+    with at_most_processor_seconds(10):
+        assert wire.read_answer(start + b"x").form == "other"
 
 
 def test_an_answer_of_another_shape_is_described_beside_what_was_expected() -> None:
