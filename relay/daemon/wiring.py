@@ -90,6 +90,7 @@ def _rules(settings: Settings, name: TenantId, tenant: TenantSettings) -> Tenant
         grace=settings.stop.grace_seconds,
         least_rate=settings.http.least_bytes_per_second,
         opaque=tenant.opaque,
+        check=tenant.check_documents,
     )
 
 

@@ -501,6 +501,7 @@ HOLDS_NO_SECRET = (
     ),
     *(
         "TENANT_LABELS",
+        "CHECK_DOCUMENTS",
         "ORDERING",
         "ON_REJECTED",
         "PARK_NOTHING",
