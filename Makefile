@@ -32,10 +32,11 @@ $(READY): requirements-dev.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
-# PgBouncer and promtool, for the tests that use them: no wheel brings them, so Debian's packages are unpacked into
-# .venv, not installed. Where that is not possible, and none is on the PATH, those tests are skipped and say so.
+# PgBouncer, promtool and tinyproxy, for the tests that use them: no wheel brings them, so Debian's packages are unpacked
+# into .venv, not installed. Where that is not possible, and none is on the PATH, those tests are skipped and say so.
 POOLER := $(VENV)/pgbouncer
 PROMTOOL := $(VENV)/prometheus
+PROXY := $(VENV)/tinyproxy
 
 $(POOLER)/.ready: $(READY)
 	@mkdir -p $(POOLER)
@@ -53,12 +54,20 @@ $(PROMTOOL)/.ready: $(READY)
 	@if PATH="$$PATH:$(PROMTOOL)/usr/bin" command -v promtool >/dev/null; then touch $@; \
 		else echo 'NO PROMTOOL: the tests of the alerts are skipped; install prometheus, or, as root: make browser' >&2; fi
 
+$(PROXY)/.ready: $(READY)
+	@mkdir -p $(PROXY)
+	@if ! command -v tinyproxy && command -v apt-get; then cd $(PROXY); \
+		apt-get download tinyproxy-bin && for package in *.deb; do \
+			dpkg-deb --extract "$$package" . && rm "$$package"; done; fi >/dev/null 2>&1 || true
+	@if PATH="$$PATH:$(PROXY)/usr/bin" command -v tinyproxy >/dev/null; then touch $@; \
+		else echo 'NO PROXY: the test of a real proxy is skipped; install tinyproxy, or, as root: make browser' >&2; fi
+
 # The only target that changes the machine: it installs Debian's Chromium, and refreshes Debian's package lists where
 # they lack what is unpacked above.
 .PHONY: browser
 browser: ## install Chromium for the tests of the operator's page (Debian and its like, as root)
 	@may_install() { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; }; \
-	for package in chromium pgbouncer prometheus; do \
+	for package in chromium pgbouncer prometheus tinyproxy-bin; do \
 		if may_install && ! apt-cache show "$$package" >/dev/null 2>&1; then apt-get update >/dev/null; break; fi; done; \
 	command -v chromium >/dev/null || { may_install && \
 		DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium >/dev/null; } || \
@@ -66,7 +75,7 @@ browser: ## install Chromium for the tests of the operator's page (Debian and it
 
 # What the tests use besides Python's packages. A missing browser is reported, never installed.
 .PHONY: tools
-tools: $(POOLER)/.ready $(PROMTOOL)/.ready
+tools: $(POOLER)/.ready $(PROMTOOL)/.ready $(PROXY)/.ready
 	@command -v chromium chromium-browser google-chrome >/dev/null || \
 		echo "NO BROWSER: the tests of the operator's page are skipped; install Chromium, as root: make browser" >&2
 

@@ -66,6 +66,22 @@ def what_happens_to_a_message() -> str:
     return table(head, ((row.answer, row.posting.value, row.fate.value, row.hint) for row in rows))
 
 
+_ONLY_THIS = """\
+A 2xx that says `FAIL`, or has a code from 400 on, is what its code stands for (540: as 500). To ping,
+versions and acceptedDocuments, an answer that would be a message's fault is as 404.
+
+## Only this message
+
+Whatever the status: an answer that a message meets again, after messages of other lanes were delivered,
+is its own. It waits a back-off of its own that grows, each attempt is counted, and after
+`RELAY_RETRY__MAX_ATTEMPTS` it is parked with the answer; the tenant goes on without a pause or a ping.
+429 and 503 count so only where no other message meets them; for 412 the others must have the same
+document. Where a message holds all others (`ordering = tenant`, or one ordering key), nothing can show
+whose fault it is: the reason names the message, and an operator may park it.
+
+"""
+
+
 def what_happens_when_page() -> str:
     """docs/what-happens-when.md."""
     sources = table(("ION answers", "source"), ((row.answer, row.source) for row in answers.ROWS))
@@ -77,6 +93,7 @@ def what_happens_when_page() -> str:
         + what_happens_when()
         + "\nPauses grow from failure to failure, up to `RELAY_RETRY__MAX_SECONDS`; only a delivery "
         + "resets them. `Retry-After` lengthens a pause, up to an hour, and never shortens it.\n\n"
+        + _ONLY_THIS
         + "## Sources\n\n"
         + "[G] ION Connect developer guide · [S] Infor's IMS v3 sample code · [R] a rule of this relay, "
         + "where the sources say nothing.\n\n"

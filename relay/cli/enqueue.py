@@ -12,7 +12,8 @@ import typer
 
 from relay.cli import output
 from relay.cli.enqueue_store import Given, store
-from relay.core.charset import charset_problem, to_utf_8
+from relay.core.charset import to_utf_8
+from relay.core.content import document_problem
 from relay.core.model import DEFAULT_TO, DocumentName, Draft, LogicalId, MessageId, OrderingKey, TenantId
 from relay.core.validation import Problem, document_name_advice, draft_problems, parameter_problems
 
@@ -258,9 +259,8 @@ def _check(draft: Draft, settings: "Settings") -> list[Problem]:
         return unconfigured
     limit = _limit(draft.tenant_id, settings)
     if len(draft.payload) <= limit:
-        problem = charset_problem(
-            draft.payload, draft.document_name, settings.tenants[draft.tenant_id].opaque
-        )
+        tenant = settings.tenants[draft.tenant_id]
+        problem = document_problem(draft.payload, draft.document_name, tenant.check_documents, tenant.opaque)
         return [] if problem is None else [problem]
     hint = f"send a smaller document, or raise RELAY_TENANTS__{draft.tenant_id}__MAX_MESSAGE_BYTES"
     return [Problem("payload", f"has more than {limit} bytes", hint)]

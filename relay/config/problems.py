@@ -16,7 +16,13 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from relay.core.validation import LAST_PORT, Problem, port_problem, tenant_id_problem
+from relay.core.validation import (
+    LAST_PORT,
+    Problem,
+    document_name_problem,
+    port_problem,
+    tenant_id_problem,
+)
 from relay.ion import service_urls
 from relay.ion.network import ENVIRONMENT, OFF, NetworkError, proxy_problem, require_pem
 from relay.outbox.database_url import database_url_problem
@@ -122,7 +128,28 @@ def patterns_problem(text: str) -> Problem | None:
 
 def patterns_of(text: str) -> list[str]:
     """The patterns in such a list, in upper case."""
-    return [pattern.strip().upper() for pattern in text.split(",") if pattern.strip()]
+    return [pattern.upper() for pattern in listed(text)]
+
+
+def listed(text: str) -> list[str]:
+    """What is separated by commas."""
+    return [one.strip() for one in text.split(",") if one.strip()]
+
+
+CALLS = ("ping", "versions", "acceptedDocuments")
+"""Those that may be skipped."""
+
+
+def calls_problem(text: str) -> Problem | None:
+    """Calls, separated by commas."""
+    is_known = all(one in CALLS for one in listed(text))
+    hint = "write ping, versions or acceptedDocuments, separated by commas"
+    return None if is_known else Problem("", "names a call that cannot be skipped", hint)
+
+
+def documents_problem(text: str) -> Problem | None:
+    """Names of documents, separated by commas."""
+    return next(filter(None, map(document_name_problem, listed(text))), None)
 
 
 def _split(text: str) -> SplitResult | None:
@@ -153,6 +180,7 @@ def tenant_problems(tenant: str, given: object) -> Iterator[Found]:
     if not isinstance(given, Mapping):
         return
     yield from _inbound_problems(where, given.get("inbound"))
+    yield from _skipped_problems((*where, "documents"), given)
     oauth1 = given.get("oauth1")
     oauth1 = oauth1 if isinstance(oauth1, Mapping) else {}
     direct = bool(oauth1.keys() & {"consumer_key", "consumer_secret", "consumer_secret_file"})
@@ -165,6 +193,18 @@ def tenant_problems(tenant: str, given: object) -> Iterator[Found]:
     elif not gateway:
         hint = "set IONAPI_FILE, or ION_URL with OAUTH1__CONSUMER_KEY and OAUTH1__CONSUMER_SECRET"
         yield Found(where, "has no credentials", hint)
+
+
+def _skipped_problems(where: Where, given: Mapping[str, Any]) -> Iterator[Found]:
+    """The list of documents stands for the call acceptedDocuments."""
+    is_skipped = CALLS[2] in listed(str(given.get("skipped_calls", "")))
+    is_given = bool(listed(str(given.get("documents", ""))))
+    if is_skipped and not is_given:
+        hint = "list the documents of the connection point, separated by commas"
+        yield Found(where, "is missing, since acceptedDocuments is skipped", hint)
+    if is_given and not is_skipped:
+        what = "is not used, since acceptedDocuments is called"
+        yield Found(where, what, "remove it, or add acceptedDocuments to SKIPPED_CALLS")
 
 
 def _direct_problems(where: Where, given: Mapping[str, Any], oauth1: Mapping[str, Any]) -> Iterator[Found]:

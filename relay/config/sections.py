@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 from relay import outbox
 from relay.config import problems
 from relay.config.sources import ANY, Shape, anchored
+from relay.core.content import Check
 from relay.core.model import Ordering
 from relay.core.validation import Problem, logical_id_problem
 from relay.ion.network import Network
@@ -292,8 +293,16 @@ class TenantSettings(Group):
     """Its key (PEM), unless it is in the same file."""
     client_key_password_file: AnchoredPath | None = None
     """The password of the key, from a file."""
+    skipped_calls: Annotated[str, _checked(problems.calls_problem)] = ""
+    """Calls that a wrapper suite does not forward, separated by commas: `ping`, `versions`,
+    `acceptedDocuments`. What is lost without them: docs/connecting.md."""
+    documents: Annotated[str, _checked(problems.documents_problem)] = ""
+    """The documents that ION accepts, separated by commas, where acceptedDocuments is skipped."""
     max_message_bytes: int = Field(6 * 2**20, ge=1, le=2**31 - 1)
     """A larger document is parked instead of sent. ION takes 5 MB and a buffer of 1 MB, more by licence."""
+    check_documents: Annotated[Check, Choice] = "off"
+    """`well-formed`: a document that is not well-formed XML or JSON is refused or parked; `root`: so is a BOD
+    whose root element is not the one that its name announces. Opaque documents are not checked."""
     opaque_documents: str | None = Field(None, max_length=4000)
     """Documents that may have any bytes: patterns such as `My_Scan,Raw_*`. All others must not contradict
     the UTF-8 that ION is told (UTF-16, UTF-32, XML that declares another encoding)."""

@@ -4,8 +4,6 @@ Pure. Bytes that name no character set are taken as they are: ION also routes wh
 """
 
 import re
-from collections.abc import Iterable
-from fnmatch import fnmatchcase
 
 from relay.core.validation import Problem
 
@@ -29,17 +27,8 @@ _UTF_8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 _HINT = "convert it to UTF-8 (relay enqueue --from-charset), or name the document in OPAQUE_DOCUMENTS"
 
 
-def charset_problem(payload: bytes, document: str = "", opaque: Iterable[str] = ()) -> Problem | None:
-    """What contradicts UTF-8 in a document's bytes; None: nothing.
-
-    `opaque`: patterns of the documents that may have any bytes.
-    """
-    problem = _contradiction(payload)
-    is_opaque = problem is not None and any(fnmatchcase(document, pattern) for pattern in opaque)
-    return None if is_opaque else problem
-
-
-def _contradiction(payload: bytes) -> Problem | None:
+def charset_problem(payload: bytes) -> Problem | None:
+    """What contradicts UTF-8 in a document's bytes; None: nothing."""
     for mark, name in _MARKS:
         if payload.startswith(mark):
             return Problem("payload", f"is {name}, and is sent as UTF-8", _HINT)

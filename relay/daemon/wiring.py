@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from relay.config.credentials import credentials_of
+from relay.config.problems import listed
 from relay.config.sections import TenantSettings
 from relay.config.settings import Settings
 from relay.core.byte_budget import ByteBudget
 from relay.core.fair_share import FairShare
-from relay.core.model import LogicalId, TenantId
+from relay.core.model import DocumentName, LogicalId, TenantId
 from relay.core.ports import Control, Store
 from relay.core.protocol import Policy
 from relay.core.retry import Schedule
@@ -89,6 +90,7 @@ def _rules(settings: Settings, name: TenantId, tenant: TenantSettings) -> Tenant
         grace=settings.stop.grace_seconds,
         least_rate=settings.http.least_bytes_per_second,
         opaque=tenant.opaque,
+        check=tenant.check_documents,
     )
 
 
@@ -109,6 +111,8 @@ def _connection(settings: Settings, name: TenantId, tenant: TenantSettings) -> I
         network=tenant.network(settings.http),
         tokens_a_day=tenant.oauth2.tokens_a_day,
         ionapi_tenant=tenant.oauth2.ionapi_tenant,
+        skipped=frozenset(listed(tenant.skipped_calls)),
+        documents=frozenset(map(DocumentName, listed(tenant.documents))),
     )
 
 

@@ -1,5 +1,7 @@
 """The bodies of large messages: the memory first, then the payload is read and the body built."""
 
+import asyncio
+
 from relay.core.byte_budget import BODY_COPIES, SEND_BUFFER
 from relay.core.fair_share import TenantShare
 from relay.core.model import Message, RowId
@@ -38,7 +40,12 @@ class Bodies:
         liveness.begin()
         if whole is None or whole.message_id != message.message_id or whole.size > message.size:
             return None
-        reason = content_reason(whole, self._rules)
+        is_quick = self._rules.check == "off"
+        reason = (
+            content_reason(whole, self._rules)
+            if is_quick
+            else await asyncio.to_thread(content_reason, whole, self._rules)
+        )
         if reason is not None:
             return reason
         encoded = await self._context.ion.encode(whole)

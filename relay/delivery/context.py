@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from relay.core.byte_budget import ByteBudget
+from relay.core.content import Check
 from relay.core.fair_share import FairShare
 from relay.core.model import DocumentName, Ordering, StateName, TenantId
 from relay.core.ports import Ion, Outbox
@@ -24,7 +25,7 @@ from relay.observability.tracing import Traces
 class TenantRules:
     """What the settings say about a tenant's delivery. Durations in seconds, `least_rate` in bytes each.
 
-    `opaque`: patterns of the documents that may have any bytes.
+    `opaque`: patterns of the documents that may have any bytes. `check`: of the content of all others.
     """
 
     tenant_id: TenantId
@@ -38,6 +39,7 @@ class TenantRules:
     grace: float
     least_rate: int
     opaque: tuple[str, ...] = ()
+    check: Check = "off"
 
 
 class StateReport(Protocol):

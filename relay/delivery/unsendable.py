@@ -1,6 +1,6 @@
 """Why a message can never be sent: too large, too old, or content that ION cannot take."""
 
-from relay.core.charset import charset_problem
+from relay.core.content import document_problem
 from relay.core.model import Message
 from relay.core.parameters import read_parameters
 from relay.core.validation import Problem, parameter_problems
@@ -24,7 +24,7 @@ def unsendable_reason(message: Message, rules: TenantRules) -> str | None:
 
 def content_reason(message: Message, rules: TenantRules) -> str | None:
     """Why its payload, which is whole here, can never be sent; None: it can."""
-    problem = charset_problem(message.payload, message.document_name, rules.opaque)
+    problem = document_problem(message.payload, message.document_name, rules.check, rules.opaque)
     return None if problem is None else str(problem)
 
 

@@ -68,10 +68,10 @@ _TLS_HINTS = {
 
 def _tls_error(error: ssl.SSLError, origin: Origin) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        hint = _CERTIFICATE_HINTS.get(error.verify_code, "")
-        reason = f"{error.verify_message or error}" + (f"; {hint}" if hint else "")
+        hint = _CERTIFICATE_HINTS.get(getattr(error, "verify_code", 0), "")
+        reason = str(getattr(error, "verify_message", "") or error) + (f"; {hint}" if hint else "")
         return one_line(f"the certificate of {origin} is not trusted: {reason}")
-    reason = error.reason or "the handshake failed"
+    reason = getattr(error, "reason", None) or "the handshake failed"
     hint = _TLS_HINTS.get(reason, "")
     return one_line(f"no TLS with {origin}: {reason}" + (f"; {hint}" if hint else ""))
 

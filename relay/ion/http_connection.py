@@ -5,6 +5,7 @@ import select
 import socket
 import ssl
 import sys
+from collections.abc import Callable
 from typing import cast
 
 from typing_extensions import override
@@ -47,6 +48,10 @@ class SilenceError(ExchangeError):
         return False
 
 
+class NotSentError(Exception):
+    """The request may not be sent any more; not a byte of it was."""
+
+
 class HttpConnection(asyncio.Protocol):
     """Used by one request at a time; whoever cancels one ends the connection."""
 
@@ -71,12 +76,19 @@ class HttpConnection(asyncio.Protocol):
     # --- the request ------------------------------------------------------------------------------------
 
     async def exchange(
-        self, data: bytes, body: bytes, reader: ResponseReader, silence: float, total: float
+        self,
+        data: bytes,
+        body: bytes,
+        reader: ResponseReader,
+        silence: float,
+        total: float,
+        may_send: Callable[[], bool] | None = None,
     ) -> None:
         """Send both, and read the answer into the reader. Raises ExchangeError and NotHttpError.
 
-        Time-outs in seconds: `silence` without any progress, `total` for all of it. Afterwards the connection
-        is closed unless the answer allows another request.
+        Time-outs in seconds: `silence` without any progress, `total` for all of it. `may_send` is asked right
+        before the first byte; if it may not, NotSentError, and the connection can be used again. Otherwise it
+        is closed afterwards unless the answer allows another request.
         """
         assert self.transport is not None, "it is connected"
         assert self._reader is None, "one request at a time"
@@ -89,27 +101,35 @@ class HttpConnection(asyncio.Protocol):
         self._silence, self._total, self._deadline = silence, total, now + total
         self._taken = self._count_taken()
         self._arm(now)
+        is_sent = True
         try:
-            await self._send(data, body)
+            await self._send(data, body, may_send)
             await self._answered
+        except NotSentError:
+            is_sent = False
+            raise
         finally:
             answered, self._reader, self._answered, self._writable = self._answered, None, None, None
             if answered.done() and not answered.cancelled():
                 answered.exception()  # of a cancelled request nobody asks for it
             self._idle_since = self._loop.time()
-            self.keep_alive = reader.keep_alive
-            if self._is_sending or not (reader.is_done and reader.is_reusable):
+            if is_sent:
+                self.keep_alive = reader.keep_alive
+            if is_sent and (self._is_sending or not (reader.is_done and reader.is_reusable)):
                 self.close()
 
-    async def _send(self, data: bytes, body: bytes) -> None:
+    async def _send(self, data: bytes, body: bytes, may_send: Callable[[], bool] | None) -> None:
         transport, answered = self.transport, self._answered
         assert transport is not None
         assert answered is not None
-        if len(body) <= _WRITE_AT_ONCE:
-            transport.write(data + body if body else data)
+        is_large = len(body) > _WRITE_AT_ONCE
+        first = data if is_large or not body else data + body
+        if may_send is not None and not may_send():
+            raise NotSentError
+        transport.write(first)
+        if not is_large:
             return
         self._is_sending = True
-        transport.write(data)
         view = memoryview(body)
         for start in range(0, len(body), _WRITE_AT_ONCE):
             if self._writable is None:
@@ -117,7 +137,7 @@ class HttpConnection(asyncio.Protocol):
             else:
                 await asyncio.wait((self._writable, answered), return_when=asyncio.FIRST_COMPLETED)
             await self._read_first()
-            if answered.done() or transport.is_closing():  # refused before all of it was sent, or broken
+            if answered.done() or transport.is_closing():  # it was refused before all was sent, or broke
                 return
             transport.write(view[start : start + _WRITE_AT_ONCE])
         self._is_sending = False

@@ -24,7 +24,7 @@ _PROXY_HINT = "write http://HOST:PORT, or https://HOST:PORT, of a proxy that kno
 _PORTS = {"http": 3128, "https": 443}
 _PEM = b"-----BEGIN "
 _PEM_HINT = "write it in PEM (of a DER file: openssl x509 -inform der -in FILE -out FILE.pem)"
-_CERTIFICATE_HINT = "; perhaps it asks for a certificate of the relay: set CLIENT_CERT_FILE"
+CERTIFICATE_HINT = "; perhaps it asks for a certificate of the relay: set CLIENT_CERT_FILE"
 _READ_HINT = "correct the path, or make it readable for the relay"
 
 
@@ -104,7 +104,7 @@ class NetworkAccess:
     @property
     def hint_at_first_loss(self) -> str:
         """Where a server ends a new connection with TLS 1.3 at the first request: it refuses the client."""
-        return "" if self._network.certificate is not None else _CERTIFICATE_HINT
+        return "" if self._network.certificate is not None else CERTIFICATE_HINT
 
     def context(self) -> ssl.SSLContext:
         """For a new connection. Raises NetworkError where a file cannot be used."""

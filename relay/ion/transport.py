@@ -16,7 +16,7 @@ from relay.ion.connection_errors import describe_error
 from relay.ion.connection_pool import ConnectionPool, NoConnectionError, ProxyError
 from relay.ion.connections import Connections
 from relay.ion.content_encoding import decoded
-from relay.ion.http_connection import ExchangeError, HttpConnection
+from relay.ion.http_connection import ExchangeError, HttpConnection, NotSentError
 from relay.ion.http_messages import NotHttpError, ResponseReader, request_head
 from relay.ion.network import Network, NetworkAccess, NetworkError, Origin, Way
 from relay.ion.wire import one_line
@@ -152,8 +152,6 @@ class Transport:
         except (OSError, UnicodeError) as error:
             return NoReply(describe_error(error, origin))
         try:
-            if data and self._may_send is not None and not self._may_send():
-                return NoReply("not sent: this relay does not own the tenant any more")
             return await self._answer(origin, connection, head, data, limit, total)
         finally:
             pool.give_back(connection)
@@ -163,7 +161,10 @@ class Transport:
     ) -> HttpResponse | NoReply | _Lost:
         reader, is_used = ResponseReader(limit), connection.requests > 0
         try:
-            await connection.exchange(head, data, reader, self._limits.silence, total)
+            may_send = self._may_send if data else None
+            await connection.exchange(head, data, reader, self._limits.silence, total, may_send)
+        except NotSentError:
+            return NoReply("not sent: this relay does not own the tenant any more")
         except NotHttpError as error:
             what = str(error) if reader.status else f"the answer of {origin} cannot be read: {error}"
             return NoReply(_then(reader, what))

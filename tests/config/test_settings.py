@@ -310,6 +310,18 @@ def test_an_initial_delay_beyond_the_longest_is_a_problem(tmp_path: Path) -> Non
     assert "lower RELAY_RETRY__INITIAL_SECONDS" in text["RELAY_RETRY__MAX_SECONDS"]
 
 
+def test_calls_that_a_wrapper_suite_does_not_forward_may_be_skipped(tmp_path: Path) -> None:
+    calls, documents = "RELAY_TENANTS__GLOBEX__SKIPPED_CALLS", "RELAY_TENANTS__GLOBEX__DOCUMENTS"
+    fine = {calls: " ping , acceptedDocuments,", documents: "Sync.SalesOrder, My_Order"}
+    load(GLOBEX | fine, directory=tmp_path)
+    load(GLOBEX | {calls: "ping,versions"}, directory=tmp_path)
+    assert "names a call that cannot be skipped" in problems(tmp_path, GLOBEX | {calls: "ping,post"})[calls]
+    assert "is missing, since" in problems(tmp_path, GLOBEX | {calls: "acceptedDocuments"})[documents]
+    assert "is not used, since" in problems(tmp_path, GLOBEX | {documents: "Sync.SalesOrder"})[documents]
+    text = problems(tmp_path, GLOBEX | {calls: "acceptedDocuments", documents: "x" * 101})[documents]
+    assert "100" in text
+
+
 @pytest.mark.parametrize("name", ["RELAY_TENANTS__GLOBEX__ION_URL", "RELAY_INBOUND__BASE_URL"])
 @pytest.mark.parametrize(
     "url", ["https://b\u00fccher.invalid/service", "https://ion\u2011acme.invalid/service"]
@@ -489,6 +501,7 @@ HOLDS_NO_SECRET = (
     ),
     *(
         "TENANT_LABELS",
+        "CHECK_DOCUMENTS",
         "ORDERING",
         "ON_REJECTED",
         "PARK_NOTHING",

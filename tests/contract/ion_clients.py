@@ -182,5 +182,7 @@ def connection(source: CredentialSource, **changes: Any) -> IonConnection:
         "network": Network(),
         "tokens_a_day": None,
         "ionapi_tenant": None,
+        "skipped": frozenset(),
+        "documents": frozenset(),
     }
     return IonConnection(TENANT, LOGICAL_ID, source, **{**defaults, **changes})

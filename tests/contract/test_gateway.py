@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from relay.core import answers
+from relay.core.model import DocumentName
 from relay.core.replies import Accepted, NoReply, Reply, TokenRefused, TokenUnavailable, Versions, describe
 from relay.ion.client import IonClient
 from relay.ion.credentials import IonApiFile, OAuth1Source
@@ -518,6 +519,31 @@ async def test_an_ion_url_overrides_the_base_of_the_file(
     client = connect(ion_url=f"{sandbox.url}/api/ion/messaging/service")
     assert await client.ping() == Reply(200)
     assert sandbox.requests(call="ping")[0].target == "/api/ion/messaging/service/ping"
+
+
+async def test_calls_that_a_wrapper_suite_does_not_forward_are_not_made(
+    sandbox: Sandbox, connect: Callable[..., IonClient]
+) -> None:
+    sandbox.faults(wrapper=True)
+    client = connect()
+    assert {answers.row_of(await ask(client, call)) for call in CALLS[:3]} == {answers.UNEXPECTED}
+    made = len(sandbox.requests())
+    named = frozenset({DocumentName("Sync.Shipment")})
+    client = connect(skipped=frozenset({"ping", "versions", "acceptedDocuments"}), documents=named)
+    assert await client.ping() == Reply(200)
+    assert answers.is_fine(await client.versions())
+    assert await client.accepted_documents() == Accepted(named)
+    assert len(sandbox.requests()) == made
+    assert await ask(client, "post") == Reply(202)
+
+
+async def test_a_skipped_ping_reads_the_credentials_nevertheless(
+    source: IonApiFile, connect: Callable[..., IonClient]
+) -> None:
+    source.path.write_text("{")
+    client = connect(skipped=frozenset({"ping"}))
+    assert isinstance(await client.ping(), TokenRefused)
+    assert isinstance(await client.versions(), TokenRefused)
 
 
 # --- credentials that change --------------------------------------------------------------------------

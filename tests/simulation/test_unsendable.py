@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from relay.core.model import Draft, Message
+from relay.core.model import DocumentName, Draft, Message
 from relay.core.ports import EncodedPost
 from relay.core.protocol import Policy
+from relay.core.replies import Accepted
 from tests.simulation.harness import ACME, ORDER, World, world
 from tests.support.scripted import ScriptedIon
 from tests.support.virtual import run
@@ -65,6 +66,25 @@ def test_a_document_that_contradicts_utf_8_is_parked_unless_it_is_opaque(size: i
             "payload: is UTF-16, and is sent as UTF-8; convert it"
         )
         assert len(w.calls("post")) == is_opaque
+
+    run(scene())
+
+
+def test_a_document_that_its_tenant_wants_checked_is_parked_with_the_place_of_the_fault() -> None:
+    async def scene() -> None:
+        w = world(check="well-formed", opaque=("My_Scan",))
+        for payload, document in (
+            (b"<a><b></a>", ORDER),
+            (b"<a/>", ORDER),
+            (b"any", DocumentName("My_Scan")),
+        ):
+            w.outbox.insert(Draft(ACME, document, payload))
+        w.ion.queue("accepted_documents", Accepted(frozenset({ORDER, DocumentName("My_Scan")})))
+        await w.start()
+        await w.all_settled()
+        await w.stop()
+        assert [row.state for row in w.outbox.rows] == ["parked", "delivered", "delivered"]
+        assert "mismatched tag: line 1, column 9" in (w.outbox.rows[0].reason or "")
 
     run(scene())
 

@@ -2,6 +2,9 @@
 
 import asyncio
 import base64
+import os
+import shutil
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -18,6 +21,7 @@ from relay.ion.transport import HttpResponse, TimeLimits, Transport
 from relay.sandbox.certificates import Certificates
 from tests.support.raw import Line, RawServer, ReceivedRequest
 
+ROOT = Path(__file__).resolve().parents[2]
 LIMITS = TimeLimits(connect=5.0, silence=5.0, total=10.0, least_rate=1_000_000)
 
 
@@ -242,6 +246,53 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def ion(files: Path) -> AsyncIterator[RawServer]:
     async with RawServer(fine, server_tls(files)) as server:
         yield server
+
+
+TINYPROXY = shutil.which("tinyproxy", path=f"{os.environ.get('PATH', '')}:{ROOT}/.venv/tinyproxy/usr/bin")
+
+
+async def listening(port: int) -> None:
+    """Wait until something listens there."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.02)
+            else:
+                writer.close()
+                return
+
+
+async def test_a_real_proxy_opens_the_way_with_the_right_password_only(
+    files: Path, ion: RawServer, tmp_path: Path
+) -> None:
+    if TINYPROXY is None:
+        pytest.skip("no proxy is here, and no apt-get that brings it; install tinyproxy")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (tmp_path / "proxy.conf").write_text(
+        f"Port {port}\nListen 127.0.0.1\nAllow 127.0.0.1\nBasicAuth user s3cret\nMaxClients 10\n"
+    )
+    credentials = tmp_path / "credentials"
+    network = Network(f"http://127.0.0.1:{port}", credentials, files / "ca.crt")
+    process = await asyncio.create_subprocess_exec(
+        TINYPROXY, "-d", "-c", str(tmp_path / "proxy.conf"), stdout=-3
+    )
+    try:
+        await listening(port)
+        credentials.write_text("user:s3cret")
+        assert isinstance(await post(ion.port, network), HttpResponse)
+        credentials.write_text("user:wrong")
+        refused = await post(ion.port, network)
+        assert isinstance(refused, NoReply)
+        assert refused.detail.startswith(
+            f"the proxy 127.0.0.1:{port} refuses the way to 127.0.0.1:{ion.port}: HTTP 4"
+        )
+        assert len(ion.asked) == 1
+    finally:
+        process.kill()
+        await process.wait()
 
 
 async def test_a_tunnel_leads_to_the_server_itself(files: Path, ion: RawServer, tmp_path: Path) -> None:
