@@ -116,14 +116,16 @@ class ConnectionPool(Pool):
         connected = await aiohappyeyeballs.start_connection(
             found, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, interleave=1
         )
+        connection = HttpConnection()
         try:
-            _, connection = await loop.create_connection(
-                HttpConnection,
+            await loop.create_connection(
+                lambda: connection,
                 sock=connected,
                 ssl=context,
                 server_hostname=origin.tls_name if origin.is_tls else None,
             )
         except BaseException:
+            connection.close()  # first: the loop must not be left with a socket that is closed
             connected.close()
             raise
         return connection

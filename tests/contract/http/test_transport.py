@@ -59,8 +59,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 class Wire:
     """A raw server and a transport to it, both with TLS or both without."""
 
-    def __init__(self, server_tls: ssl.SSLContext | None) -> None:
-        self.tls = server_tls
+    def __init__(self, server_tls: ssl.SSLContext | None, trusted: str) -> None:
+        self.tls, self.trusted = server_tls, trusted
         self.transports: list[Transport] = []
 
     def transport(self, limits: TimeLimits = LIMITS, may_send: Callable[[], bool] | None = None) -> Transport:
@@ -87,7 +87,7 @@ async def wire(
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(*certificate)
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
-    made = Wire(context)
+    made = Wire(context, str(certificate[0]))
     yield made
     for transport in made.transports:
         await transport.close()
@@ -380,6 +380,35 @@ async def test_a_thousand_cancelled_requests_leave_no_connection(wire: Wire) -> 
         await server.until(lambda: not server.lines)
         assert transport._pools
         assert all(not pool.idle() and not pool._in_use for pool in transport._pools.values())
+
+
+async def test_a_request_that_is_cancelled_at_the_last_moment_of_connecting_leaves_nothing(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does the next connection, which gets the same descriptor, meet what is left of it."""
+    made = HttpConnection.connection_made
+    opened: list[HttpConnection] = []
+
+    def connection_made(self: HttpConnection, transport: asyncio.BaseTransport) -> None:
+        made(self, transport)
+        opened.append(self)
+        task.cancel()
+
+    async with RawServer(answering(OK), wire.tls) as server:
+        transport = wire.transport()
+        for _ in range(3):
+            monkeypatch.setattr(HttpConnection, "connection_made", connection_made)
+            task = asyncio.create_task(wire.post(transport, server.port))
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            monkeypatch.undo()
+            await server.until(lambda: not server.lines)
+            assert opened.pop().is_closed
+            if wire.tls is not None:
+                monkeypatch.setenv("SSL_CERT_FILE", wire.trusted)
+            assert isinstance(await wire.post(transport, server.port), HttpResponse)
+            await transport.close()
+            await server.until(lambda: not server.lines)
 
 
 async def test_a_post_that_may_not_be_sent_any_more_keeps_its_connection(wire: Wire) -> None:
