@@ -82,6 +82,7 @@ def write_tenants(folder: Path, count: int) -> None:
     ionapi.write_text(json.dumps(names | {"iu": "http://127.0.0.1:9", "pu": "http://127.0.0.1:9/"}))
     for number in range(count):
         text = f'logical_id = "lid://bench.orders.{number}"\nionapi_file = "{ionapi}"\n'
+        text += 'oauth2.ionapi_tenant = "T"\n'  # one file for all
         (folder / f"T{number:05}.toml").write_text(text)
 
 
@@ -115,6 +116,7 @@ class Bench:
         settings = {
             "LOGICAL_ID": "lid://bench.orders.1",
             "IONAPI_FILE": str(folder / "bench.ionapi"),
+            "OAUTH2__IONAPI_TENANT": TENANT,  # one file for all tenants of the benchmark
             "ORDERING": "none",
             "MAX_IN_FLIGHT": str(in_flight),
         }

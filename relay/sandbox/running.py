@@ -61,6 +61,8 @@ def format_announcement(
 ) -> str:
     """What is printed once the simulator listens: lines for a shell's `eval`, or one line of JSON."""
     variables = sandbox.environment(directory)
+    if certificates is not None:
+        variables["RELAY_HTTP__CA_FILE"] = str(certificates.file("ca.crt"))
     if as_json:
         facts = {"url": sandbox.url, "port": sandbox.port, "pid": os.getpid(), "directory": str(directory)}
         files = {} if certificates is None else {"certificates": certificates.as_json()}

@@ -60,6 +60,16 @@ class Caller:
             await asyncio.sleep(0.1)
         raise AssertionError(f"{path} was never answered {expected}: {answer}")
 
+    async def until_text(self, expected: str, path: str, **headers: str) -> None:
+        """Ask again until the answer contains this."""
+        text = ""
+        for _ in range(int(SECONDS / 0.1)):
+            _, text = await self.ask("GET", path, b"", **headers)
+            if expected in text:
+                return
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"{path} never said {expected}: {text}")
+
     async def post(
         self, path: str, fields: Mapping[str, str] | Sequence[tuple[str, str]], **headers: str
     ) -> Answer:
