@@ -109,14 +109,19 @@ class HttpConnection(asyncio.Protocol):
             is_sent = False
             raise
         finally:
-            answered, self._reader, self._answered, self._writable = self._answered, None, None, None
-            if answered.done() and not answered.cancelled():
-                answered.exception()  # of a cancelled request nobody asks for it
-            self._idle_since = self._loop.time()
-            if is_sent:
-                self.keep_alive = reader.keep_alive
-            if is_sent and (self._is_sending or not (reader.is_done and reader.is_reusable)):
-                self.close()
+            self._finish(reader, is_sent=is_sent)
+
+    def _finish(self, reader: ResponseReader, *, is_sent: bool) -> None:
+        answered, self._reader, self._answered = self._answered, None, None
+        if answered is not None and answered.done() and not answered.cancelled():
+            answered.exception()  # of a cancelled request nobody asks for it
+        self._idle_since = self._loop.time()
+        if not is_sent:
+            return
+        self.keep_alive = reader.keep_alive
+        is_over = reader.is_done and reader.is_reusable and not self._is_sending
+        if not is_over or self.transport is None or self.transport.get_write_buffer_size():
+            self.close()  # what the server has not taken would hold up the next request
 
     async def _send(self, data: bytes, body: bytes, may_send: Callable[[], bool] | None) -> None:
         transport, answered = self.transport, self._answered

@@ -526,6 +526,7 @@ class Noticed(HttpConnection):
 async def connected() -> tuple[Noticed, socket.socket]:
     """A connection, and its other end, which answers at once what a test lets it say."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(Noticed, *listening.getsockname())
         end, _ = listening.accept()
@@ -560,3 +561,15 @@ async def test_a_refusal_is_read_before_more_is_written_than_the_server_takes() 
     reader = ResponseReader(100)
     await connection.exchange(b"POST / HTTP/1.1\r\n\r\n", LARGE, reader, 10, 10)
     assert (reader.status, connection.is_closed) == (413, True)
+
+
+async def test_a_connection_on_which_a_request_was_not_taken_is_not_used_again() -> None:
+    """It was answered before it was read: the next one would wait behind it."""
+    connection, end = await connected()
+    assert connection.transport is not None
+    connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    end.sendall(OK)
+    reader = ResponseReader(100)
+    await connection.exchange(b"POST / HTTP/1.1\r\n\r\n", b"x" * 60_000, reader, 10, 10)
+    assert (reader.status, connection.is_closed) == (202, True)
+    end.close()
