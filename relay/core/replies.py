@@ -8,6 +8,8 @@ from typing import Literal, assert_never
 
 from relay.core.model import DocumentName
 
+IonCall = Literal["ping", "versions", "acceptedDocuments", "post"]
+
 Form = Literal["empty", "ims", "html", "other"]
 """What the body of an answer is: `ims` is JSON with a status in words or a numeric code, as ION writes it."""
 
