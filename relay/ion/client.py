@@ -311,14 +311,15 @@ class IonClient(Ion):
             return Reply(response.status)
         said = response_bodies.read_answer(body, content_type, self._mask().apply)
         bare = Reply(response.status, code=said.code)
-        whole = replace(bare, form=said.form, failed=said.failed)
+        formed = replace(bare, form=said.form)
+        whole = replace(formed, failed=said.failed)
         row = answers.row_of(whole)
         if row is answers.OK:
             return Reply(response.status)
         detail = said.detail
         if not detail and response.location is not None:
             detail = response_bodies.describe_redirect(response.location)
-        reply = bare if row is answers.row_of(bare) else whole
+        reply = next(one for one in (bare, formed, whole) if answers.row_of(one) is row)
         now, off = datetime.now(UTC), 0.0
         if row.fault is FaultOwner.CREDENTIALS:
             off = server_times.clock_off(response.date, now)

@@ -6,8 +6,9 @@ IMS v3 sample code and its swagger; [R] this relay's own choice where the source
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from html import unescape
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ from relay.core.validation import MAX_DOCUMENT_NAME
 from relay.ion.wire import MAX_DETAIL, one_line
 
 _TITLE = re.compile(r"<title(?:\s[^>]{0,100})?>(.{0,200}?)</title>", re.IGNORECASE | re.DOTALL)
+_HEADING = re.compile(r"<h1(?:\s[^>]{0,100})?>(.{0,200}?)</h1>", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(r"<[^<>]{0,200}>")
 _MAX_VERSION_LENGTH, _MAX_VERSIONS = 10, 20
 _NOT_IN_A_ROW = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 """Control characters, which the outbox refuses, and halves of surrogate pairs, which are no text."""
@@ -59,6 +62,8 @@ def _read_names(body: bytes, key: str) -> list[object] | str:
     names = found.get(key) if isinstance(found, dict) else None
     if not isinstance(names, list):
         return f'expected {{"{key}": […]}}, and the answer is {_shape(found)}'
+    if names and not any(isinstance(name, str) for name in names):
+        return f'expected {{"{key}": ["…"]}}, and the first entry is {_shape(names[0])}'
     return names
 
 
@@ -73,13 +78,13 @@ def _shape(value: object) -> str:
             return f"a JSON {'null' if value is None else type(value).__name__}"
 
 
-_FAIL = "FAIL"
 _HTML = re.compile(
-    rb"[\xef\xbb\xbf\s]*+(?:<\?xml[^>]{0,200}\?>\s*+)?+(?:(?><!--.{0,2000}?-->)\s*+)*+"
-    rb"<(?:!doctype\s+html|html|head|body)\b",
-    re.IGNORECASE | re.DOTALL,
+    rb"<(?:!doctype\s+html|html)\b|\A[\xef\xbb\xbf\s]*+<(?:head|body|title|meta|script|style|iframe|center|h1)\b",
+    re.IGNORECASE,
 )
-"""Nothing is tried in two ways: else forty comments in a row are tried in more ways than end in a year."""
+_FAIL = re.compile(r"(?<![\w-])FAIL(?:ED|URE)?(?![\w-])|\A\W*+(?i:fail(?:ed|ure)?)(?![\w-])")
+_SEARCHED, _STATEMENT = 64 * 1024, 300
+"""Bytes in which a page is searched for, and characters for FAIL: further on, a text may be an echo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,53 +107,81 @@ def read_answer(body: bytes, content_type: str = "", mask: Callable[[str], str] 
         return Said("empty")
     found = _parse(body, mask)
     if isinstance(found, _Unreadable):
-        if "html" in content_type.lower() or _HTML.match(body):
-            return Said("html", detail=_html_title(body, mask) or f"an HTML page ({len(body)} bytes)")
-        return Said("other", detail=found.what)
-    if not isinstance(found, dict):
-        return Said("other", detail=f"the answer is {_shape(found)}")
-    status, code = found.get("status"), _read_code(found.get("code"))
-    is_ims = isinstance(status, str) or code is not None
-    failed = (isinstance(status, str) and status.upper() == _FAIL) or (code is not None and code >= 400)
-    return Said("ims" if is_ims else "other", failed, code, _error_text(found, mask))
+        if "html" in content_type.lower() or _HTML.search(body[:_SEARCHED].replace(b"\0", b"")):
+            return Said("html", detail=_html_heading(body, mask) or f"an HTML page ({len(body)} bytes)")
+        return Said("other", failed=_says_fail(body[:_STATEMENT].decode("latin-1")), detail=found.what)
+    objects = list(_objects(found))
+    outer = objects[0] if isinstance(found, dict) else {}
+    said = _read_object(outer, mask)
+    if said.form != "ims":
+        inner = (one for one in objects if _says_fail(one.get("status")))
+        said = next((_read_object(one, mask) for one in inner), said)
+    if isinstance(found, dict) or said.failed:
+        return said
+    return Said("other", failed=_says_fail(found), detail=f"the answer is {_shape(found)}")
 
 
+def _objects(found: object, depth: int = 0) -> Iterator[dict[str, object]]:
+    """The JSON objects of an answer, the outer ones first, with their names in lower case.
+
+    A wrapper suite may put ION's answer into one of its own [R].
+    """
+    if isinstance(found, dict):
+        yield {name.lower(): value for name, value in found.items()}
+        found = list(found.values())
+    if isinstance(found, list) and depth < _DEEPEST:
+        for one in found[:_MANY]:
+            yield from _objects(one, depth + 1)
+
+
+def _read_object(found: dict[str, object], mask: Callable[[str], str]) -> Said:
+    """IMS's status is a word: a number there is a gateway's, and so is a code in quotes that stands alone."""
+    status, code = found.get("status"), found.get("code")
+    in_words = isinstance(status, str) and any(map(str.isalpha, status))
+    number = _number(code)
+    failed = _says_fail(status) or max(number, _number(status)) >= _LEAST_ERROR
+    is_code = 0 <= number <= _GREATEST_CODE and (in_words or not isinstance(code, str))
+    form: Form = "ims" if in_words or is_code else "other"
+    return Said(form, failed, number if is_code else None, _error_text(found, mask))
+
+
+_DEEPEST, _MANY = 3, 20
+_LEAST_ERROR, _GREATEST_CODE = 400, 99_999
+
+
+def _says_fail(value: object) -> bool:
+    return isinstance(value, str) and _FAIL.search(value) is not None
+
+
+def _number(value: object) -> int:
+    """Of a JSON number without a fraction, or of a text of digits; -1 where it is neither."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _DIGITS:
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else -1
+
+
+_DIGITS = 9
 _TEXTS = (
-    "errors",
-    "message",
-    "error_description",
-    "error",
-    "fault",
-    "faultstring",
-    "detail",
-    "title",
-    "reason",
-)
-"""Where errors stand: ION's first, then those of gateways and token services."""
-_DEEPEST = 3
+    "errors", "message", "error_description", "errordescription", "errormessage", "error", "fault",
+    "faultstring", "detail", "moreinformation", "httpmessage", "description", "msg", "title", "reason",
+)  # fmt: skip
+"""Where errors stand, in lower case: ION's first, then those of gateways and token services."""
 
 
-def _error_text(found: dict[str, object], mask: Callable[[str], str], depth: int = 0) -> str:
-    for name in _TEXTS:
-        value = found.get(name)
-        if isinstance(value, dict) and depth < _DEEPEST:
-            text = _error_text(value, mask, depth + 1)
-        else:
-            text = one_line("; ".join(_strings(value, mask)))
-        if text:
-            return text
-    return ""
-
-
-def _strings(value: object, mask: Callable[[str], str]) -> list[str]:
-    values: list[object] = value[:5] if isinstance(value, list) else [value]
-    return [mask(text)[: 2 * MAX_DETAIL] for text in values if isinstance(text, str) and text]
-
-
-def _read_code(code: object) -> int | None:
-    if isinstance(code, bool) or not isinstance(code, int):
-        return None
-    return code if 0 <= code <= 99_999 else None
+def _error_text(value: object, mask: Callable[[str], str], depth: int = 0) -> str:
+    match value:
+        case str():
+            return mask(value)[: 2 * MAX_DETAIL]
+        case list() if depth <= _DEEPEST:
+            return "; ".join(filter(None, (_error_text(one, mask, depth + 1) for one in value[:5])))
+        case dict() if depth <= _DEEPEST:
+            named = {name.lower(): inner for name, inner in value.items()}
+            texts = (one_line(_error_text(named.get(name), mask, depth + 1)) for name in _TEXTS)
+            return next(filter(None, texts), "")
+        case _:
+            return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +199,15 @@ def _parse(body: bytes, mask: Callable[[str], str] = str) -> Any:
         return _Unreadable(_html_title(body, mask) or f"the answer is not JSON ({len(body)} bytes)")
 
 
-def _html_title(body: bytes, mask: Callable[[str], str]) -> str | None:
+def _html_title(body: bytes, mask: Callable[[str], str], element: re.Pattern[str] = _TITLE) -> str | None:
     """The error pages of gateways and proxies name the error in their title."""
-    found = _TITLE.search(body[:4096].decode("utf-8", "replace"))
-    return one_line(f"an HTML page: {mask(found[1])}", 120) if found else None
+    found = element.search(body[:4096].decode("utf-8", "replace"))
+    text = "" if found is None else one_line(mask(unescape(_TAG.sub(" ", found[1]))), 100)
+    return f"an HTML page: {text}" if text else None
+
+
+def _html_heading(body: bytes, mask: Callable[[str], str]) -> str | None:
+    return _html_title(body, mask) or _html_title(body, mask, _HEADING)
 
 
 def describe_redirect(location: str) -> str:

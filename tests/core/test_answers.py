@@ -131,7 +131,7 @@ def everything() -> list[tuple[Answer, str, str, str]]:
 def text_of(answer: Answer) -> str:
     match answer:
         case Reply(status, failed=True):
-            return f"HTTP {status} (status FAIL)"
+            return f"HTTP {status} (the body reports a failure)"
         case Reply(status, code=None):
             return f"HTTP {status}"
         case Reply(status, code=code):

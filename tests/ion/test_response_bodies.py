@@ -79,7 +79,35 @@ PAGE = b"<html><head><title>Request Rejected</title></head></html>"
         (b'{"status": "FAIL", "code": 540}', "", "ims", True),
         (b'{"status": "fail"}', "", "ims", True),
         (b'{"status": "FAIL", "code": 202}', "", "ims", True),
-        (b'{"status": 400, "error": "Bad Request"}', "", "other", False),
+        (b'{"Status": "FAIL", "Code": 540}', "", "ims", True),
+        (b'{"status": " Failed: no flow "}', "", "ims", True),
+        (b'{"status": "FAILURE"}', "", "ims", True),
+        (b'{"status": "OK", "code": 100000}', "", "ims", True),
+        (b'{"status": "OK", "code": "540"}', "", "ims", True),
+        (b'{"status": "OK", "code": -1}', "", "ims", False),
+        (b'{"code": 540.0}', "", "ims", True),
+        (b'{"code": 1e999}', "", "other", False),
+        (b'{"code": 202.5}', "", "other", False),
+        (b'{"code": true, "status": null}', "", "other", False),
+        (b'{"status": 400, "error": "Bad Request"}', "", "other", True),
+        (b'{"status": "400", "code": "400"}', "", "other", True),
+        (b'{"status": 202, "code": "accepted"}', "", "other", False),
+        (b'{"status": "failover", "x": "FAIL"}', "", "ims", False),
+        (b'{"error": {"status": "FAILED_PRECONDITION", "code": 400}}', "", "other", False),
+        (b'[{"status": "FAIL", "code": 540}]', "", "ims", True),
+        (b'{"result": [{"answer": {"status": "FAIL"}}]}', "", "ims", True),
+        (b'{"status": "OK", "last": {"status": "FAIL"}}', "", "ims", False),
+        (b'{"a": {"b": {"c": {"d": {"status": "FAIL"}}}}}', "", "other", False),
+        (b'[{"status": "OK"}]', "", "other", False),
+        (b'"FAIL"', "", "other", True),
+        (b'["FAIL"]', "", "other", False),
+        (b"FAIL", "text/plain", "other", True),
+        (b"Failed to process the message", "", "other", True),
+        (b"<answer><status>FAIL</status></answer>", "application/xml", "other", True),
+        (b'{"status":"FAIL","code":540', "", "other", True),
+        (b'{"status":"FAIL","errors":"caf\xe9"}', "", "other", True),
+        (b"accepted, 0 failed, no FAIL-1, fail-safe", "", "other", False),
+        (b"<SyncTest>" + b" " * 300 + b"<Result>FAIL</Result></SyncTest>", "", "other", False),
         (b'{"messageId": "m-1"}', "", "other", False),
         (b"[]", "", "other", False),
         (b"accepted", "text/plain", "other", False),
@@ -89,6 +117,12 @@ PAGE = b"<html><head><title>Request Rejected</title></head></html>"
         (b"\xef\xbb\xbf \r\n<!DOCTYPE html>" + PAGE, "", "html", False),
         (b'<?xml version="1.0"?>\n<!-- x -->\n<!-- y --><HTML xmlns="x">', "", "html", False),
         (b"<htmlish/>", "", "other", False),
+        (b"Request Rejected <html><body>x", "", "html", False),
+        (b" <title>Request Rejected</title>", "", "html", False),
+        (b"<script>location='/login'</script>", "", "html", False),
+        ("\ufeff<html></html>".encode("utf-16-le"), "", "html", False),
+        (b"<Envelope><Body/></Envelope>", "", "other", False),
+        (b'{"message": "<html>"}', "", "other", False),
     ],
 )
 def test_what_an_answer_says_is_read_from_its_body(
@@ -115,8 +149,20 @@ def test_an_answer_of_another_shape_is_described_beside_what_was_expected() -> N
         (b'{"versions": ["v3"], "code": 200}', "a JSON object with versions, code"),
         (b"{}", "an empty JSON object"),
         (b'"v3"', "a JSON str"),
+        (b'{"supportedVersions": "v3"}', "a JSON object with supportedVersions"),
     ):
         assert response_bodies.read_versions(reply) == NoReply(expected + shape)
+
+
+def test_a_list_without_a_single_text_is_of_another_shape() -> None:
+    """Else it would be an ION that accepts nothing, and the operator would look in the wrong place."""
+    expected = 'acceptedDocuments: expected {"acceptedDocuments": ["…"]}, and the first entry is '
+    for reply, shape in (
+        (b'{"acceptedDocuments": [{"name": "Sync.Order"}, null]}', "a JSON object with name"),
+        (b'{"acceptedDocuments": [null]}', "a JSON null"),
+    ):
+        assert response_bodies.read_accepted(reply) == NoReply(expected + shape)
+    assert isinstance(response_bodies.read_versions(b'{"supportedVersions": [1, 2, 3]}'), NoReply)
 
 
 def test_entries_that_are_no_texts_do_not_hide_the_others() -> None:
@@ -203,6 +249,24 @@ def test_no_json_raises(found: object) -> None:
         (b'{"code": 400, "errors": [1, "kept", {"a": 2}, ""]}', 400, "kept"),
         (b'{"code": true, "errors": "no code"}', None, "no code"),
         (b'{"code": "418", "errors": "a text is no code"}', None, "a text is no code"),
+        (
+            b'{"status": "FAIL", "code": "418", "errors": "beside a status it is"}',
+            418,
+            "beside a status it is",
+        ),
+        (b'{"status": "FAIL", "code": "4 1 8"}', None, ""),
+        ('{"status": "FAIL", "code": "\u0664\u0661\u0668"}'.encode(), None, ""),
+        (b'{"status": "FAIL", "code": "4180000000"}', None, ""),
+        (
+            b'{"status": "FAIL", "errors": [{"message": "nested"}, {"detail": "twice"}]}',
+            None,
+            "nested; twice",
+        ),
+        (b'{"result": {"status": "FAIL", "code": 450, "errors": "inside"}}', 450, "inside"),
+        (b'{"httpMessage": "Bad Request", "moreInformation": "no route"}', None, "no route"),
+        (b'{"Message": "of .NET"}', None, "of .NET"),
+        (b'{"errors": "\\ud800", "message": "kept"}', None, "kept"),
+        (b'{"errors": [[[[["too deep"]]]]]}', None, ""),
         (b'{"code": -1}', None, ""),
         (b'{"code": 100000}', None, ""),
         (b"{}", None, ""),
@@ -218,6 +282,12 @@ def test_no_json_raises(found: object) -> None:
         (b'{"error": "invalid_grant", "error_description": "expired"}', None, "expired"),
         (b'{"fault": {"fault": {"fault": {"fault": {"fault": "too deep"}}}}}', None, ""),
         (b"<html><body>Request Rejected</body></html>", None, "an HTML page (42 bytes)"),
+        (
+            b"<html><title> </title><h1 class='x'><b>Can&#39;t</b> route</h1>",
+            None,
+            "an HTML page: Can't route",
+        ),
+        (b"<html><title></title><h1></h1>", None, "an HTML page (30 bytes)"),
     ],
 )
 def test_errors_of_ims_are_read_in_all_their_formats(reply: bytes, code: int | None, text: str) -> None:
