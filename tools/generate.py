@@ -67,8 +67,8 @@ def what_happens_to_a_message() -> str:
 
 
 _ONLY_THIS = """\
-A 2xx that says `FAIL`, or has a code from 400 on, is what its code stands for (540: as 500). To ping,
-versions and acceptedDocuments, an answer that would be a message's fault is as 404.
+A 2xx that says `FAIL`, or has a code from 400 on, is what its code stands for (540, or no code: as 500). To
+ping, versions and acceptedDocuments, an answer that would be a message's fault is as 404.
 
 ## Only this message
 
@@ -84,6 +84,7 @@ whose fault it is: the reason names the message, and an operator may park it.
 
 def what_happens_when_page() -> str:
     """docs/what-happens-when.md."""
+    hints = ((f"`{row}`", call, hint) for (row, call), hint in answers.HINTS_BY_CALL.items())
     sources = table(("ION answers", "source"), ((row.answer, row.source) for row in answers.ROWS))
     return (
         NOTE.format(source="relay/core/answers.py")
@@ -94,6 +95,9 @@ def what_happens_when_page() -> str:
         + "\nPauses grow from failure to failure, up to `RELAY_RETRY__MAX_SECONDS`; only a delivery "
         + "resets them. `Retry-After` lengthens a pause, up to an hour, and never shortens it.\n\n"
         + _ONLY_THIS
+        + "## Where the call matters\n\n"
+        + table(("kind", "call", "what to do"), hints)
+        + "\n"
         + "## Sources\n\n"
         + "[G] ION Connect developer guide · [S] Infor's IMS v3 sample code · [R] a rule of this relay, "
         + "where the sources say nothing.\n\n"

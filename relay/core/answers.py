@@ -5,6 +5,7 @@ to ION"; [S] Infor's IMS v3 sample code; [R] this relay's own rule where the sou
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import assert_never
@@ -12,6 +13,7 @@ from typing import assert_never
 from relay.core.replies import (
     Accepted,
     Answer,
+    IonCall,
     NoReply,
     Reply,
     TokenRefused,
@@ -85,7 +87,7 @@ class Row:
 # fmt: off
 OK            = Row("ok", "2xx", Opening.CONTINUE, Posting.NEXT, Fate.DELIVERED, FaultOwner.NOBODY, "nothing to do", "[G] any 2xx; 202 means ION took custody")
 INVALID       = Row("invalid", "400 in IMS's form or empty; 400 and 412 with IMS code 450, 453, 470 or 477", Opening.BACK_OFF, Posting.POLICY, Fate.POLICY, FaultOwner.MESSAGE, "correct the document and enqueue it again, or retry it", "[G] administrator, then stop or skip")
-UNAUTHORISED  = Row("unauthorised", "401", Opening.HALT, Posting.PING_SOON, Fate.RELEASED, FaultOwner.CREDENTIALS, "check the credentials and the authorised app in ION API", "[G] back to ping; on ping: stop until corrected")
+UNAUTHORISED  = Row("unauthorised", "401", Opening.HALT, Posting.PING_SOON, Fate.RELEASED, FaultOwner.CREDENTIALS, "check the credentials: the authorised app in ION API, or the OAuth 1 key and its secret", "[G] back to ping; on ping: stop until corrected")
 CLOCK         = Row("clock", "401 to an OAuth 1 signature, with a Date that is 5 minutes or more from this machine's time", Opening.BACK_OFF, Posting.PING, Fate.RELEASED, FaultOwner.CONFIGURATION, "set this machine's clock (NTP): signatures carry the time, and ION refuses others", "[R] the answer's Date shows it; the credentials may be right")
 FORBIDDEN     = Row("forbidden", "403", Opening.HALT, Posting.PING, Fate.RELEASED, FaultOwner.CREDENTIALS, "enter the client id on the connection point; check that the logical id belongs to this client", "[G] back to ping; on ping: stop until corrected")
 FOREIGN       = Row("foreign", "2xx with an HTML page", Opening.BACK_OFF, Posting.PING, Fate.COUNTED, FaultOwner.CONFIGURATION, "a firewall or gateway answered, not ION: check what stands between, and the ION URL", "[R] ION answers JSON or nothing; a page is no delivery")
@@ -106,6 +108,20 @@ ROWS = (
     OK, FOREIGN, INVALID, GATEWAY, UNAUTHORISED, CLOCK, FORBIDDEN, UNEXPECTED, MISCONFIGURED, NOT_READY,
     TOO_LARGE, BUSY, BROKEN, SILENT, TOKEN_REFUSED, TOKEN_FAILED, NO_V3,
 )  # fmt: skip
+
+# fmt: off
+HINTS_BY_CALL: Mapping[tuple[str, IonCall], str] = {
+    ("forbidden", "ping"): "permit this client to use ION's messaging service: enter its client id on the connection point",
+    ("forbidden", "versions"): "permit this client to use ION's messaging service: enter its client id on the connection point",
+    ("unexpected", "ping"): "ping is refused, no message is the cause: check the ION URL and the tenant id",
+    ("unexpected", "versions"): "versions is refused, no message is the cause: check the ION URL, and what the gateway forwards",
+    ("unexpected", "acceptedDocuments"): "acceptedDocuments is refused, no message is the cause: check the logical id, the ION URL, and what the gateway forwards",
+    ("unexpected", "post"): "multipartMessage is refused: check what the gateway forwards, its policies, and the ION URL",
+    ("not-ready", "acceptedDocuments"): "activate the connection point in ION Desk; check that the logical id is its own, and the client id on it",
+    ("busy", "ping"): "wait; a 503 to ping may mean that the document flow is not active in ION Desk; if it lasts, check the gateway's quota and ION's status",
+}
+# fmt: on
+"""What to do where it depends on the call: by the name of the row, and the call."""
 
 _BY_STATUS = {
     400: INVALID,
@@ -151,6 +167,11 @@ def row_of_get(answer: Answer) -> Row:
     """The row of an answer to ping, versions or acceptedDocuments, which no message can be the cause of."""
     row = row_of(answer)
     return UNEXPECTED if row.fault is FaultOwner.MESSAGE else row
+
+
+def hint_for(row: Row, call: IonCall) -> str:
+    """What a person can do about this answer to this call."""
+    return HINTS_BY_CALL.get((row.name, call), row.hint)
 
 
 def _row_of_reply(reply: Reply) -> Row:

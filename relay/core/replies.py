@@ -8,6 +8,8 @@ from typing import Literal, assert_never
 
 from relay.core.model import DocumentName
 
+IonCall = Literal["ping", "versions", "acceptedDocuments", "post"]
+
 Form = Literal["empty", "ims", "html", "other"]
 """What the body of an answer is: `ims` is JSON with a status in words or a numeric code, as ION writes it."""
 
@@ -80,7 +82,13 @@ def describe(answer: Answer) -> str:
     """The answer as text for a log line or a status; no payload, no secret."""
     match answer:
         case Reply(status, detail, code, failed=failed):
-            internal = f" (IMS code {code})" if code is not None else " (status FAIL)" if failed else ""
+            internal = (
+                f" (IMS code {code})"
+                if code is not None
+                else " (the body reports a failure)"
+                if failed
+                else ""
+            )
             return f"HTTP {status}{internal}" + (f": {detail}" if detail else "")
         case Versions(supported):
             return f"v3 or later is needed, ION supports {', '.join(supported) or 'none'}"

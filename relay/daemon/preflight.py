@@ -12,7 +12,7 @@ from relay.config.settings import Settings
 from relay.core import answers
 from relay.core.model import TenantId
 from relay.core.ports import StoreError, StoreIncident
-from relay.core.replies import Accepted, Answer, Versions, describe
+from relay.core.replies import Accepted, Answer, IonCall, Versions, describe
 from relay.daemon import inbound_check
 from relay.daemon.wiring import TenantProfile, open_files_problem, tenant_profiles
 from relay.daemon.workers import unconfigured_hint
@@ -148,7 +148,7 @@ def _no_outbox(error: StoreError) -> CheckStep:
 async def _initialisation(tenant: TenantId, profile: TenantProfile) -> list[CheckStep]:
     ion = IonClient(profile.connection)
     skipped = profile.connection.skipped
-    calls: list[tuple[str, Callable[[], Awaitable[Answer]]]] = [
+    calls: list[tuple[IonCall, Callable[[], Awaitable[Answer]]]] = [
         ("ping", ion.ping),
         ("versions", ion.versions),
         ("acceptedDocuments", ion.accepted_documents),
@@ -187,7 +187,7 @@ _LOST = {
 _WRAPPER = "a wrapper suite that does not forward this call is named by SKIPPED_CALLS"
 
 
-def _skipped(tenant: TenantId, what: str, answer: Answer) -> CheckStep:
+def _skipped(tenant: TenantId, what: IonCall, answer: Answer) -> CheckStep:
     """A call that is not made: a warning, with what is lost by that."""
     if not answers.is_fine(answer):
         return _step(tenant, what, answer)
@@ -197,7 +197,7 @@ def _skipped(tenant: TenantId, what: str, answer: Answer) -> CheckStep:
     return CheckStep(tenant, what, ok=True, detail=detail, hint=_LOST[what])
 
 
-def _step(tenant: TenantId, what: str, answer: Answer) -> CheckStep:
+def _step(tenant: TenantId, what: IonCall, answer: Answer) -> CheckStep:
     row = answers.row_of_get(answer)
     detail = describe(answer)
     if isinstance(answer, Accepted):
@@ -212,5 +212,6 @@ def _step(tenant: TenantId, what: str, answer: Answer) -> CheckStep:
         detail = ", ".join(answer.supported)
     if fine:
         return CheckStep(tenant, what, ok=True, detail=detail)
-    hint = f"{row.hint}; {_WRAPPER}" if row is answers.UNEXPECTED else row.hint
+    hint = answers.hint_for(row, what)
+    hint += f"; {_WRAPPER}" if row is answers.UNEXPECTED else ""
     return CheckStep(tenant, what, ok=False, detail=detail, hint=hint, code=error_codes.of_kind(row.name))

@@ -5,12 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from relay.core.answers import hint_for
 from relay.core.byte_budget import ByteBudget
 from relay.core.content import Check
 from relay.core.fair_share import FairShare
 from relay.core.model import DocumentName, Ordering, StateName, TenantId
 from relay.core.ports import Ion, Outbox
 from relay.core.protocol import GetOutcome, Policy, PostOutcome
+from relay.core.replies import IonCall
 from relay.core.retry import Schedule
 from relay.delivery.outbox_retry import OutboxRetry
 from relay.delivery.settler import Settler
@@ -69,10 +71,10 @@ class Telemetry:
     report: StateReport
     traces: Traces | None
 
-    def report_incident(self, outcome: GetOutcome | PostOutcome) -> None:
-        """The answer failed as its row of the table says."""
+    def report_incident(self, call: IonCall, outcome: GetOutcome | PostOutcome) -> None:
+        """The answer to this call failed as its row of the table says."""
         row = outcome.row
-        self.incidents.report(row.name, detail=outcome.detail, fault=row.fault, hint=row.hint)
+        self.incidents.report(row.name, detail=outcome.detail, fault=row.fault, hint=hint_for(row, call))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from relay.core import protocol, states
 from relay.core.model import BACK_OFF, NOT_ACCEPTED, Delivered, DocumentName, Message
 from relay.core.ports import EncodedPost
 from relay.core.protocol import GetOutcome, PostOutcome
-from relay.core.replies import Answer, NoReply
+from relay.core.replies import Answer, IonCall, NoReply
 from relay.core.states import Initialise, Ping, Send, State
 from relay.delivery.backlog import Backlog
 from relay.delivery.bodies import Bodies
@@ -293,14 +293,14 @@ class Sender:
             self._slots.slow_start.succeed()
             self._context.telemetry.incidents.resolved()
         self._outcomes.apply(message, outcome, now - began)
-        self._follow(cycle, outcome)
+        self._follow(cycle, "post", outcome)
         if isinstance(answer, NoReply) and answer.timed_out and not outcome.only_this:
             self._slots.slow_start.time_out(self._slots.bytes_in_flight + message.size)
 
     def _apply_documents(self, answer: Answer) -> None:
         cycle = self._cycle
         before, outcome = cycle.state.accepted, protocol.after_accepted(cycle.state, answer)
-        self._follow(cycle, outcome)
+        self._follow(cycle, "acceptedDocuments", outcome)
         accepted = cycle.state.accepted
         if accepted == before:
             return
@@ -309,11 +309,11 @@ class Sender:
         added, removed = sorted(accepted - before), sorted(before - accepted)
         self._context.telemetry.log.info("documents.changed", added=added, removed=removed)
 
-    def _follow(self, cycle: Cycle, outcome: PostOutcome | GetOutcome) -> None:
+    def _follow(self, cycle: Cycle, call: IonCall, outcome: PostOutcome | GetOutcome) -> None:
         cycle.follow(outcome.state)
         if isinstance(outcome.state, Send):
             return
-        self._context.telemetry.report_incident(outcome)
+        self._context.telemetry.report_incident(call, outcome)
         self._slots.slow_start.fail()
         self._posts.wake()
         if self._cycle.is_over:

@@ -13,11 +13,13 @@ from relay.core import answers, protocol
 from relay.core.model import DocumentName
 from relay.core.ports import Control
 from relay.core.protocol import GetOutcome
-from relay.core.replies import Answer
+from relay.core.replies import Answer, IonCall
 from relay.core.states import Halt, Initialise, Pause, Ping, Send, State
 from relay.delivery.context import TenantContext, TenantRules
 from relay.delivery.sender import Sender
 from relay.delivery.waiting import nap, unless
+
+_Get = tuple[IonCall, Callable[[], Coroutine[Any, Any, Answer]]]
 
 _CREDENTIALS_SECONDS = 2.0
 """Between two checks of the credential files while a tenant is halted."""
@@ -109,15 +111,16 @@ class Worker:
 
     async def _perform(self, state: State) -> State:
         ion = self._context.ion
+        opening: tuple[_Get, ...] = (("ping", ion.ping), ("versions", ion.versions))
         match state:
             case Initialise():
                 self._telemetry.report("initialising", state.streak.reason, None, kind=state.streak.kind)
                 after = partial(protocol.after_initialise, state)
-                documents = self._sender.ask_documents
-                return await self._get(after, ion.ping, ion.versions, documents) or state
+                documents: _Get = ("acceptedDocuments", self._sender.ask_documents)
+                return await self._get(after, *opening, documents) or state
             case Ping():
                 self._telemetry.report("pinging", state.streak.reason, None, kind=state.streak.kind)
-                return await self._get(partial(protocol.after_ping, state), ion.ping, ion.versions) or state
+                return await self._get(partial(protocol.after_ping, state), *opening) or state
             case Send():
                 return await self._sender.perform(state)
             case Pause():
@@ -129,23 +132,20 @@ class Worker:
             case _:
                 assert_never(state)
 
-    async def _get(
-        self, after: Callable[[Answer], GetOutcome], *calls: Callable[[], Coroutine[Any, Any, Answer]]
-    ) -> State | None:
+    async def _get(self, after: Callable[[Answer], GetOutcome], *calls: _Get) -> State | None:
         """One GET after the other until one is not fine; the state after the last, None if it was stopped."""
         outcome: GetOutcome | None = None
-        for call in calls:
+        for name, call in calls:
             self._telemetry.liveness.begin()
             answer = await unless(self._context.stopping, call())
             outcome = None if answer is None else after(answer)
-            if outcome is None or outcome.row is not answers.OK:
+            if outcome is None:
+                break
+            if outcome.row is not answers.OK:
+                self._telemetry.report_incident(name, outcome)
                 break
         self._telemetry.liveness.idle()
-        if outcome is None:
-            return None
-        if outcome.row is not answers.OK:
-            self._telemetry.report_incident(outcome)
-        return self._sender.join(outcome.state)
+        return None if outcome is None else self._sender.join(outcome.state)
 
     async def _pause(self, state: Pause) -> State:
         """Late answers to posts may ask for more than the pause that is over then."""

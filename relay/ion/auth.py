@@ -10,7 +10,7 @@ from typing import Literal
 from yarl import URL
 
 from relay.core.model import LogicalId
-from relay.core.replies import TokenRefused, TokenUnavailable
+from relay.core.replies import IonCall, TokenRefused, TokenUnavailable
 from relay.ion import wire
 from relay.ion.credentials import CredentialSource
 from relay.ion.oauth import CredentialError, Credentials, IonApi, OAuth1Keys, Signer, Token
@@ -40,7 +40,7 @@ class ServiceAddress:
     """
 
     credentials: Credentials
-    endpoints: Mapping[wire.IonCall, Endpoint]
+    endpoints: Mapping[IonCall, Endpoint]
     secrets: tuple[str, ...] = field(repr=False)
 
 

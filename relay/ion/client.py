@@ -1,6 +1,7 @@
 """Client of a tenant's ION: the four IMS calls with their credentials, and each response as an answer.
 
-What an answer means is decided in `answers.py`; `wire.py` has the bytes, `transport.py` the HTTP client.
+What an answer means is decided in `answers.py`; `wire.py` has the requests' bytes, `response_bodies.py` reads
+those of the responses, `transport.py` is the HTTP client.
 """
 
 import asyncio
@@ -14,12 +15,12 @@ from typing import Literal
 from typing_extensions import override
 
 from relay import __version__
-from relay.core import answers
+from relay.core import answers, replies
 from relay.core.answers import FaultOwner
 from relay.core.model import TRACEPARENT, DocumentName, LogicalId, Message, TenantId
 from relay.core.ports import EncodedPost, Ion
 from relay.core.replies import Accepted, Answer, NoReply, Reply, TokenRefused, TokenUnavailable, Versions
-from relay.ion import oauth, server_times, wire
+from relay.ion import oauth, response_bodies, server_times, wire
 from relay.ion.auth import Endpoint, ServiceAddress, open_address
 from relay.ion.connections import Connections
 from relay.ion.credentials import CredentialSource, Fingerprint, fingerprint
@@ -29,7 +30,6 @@ from relay.ion.oauth import IonApi, OAuth1Keys, Token
 from relay.ion.token_service import TokenService
 from relay.ion.tokens import NoToken, TokenCache, TokenResult
 from relay.ion.transport import HttpResponse, TimeLimits, Transport
-from relay.ion.wire import IonCall
 from relay.observability.metrics import Meter
 
 _MAX_BODY, _MAX_DOCUMENTS_BODY = 64 * 1024, 4 * 1024 * 1024
@@ -76,7 +76,7 @@ _USUAL_BYTES = 256
 @lru_cache(maxsize=64)
 def _is_usual(status: int, body: bytes, content_type: str) -> bool:
     """Whether it is a success; the short answers to posts are a few different ones."""
-    said = wire.read_answer(body, content_type)
+    said = response_bodies.read_answer(body, content_type)
     return answers.is_fine(Reply(status, code=said.code, form=said.form, failed=said.failed))
 
 
@@ -142,14 +142,14 @@ class IonClient(Ion):
     async def versions(self) -> Versions | Answer:
         if "versions" in self._connection.skipped:
             return Versions(("v3",))
-        return self._read(await self._get("versions", _MAX_BODY), "versions", wire.read_versions)
+        return self._read(await self._get("versions", _MAX_BODY), "versions", response_bodies.read_versions)
 
     @override
     async def accepted_documents(self) -> Accepted | Answer:
         if "acceptedDocuments" in self._connection.skipped:
             return Accepted(self._connection.documents)
         response = await self._get("acceptedDocuments", _MAX_DOCUMENTS_BODY)
-        return self._read(response, "acceptedDocuments", wire.read_accepted)
+        return self._read(response, "acceptedDocuments", response_bodies.read_accepted)
 
     @override
     async def encode(self, message: Message) -> EncodedPost:
@@ -196,7 +196,7 @@ class IonClient(Ion):
 
     # --- requests -----------------------------------------------------------------------------------
 
-    async def _get(self, call: IonCall, limit: int) -> HttpResponse | Failure:
+    async def _get(self, call: replies.IonCall, limit: int) -> HttpResponse | Failure:
         """Repeated once with a fresh token, if the token that was refused came from the cache."""
         cached = self._tokens.cached
         response, token = await self._send(call, limit)
@@ -211,7 +211,7 @@ class IonClient(Ion):
 
     async def _send(
         self,
-        call: IonCall,
+        call: replies.IonCall,
         limit: int,
         encoded: EncodedPost | None = None,
         traceparent: str | None = None,
@@ -240,7 +240,7 @@ class IonClient(Ion):
         return await self._metered(call, posted), token
 
     async def _metered(
-        self, call: IonCall | Literal["token"], request: Awaitable[HttpResponse | NoReply]
+        self, call: replies.IonCall | Literal["token"], request: Awaitable[HttpResponse | NoReply]
     ) -> HttpResponse | NoReply:
         began = time.monotonic()
         response = await request
@@ -292,7 +292,7 @@ class IonClient(Ion):
     def _read(
         self,
         response: HttpResponse | Failure,
-        call: IonCall,
+        call: replies.IonCall,
         read: Callable[[bytes], Versions | Accepted | NoReply],
     ) -> Answer:
         if not isinstance(response, HttpResponse):
@@ -309,16 +309,17 @@ class IonClient(Ion):
         body, content_type = response.body, response.content_type or ""
         if len(body) <= _USUAL_BYTES and _is_usual(response.status, body, content_type):
             return Reply(response.status)
-        said = wire.read_answer(body, content_type, self._mask().apply)
+        said = response_bodies.read_answer(body, content_type, self._mask().apply)
         bare = Reply(response.status, code=said.code)
-        whole = replace(bare, form=said.form, failed=said.failed)
+        formed = replace(bare, form=said.form)
+        whole = replace(formed, failed=said.failed)
         row = answers.row_of(whole)
         if row is answers.OK:
             return Reply(response.status)
         detail = said.detail
         if not detail and response.location is not None:
-            detail = wire.describe_redirect(response.location)
-        reply = bare if row is answers.row_of(bare) else whole
+            detail = response_bodies.describe_redirect(response.location)
+        reply = next(one for one in (bare, formed, whole) if answers.row_of(one) is row)
         now, off = datetime.now(UTC), 0.0
         if row.fault is FaultOwner.CREDENTIALS:
             off = server_times.clock_off(response.date, now)

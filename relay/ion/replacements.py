@@ -4,7 +4,7 @@ Pure: instants are arguments, in seconds of a steady clock. A gateway may check 
 that one is refused on posts while pings succeed; and a firewall may refuse one message whatever the token.
 """
 
-from relay.ion.wire import IonCall
+from relay.core.replies import IonCall
 
 _DAY = 86400.0
 _USUAL_QUOTA = 100

@@ -8,10 +8,11 @@ from yarl import URL
 
 from relay.core import answers
 from relay.core.replies import NoReply, Reply, TokenRefused, TokenUnavailable
-from relay.ion import oauth, server_times, wire
+from relay.ion import oauth, response_bodies, server_times
 from relay.ion.oauth import IonApi, Token
 from relay.ion.tokens import NoToken, TokenResult
 from relay.ion.transport import HttpResponse, Transport
+from relay.ion.wire import one_line
 
 _MAX_BODY = 64 * 1024
 _MAX_SECONDS = 20.0
@@ -49,7 +50,7 @@ class TokenService:
         if is_fine and isinstance(token, Token):
             return token
         error = oauth.read_token_error(response.body, mask)
-        said = wire.read_answer(response.body, response.content_type or "", mask)
+        said = response_bodies.read_answer(response.body, response.content_type or "", mask)
         if is_fine and not error.code and said.form != "html":
             return NoToken(f"{said.detail or token}; {_EXPECTED}")
         return _failure(response, error, said.detail)
@@ -72,9 +73,9 @@ class TokenService:
 
 def _failure(response: HttpResponse, error: oauth.TokenError, page: str) -> TokenRefused | TokenUnavailable:
     """`page`: what the body says where it has no error of OAuth."""
-    words = wire.one_line(error.text) or page
+    words = one_line(error.text) or page
     if not words and response.location is not None:
-        words = wire.describe_redirect(response.location)
+        words = response_bodies.describe_redirect(response.location)
     now = datetime.now(UTC)
     clock = server_times.describe_clock(server_times.clock_off(response.date, now))
     detail = f"HTTP {response.status}" + (f": {words}" if words else "") + clock

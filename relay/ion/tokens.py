@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 
 from relay.core import answers
 from relay.core.answers import FaultOwner
-from relay.core.replies import Reply, TokenRefused, TokenUnavailable
+from relay.core.replies import IonCall, Reply, TokenRefused, TokenUnavailable
 from relay.ion.oauth import Token, is_due_for_renewal
 from relay.ion.replacements import Replacements
-from relay.ion.wire import IonCall
 
 TokenResult = Token | TokenRefused | TokenUnavailable
 

@@ -27,7 +27,7 @@ from relay.core.model import (
 )
 from relay.core.ports import LARGE_PAYLOAD, ConflictError, NotSettled, Store, StoreError
 from relay.core.replies import Accepted
-from relay.ion.wire import read_accepted
+from relay.ion.response_bodies import read_accepted
 from tests.contract.stores import ACME, GLOBEX, ROOM, StoreCase, drop, park, until
 from tests.support.keys import settle_rows
 

@@ -15,6 +15,7 @@ from relay.core.answers import (
     Opening,
     Posting,
     asks_for_fresh_token,
+    hint_for,
     is_fine,
     row_of,
     row_of_get,
@@ -24,6 +25,7 @@ from relay.core.replies import (
     Accepted,
     Answer,
     Form,
+    IonCall,
     NoReply,
     Reply,
     TokenRefused,
@@ -131,7 +133,7 @@ def everything() -> list[tuple[Answer, str, str, str]]:
 def text_of(answer: Answer) -> str:
     match answer:
         case Reply(status, failed=True):
-            return f"HTTP {status} (status FAIL)"
+            return f"HTTP {status} (the body reports a failure)"
         case Reply(status, code=None):
             return f"HTTP {status}"
         case Reply(status, code=code):
@@ -333,6 +335,23 @@ def test_a_clock_explains_a_401_alone() -> None:
     for status in EVERY_STATUS:
         if status != 401:
             assert row_of(Reply(status, clock_off=3600.0)) is row_of(Reply(status))
+
+
+def test_the_hint_depends_on_the_call_where_the_cause_does() -> None:
+    """A 400 to a ping is not cured by another document."""
+    calls = get_args(IonCall)
+    for row in answers.ROWS:
+        for call in calls:
+            assert hint_for(row, call) == answers.HINTS_BY_CALL.get((row.name, call), row.hint)
+    names = {row.name for row in answers.ROWS}
+    assert all(name in names and call in calls for name, call in answers.HINTS_BY_CALL)
+    for status in EVERY_STATUS:
+        for call in calls[:3]:
+            assert "document and" not in hint_for(row_of_get(Reply(status, form="ims")), call)
+    assert "logical id" in hint_for(row_of_get(Reply(400)), "acceptedDocuments")
+    assert "ION URL" in hint_for(row_of_get(Reply(400)), "ping")
+    assert "document flow" in hint_for(row_of_get(Reply(503)), "ping")
+    assert "document flow" not in hint_for(row_of(Reply(503)), "post")
 
 
 def test_rows_are_values_that_nothing_can_change() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from relay.ion import oauth, wire
+from relay.ion import oauth, response_bodies
 from relay.ion.masking import LONGEST_TEXT, MASK, SecretMask
 
 Encoding = Callable[[str], str]
@@ -92,8 +92,10 @@ def test_a_text_is_masked_before_it_is_cut() -> None:
         assert "S3cr3t" not in shown
         assert (
             "S3cr3t"
-            not in wire.read_answer(json.dumps({"errors": ["a" * start + secret]}).encode(), "", mask).detail
+            not in response_bodies.read_answer(
+                json.dumps({"errors": ["a" * start + secret]}).encode(), "", mask
+            ).detail
         )
         page = f"<html><title>{'a' * (start % 150)}{html.escape(secret)}</title>".encode()
-        assert "S3cr3t" not in wire.read_answer(page, "", mask).detail
+        assert "S3cr3t" not in response_bodies.read_answer(page, "", mask).detail
     assert len(mask("b" * 10 * LONGEST_TEXT)) == LONGEST_TEXT

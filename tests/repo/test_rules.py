@@ -53,7 +53,7 @@ PURE = [*pure_modules(), "relay.core.admin", "relay.core.ports"]
 
 PURE_IMPORTS = {
     "base64", "binascii", "bisect", "collections", "dataclasses", "datetime", "difflib", "email", "enum", "fnmatch", "functools", "hashlib", "heapq",
-    "hmac", "ipaddress", "itertools", "json", "math", "operator", "re", "string", "typing", "unicodedata", "urllib", "xml", "zlib",
+    "hmac", "html", "ipaddress", "itertools", "json", "math", "operator", "re", "string", "typing", "unicodedata", "urllib", "xml", "zlib",
     "backoff", "oauthlib", "typing_extensions",
 }  # fmt: skip
 """What computes and nothing else. `backoff` for its generators, `oauthlib` for signatures."""

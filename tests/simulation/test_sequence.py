@@ -495,3 +495,31 @@ def test_names_that_no_message_can_have_are_reported_once_and_the_others_used():
     assert w.arrived() == [order]
     said = [(line["log_level"], line["count"]) for line in lines if line["event"] == "documents.ignored"]
     assert said == [("warning", 2), ("warning", 1)]
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "hint"),
+    [
+        ("ping", 400, "no message is the cause: check the ION URL and the tenant id"),
+        ("versions", 400, "no message is the cause: check the ION URL, and what the gateway forwards"),
+        ("accepted_documents", 400, "no message is the cause: check the logical id"),
+        ("post", 400, "correct the document"),
+        ("ping", 503, "the document flow is not active"),
+        ("accepted_documents", 412, "check that the logical id is its own"),
+        ("post", 412, "add the document to it"),
+        ("post", 404, "multipartMessage is refused"),
+    ],
+)
+def test_an_incident_says_what_to_do_by_the_call_that_failed(call, status, hint):
+    async def work():
+        stop = replace(PARK, on_rejected="stop")
+        w = world(constant(**{call: Reply(status, form="ims")}), policy=stop)
+        await w.start()
+        w.insert("a")
+        await w.until(lambda: any(line["event"] == "incident.opened" for line in lines))
+        await w.stop()
+
+    with capture_logs() as lines:
+        run(work())
+    (opened,) = (line for line in lines if line["event"] == "incident.opened")
+    assert hint in opened["hint"]
