@@ -358,3 +358,17 @@ def test_rows_are_values_that_nothing_can_change() -> None:
     assert not hasattr(answers.OK, "__dict__")
     with pytest.raises(dataclasses.FrozenInstanceError):
         answers.OK.name = "other"  # type: ignore[misc]
+
+
+def test_these_answers_have_a_hint_of_their_own_by_call() -> None:
+    assert sorted(answers.HINTS_BY_CALL) == [
+        ("busy", "ping"),
+        ("forbidden", "ping"),
+        ("forbidden", "versions"),
+        ("not-ready", "acceptedDocuments"),
+        ("unexpected", "acceptedDocuments"),
+        ("unexpected", "ping"),
+        ("unexpected", "post"),
+        ("unexpected", "versions"),
+    ]
+    assert all(answers.HINTS_BY_CALL.values())
